@@ -1,0 +1,59 @@
+"""Errors a person can act on.
+
+Every error below carries one finished line: what is wrong, where, and what to do. The command line prints that line
+and exits with the class's ``exit_code``; a traceback is shown only for what is a bug of ours.
+
+    LLM2CompError
+    +-- UsageError          the call itself is wrong (exit 2)
+    +-- CorpusError         a document file is missing or broken (exit 1)
+    +-- EncoderError        a model or checkpoint cannot be loaded or does not fit (exit 1)
+    +-- TrainingError       a training run cannot start or go on (exit 1)
+    +-- ClusteringError     a corpus cannot be clustered as asked (exit 1)
+    +-- EvaluationError     a task or an encoder cannot be evaluated (exit 1)
+
+The index has its own tree, ``llm2comp_indexes.errors``, since it stands alone.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClusteringError",
+    "CorpusError",
+    "EncoderError",
+    "EvaluationError",
+    "LLM2CompError",
+    "TrainingError",
+    "UsageError",
+]
+
+
+class LLM2CompError(Exception):
+    """Base of every error that is the world's fault and not a bug of ours."""
+
+    exit_code = 1
+
+
+class UsageError(LLM2CompError):
+    """The call is wrong: an option, an argument, an empty query."""
+
+    exit_code = 2
+
+
+class CorpusError(LLM2CompError):
+    """A corpus, dataset or document file is missing, empty or broken."""
+
+
+class EncoderError(LLM2CompError):
+    """A backbone or checkpoint is missing, damaged, or not what an encoder needs."""
+
+
+class TrainingError(LLM2CompError):
+    """A training run cannot start, cannot resume, or has gone wrong (NaN, dead memory, out of memory)."""
+
+
+class ClusteringError(LLM2CompError):
+    """A corpus cannot be clustered as asked."""
+
+
+class EvaluationError(LLM2CompError):
+    """A task or an encoder cannot be evaluated."""
