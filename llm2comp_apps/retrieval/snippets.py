@@ -1,0 +1,165 @@
+"""The piece of a document that shows why it was found, with the query's words marked.
+
+Words match by their stem (``running`` marks ``runs``), by the same kind of analysis as the lexical side of the index.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tantivy
+
+__all__ = ["SNIPPET_WIDTH", "Snippet", "make_snippet"]
+
+#: Characters of text in a snippet: about three lines of an 80-column terminal.
+SNIPPET_WIDTH = 220
+#: Characters of context kept before the first match, so that a match does not start the snippet out of the blue.
+_LEAD_CHARACTERS = 40
+#: Longer texts are searched for matches only this far: a snippet has to be quick, not exhaustive.
+_MAX_SCANNED = 200_000
+
+_WORD = re.compile(r"\w+")
+_SENTENCE_START = re.compile(r"(?<=[.!?])\s+(?=\S)")
+_SPACE = re.compile(r"\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A window of a text.
+
+    Attributes:
+        text: the window, runs of white space made one blank, ellipses where the text goes on.
+        marks: ``(start, end)`` character ranges of matching words in ``text``, in order, not overlapping.
+    """
+
+    text: str
+    marks: tuple[tuple[int, int], ...] = ()
+
+    def marked(self, before: str = "**", after: str = "**") -> str:
+        """The text with every mark put between two strings."""
+        pieces, last = [], 0
+        for start, end in self.marks:
+            pieces += [self.text[last:start], before, self.text[start:end], after]
+            last = end
+        return "".join([*pieces, self.text[last:]])
+
+
+def make_snippet(text: str, query: str, *, span: tuple[int, int] | None = None, width: int = SNIPPET_WIDTH) -> Snippet:
+    """Choose the window of ``text`` that holds most of the query's words and mark them.
+
+    Args:
+        text: a document's text.
+        query: what was asked.
+        span: look only here: the character range of the chunk that a dense search found.
+        width: characters of text at most, ellipses not counted.
+
+    Returns:
+        The window; the beginning of the text (or of the span) where no word of the query occurs.
+    """
+    start, end = span if span is not None else (0, min(len(text), _MAX_SCANNED))
+    stems = frozenset(_stem(word) for word in _query_words(query))
+    matches = [
+        (match.start(), match.end(), stem)
+        for match in _WORD.finditer(text, start, end)
+        if (stem := _stem(match.group())) in stems
+    ]
+    window_start = _best_start(text, matches, start, end, width)
+    window_end = _cut_end(text, window_start, min(end, window_start + width), end)
+    return _clean(text, window_start, window_end, [(first, last) for first, last, _ in matches])
+
+
+def _best_start(text: str, matches: Sequence[tuple[int, int, str]], start: int, end: int, width: int) -> int:
+    """Where the window with most distinct stems (then most matches, then the earliest) begins."""
+    if not matches:
+        return start
+    best, best_value = start, (0, 0)
+    ends = [last for _, last, _ in matches]
+    for number, (first, _, _) in enumerate(matches):
+        opening = _opening(text, first, start)
+        inside = matches[number : bisect_left(ends, opening + width + 1)]
+        value = (len({stem for _, _, stem in inside}), len(inside))
+        if value > best_value:
+            best, best_value = opening, value
+    # A short text or a late match: use the room that is left at the end.
+    return best if best + width <= end else _word_start(text, max(start, end - width), best)
+
+
+def _opening(text: str, match_start: int, floor: int) -> int:
+    """A natural place to start before a match: its sentence's start if that is near, else some words before it."""
+    earliest = max(floor, match_start - _LEAD_CHARACTERS)
+    sentences = [found.end() for found in _SENTENCE_START.finditer(text, earliest, match_start)]
+    if sentences:
+        return sentences[-1]
+    return floor if earliest == floor else _word_start(text, earliest, match_start)
+
+
+def _word_start(text: str, position: int, ceiling: int) -> int:
+    """The first start of a word at or after ``position``, ``ceiling`` at the latest."""
+    if position == 0 or text[position - 1].isspace():
+        return position
+    space = _SPACE.search(text, position, ceiling)
+    return space.end() if space else ceiling
+
+
+def _cut_end(text: str, start: int, position: int, end: int) -> int:
+    """The last end of a word at or before ``position``; ``position`` itself inside a word longer than the window."""
+    if position >= end or text[position].isspace():
+        return position
+    cut = position
+    while cut > start and not text[cut - 1].isspace():
+        cut -= 1
+    return cut if cut > start else position
+
+
+def _clean(text: str, start: int, end: int, matches: Sequence[tuple[int, int]]) -> Snippet:
+    """Cut the window out, make white space single blanks, and move the marks along."""
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    pieces: list[str] = ["... "] if text[:start].strip() else []
+    length = sum(map(len, pieces))
+    marks: list[tuple[int, int]] = []
+    position = start
+    inside = [(first, last) for first, last in matches if first >= start and last <= end]
+    for first, last in [*inside, (end, end)]:
+        between = _SPACE.sub(" ", text[position:first])
+        word = text[first:last]
+        if word:
+            marks.append((length + len(between), length + len(between) + len(word)))
+        pieces += [between, word]
+        length += len(between) + len(word)
+        position = last
+    if text[end:].strip():
+        pieces.append(" ...")
+    return Snippet("".join(pieces), tuple(marks))
+
+
+def _query_words(query: str) -> list[str]:
+    """The words of a query that are worth marking: no stop words, unless there is nothing else."""
+    words = _WORD.findall(query)
+    kept = [word for word in words if _analyzer(drop_stop_words=True).analyze(word)]
+    return kept or words
+
+
+@lru_cache(maxsize=65536)
+def _stem(word: str) -> str:
+    tokens = _analyzer().analyze(word)
+    return tokens[0] if len(tokens) == 1 else word.casefold()
+
+
+@lru_cache(maxsize=2)
+def _analyzer(*, drop_stop_words: bool = False) -> tantivy.TextAnalyzer:
+    import tantivy
+
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+    builder = builder.filter(tantivy.Filter.lowercase()).filter(tantivy.Filter.ascii_fold())
+    if drop_stop_words:
+        builder = builder.filter(tantivy.Filter.stopword("english"))
+    return builder.filter(tantivy.Filter.stemmer("english")).build()
