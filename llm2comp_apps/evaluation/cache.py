@@ -1,0 +1,127 @@
+"""Embeddings kept on disk, by content: a second metric, an interrupted table or a repeated run costs nothing.
+
+One SQLite file per encoder fingerprint holds ``sha256(prompt, text) -> float32 row``. Each block of texts is committed
+as soon as it is embedded, so an evaluation that is stopped goes on inside the corpus where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
+from llm2comp_apps.errors import EvaluationError
+
+__all__ = ["CachedEncoder", "EmbeddingCache"]
+
+_BLOCK = 1024
+_LOOKUP = 500  # below SQLite's old limit of 999 parameters
+
+
+class EmbeddingCache:
+    """Rows by key for one encoder, in ``directory/FINGERPRINT.sqlite``."""
+
+    def __init__(self, directory: Path, fingerprint: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / f"{fingerprint[:32]}.sqlite"
+        try:
+            self._db = sqlite3.connect(self.path, timeout=60)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # A lost row is embedded again: no reason to wait for the disk at each commit.
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID")
+        except sqlite3.Error as error:
+            raise EvaluationError(
+                f"{self.path}: embedding cache cannot be opened ({error}); delete the file"
+            ) from error
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, FloatArray]:
+        """The rows of those ``keys`` that are there."""
+        found: dict[bytes, FloatArray] = {}
+        for start in range(0, len(keys), _LOOKUP):
+            part = keys[start : start + _LOOKUP]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT key, row FROM rows WHERE key IN ({marks})"  # noqa: S608 - only question marks go in
+            found.update((key, np.frombuffer(row, dtype=np.float32)) for key, row in self._db.execute(query, part))
+        return found
+
+    def put(self, keys: Sequence[bytes], rows: FloatArray) -> None:
+        """Keep ``rows`` under ``keys``; one transaction."""
+        with self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO rows VALUES (?, ?)",
+                [(key, row.astype(np.float32).tobytes()) for key, row in zip(keys, rows, strict=True)],
+            )
+
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM rows").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+
+class CachedEncoder:
+    """A :class:`TextEncoder` that asks ``cache`` first and embeds each distinct text once."""
+
+    def __init__(self, encoder: TextEncoder, cache: EmbeddingCache) -> None:
+        self.inner = encoder
+        self.cache = cache
+
+    @property
+    def name(self) -> str:
+        """The wrapped encoder's name."""
+        return self.inner.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The wrapped encoder's fingerprint."""
+        return self.inner.fingerprint
+
+    @property
+    def dimension(self) -> int:
+        """The wrapped encoder's dimension."""
+        return self.inner.dimension
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The wrapped encoder's prompts."""
+        return self.inner.prompts
+
+    def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> FloatArray:
+        """Embed ``texts``; see :meth:`TextEncoder.encode`."""
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        keys = [_key(prompt, text) for text in texts]
+        rows = self.cache.get(list(dict.fromkeys(keys)))
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}
+        # Similar lengths together: the encoder pads less, and the longest (slowest) come first.
+        todo = sorted(missing.items(), key=lambda item: -len(item[1]))
+        for start in range(0, len(todo), _BLOCK):
+            block = todo[start : start + _BLOCK]
+            vectors = self.inner.encode([text for _, text in block], prompt=prompt, show_progress=show_progress)
+            block_keys = [key for key, _ in block]
+            self.cache.put(block_keys, vectors)
+            rows.update(zip(block_keys, vectors, strict=True))
+        return np.stack([rows[key] for key in keys])
+
+    def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
+        """Embed a stream block by block; see :meth:`TextEncoder.encode_stream`."""
+        block: list[str] = []
+        for text in texts:
+            block.append(text)
+            if len(block) == _BLOCK:
+                yield self.encode(block, prompt=prompt)
+                block = []
+        if block:
+            yield self.encode(block, prompt=prompt)
+
+
+def _key(prompt: str | None, text: str) -> bytes:
+    # A length prefix keeps (prompt, text) pairs apart that concatenate to the same string.
+    head = (prompt or "").encode()
+    return hashlib.sha256(b"%d:" % len(head) + head + text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,69 @@
+"""What a task is, and what it may ask of an encoder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
+
+from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.evaluation.results import TaskScores
+
+__all__ = ["Embed", "Role", "Searcher", "Task"]
+
+Role = Literal["query", "document"]
+Data = TypeVar("Data")
+
+
+class Embed(Protocol):
+    """Embeds texts for one task: the encoder, the task's prompts and the cache are behind it."""
+
+    def __call__(self, texts: Sequence[str], role: Role = "query") -> FloatArray:
+        """``(n, d)`` rows in the order of ``texts``. Symmetric tasks embed everything as ``query``."""
+        ...
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """A retrieval system without embeddings (BM25): only retrieval tasks can use it."""
+
+    @property
+    def name(self) -> str:
+        """A short name for people."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of everything that changes a ranking."""
+        ...
+
+    def search(self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int) -> dict[str, dict[str, float]]:
+        """The ``top_k`` best documents of each query: ``{query id: {document id: score}}``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task(ABC, Generic[Data]):
+    """One dataset with one way of scoring it.
+
+    Attributes:
+        name: the dataset's name, ``NAME:SPLIT`` where the split is not the one usually reported.
+        load: reads the data; called anew by each evaluation, so that a table over many tasks holds one at a time.
+        origin: where the data come from and what was drawn from them (file, split, sample), for the report.
+    """
+
+    name: str
+    load: Callable[[], Data]
+    origin: dict[str, Any] = field(default_factory=dict)
+    category: ClassVar[str]
+    main_metric: ClassVar[str]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """JSON-shaped settings that decide the score, apart from encoder and prompts."""
+        return dict(self.origin)
+
+    @abstractmethod
+    def evaluate(self, embed: Embed) -> TaskScores:
+        """Embed the dataset and score it."""
