@@ -1,0 +1,106 @@
+"""The parsers: from an open file of a known format to records."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from llm2comp_apps.corpus.files import OpenFile, SourceFile
+from llm2comp_apps.corpus.json_stream import JSON, read_json_values
+from llm2comp_apps.corpus.options import CorpusOptions
+from llm2comp_apps.corpus.records import BrokenFileError, Fault, Record, json_type, read_lines
+from llm2comp_apps.corpus.report import ReadReport
+from llm2comp_apps.corpus.sniff import encoding_of, guess_format
+from llm2comp_apps.corpus.tables import read_parquet, read_table
+
+__all__ = ["parse"]
+
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$", re.MULTILINE)
+_FENCE = re.compile(r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def parse(opened: OpenFile, options: CorpusOptions, report: ReadReport, fault: Fault) -> Iterator[Record]:
+    """Parse a file in the format that the options, its name or its content tell.
+
+    Args:
+        opened: the file.
+        options: format, encoding, limits, field names.
+        report: takes progress and notes.
+        fault: called for a broken record that can be read past.
+
+    Raises:
+        BrokenFileError: nothing more can be read from the file.
+    """
+    kind = guess_format(opened.file, opened.head, options)
+    if kind == "parquet":
+        return read_parquet(opened, options, report)
+    text = io.TextIOWrapper(
+        opened.stream,
+        encoding=encoding_of(opened.head, options),
+        errors="surrogateescape",  # a bad byte must spoil its record only; the reader looks for what it leaves
+        newline={"csv": "", "tsv": "", "txt": None, "md": None}.get(kind, "\n"),
+    )
+    name = opened.file.name
+    if kind in ("csv", "tsv"):
+        return read_table(text, name, "\t" if kind == "tsv" else None, options, fault)
+    if kind == "json":
+        return _json(text, name, options, fault)
+    if kind == "jsonl":
+        return _json_lines(text, name, options, fault)
+    if kind == "lines":
+        return _lines(text, name, options, fault)
+    return _whole_text(text, opened.file, kind, options)
+
+
+def _json_lines(text: io.TextIOBase, name: str, options: CorpusOptions, fault: Fault) -> Iterator[Record]:
+    for number, line in read_lines(text, options.max_record_chars, fault):
+        if not line.strip():
+            continue
+        try:
+            value = JSON.decode(line)
+        except json.JSONDecodeError as error:
+            ends = "" if line.endswith("\n") else " (the file ends in the middle of this line)"
+            fault(number, f"not JSON: {error.msg} at column {error.colno}{ends}")
+        except (ValueError, RecursionError) as error:
+            fault(number, f"JSON that cannot be read: {error}")
+        else:
+            yield from _json_record(value, None, name, number, options, fault)
+
+
+def _json(text: io.TextIOBase, name: str, options: CorpusOptions, fault: Fault) -> Iterator[Record]:
+    for number, key, value in read_json_values(text, options):
+        yield from _json_record(value, key, name, number, options, fault)
+
+
+def _json_record(
+    value: Any, key: str | None, name: str, line: int, options: CorpusOptions, fault: Fault
+) -> Iterator[Record]:
+    """A JSON value as a record: an object, or a string that is all text; ``key`` is its id if it has none itself."""
+    if isinstance(value, str):
+        value = {options.text_fields[0]: value}
+    if not isinstance(value, dict):
+        fault(line, f"not a JSON object but {json_type(value)}")
+        return
+    if key is not None and not any(field in value for field in options.id_fields):
+        value = {options.id_fields[0]: key, **value}
+    yield Record(value, name, line)
+
+
+def _lines(text: io.TextIOBase, name: str, options: CorpusOptions, fault: Fault) -> Iterator[Record]:
+    for number, line in read_lines(text, options.max_record_chars, fault):
+        if line.strip():
+            yield Record({options.text_fields[0]: line.rstrip("\r\n")}, name, number)
+
+
+def _whole_text(text: io.TextIOBase, file: SourceFile, kind: str, options: CorpusOptions) -> Iterator[Record]:
+    content = text.read(options.max_record_chars + 1)
+    if len(content) > options.max_record_chars:
+        raise BrokenFileError(0, f"the text is longer than {options.max_record_chars} characters")
+    fields = {options.id_fields[0]: file.relative, options.text_fields[0]: content}
+    if kind == "md":
+        heading = _HEADING.search(_FENCE.sub("", content))
+        fields[options.title_fields[0]] = heading.group(1) if heading else ""
+    yield Record(fields, file.name, 0)

@@ -1,0 +1,181 @@
+"""JSON files of any size, one element at a time: an array, an object of id to record, or values one after another.
+
+The standard library's decoder does the parsing. It is handed a window of the file that grows until one element fits,
+so memory follows the largest element and not the file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from llm2comp_apps.corpus.options import CorpusOptions
+from llm2comp_apps.corpus.records import BrokenFileError
+
+__all__ = ["JSON", "first_key", "read_json_values"]
+
+_BLOCK = 2**16
+_RECORD_WINDOW = 2**20
+_SPACE = re.compile(r"[ \t\r\n]*")
+_FIRST_KEY = re.compile(r'\s*\{\s*"((?:[^"\\]|\\.)*)"\s*:')
+
+
+def _finite(digits: str) -> float | None:
+    value = float(digits)
+    return value if math.isfinite(value) else None
+
+
+# Python writes NaN and Infinity, which JSON does not have; they are read as null so that what we write stays JSON.
+JSON = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
+
+
+def read_json_values(text: io.TextIOBase, options: CorpusOptions) -> Iterator[tuple[int, str | None, Any]]:
+    """Stream the elements of a JSON file.
+
+    Args:
+        text: the file, opened as text.
+        options: ``id_fields`` and friends tell an object that is a record from an object that maps ids to records.
+
+    Yields:
+        The line where the element begins, its key in a mapping (``None`` in an array), and the element.
+
+    Raises:
+        BrokenFileError: the syntax is broken; there is no way to find the next element.
+    """
+    window = _Window(text, options.max_record_chars)
+    first = window.skip_space()
+    if first == "[":
+        window.expect("[")
+        yield from _array(window)
+    elif first == "{" and not _is_record(window, options):
+        window.expect("{")
+        yield from _mapping(window)
+    else:
+        while window.skip_space():
+            yield window.line, None, window.value()
+        return
+    if window.skip_space():
+        raise BrokenFileError(window.line, "more data after the end of the JSON value")
+
+
+def _array(window: _Window) -> Iterator[tuple[int, None, Any]]:
+    while window.skip_space() != "]":
+        line = window.line
+        yield line, None, window.value()
+        if window.skip_space() != "]":
+            window.expect(",")
+    window.expect("]")
+
+
+def _mapping(window: _Window) -> Iterator[tuple[int, str, Any]]:
+    while window.skip_space() != "}":
+        line = window.line
+        key = window.value()
+        window.skip_space()
+        window.expect(":")
+        window.skip_space()
+        if not isinstance(key, str):
+            raise BrokenFileError(line, "not JSON: a key that is not a string")
+        yield line, key, window.value()
+        if window.skip_space() != "}":
+            window.expect(",")
+    window.expect("}")
+
+
+def _is_record(window: _Window, options: CorpusOptions) -> bool:
+    """Whether the object that begins here is itself a record: one of its keys is a field name.
+
+    An object too large to look at as a whole is a mapping of many records, unless its first key says otherwise.
+    """
+    text = window.look_ahead(_RECORD_WINDOW)
+    try:
+        keys = set(JSON.raw_decode(text)[0])
+    except (ValueError, RecursionError):
+        keys = {first_key(text)}
+    return not options.known_fields.isdisjoint(keys)
+
+
+def first_key(text: str) -> str | None:
+    """The first key of the JSON object that ``text`` begins with, as it is spelled there."""
+    start = _FIRST_KEY.match(text)
+    return start.group(1) if start else None
+
+
+class _Window:
+    """The part of the file that is being parsed: ``text[position:]``, ``line`` being the line of ``position``."""
+
+    def __init__(self, source: io.TextIOBase, limit: int) -> None:
+        self._source = source
+        self._limit = limit
+        self._text = ""
+        self._position = 0
+        self._at_end = False
+        self.line = 1
+
+    def skip_space(self) -> str:
+        """Move to the next character that is not white space and return it, ``""`` at the end."""
+        while True:
+            match = _SPACE.match(self._text, self._position)
+            assert match is not None  # the pattern matches nothing, too
+            self._advance(match.end())
+            if self._position < len(self._text):
+                return self._text[self._position]
+            if not self._fill(_BLOCK):
+                return ""
+
+    def expect(self, sign: str) -> None:
+        """Step over ``sign``."""
+        found = self._text[self._position : self._position + 1]
+        if found != sign:
+            raise BrokenFileError(self.line, f"not JSON: expected {sign!r}, found {found or 'the end of the file'!r}")
+        self._advance(self._position + 1)
+
+    def value(self) -> Any:
+        """Parse and step over the value that begins here, reading on until it is whole."""
+        while True:
+            try:
+                value, end = JSON.raw_decode(self._text, self._position)
+            except RecursionError:
+                raise BrokenFileError(self.line, "not JSON: nested too deeply") from None
+            except json.JSONDecodeError as error:
+                problem: json.JSONDecodeError | None = error
+            except ValueError as error:  # a number of more digits than Python converts
+                raise BrokenFileError(self.line, f"not JSON that can be read: {error}") from None
+            else:
+                if end < len(self._text) or self._at_end:  # else a number might go on in the next block
+                    self._advance(end)
+                    return value
+                problem = None
+            held = len(self._text) - self._position
+            if held > self._limit:
+                raise BrokenFileError(self.line, f"no end of the record within {self._limit} characters")
+            if not self._fill(max(_BLOCK, held)) and problem is not None:
+                line = self.line + self._text.count("\n", self._position, problem.pos)
+                raise BrokenFileError(line, f"not JSON: {problem.msg}{_cut(problem)}")
+
+    def look_ahead(self, size: int) -> str:
+        """The next ``size`` characters, or all that are left, without moving."""
+        while len(self._text) - self._position < size and self._fill(size):
+            pass
+        return self._text[self._position : self._position + size]
+
+    def _advance(self, position: int) -> None:
+        self.line += self._text.count("\n", self._position, position)
+        self._position = position
+
+    def _fill(self, size: int) -> bool:
+        """Read about ``size`` more characters, dropping those already parsed; false at the end of the file."""
+        block = "" if self._at_end else self._source.read(size)
+        self._at_end = not block
+        self._text = self._text[self._position :] + block
+        self._position = 0
+        return bool(block)
+
+
+def _cut(problem: json.JSONDecodeError) -> str:
+    at_end = problem.pos >= len(problem.doc.rstrip()) or problem.msg.startswith("Unterminated string")
+    return " (the file ends in the middle of a value)" if at_end else ""

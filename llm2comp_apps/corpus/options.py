@@ -1,0 +1,88 @@
+"""How a corpus is read: every option, documented once."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+
+from llm2comp_apps.errors import UsageError
+
+__all__ = ["FORMATS", "ID_FIELDS", "TEXT_FIELDS", "TITLE_FIELDS", "CorpusOptions"]
+
+FORMATS = ("auto", "jsonl", "json", "csv", "tsv", "parquet", "txt", "md", "lines")
+
+# Looked for in this order when no field is named. BEIR, MS MARCO, Pyserini and Hugging Face dumps use these.
+ID_FIELDS = ("_id", "id", "doc_id", "docid", "docno")
+TITLE_FIELDS = ("title", "headline")
+TEXT_FIELDS = ("text", "contents", "content", "body", "passage", "abstract")
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusOptions:
+    """Options of :func:`llm2comp_apps.corpus.read_corpus` and :func:`~llm2comp_apps.corpus.read_records`.
+
+    Attributes:
+        format: one of :data:`FORMATS`; ``auto`` goes by the file's name, then by its content. ``lines`` (one document
+            a line) is never guessed. In a folder, ``auto`` reads the files whose names say what they are, any other
+            format reads every file that is not hidden.
+        id_field: the field that holds the id; ``None`` takes the first of :data:`ID_FIELDS` that a record has.
+        title_field: the same for the title, :data:`TITLE_FIELDS`.
+        text_field: the same for the text, :data:`TEXT_FIELDS`.
+        encoding: the text encoding of every file but parquet. A byte order mark is removed, and UTF-16 is recognised
+            by its own.
+        encoding_errors: what a character that no text has (bytes that are not valid in ``encoding``, half a surrogate
+            pair, NUL) does to its record: ``strict`` makes it a broken one, ``replace`` puts U+FFFD in its place.
+        on_error: ``stop`` raises at the first broken record, ``skip`` counts and lists it and reads on.
+        max_record_chars: a record (a line, a JSON value, a text file) longer than this is a broken one; it bounds
+            memory against files that are not what they seem.
+    """
+
+    format: str = "auto"
+    id_field: str | None = None
+    title_field: str | None = None
+    text_field: str | None = None
+    encoding: str = "utf-8"
+    encoding_errors: str = "strict"
+    on_error: str = "stop"
+    max_record_chars: int = 64 * 2**20
+
+    def __post_init__(self) -> None:
+        """Refuse what no reader understands.
+
+        Raises:
+            UsageError: an option has a value outside its set.
+        """
+        _one_of("format", self.format, FORMATS)
+        _one_of("encoding-errors", self.encoding_errors, ("strict", "replace"))
+        _one_of("on-error", self.on_error, ("stop", "skip"))
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise UsageError(f"encoding: {self.encoding!r} is not a text encoding that Python knows") from None
+        if self.max_record_chars < 1:
+            raise UsageError(f"max_record_chars must be at least 1, not {self.max_record_chars}")
+
+    @property
+    def id_fields(self) -> tuple[str, ...]:
+        """The names under which a record may carry its id."""
+        return (self.id_field,) if self.id_field else ID_FIELDS
+
+    @property
+    def title_fields(self) -> tuple[str, ...]:
+        """The names under which a record may carry its title."""
+        return (self.title_field,) if self.title_field else TITLE_FIELDS
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The names under which a record may carry its text."""
+        return (self.text_field,) if self.text_field else TEXT_FIELDS
+
+    @property
+    def known_fields(self) -> frozenset[str]:
+        """Every name with a meaning here; tells a record from a mapping of ids, and a header from a line of text."""
+        return frozenset((*self.id_fields, *self.title_fields, *self.text_fields))
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name}: {value!r} is not one of {', '.join(allowed)}")

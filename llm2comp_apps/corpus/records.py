@@ -1,0 +1,74 @@
+"""What the parsers of all formats hand on, and how they say that they cannot."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["BrokenFileError", "Fault", "Record", "json_type", "read_lines"]
+
+Fault = Callable[[int, str], None]
+"""Called by a parser with (line, reason) for a broken record that it can read past; returns only if told to skip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a file, before anybody asks what its fields mean.
+
+    Attributes:
+        fields: JSON-shaped values by name.
+        path: the file, as the user named it.
+        line: the line on which the record begins, from 1 (in parquet: the row); 0 when the record is the whole file.
+    """
+
+    fields: dict[str, Any]
+    path: str
+    line: int
+
+    @property
+    def place(self) -> str:
+        """``path:line``, the form that editors and terminals make clickable."""
+        return f"{self.path}:{self.line}" if self.line else self.path
+
+
+class BrokenFileError(Exception):
+    """A parser cannot go on with this file; ``line`` as in :class:`Record`."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+        self.reason = reason
+
+
+def read_lines(text: io.TextIOBase, limit: int, fault: Fault) -> Iterator[tuple[int, str]]:
+    """Number the lines of ``text`` from 1, reading past those longer than ``limit`` characters.
+
+    Args:
+        text: opened with the ``newline`` that the format wants.
+        limit: a longer line is reported to ``fault`` and never held in memory.
+        fault: see :data:`Fault`.
+
+    Yields:
+        Line number and line, with its line end if it has one.
+    """
+    number = 0
+    while line := text.readline(limit + 1):
+        number += 1
+        if len(line) > limit:
+            fault(number, f"the line is longer than {limit} characters")
+            while line and not line.endswith("\n"):
+                line = text.readline(limit)
+            continue
+        yield number, line
+
+
+def json_type(value: object) -> str:
+    """What a JSON value is, in words for a message."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    names: dict[type, str] = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)
