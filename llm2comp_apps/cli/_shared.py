@@ -121,7 +121,7 @@ class CommandGroup(TyperGroup):
                 raise
             raise _stop(f"{os.fspath(error.filename)}: {error.strerror}", 1) from error
         except _index_errors() as error:
-            raise _stop(str(error), 1) from error
+            raise _stop(str(error), error.exit_code) from error
         finally:
             warnings.showwarning = show
 
@@ -131,7 +131,7 @@ def _stop(message: str, exit_code: int) -> typer.Exit:
     return typer.Exit(exit_code)
 
 
-def _index_errors() -> tuple[type[Exception], ...]:
+def _index_errors() -> tuple[type[Any], ...]:
     """The index room's base error, without importing that room for commands that did not."""
     errors = sys.modules.get("llm2comp_indexes.errors")
     return () if errors is None else (errors.IndexStoreError,)

@@ -1,6 +1,6 @@
 """The piece of a document that shows why it was found, with the query's words marked.
 
-Words match by their stem (``running`` marks ``runs``), by the same kind of analysis as the lexical side of the index.
+Words match by their stem (``running`` marks ``runs``), by the analysis of the lexical side of the index.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, analyzer
 
 if TYPE_CHECKING:
     import tantivy
@@ -24,7 +26,8 @@ _LEAD_CHARACTERS = 40
 #: Longer texts are searched for matches only this far: a snippet has to be quick, not exhaustive.
 _MAX_SCANNED = 200_000
 
-_WORD = re.compile(r"\w+")
+_Match: TypeAlias = tuple[int, int, str]  # start and end in the text, stem
+
 _SENTENCE_START = re.compile(r"(?<=[.!?])\s+(?=\S)")
 _SPACE = re.compile(r"\s+")
 
@@ -50,7 +53,14 @@ class Snippet:
         return "".join([*pieces, self.text[last:]])
 
 
-def make_snippet(text: str, query: str, *, span: tuple[int, int] | None = None, width: int = SNIPPET_WIDTH) -> Snippet:
+def make_snippet(
+    text: str,
+    query: str,
+    *,
+    span: tuple[int, int] | None = None,
+    width: int = SNIPPET_WIDTH,
+    language: str = DEFAULT_LANGUAGE,
+) -> Snippet:
     """Choose the window of ``text`` that holds most of the query's words and mark them.
 
     Args:
@@ -58,23 +68,19 @@ def make_snippet(text: str, query: str, *, span: tuple[int, int] | None = None, 
         query: what was asked.
         span: look only here: the character range of the chunk that a dense search found.
         width: characters of text at most, ellipses not counted.
+        language: of the index's lexical side.
 
     Returns:
         The window; the beginning of the text (or of the span) where no word of the query occurs.
     """
     start, end = span if span is not None else (0, min(len(text), _MAX_SCANNED))
-    stems = frozenset(_stem(word) for word in _query_words(query))
-    matches = [
-        (match.start(), match.end(), stem)
-        for match in _WORD.finditer(text, start, end)
-        if (stem := _stem(match.group())) in stems
-    ]
+    matches = _matches(text, start, end, query, language)
     window_start = _best_start(text, matches, start, end, width)
     window_end = _cut_end(text, window_start, min(end, window_start + width), end)
     return _clean(text, window_start, window_end, [(first, last) for first, last, _ in matches])
 
 
-def _best_start(text: str, matches: Sequence[tuple[int, int, str]], start: int, end: int, width: int) -> int:
+def _best_start(text: str, matches: Sequence[_Match], start: int, end: int, width: int) -> int:
     """Where the window with most distinct stems (then most matches, then the earliest) begins."""
     if not matches:
         return start
@@ -141,25 +147,33 @@ def _clean(text: str, start: int, end: int, matches: Sequence[tuple[int, int]]) 
     return Snippet("".join(pieces), tuple(marks))
 
 
-def _query_words(query: str) -> list[str]:
-    """The words of a query that are worth marking: no stop words, unless there is nothing else."""
-    words = _WORD.findall(query)
-    kept = [word for word in words if _analyzer(drop_stop_words=True).analyze(word)]
-    return kept or words
+def _matches(text: str, start: int, end: int, query: str, language: str) -> list[_Match]:
+    """The words of ``text[start:end]`` that lexical search would match."""
+    wanted = _wanted(query, language)
+    return [
+        (start + token.char_offset_from, start + token.char_offset_to, token.text)
+        for token in analyzer(language).pre_tokenize(text[start:end]).tokens
+        if token.text in wanted
+    ]
 
 
-@lru_cache(maxsize=65536)
-def _stem(word: str) -> str:
-    tokens = _analyzer().analyze(word)
-    return tokens[0] if len(tokens) == 1 else word.casefold()
+@lru_cache(maxsize=256)
+def _wanted(query: str, language: str) -> frozenset[str]:
+    """The stems of a query that are worth marking: no stop words, unless there is nothing else."""
+    stems = analyzer(language).analyze(query)
+    stop_words = _stop_word_filter(language)
+    words = [token.text for token in analyzer("none").pre_tokenize(query).tokens]
+    kept = [word for word in words if stop_words is None or stop_words.analyze(word)]
+    return frozenset(stem for word in kept for stem in analyzer(language).analyze(word)) or frozenset(stems)
 
 
-@lru_cache(maxsize=2)
-def _analyzer(*, drop_stop_words: bool = False) -> tantivy.TextAnalyzer:
+@lru_cache(maxsize=8)
+def _stop_word_filter(language: str) -> tantivy.TextAnalyzer | None:
+    """An analyzer that gives nothing for a stop word; ``None`` for languages without a list."""
     import tantivy
 
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-    builder = builder.filter(tantivy.Filter.lowercase()).filter(tantivy.Filter.ascii_fold())
-    if drop_stop_words:
-        builder = builder.filter(tantivy.Filter.stopword("english"))
-    return builder.filter(tantivy.Filter.stemmer("english")).build()
+    try:
+        stop_words = tantivy.Filter.stopword(language)
+    except ValueError:
+        return None
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.raw()).filter(stop_words).build()

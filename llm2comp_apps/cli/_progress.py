@@ -1,0 +1,93 @@
+"""Progress of long work on stderr: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.cli._shared import note, stderr_console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+__all__ = ["ProgressDisplay", "format_duration"]
+
+#: Seconds between two plain lines.
+LINE_INTERVAL = 5.0
+
+
+class ProgressDisplay:
+    """Shows how far a piece of work is; use it as a context manager.
+
+    Args:
+        label: what is being done: ``encoding``.
+        unit: what is counted: ``documents``.
+        total: how many there are; ``None`` if that is not known, then there is no time left to show.
+    """
+
+    def __init__(self, label: str, unit: str, total: int | None = None) -> None:
+        self._label = label
+        self._unit = unit
+        self._total = total
+        self._start = time.monotonic()
+        self._last_line = self._start
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressDisplay:
+        self._start = self._last_line = time.monotonic()
+        if sys.stderr.isatty():
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[state]}"),
+            )
+            self._bar = Progress(*columns, console=stderr_console(), transient=True)
+            self._task = self._bar.add_task(self._label, total=1.0 if self._total is not None else None, state="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, fraction: float | None = None) -> None:
+        """Report.
+
+        Args:
+            done: units done so far.
+            fraction: share of the work that is done, 0 to 1, where units differ in size; ``None`` goes by units.
+        """
+        if fraction is None and self._total:
+            fraction = done / self._total
+        state = self._state(done, fraction)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=fraction or 0.0, state=state)
+        elif time.monotonic() - self._last_line >= LINE_INTERVAL:
+            self._last_line = time.monotonic()
+            note(f"{self._label}: {state}")
+
+    def _state(self, done: int, fraction: float | None) -> str:
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        counted = f"{done}/{self._total}" if self._total is not None else f"{done}"
+        state = f"{counted} {self._unit}, {done / elapsed:.1f}/s"
+        if fraction:
+            state += f", {format_duration(elapsed * (1 - fraction) / fraction)} left"
+        return state
+
+
+def format_duration(seconds: float) -> str:
+    """``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

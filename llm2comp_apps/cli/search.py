@@ -1,0 +1,187 @@
+"""``llm2comp search``: one query, a prompt, or a file of queries."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples, note, print_json
+from llm2comp_apps.errors import UsageError
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
+    from llm2comp_apps.encoder import TextEncoder
+    from llm2comp_apps.retrieval.rerank import Reranker
+    from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+    from llm2comp_apps.retrieval.stopwatch import Stopwatch
+
+__all__ = ["register"]
+
+_MEMORY = "memory"
+
+_EXAMPLES = examples(
+    'llm2comp search "how do cells divide" -k 5',
+    'llm2comp search "flu vaccine" --mode lexical --where "year >= 2020 and lang = \'en\'" --json',
+    "llm2comp search --queries queries.jsonl -k 100 --format trec -o run.trec",
+    "llm2comp search                       (a prompt; an empty line or ctrl-D leaves it)",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("search", epilog=_EXAMPLES)(search)
+
+
+def search(
+    query: Annotated[str | None, typer.Argument(help="What to look for; without it, a prompt asks.")] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", metavar="DIR", help="[default: $LLM2COMP_INDEX, else the one *.index here]"),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", metavar="K", help="How many hits.")] = 10,
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="MODE", help="dense (meaning), lexical (words) or hybrid (both).")
+    ] = "hybrid",
+    fusion: Annotated[
+        str, typer.Option("--fusion", metavar="METHOD", help="How hybrid joins: minmax or rrf.")
+    ] = "minmax",
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            "--rerank",
+            metavar="MODEL",
+            help="Score the best hits anew: memory, or a cross-encoder's name or directory.",
+        ),
+    ] = None,
+    rerank_depth: Annotated[
+        int, typer.Option("--rerank-depth", metavar="N", help="How many hits to score anew.")
+    ] = 100,
+    where: Annotated[
+        str | None, typer.Option("--where", metavar="CONDITION", help="Only documents whose fields meet it.")
+    ] = None,
+    as_json: JsonOption = False,
+    queries: Annotated[
+        Path | None, typer.Option("--queries", metavar="FILE", help="Many queries: _id and text, any corpus format.")
+    ] = None,
+    run_format: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="Of a run over --queries: trec or json (lines).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where the run goes. [default: stdout]")
+    ] = None,
+    encoder: EncoderOption = None,
+    device: DeviceOption = None,
+    timings: Annotated[bool, typer.Option("--timings", help="Print on stderr where the time went.")] = False,
+) -> None:
+    """Search an index.
+
+    The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
+    """
+    from llm2comp_apps.cli._timings import report_timings
+    from llm2comp_apps.retrieval.search import SearchOptions
+    from llm2comp_apps.retrieval.stopwatch import Stopwatch
+
+    options = SearchOptions(k=k, mode=mode, fusion=fusion, where=where, rerank_depth=rerank_depth)  # type: ignore[arg-type]  # checked there
+    _check_call(query, queries, run_format, output)
+    clock = Stopwatch()
+    searcher = _open_searcher(index, options, rerank, encoder, device, clock)
+    if queries is not None:
+        from llm2comp_apps.cli._runs import write_run
+
+        write_run(searcher, options, queries, run_format or ("json" if as_json else "trec"), output)
+    elif query is not None:
+        _answer(searcher, options, query, as_json=as_json)
+    else:
+        _prompt(searcher, options)
+    if timings:
+        report_timings(clock)
+
+
+def _check_call(query: str | None, queries: Path | None, run_format: str | None, output: Path | None) -> None:
+    """Refuse combinations that mean nothing, before anything is loaded.
+
+    Raises:
+        UsageError: says which.
+    """
+    if queries is not None and query is not None:
+        raise UsageError("give a query or --queries FILE, not both")
+    if queries is None and (run_format is not None or output is not None):
+        raise UsageError("--format and -o belong to --queries FILE; for one query take --json")
+    if run_format not in (None, "trec", "json"):
+        raise UsageError(f"no run format called {run_format!r}; there are: trec, json")
+    if query is not None and not query.strip():
+        raise UsageError("the query is empty; say what to look for")
+    if query is None and queries is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("no query: give one, or --queries FILE (the prompt needs a terminal)")
+
+
+def _open_searcher(
+    index_path: Path | None,
+    options: SearchOptions,
+    rerank: str | None,
+    encoder_name: str | None,
+    device: str | None,
+    clock: Stopwatch,
+) -> Searcher:
+    """Everything that is loaded once: the index, and the models that the options need."""
+    from llm2comp_apps.cli._open import encoder_source, load_named_encoder
+    from llm2comp_apps.retrieval.discovery import find_index
+    from llm2comp_apps.retrieval.search import Searcher
+
+    with clock.part("open index"):
+        from llm2comp_indexes import Index
+
+        index = Index.open(find_index(index_path))
+    encoder = None
+    if options.mode != "lexical" or rerank == _MEMORY:
+        with clock.part("load encoder"):
+            encoder = load_named_encoder(encoder_name or encoder_source(index), device)
+    with clock.part("load reranker"):
+        reranker = _reranker(rerank, index, encoder, device)
+    return Searcher(index, encoder, reranker=reranker, stopwatch=clock)
+
+
+def _reranker(name: str | None, index: Index, encoder: TextEncoder | None, device: str | None) -> Reranker | None:
+    if name is None:
+        return None
+    from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker
+
+    if name != _MEMORY:
+        return CrossEncoderReranker(name, device)
+    if not index.memory_tokens:
+        raise UsageError(f"{index.path} stores no memory vectors; build it with --memory to rerank by them")
+    assert encoder is not None
+    return MemoryReranker(encoder, index.memory)
+
+
+def _answer(searcher: Searcher, options: SearchOptions, query: str, *, as_json: bool) -> None:
+    from llm2comp_apps.cli._hits import print_hits
+
+    hits = searcher.search(query, options)
+    if as_json:
+        print_json({"query": query, "mode": options.mode, "hits": [hit.to_dict() for hit in hits]})
+    elif hits:
+        print_hits(hits)
+    else:
+        note("No hits.")
+
+
+def _prompt(searcher: Searcher, options: SearchOptions) -> None:
+    """Ask for queries until an empty line or the end of input; the line editor keeps a history."""
+    with contextlib.suppress(ImportError):  # Windows has no readline, and its console edits lines by itself
+        import readline  # noqa: F401 - its import gives input() line editing and a history
+    note("Type a query; an empty line or ctrl-D leaves.")
+    while True:
+        try:
+            query = input("query> ").strip()
+        except EOFError:
+            note("")
+            return
+        if not query:
+            return
+        _answer(searcher, options, query, as_json=False)

@@ -1,0 +1,294 @@
+"""From documents to a committed index: skip what is there, encode the rest, commit as it goes.
+
+The stream is bounded: one window of documents is held at a time, sorted by length so that batches hold texts of one
+size, and encoded in slices of a few seconds. Between slices the build can commit, report or stop. A build that is
+cut off, by ctrl-C or by the power, loses what it did since the last commit; run again, it finds by content hash which
+documents are in the index, and goes on with the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.corpus import Document, chunk_document
+from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
+from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.rerank import encode_memory_with
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index, IndexedDocument, Writer
+
+__all__ = ["BuildProgress", "BuildReport", "CommitRule", "Survey", "fill_index", "survey"]
+
+#: Documents per look-up of content hashes.
+_LOOKUP = 512
+#: A window ends at whichever comes first. The first makes batches even, the second bounds memory for long documents.
+_WINDOW_DOCUMENTS = 2048
+_WINDOW_CHARACTERS = 16_000_000
+#: Wanted seconds of encoding between two looks at the clock, the keyboard and the progress line.
+_SLICE_SECONDS = 4.0
+#: Characters of the first slice, when the encoder's speed is not known yet.
+_FIRST_SLICE = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRule:
+    """When a build commits: after so many seconds or documents, whichever comes first.
+
+    The seconds and one slice together stay under half a minute, the most work that a cut-off build may lose; the
+    documents bound what the writer holds in memory on fast machines.
+    """
+
+    seconds: float = 20.0
+    documents: int = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a first pass over a corpus found: how much work there is.
+
+    Attributes:
+        documents: documents in the corpus.
+        new: of these, not in the index yet, or changed.
+        characters: title and text of the new ones.
+    """
+
+    documents: int = 0
+    new: int = 0
+    characters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BuildProgress:
+    """A look at a running build: documents and characters encoded in this run, and documents skipped as unchanged."""
+
+    documents: int
+    characters: int
+    unchanged: int
+
+
+@dataclass(slots=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        read: documents that the corpus gave.
+        unchanged: of these, in the index already, with the same content.
+        added: encoded and committed, new ones and changed ones.
+        vectors: vectors made; more than ``added`` where documents were chunked.
+        commits: commits made.
+        interrupted: ended before the corpus did, because it was asked to.
+        seconds: all the time.
+        encode_seconds: the encoder's share.
+    """
+
+    read: int = 0
+    unchanged: int = 0
+    added: int = 0
+    vectors: int = 0
+    commits: int = 0
+    interrupted: bool = False
+    seconds: float = 0.0
+    encode_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A document on its way to the index, with the texts that stand for it, one per vector."""
+
+    document: IndexedDocument
+    texts: list[str]
+    characters: int
+
+
+def survey(index: Index | None, documents: Iterable[Document], recipe: Recipe, fingerprint: str) -> Survey:
+    """Read a corpus once without encoding it: finds broken records in seconds, and the total for time left.
+
+    Args:
+        index: the index to be filled; ``None`` if it is yet to be made.
+        documents: the corpus.
+        recipe: as for the build.
+        fingerprint: the encoder's.
+    """
+    total = new = characters = 0
+    for document, content_hash in _compare(index, documents, recipe, fingerprint):
+        total += 1
+        if content_hash is not None:
+            new += 1
+            characters += len(document.title) + len(document.text)
+    return Survey(total, new, characters)
+
+
+def fill_index(
+    index: Index,
+    encoder: TextEncoder,
+    documents: Iterable[Document],
+    recipe: Recipe,
+    *,
+    rule: CommitRule | None = None,
+    on_progress: Callable[[BuildProgress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> BuildReport:
+    """Add to the index what it does not hold yet of a corpus.
+
+    Args:
+        index: an index of this encoder and recipe.
+        encoder: makes the vectors.
+        documents: the corpus, streamed; ids must be unique.
+        recipe: how a document becomes vectors.
+        rule: when to commit.
+        on_progress: called after every slice.
+        should_stop: asked after every slice; ``True`` commits what is there and ends the build.
+
+    Returns:
+        What was done; everything it counts as added is committed.
+    """
+    return _Build(index, encoder, recipe, rule or CommitRule(), on_progress, should_stop).run(documents)
+
+
+def _compare(
+    index: Index | None, documents: Iterable[Document], recipe: Recipe, fingerprint: str
+) -> Iterator[tuple[Document, str | None]]:
+    """Documents with their content hashes; ``None`` for those that the index holds just so."""
+    for block in _blocks(documents, _LOOKUP):
+        held = index.hashes([document.id for document in block]) if index is not None else {}
+        for document in block:
+            content_hash = recipe.content_hash(document, fingerprint)
+            yield document, None if held.get(document.id) == content_hash else content_hash
+
+
+def _blocks(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
+    iterator = iter(documents)
+    while block := list(islice(iterator, size)):
+        yield block
+
+
+def _pieces(document: Document, encoder: TextEncoder, recipe: Recipe) -> tuple[tuple[tuple[int, int], ...], list[str]]:
+    """The texts that stand for a document, and their places in it; no places for a document in one piece."""
+    if recipe.chunk is None:
+        return (), [document.content]
+    tokenizer = getattr(encoder, "tokenizer", None)
+    if tokenizer is None:
+        raise UsageError(f"the encoder {encoder.name} shows no tokenizer to count tokens by; build without --chunk")
+    chunks = chunk_document(document, tokenizer, recipe.chunk, recipe.overlap)
+    if len(chunks) == 1:
+        return (), [document.content]
+    # Each piece carries the title, which often names what the text calls "it".
+    texts = [Document(document.id, chunk.text, document.title).content for chunk in chunks]
+    return tuple((chunk.start, chunk.end) for chunk in chunks), texts
+
+
+@dataclass(slots=True)
+class _Build:
+    """The state of one :func:`fill_index`."""
+
+    index: Index
+    encoder: TextEncoder
+    recipe: Recipe
+    rule: CommitRule
+    on_progress: Callable[[BuildProgress], None] | None
+    should_stop: Callable[[], bool] | None
+    report: BuildReport = field(default_factory=BuildReport)
+    characters: int = 0
+    speed: float = _FIRST_SLICE / _SLICE_SECONDS  # characters a second, as last measured
+    uncommitted: int = 0
+    last_commit: float = field(default_factory=time.perf_counter)
+
+    def run(self, documents: Iterable[Document]) -> BuildReport:
+        start = time.perf_counter()
+        with self.index.writer() as writer:
+            for jobs in self.slices(documents):
+                self.add(writer, jobs)
+                if self.should_stop is not None and self.should_stop():
+                    self.report.interrupted = True
+                    break
+            self.commit(writer)
+        self.report.seconds = time.perf_counter() - start
+        return self.report
+
+    def slices(self, documents: Iterable[Document]) -> Iterator[list[_Job]]:
+        """Cut windows, longest documents first, into pieces of about :data:`_SLICE_SECONDS`."""
+        for window in self.windows(documents):
+            window.sort(key=lambda job: job.characters, reverse=True)
+            piece: list[_Job] = []
+            size = 0
+            for job in window:
+                if piece and size + job.characters > self.speed * _SLICE_SECONDS:
+                    yield piece
+                    piece, size = [], 0
+                piece.append(job)
+                size += job.characters
+            yield piece
+
+    def windows(self, documents: Iterable[Document]) -> Iterator[list[_Job]]:
+        """Bounded lists of the documents that have to be encoded."""
+        window: list[_Job] = []
+        size = 0
+        for document, content_hash in _compare(self.index, documents, self.recipe, self.encoder.fingerprint):
+            self.report.read += 1
+            if content_hash is None:
+                self.report.unchanged += 1
+                continue
+            window.append(self.job(document, content_hash))
+            size += window[-1].characters
+            if len(window) >= _WINDOW_DOCUMENTS or size >= _WINDOW_CHARACTERS:
+                yield window
+                window, size = [], 0
+        if window:
+            yield window
+
+    def job(self, document: Document, content_hash: str) -> _Job:
+        """Chunk a document, or take it whole."""
+        from llm2comp_indexes import IndexedDocument
+
+        spans, texts = _pieces(document, self.encoder, self.recipe)
+        indexed = IndexedDocument(
+            id=document.id,
+            text=document.text,
+            title=document.title,
+            metadata=document.metadata,
+            spans=spans,
+            content_hash=content_hash,
+        )
+        return _Job(indexed, texts, sum(map(len, texts)))
+
+    def add(self, writer: Writer, jobs: list[_Job]) -> None:
+        """Encode one slice, hand it to the writer, commit if it is time."""
+        texts = [text for job in jobs for text in job.texts]
+        start = time.perf_counter()
+        vectors, memory = self.encode(texts)
+        elapsed = time.perf_counter() - start
+        characters = sum(job.characters for job in jobs)
+        self.speed = max(characters, 1) / max(elapsed, 1e-6)
+        writer.add([job.document for job in jobs], vectors, memory=memory)
+        self.report.encode_seconds += elapsed
+        self.report.added += len(jobs)
+        self.report.vectors += len(texts)
+        self.characters += characters
+        self.uncommitted += len(jobs)
+        late = time.perf_counter() - self.last_commit >= self.rule.seconds
+        if late or self.uncommitted >= self.rule.documents:
+            self.commit(writer)
+        if self.on_progress is not None:
+            self.on_progress(BuildProgress(self.report.added, self.characters, self.report.unchanged))
+
+    def encode(self, texts: list[str]) -> tuple[FloatArray, FloatArray | None]:
+        """Embeddings ``(n, d)`` and, if they are stored, memory vectors ``(n, k, d)``."""
+        prompt = self.recipe.prompt or None
+        vectors = self.encoder.encode(texts, prompt=prompt)
+        if not self.recipe.memory:
+            return vectors, None
+        return vectors, encode_memory_with(self.encoder).encode_memory(texts, prompt=prompt)
+
+    def commit(self, writer: Writer) -> None:
+        """Make durable what was added."""
+        if self.uncommitted:
+            writer.commit()
+            self.report.commits += 1
+            self.uncommitted = 0
+        self.last_commit = time.perf_counter()

@@ -1,0 +1,65 @@
+"""How documents become what an index holds, and how to tell that one has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from llm2comp_apps.corpus.chunking import MIN_CHUNK_TOKENS
+from llm2comp_apps.corpus.document import Document
+from llm2comp_apps.errors import UsageError
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a document becomes vectors; part of every content hash and kept in the index's settings.
+
+    Attributes:
+        chunk: tokens per chunk; ``None`` gives one vector per document, of its first tokens if it is long.
+        overlap: tokens that neighbouring chunks share at most.
+        prompt: put in front of every text when encoding.
+        memory: store memory vectors too, for reranking by them.
+    """
+
+    chunk: int | None = None
+    overlap: int = 0
+    prompt: str = ""
+    memory: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no chunks.
+
+        Raises:
+            UsageError: says which.
+        """
+        if self.chunk is None:
+            if self.overlap:
+                raise UsageError("--overlap is between chunks; say their size with --chunk")
+        elif self.chunk < MIN_CHUNK_TOKENS or not 0 <= self.overlap < self.chunk:
+            raise UsageError(
+                f"--chunk must be at least {MIN_CHUNK_TOKENS} tokens and --overlap from 0 to below it, "
+                f"not {self.chunk} and {self.overlap}"
+            )
+
+    def to_settings(self) -> dict[str, Any]:
+        """As an index keeps it."""
+        return {"chunk": self.chunk, "overlap": self.overlap, "prompt": self.prompt, "memory": self.memory}
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Recipe:
+        """The recipe that an index was built by; what it does not say is the default."""
+        known = {name: settings[name] for name in ("chunk", "overlap", "prompt", "memory") if name in settings}
+        return cls(**known)
+
+    def content_hash(self, document: Document, fingerprint: str) -> str:
+        """Hex digest of everything that decides what the index holds of a document.
+
+        Metadata belong to it: a document whose metadata changed must not stay as it was.
+        """
+        parts = [document.title, document.text, document.metadata, fingerprint, self.to_settings()]
+        encoded = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+        return hashlib.blake2b(encoded, digest_size=16).hexdigest()

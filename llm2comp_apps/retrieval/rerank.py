@@ -1,0 +1,186 @@
+"""Scoring a short list of candidates anew, more slowly and better than the first search could.
+
+Two kinds: :class:`MemoryReranker` compares all memory vectors of query and document (late interaction at a fixed,
+small cost per document), :class:`CrossEncoderReranker` reads query and document together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
+from llm2comp_apps.errors import EncoderError, UsageError
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+__all__ = [
+    "Candidate",
+    "CrossEncoderReranker",
+    "MemoryEncoder",
+    "MemoryReranker",
+    "Reranker",
+    "encode_memory_with",
+    "max_sim",
+]
+
+
+class Candidate(Protocol):
+    """What a reranker needs to know of a document; both rooms' document classes fit."""
+
+    @property
+    def id(self) -> str:
+        """The document's id."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """May be empty."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The body."""
+        ...
+
+
+class Reranker(Protocol):
+    """Scores candidates of one query."""
+
+    def score(self, query: str, candidates: Sequence[Candidate]) -> FloatArray:
+        """Score candidates.
+
+        Returns:
+            ``(n,)``, larger is better, in the order of ``candidates``; comparable within one query only.
+        """
+        ...
+
+
+class MemoryEncoder(TextEncoder, Protocol):
+    """An encoder that can hand out its memory vectors."""
+
+    def encode_memory(self, texts: Sequence[str], *, prompt: str | None = None) -> FloatArray:
+        """Memory vectors ``(n, k, d)`` of texts."""
+        ...
+
+
+def max_sim(query: FloatArray, documents: npt.NDArray[np.floating]) -> FloatArray:
+    r"""Late interaction between sets of vectors.
+
+    .. math:: s(q, D) = \frac{1}{k_q} \sum_{i=1}^{k_q} \max_{j} \cos(q_i, D_j)
+
+    Source: MaxSim of Khattab and Zaharia, "ColBERT", SIGIR 2020 (arXiv 2004.12832), as a mean instead of a sum, so
+    that the score is a cosine whatever the number of vectors.
+
+    Args:
+        query: ``(k_q, d)``.
+        documents: ``(n, k_d, d)``, any float type.
+
+    Returns:
+        ``(n,)`` float32 in [-1, 1]; a vector of zeros has cosine 0 with everything.
+    """
+    similarities = _unit(documents.astype(np.float32)) @ _unit(query.astype(np.float32)).T  # (n, k_d, k_q)
+    result: FloatArray = similarities.max(axis=1).mean(axis=1)
+    return result
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    norms[norms == 0] = 1
+    unit: FloatArray = vectors / norms.astype(np.float32)
+    return unit
+
+
+def encode_memory_with(encoder: TextEncoder) -> MemoryEncoder:
+    """The same encoder, if it has memory vectors.
+
+    Raises:
+        UsageError: it has none (a training-free baseline, another library's model).
+    """
+    if not hasattr(encoder, "encode_memory"):
+        raise UsageError(f"the encoder {encoder.name} has no memory vectors to rerank by; take an LLM2Comp checkpoint")
+    return encoder  # type: ignore[return-value]  # the attribute was looked for just now
+
+
+class MemoryReranker:
+    """MaxSim over the k memory vectors of query and document.
+
+    Args:
+        encoder: makes the query's memory vectors, and the documents' where none are stored.
+        stored: gives stored memory vectors ``(n, k, d)`` of documents by id; ``None`` encodes each candidate's text.
+    """
+
+    def __init__(
+        self, encoder: TextEncoder, stored: Callable[[Sequence[str]], npt.NDArray[np.floating]] | None = None
+    ) -> None:
+        self._encoder = encode_memory_with(encoder)
+        self._stored = stored
+
+    def score(self, query: str, candidates: Sequence[Candidate]) -> FloatArray:
+        """See :class:`Reranker`."""
+        if not candidates:
+            return np.zeros(0, np.float32)
+        prompts = self._encoder.prompts
+        asked = self._encoder.encode_memory([query], prompt=prompts.get("query"))[0]
+        if self._stored is not None:
+            documents = self._stored([candidate.id for candidate in candidates])
+        else:
+            texts = [join_content(candidate) for candidate in candidates]
+            documents = self._encoder.encode_memory(texts, prompt=prompts.get("document"))
+        return max_sim(asked, documents)
+
+
+class CrossEncoderReranker:
+    """Any cross-encoder that sentence-transformers can load.
+
+    Args:
+        name: a Hugging Face id or a directory.
+        device: where it runs; ``None`` for what is there.
+
+    Raises:
+        EncoderError: sentence-transformers is not installed, or the model cannot be loaded.
+    """
+
+    def __init__(self, name: str, device: str | None = None) -> None:
+        self._model = _load_cross_encoder(name, device)
+
+    def score(self, query: str, candidates: Sequence[Candidate]) -> FloatArray:
+        """See :class:`Reranker`."""
+        if not candidates:
+            return np.zeros(0, np.float32)
+        pairs = [(query, join_content(candidate)) for candidate in candidates]
+        scores: FloatArray = np.asarray(self._model.predict(pairs, show_progress_bar=False), dtype=np.float32)
+        return scores
+
+
+def _load_cross_encoder(name: str, device: str | None) -> CrossEncoder:
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError as error:
+        raise EncoderError(
+            "--rerank MODEL needs sentence-transformers; install it with: pip install 'llm2comp-apps[eval]'"
+        ) from error
+    try:
+        model = CrossEncoder(name, device=device, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        where = "the directory" if Path(name).is_dir() else "no directory of that name here, and Hugging Face"
+        raise EncoderError(f"cannot load the cross-encoder {name!r} ({where}): {_first_line(error)}") from error
+    if model.num_labels != 1:
+        raise EncoderError(
+            f"{name!r} gives {model.num_labels} scores a pair and a reranker gives 1; it is a classifier"
+        )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def join_content(candidate: Candidate) -> str:
+    """Title and text as they are embedded and indexed."""
+    return f"{candidate.title} {candidate.text}".strip() if candidate.title else candidate.text
