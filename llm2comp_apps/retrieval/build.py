@@ -18,7 +18,7 @@ from llm2comp_apps.corpus import Document, chunk_document
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.recipe import Recipe
-from llm2comp_apps.retrieval.rerank import encode_memory_with
+from llm2comp_apps.retrieval.rerank import encode_memory_with, pool_memory
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument, Writer
@@ -106,7 +106,13 @@ class _Job:
     characters: int
 
 
-def survey(index: Index | None, documents: Iterable[Document], recipe: Recipe, fingerprint: str) -> Survey:
+def survey(
+    index: Index | None,
+    documents: Iterable[Document],
+    recipe: Recipe,
+    fingerprint: str,
+    on_progress: Callable[[int], None] | None = None,
+) -> Survey:
     """Read a corpus once without encoding it: finds broken records in seconds, and the total for time left.
 
     Args:
@@ -114,6 +120,7 @@ def survey(index: Index | None, documents: Iterable[Document], recipe: Recipe, f
         documents: the corpus.
         recipe: as for the build.
         fingerprint: the encoder's.
+        on_progress: called now and then with the number of documents read.
     """
     total = new = characters = 0
     for document, content_hash in _compare(index, documents, recipe, fingerprint):
@@ -121,6 +128,8 @@ def survey(index: Index | None, documents: Iterable[Document], recipe: Recipe, f
         if content_hash is not None:
             new += 1
             characters += len(document.title) + len(document.text)
+        if on_progress is not None and total % _LOOKUP == 0:
+            on_progress(total)
     return Survey(total, new, characters)
 
 
@@ -278,12 +287,13 @@ class _Build:
             self.on_progress(BuildProgress(self.report.added, self.characters, self.report.unchanged))
 
     def encode(self, texts: list[str]) -> tuple[FloatArray, FloatArray | None]:
-        """Embeddings ``(n, d)`` and, if they are stored, memory vectors ``(n, k, d)``."""
+        """Embeddings ``(n, d)`` and, if they are stored, memory vectors ``(n, k, d)``, in one pass."""
         prompt = self.recipe.prompt or None
-        vectors = self.encoder.encode(texts, prompt=prompt)
         if not self.recipe.memory:
-            return vectors, None
-        return vectors, encode_memory_with(self.encoder).encode_memory(texts, prompt=prompt)
+            return self.encoder.encode(texts, prompt=prompt), None
+        encoder = encode_memory_with(self.encoder)
+        memory = encoder.encode_memory(texts, prompt=prompt)
+        return pool_memory(memory, encoder.pooling), memory
 
     def commit(self, writer: Writer) -> None:
         """Make durable what was added."""

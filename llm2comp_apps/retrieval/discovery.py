@@ -17,12 +17,17 @@ _CORPUS_SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".
 
 
 def find_index(
-    named: str | Path | None, *, environ: Mapping[str, str] | None = None, directory: Path | None = None
+    named: str | Path | None,
+    *,
+    origin: str = "--index",
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> Path:
     """Find the index to use: the one named, else ``$LLM2COMP_INDEX``, else the one ``*.index`` in the directory.
 
     Args:
         named: what the person gave, if anything.
+        origin: where the person gives it, for messages.
         environ: instead of ``os.environ``.
         directory: instead of the working directory.
 
@@ -30,7 +35,7 @@ def find_index(
         UsageError: nothing was named and the directory holds no index or several, or what was named does not exist.
     """
     if named is not None:
-        return _existing(Path(named), "--index")
+        return _existing(Path(named), origin)
     from_environment = (os.environ if environ is None else environ).get(INDEX_ENV)
     if from_environment:
         return _existing(Path(from_environment), f"${INDEX_ENV}")
@@ -40,11 +45,11 @@ def find_index(
         return found[0]
     if not found:
         raise UsageError(
-            f"no index here: {directory.resolve()} holds no *{_SUFFIX} directory; name one with --index, "
+            f"no index here: {directory.resolve()} holds no *{_SUFFIX} directory; name one with {origin}, "
             "or make one with: llm2comp index build CORPUS"
         )
     names = ", ".join(path.name for path in found)
-    raise UsageError(f"several indexes here ({names}); name one with --index or ${INDEX_ENV}")
+    raise UsageError(f"several indexes here ({names}); name one with {origin} or ${INDEX_ENV}")
 
 
 def _existing(path: Path, origin: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,12 @@ __all__ = [
     "Reranker",
     "encode_memory_with",
     "max_sim",
+    "pool_memory",
 ]
 
 
 class Candidate(Protocol):
-    """What a reranker needs to know of a document; both rooms' document classes fit."""
+    """A document, of a corpus or of an index: both rooms' classes fit."""
 
     @property
     def id(self) -> str:
@@ -46,6 +47,11 @@ class Candidate(Protocol):
     @property
     def text(self) -> str:
         """The body."""
+        ...
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Its other fields."""
         ...
 
 
@@ -63,6 +69,16 @@ class Reranker(Protocol):
 
 class MemoryEncoder(TextEncoder, Protocol):
     """An encoder that can hand out its memory vectors."""
+
+    @property
+    def k(self) -> int:
+        """Memory vectors per text."""
+        ...
+
+    @property
+    def pooling(self) -> str:
+        """How an embedding is made of them (see :mod:`llm2comp_apps.encoder.pooling`)."""
+        ...
 
     def encode_memory(self, texts: Sequence[str], *, prompt: str | None = None) -> FloatArray:
         """Memory vectors ``(n, k, d)`` of texts."""
@@ -105,6 +121,15 @@ def encode_memory_with(encoder: TextEncoder) -> MemoryEncoder:
     if not hasattr(encoder, "encode_memory"):
         raise UsageError(f"the encoder {encoder.name} has no memory vectors to rerank by; take an LLM2Comp checkpoint")
     return encoder  # type: ignore[return-value]  # the attribute was looked for just now
+
+
+def pool_memory(memory: FloatArray, pooling: str) -> FloatArray:
+    """The embeddings ``(n, d)`` that an encoder makes of memory vectors ``(n, k, d)``."""
+    import torch
+
+    from llm2comp_apps.encoder.pooling import pool
+
+    return _unit(pool(torch.from_numpy(memory), pooling).numpy())
 
 
 class MemoryReranker:

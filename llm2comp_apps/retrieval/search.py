@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.retrieval.fusion import Fusion, fuse
-from llm2comp_apps.retrieval.rerank import Reranker
+from llm2comp_apps.retrieval.rerank import Candidate, Reranker
 from llm2comp_apps.retrieval.snippets import Snippet, make_snippet
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument
 
-__all__ = ["RERANK_DEPTH", "Mode", "Ranked", "SearchHit", "SearchOptions", "Searcher", "check_encoder"]
+__all__ = [
+    "RERANK_DEPTH",
+    "Mode",
+    "Ranked",
+    "SearchHit",
+    "SearchOptions",
+    "Searcher",
+    "check_encoder",
+    "rerank_documents",
+]
 
 Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
 
@@ -170,16 +179,7 @@ class Searcher:
         with self._clock.part("documents and snippets"):
             documents = self._documents(ranking)
             return [
-                SearchHit(
-                    rank=rank,
-                    id=ranked.id,
-                    score=ranked.score,
-                    title=document.title,
-                    text=document.text,
-                    metadata=document.metadata,
-                    span=ranked.span,
-                    snippet=make_snippet(document.text, query, span=ranked.span),
-                )
+                _hit(rank, query, ranked, document)
                 for rank, (ranked, document) in enumerate(zip(ranking, documents, strict=True), start=1)
             ]
 
@@ -245,6 +245,33 @@ class Searcher:
 
     def _documents(self, ranking: Sequence[Ranked]) -> list[IndexedDocument]:
         return self._index.get([ranked.id for ranked in ranking])
+
+
+def rerank_documents(query: str, documents: Sequence[Candidate], reranker: Reranker) -> list[SearchHit]:
+    """Order documents that lie in no index.
+
+    Returns:
+        All of them, best first; equal scores keep their order.
+    """
+    scores = reranker.score(query, documents)
+    order = sorted(range(len(documents)), key=lambda place: -float(scores[place]))
+    return [
+        _hit(rank, query, Ranked(documents[place].id, float(scores[place])), documents[place])
+        for rank, place in enumerate(order, start=1)
+    ]
+
+
+def _hit(rank: int, query: str, ranked: Ranked, document: Candidate) -> SearchHit:
+    return SearchHit(
+        rank=rank,
+        id=ranked.id,
+        score=ranked.score,
+        title=document.title,
+        text=document.text,
+        metadata=document.metadata,
+        span=ranked.span,
+        snippet=make_snippet(document.text, query, span=ranked.span),
+    )
 
 
 def _fuse_pair(dense: list[Ranked], lexical: list[Ranked], fusion: Fusion) -> list[Ranked]:

@@ -1,0 +1,131 @@
+"""``llm2comp index``: the group, and the commands that look at an index or tidy it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llm2comp_apps.cli import index_build, index_transfer
+from llm2comp_apps.cli._shared import JsonOption, examples, note, print_json, stdout_console
+from llm2comp_apps.errors import UsageError
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
+__all__ = ["register"]
+
+IndexArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[INDEX]", help="[default: $LLM2COMP_INDEX, else the one *.index here]", show_default=False),
+]
+ExistingIndex = Annotated[Path, typer.Argument(metavar="INDEX", help="An existing index.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the app."""
+    group = typer.Typer(
+        name="index",
+        help="Build an index over documents, change it, check it, move it.",
+        no_args_is_help=True,
+        epilog=examples("llm2comp index build corpus.jsonl", "llm2comp index info corpus.index"),
+        rich_markup_mode=None,
+    )
+    index_build.register(group)
+    group.command("info", epilog=examples("llm2comp index info corpus.index --json"))(info)
+    group.command("verify", epilog=examples("llm2comp index verify corpus.index"))(verify)
+    group.command(
+        "delete",
+        epilog=examples(
+            "llm2comp index delete corpus.index --id 4983 --id 5836",
+            'llm2comp index delete corpus.index --where "year < 1990"',
+        ),
+    )(delete)
+    group.command("compact", epilog=examples("llm2comp index compact corpus.index"))(compact)
+    index_transfer.register(group)
+    app.add_typer(group)
+
+
+def _open(named: Path | None) -> Index:
+    from llm2comp_indexes import Index
+
+    from llm2comp_apps.retrieval.discovery import find_index
+
+    return Index.open(find_index(named, origin="INDEX"))
+
+
+def info(index: IndexArgument = None, as_json: JsonOption = False) -> None:
+    """Tell what is in an index: documents, dimension, encoder, kind, bytes."""
+    facts = asdict(_open(index).info())
+    if as_json:
+        print_json(facts)
+        return
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in facts.items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), _readable(name, value))
+    stdout_console().print(table)
+
+
+def _readable(name: str, value: Any) -> str:
+    if name == "bytes":
+        return f"{value:,} ({value / 2**20:.1f} MiB)"
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {part}" for key, part in value.items()) or "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def verify(index: IndexArgument = None, as_json: JsonOption = False) -> None:
+    """Read every byte of an index and compare it with what was committed.
+
+    Exits with 1 and names the files if any differs.
+    """
+    opened = _open(index)
+    damages = opened.verify()
+    if as_json:
+        print_json({"index": str(opened.path), "damaged": [asdict(damage) for damage in damages]})
+    else:
+        for damage in damages:
+            typer.echo(f"{damage.file}: {damage.reason}")
+    if damages:
+        note(f"{opened.path}: {len(damages)} damaged")
+        raise typer.Exit(1)
+    note(f"{opened.path}: every byte is as it was committed")
+
+
+def delete(
+    index: ExistingIndex,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="A document to delete; may be given often.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option("--where", metavar="CONDITION", help="Delete all documents whose fields meet it.")
+    ] = None,
+) -> None:
+    """Delete documents from an index, by id or by what their fields say."""
+    if not ids and where is None:
+        raise UsageError("say what to delete: --id ID (may be repeated) or --where CONDITION")
+    opened = _open(index)
+    doomed = list(ids or [])
+    if where is not None:
+        doomed += opened.ids(where=where)
+    with opened.writer() as writer:
+        deleted = writer.delete(doomed)
+        writer.commit()
+    note(f"{opened.path}: {deleted} documents deleted")
+    missing = len(set(doomed)) - deleted
+    if missing:
+        note(f"{missing} of the ids are not in the index")
+
+
+def compact(index: ExistingIndex) -> None:
+    """Merge the segments of an index and drop what was deleted, for speed and size."""
+    opened = _open(index)
+    before = opened.info().bytes
+    opened.compact()
+    after = _open(index).info().bytes
+    note(f"{opened.path}: {before:,} bytes before, {after:,} after")

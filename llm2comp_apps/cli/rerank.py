@@ -1,0 +1,79 @@
+"""``llm2comp rerank``: order a file of candidates by a query, without an index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples, print_json
+from llm2comp_apps.cli.corpus_args import Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.errors import UsageError
+
+if TYPE_CHECKING:
+    from llm2comp_apps.retrieval.rerank import Reranker
+
+__all__ = ["register"]
+
+_MEMORY = "memory"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command(
+        "rerank",
+        epilog=examples(
+            'llm2comp rerank "how do cells divide" candidates.jsonl -k 5',
+            'llm2comp rerank "do cells divide" candidates.jsonl --model cross-encoder/ms-marco-MiniLM-L6-v2 --json',
+        ),
+    )(rerank)
+
+
+def rerank(
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    candidates: Annotated[str, typer.Argument(help="The documents, in any corpus format; - for standard input.")],
+    k: Annotated[
+        int, typer.Option("-k", metavar="K", help="How many to print. [default: all]", show_default=False)
+    ] = 0,
+    model: Annotated[
+        str,
+        typer.Option("--model", metavar="MODEL", help="memory (MaxSim), or a cross-encoder's name or directory."),
+    ] = _MEMORY,
+    encoder: EncoderOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+    format: Format = "auto",  # noqa: A002 - the name of the option, as CorpusOptions has it
+    id_field: IdField = None,
+    title_field: TitleField = None,
+    text_field: TextField = None,
+    on_error: OnError = "stop",
+) -> None:
+    """Order documents by a query, reading each one closely.
+
+    With memory, query and documents are compared by all their memory vectors; a cross-encoder reads them together.
+    """
+    from llm2comp_apps.cli._corpus import describe_reading
+    from llm2comp_apps.cli._hits import print_hits
+    from llm2comp_apps.cli._open import load_named_encoder
+    from llm2comp_apps.corpus import CorpusOptions, ReadReport, read_corpus
+    from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker
+    from llm2comp_apps.retrieval.search import rerank_documents
+
+    if not query.strip():
+        raise UsageError("the query is empty; say what to look for")
+    if k < 0:
+        raise UsageError(f"-k must be at least 1, not {k}")
+    options = CorpusOptions(format, id_field, title_field, text_field, on_error=on_error)
+    report = ReadReport()
+    documents = list(read_corpus([candidates], options, report))
+    describe_reading(report)
+    reranker: Reranker
+    if model == _MEMORY:
+        reranker = MemoryReranker(load_named_encoder(encoder or "default", device))
+    else:
+        reranker = CrossEncoderReranker(model, device)
+    hits = rerank_documents(query, documents, reranker)[: k or None]
+    if as_json:
+        print_json({"query": query, "model": model, "hits": [hit.to_dict() for hit in hits]})
+    else:
+        print_hits(hits)
