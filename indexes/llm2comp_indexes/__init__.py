@@ -1,0 +1,56 @@
+"""A local index that does not lose documents: vectors, text and metadata in one directory, committed in one step.
+
+Knows vectors and documents only; what made the vectors is the caller's business.
+
+    with Index.create("corpus.index", dimension=576, encoder={"name": "default", "fingerprint": "..."}) as index:
+        with index.writer() as writer:
+            writer.add([IndexedDocument("1", "some text")], vectors)
+            writer.commit()
+        index.search(queries, k=10)
+
+The directory is described in `llm2comp_indexes.writer` (how it changes) and `llm2comp_indexes.schema`,
+`llm2comp_indexes.segment` and `llm2comp_indexes.lexical` (what is in it).
+"""
+
+from __future__ import annotations
+
+from llm2comp_indexes.errors import (
+    DamageWarning,
+    DependencyError,
+    FilterError,
+    IndexDamagedError,
+    IndexExistsError,
+    IndexFormatError,
+    IndexLockedError,
+    IndexMissingError,
+    IndexStoreError,
+    IndexWriteError,
+    InputError,
+    KindError,
+)
+from llm2comp_indexes.index import Index
+from llm2comp_indexes.lexical import matching_spans
+from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo
+from llm2comp_indexes.writer import Writer
+
+__all__ = [
+    "Damage",
+    "DamageWarning",
+    "DependencyError",
+    "FilterError",
+    "Hit",
+    "Index",
+    "IndexDamagedError",
+    "IndexExistsError",
+    "IndexFormatError",
+    "IndexInfo",
+    "IndexLockedError",
+    "IndexMissingError",
+    "IndexStoreError",
+    "IndexWriteError",
+    "IndexedDocument",
+    "InputError",
+    "KindError",
+    "Writer",
+    "matching_spans",
+]

@@ -1,0 +1,104 @@
+"""Reading committed files without trusting them."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from llm2comp_indexes.errors import IndexDamagedError
+from llm2comp_indexes.fs import BLOCK_BYTES, FileRecord, record_file
+from llm2comp_indexes.types import Float16Array, Int64Array
+
+__all__ = ["REPAIR", "CheckedRows", "difference", "read_checked"]
+
+REPAIR = "restore it from a copy, or build the index again"
+
+
+def difference(path: Path, record: FileRecord) -> str | None:
+    """How the file differs from what was committed, in words; None if it does not."""
+    try:
+        size = path.stat().st_size
+        if size != record.size:
+            return f"has {size} bytes where {record.size} were committed"
+        found = record_file(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if found.sha256 == record.sha256 else "its bytes differ from what was committed"
+
+
+def read_checked(path: Path, record: FileRecord) -> bytes:
+    """The whole of a small file, if it is what was committed.
+
+    Raises:
+        IndexDamagedError: it is missing, shorter, longer or different.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise IndexDamagedError(f"{path}: cannot be read ({error.strerror}); {REPAIR}") from error
+    if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
+        raise IndexDamagedError(f"{path}: differs from what was committed; {REPAIR}")
+    return data
+
+
+class CheckedRows:
+    """Rows of a memory-mapped float16 file, each block checked before its first use.
+
+    Args:
+        path: the file.
+        record: its size and checksums.
+        row_shape: shape of one row.
+
+    Raises:
+        IndexDamagedError: the file is missing or has another size.
+    """
+
+    def __init__(self, path: Path, record: FileRecord, row_shape: tuple[int, ...]) -> None:
+        self._path = path
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise IndexDamagedError(f"{path}: cannot be read ({error.strerror}); {REPAIR}") from error
+        if size != record.size:
+            raise IndexDamagedError(f"{path}: has {size} bytes where {record.size} were committed; {REPAIR}")
+        self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
+        self.array: Float16Array = self._bytes.view(np.dtype("<f2")).reshape(-1, *row_shape)
+        self._row_bytes = self.array.itemsize * int(np.prod(row_shape))
+        self._expected = np.frombuffer(record.checksums, dtype="<u4")
+        self._unchecked = np.ones(len(self._expected), dtype=bool)
+        self._all_checked = False
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def _check(self, blocks: Int64Array) -> None:
+        for block in blocks[self._unchecked[blocks]].tolist():
+            start = block * BLOCK_BYTES
+            if zlib.crc32(self._bytes[start : start + BLOCK_BYTES].data) != self._expected[block]:
+                raise IndexDamagedError(f"{self._path}: bytes {start} and on differ from what was committed; {REPAIR}")
+            self._unchecked[block] = False
+
+    def slice(self, start: int, stop: int) -> Float16Array:
+        """Rows ``start`` to ``stop``, as a view."""
+        if not self._all_checked and stop > start:
+            first, last = start * self._row_bytes // BLOCK_BYTES, (stop * self._row_bytes - 1) // BLOCK_BYTES
+            self._check(np.arange(first, last + 1))
+        return self.array[start:stop]
+
+    def take(self, rows: Int64Array) -> Float16Array:
+        """A copy of some rows."""
+        if not self._all_checked and len(rows):
+            first = rows * self._row_bytes // BLOCK_BYTES
+            last = ((rows + 1) * self._row_bytes - 1) // BLOCK_BYTES
+            span = int((last - first).max()) + 1
+            self._check(np.unique(np.minimum(first[:, None] + np.arange(span), last[:, None])))
+        return self.array[rows]
+
+    def check_all(self) -> None:
+        """Check every block now (a FAISS scan reads them all)."""
+        if not self._all_checked:
+            self._check(np.arange(len(self._expected)))
+            self._all_checked = True

@@ -1,0 +1,129 @@
+"""Reading and writing the documents of ``store.db``, by id and by number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apsw
+
+from llm2comp_indexes.errors import InputError
+from llm2comp_indexes.types import IndexedDocument
+
+__all__ = [
+    "EncodedDocument",
+    "all_ids",
+    "delete_numbers",
+    "encode",
+    "hashes",
+    "ids_and_spans",
+    "insert",
+    "iterate",
+    "numbers",
+    "read",
+    "tombstones",
+]
+
+EncodedDocument = tuple[tuple[Any, ...], tuple[Any, ...]]
+"""The row of ``documents`` and the row of ``texts``."""
+
+_BATCH = 5_000
+_COLUMNS = "id, text, title, metadata, spans, content_hash"
+
+
+def _many(connection: apsw.Connection, sql: str, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Run ``sql``, which reads its keys from ``(SELECT value FROM json_each(?))``, over any number of keys."""
+    for start in range(0, len(keys), _BATCH):
+        yield from connection.execute(sql, (json.dumps(list(keys[start : start + _BATCH])),))
+
+
+def _encode(num: int, document: IndexedDocument) -> EncodedDocument:
+    try:
+        metadata = json.dumps(document.metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        row = (num, document.id, document.content_hash, json.dumps(document.spans) if document.spans else "", metadata)
+        text = (num, document.title, document.text)
+        for value in (document.id, document.title, document.text, metadata):
+            value.encode()
+    except (TypeError, ValueError) as error:  # UnicodeEncodeError, a lone surrogate, is a ValueError
+        raise InputError(f"document {document.id!r}: cannot be stored: {error}") from error
+    return row, text
+
+
+def _decode(row: tuple[Any, ...]) -> IndexedDocument:
+    id_, text, title, metadata, spans, content_hash = row
+    return IndexedDocument(id_, text, title, json.loads(metadata), _spans(spans), content_hash)
+
+
+def _spans(encoded: str) -> tuple[tuple[int, int], ...]:
+    return tuple((start, end) for start, end in json.loads(encoded)) if encoded else ()
+
+
+def encode(first: int, documents: Iterable[IndexedDocument]) -> list[EncodedDocument]:
+    """Rows for `insert`, under the numbers ``first``, ``first + 1``, ...
+
+    Raises:
+        InputError: a document holds what JSON or UTF-8 cannot express.
+    """
+    return [_encode(num, document) for num, document in enumerate(documents, first)]
+
+
+def insert(connection: apsw.Connection, encoded: Sequence[EncodedDocument]) -> None:
+    """Store documents; none of their ids may be stored yet."""
+    connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", (row for row, _ in encoded))
+    connection.executemany("INSERT INTO texts VALUES (?, ?, ?)", (text for _, text in encoded))
+
+
+def delete_numbers(connection: apsw.Connection, nums: Sequence[int]) -> None:
+    """Remove documents, and remember that their vectors are dead."""
+    keys = [(num,) for num in nums]
+    connection.executemany("DELETE FROM documents WHERE num = ?", keys)
+    connection.executemany("DELETE FROM texts WHERE num = ?", keys)
+    connection.executemany("INSERT INTO tombstones VALUES (?)", keys)
+
+
+def numbers(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Number of each of ``ids`` that is stored."""
+    sql = "SELECT id, num FROM documents WHERE id IN (SELECT value FROM json_each(?))"
+    return dict(_many(connection, sql, ids))
+
+
+def hashes(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, str]:
+    """Content hash of each of ``ids`` that is stored."""
+    sql = "SELECT id, content_hash FROM documents WHERE id IN (SELECT value FROM json_each(?))"
+    return dict(_many(connection, sql, ids))
+
+
+def ids_and_spans(
+    connection: apsw.Connection, nums: Sequence[int]
+) -> dict[int, tuple[str, tuple[tuple[int, int], ...]]]:
+    """Id and chunk spans by number."""
+    sql = "SELECT num, id, spans FROM documents WHERE num IN (SELECT value FROM json_each(?))"
+    return {num: (id_, _spans(spans)) for num, id_, spans in _many(connection, sql, nums)}
+
+
+def read(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, IndexedDocument]:
+    """Those of ``ids`` that are stored."""
+    sql = (
+        f"SELECT {_COLUMNS} FROM documents JOIN texts USING (num) "  # noqa: S608  a constant of this module
+        "WHERE id IN (SELECT value FROM json_each(?))"
+    )
+    return {row[0]: _decode(row) for row in _many(connection, sql, ids)}
+
+
+def iterate(connection: apsw.Connection) -> Iterator[tuple[int, IndexedDocument]]:
+    """Every document with its number, in the order in which they were added."""
+    sql = f"SELECT num, {_COLUMNS} FROM documents JOIN texts USING (num) ORDER BY num"  # noqa: S608  as above
+    for num, *row in connection.execute(sql):
+        yield num, _decode(tuple(row))
+
+
+def all_ids(connection: apsw.Connection) -> Iterator[str]:
+    """Every id, in the order in which the documents were added."""
+    for (id_,) in connection.execute("SELECT id FROM documents ORDER BY num"):
+        yield id_
+
+
+def tombstones(connection: apsw.Connection) -> list[int]:
+    """Numbers whose vectors are dead but still in a segment, ascending."""
+    return [num for (num,) in connection.execute("SELECT num FROM tombstones ORDER BY num")]

@@ -1,0 +1,86 @@
+"""Errors of the index room, each one finished line: what is wrong, where, and what to do.
+
+    IndexStoreError
+    +-- IndexMissingError   there is no index at that path
+    +-- IndexExistsError    something is already there
+    +-- IndexFormatError    it is not an index, or one that a newer version wrote
+    +-- IndexLockedError    another process is writing to it
+    +-- IndexDamagedError   bytes on disk are not the bytes that were written
+    +-- IndexWriteError     the operating system refused to write (disk full, I/O error); the last commit stands
+    +-- InputError          vectors or documents that do not fit the index
+    +-- FilterError         a ``where`` expression that cannot be read (exit 2)
+    +-- KindError           an index kind that is unknown, cannot be built, or misses its recall target
+    +-- DependencyError     a library that this operation needs is not installed
+
+A file that can be derived again (lexical, FAISS) and is doubtful is not an error: readers warn with
+`DamageWarning`, answer from the vectors and documents themselves, and the next writer rebuilds it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DamageWarning",
+    "DependencyError",
+    "FilterError",
+    "IndexDamagedError",
+    "IndexExistsError",
+    "IndexFormatError",
+    "IndexLockedError",
+    "IndexMissingError",
+    "IndexStoreError",
+    "IndexWriteError",
+    "InputError",
+    "KindError",
+]
+
+
+class IndexStoreError(Exception):
+    """Base of every error that an index raises on purpose."""
+
+    exit_code = 1
+
+
+class IndexMissingError(IndexStoreError):
+    """There is no index at the given path."""
+
+
+class IndexExistsError(IndexStoreError):
+    """The path at which an index was to be created is taken."""
+
+
+class IndexFormatError(IndexStoreError):
+    """The path is not an index, or its format is newer than this version reads."""
+
+
+class IndexLockedError(IndexStoreError):
+    """Another process holds the writer lock."""
+
+
+class IndexDamagedError(IndexStoreError):
+    """A file that cannot be derived from others differs from what was committed."""
+
+
+class IndexWriteError(IndexStoreError):
+    """The operating system refused a write; the index stays at its last commit."""
+
+
+class InputError(IndexStoreError):
+    """Vectors or documents do not fit the index: width, count, NaN, an empty id."""
+
+
+class FilterError(IndexStoreError):
+    """A ``where`` expression cannot be parsed."""
+
+    exit_code = 2
+
+
+class KindError(IndexStoreError):
+    """An index kind is unknown, cannot be built, or misses its recall target."""
+
+
+class DependencyError(IndexStoreError):
+    """A library that this operation needs is missing."""
+
+
+class DamageWarning(UserWarning):
+    """A derived file is doubtful: it is not used, the answer comes from the vectors or documents themselves."""

@@ -1,0 +1,256 @@
+"""The index as its users see it."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_indexes import documents as rows_of
+from llm2comp_indexes import fs
+from llm2comp_indexes.errors import IndexExistsError, IndexWriteError, InputError
+from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
+from llm2comp_indexes.lock import LOCK_NAME
+from llm2comp_indexes.snapshot import Snapshot
+from llm2comp_indexes.store import Manifest, create_store, translated
+from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo
+from llm2comp_indexes.vectors import as_matrix, normalised
+from llm2comp_indexes.verify import verify
+from llm2comp_indexes.writer import DIRECTORIES, Writer
+
+__all__ = ["Index"]
+
+_SETTINGS = {"metric", "language"}
+
+
+class Index:
+    """Documents and their vectors in one directory; a reader of one generation until `refresh`.
+
+    Args:
+        path: the index directory; see `create` and `open`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._snapshot = Snapshot(self.path)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        dimension: int,
+        encoder: Mapping[str, str],
+        settings: Mapping[str, Any] | None = None,
+        memory_tokens: int = 0,
+    ) -> Index:
+        """Make an empty index, all at once or not at all.
+
+        Args:
+            path: a directory that does not exist, or is empty.
+            dimension: of the vectors.
+            encoder: at least ``name`` and ``fingerprint`` of what makes the vectors.
+            settings: kept with the index. This room reads ``metric`` (``cosine``, the default, or ``ip``) and
+                ``language`` (of the stemmer; ``english`` by default, ``none`` for no stemming).
+            memory_tokens: memory vectors per row to keep for reranking; 0 = none.
+
+        Raises:
+            IndexExistsError: the path is taken.
+            InputError: a value makes no sense.
+            IndexWriteError: the directory cannot be made.
+        """
+        path = Path(path)
+        settings = {"metric": "cosine", "language": DEFAULT_LANGUAGE, **(settings or {})}
+        if dimension < 1 or memory_tokens < 0:
+            raise InputError(f"dimension {dimension} and memory_tokens {memory_tokens} must be positive")
+        if settings["metric"] not in ("cosine", "ip"):
+            raise InputError(f"metric {settings['metric']!r}: it must be cosine or ip")
+        if not {"name", "fingerprint"} <= encoder.keys():
+            raise InputError("encoder: needs a name and a fingerprint")
+        check_language(settings["language"])
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise IndexExistsError(f"{path}: already exists; take another path, or remove it first")
+        manifest = Manifest(0, dimension, memory_tokens, dict(encoder), settings)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            for name in DIRECTORIES:
+                fs.make_directory(temporary / name)
+            fs.write_text(temporary / LOCK_NAME, "")
+            create_store(temporary, manifest)
+            fs.rename(temporary, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                fs.remove_tree(temporary)
+            raise IndexWriteError(f"{path}: cannot be created: {error.strerror or error}") from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Index:
+        """Open the newest generation for reading.
+
+        Raises:
+            IndexMissingError: nothing is there.
+            IndexFormatError: it is not an index, or of another format.
+            IndexDamagedError: files are missing or differ from what was committed.
+        """
+        return cls(path)
+
+    def refresh(self) -> bool:
+        """Move on to the newest generation; returns whether there was a newer one."""
+        before = self.generation
+        newer = Snapshot(self.path)
+        if newer.manifest.generation == before:
+            newer.close()
+            return False
+        older, self._snapshot = self._snapshot, newer
+        older.close()
+        return True
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Take the writer lock; on leaving, this reader moves on to what was committed.
+
+        Raises:
+            IndexLockedError: another process (or another writer of this one) holds the lock.
+        """
+        writer = Writer(self.path)
+        try:
+            yield writer
+        finally:
+            writer.close()
+            self.refresh()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._snapshot.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def generation(self) -> int:
+        """Number of the commit that this reader sees."""
+        return self._snapshot.manifest.generation
+
+    @property
+    def dimension(self) -> int:
+        """Width of a vector."""
+        return self._snapshot.manifest.dimension
+
+    @property
+    def memory_tokens(self) -> int:
+        """Memory vectors kept per row; 0 = none."""
+        return self._snapshot.manifest.memory_tokens
+
+    @property
+    def encoder(self) -> dict[str, str]:
+        """What made the vectors: name, fingerprint, and what else was given."""
+        return dict(self._snapshot.manifest.encoder)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As given at creation, defaults filled in."""
+        return dict(self._snapshot.manifest.settings)
+
+    def __len__(self) -> int:
+        return self._snapshot.manifest.documents
+
+    def search(
+        self, vectors: npt.ArrayLike, k: int, *, where: str | None = None, exact: bool = False
+    ) -> list[list[Hit]]:
+        """The k nearest documents of each query vector, one hit per document, best first.
+
+        Args:
+            vectors: (q, d) queries, or (d,) for one.
+            k: documents wanted; all are returned when there are fewer.
+            where: only documents whose metadata satisfies this expression (see `llm2comp_indexes.filters`).
+            exact: scan every vector even if there is an approximate index.
+
+        Raises:
+            InputError: the vectors do not fit the index, or k is below 1.
+            FilterError: ``where`` cannot be read.
+            IndexDamagedError: a vector that was needed differs from what was committed.
+        """
+        snapshot = self._snapshot
+        queries = np.asarray(vectors, dtype=np.float32)
+        queries = as_matrix(queries[None] if queries.ndim == 1 else queries, self.dimension, "query")
+        if self.settings["metric"] == "cosine" and len(queries):
+            queries = normalised(queries, "query")
+        k = self._check_k(k)
+        if not len(self) or not len(queries):
+            return [[] for _ in queries]
+        return snapshot.hits(snapshot.search(queries, k, None))
+
+    def search_lexical(self, query: str, k: int, *, where: str | None = None) -> list[Hit]:
+        """The k best documents by BM25 over title and text. Any text is a query; nothing in it is syntax.
+
+        Raises:
+            InputError: k is below 1.
+            FilterError: ``where`` cannot be read.
+        """
+        snapshot = self._snapshot
+        k = self._check_k(k)
+        if snapshot.lexical is None:
+            return []
+        return snapshot.lexical_hits(*snapshot.lexical.search(query, k, None))
+
+    def _check_k(self, k: int) -> int:
+        if k < 1:
+            raise InputError(f"k is {k}; it must be at least 1")
+        return min(k, max(1, len(self)))
+
+    def get(self, ids: Sequence[str]) -> list[IndexedDocument]:
+        """The documents of ``ids``, in that order.
+
+        Raises:
+            KeyError: an id is not in the index.
+        """
+        with translated(self.path):
+            found = rows_of.read(self._snapshot.connection, ids)
+        return [found[id_] for id_ in ids]
+
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        """Content hash of each of ``ids`` that is in the index."""
+        with translated(self.path):
+            return rows_of.hashes(self._snapshot.connection, ids)
+
+    def ids(self) -> Iterator[str]:
+        """Every id, in the order in which the documents were added."""
+        with translated(self.path):
+            yield from rows_of.all_ids(self._snapshot.connection)
+
+    def verify(self) -> list[Damage]:
+        """Compare every byte of this generation with what was committed; empty = all is well."""
+        return verify(self._snapshot)
+
+    def info(self) -> IndexInfo:
+        """What the index says of itself."""
+        snapshot = self._snapshot
+        manifest = snapshot.manifest
+        vectors = sum(record.rows for record in manifest.segments)
+        return IndexInfo(
+            path=str(self.path),
+            format=manifest.format,
+            generation=manifest.generation,
+            documents=manifest.documents,
+            vectors=vectors,
+            deleted=0 if snapshot.alive is None else int((~snapshot.alive).sum()),
+            dimension=manifest.dimension,
+            memory_tokens=manifest.memory_tokens,
+            encoder=dict(manifest.encoder),
+            settings=dict(manifest.settings),
+            kind="flat",
+            segments=len(manifest.segments),
+            bytes=sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file()),
+        )

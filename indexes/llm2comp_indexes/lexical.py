@@ -1,0 +1,302 @@
+"""BM25 over title and text, by tantivy, one snapshot per generation.
+
+BM25 needs statistics of the whole collection, so the documents of all vector segments share one tantivy index. A commit
+does not change the snapshot that readers use: it hard-links its immutable files into a new directory, lets tantivy add
+and delete there, and the manifest names the result. A snapshot is thus as immutable as a vector segment, old
+generations stay readable, and a crash leaves nothing but a directory that no manifest names.
+
+The scores depend on tantivy's own segments in one way only, as in Lucene: a deleted document counts in the statistics
+until its segment is merged.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from llm2comp_indexes import fs
+from llm2comp_indexes.checked import difference
+from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError
+from llm2comp_indexes.lock import Pin
+from llm2comp_indexes.store import SegmentRecord
+from llm2comp_indexes.types import Float32Array, IndexedDocument, Int64Array
+
+if TYPE_CHECKING:
+    import tantivy
+
+__all__ = ["DEFAULT_LANGUAGE", "LexicalReader", "LexicalWriter", "analyzer", "check_language", "matching_spans"]
+
+DEFAULT_LANGUAGE: Final = "english"
+MOST_TERMS: Final = 1024
+"""Distinct query terms that are looked up; a whole pasted article stays affordable."""
+
+_HEAP_BYTES = 64_000_000
+_FEW_DOCUMENTS = 4096  # allowed documents up to which a filter is part of the query
+_LOCKS = (".tantivy-writer.lock", ".tantivy-meta.lock")
+_MUTABLE = ("meta.json", ".managed.json")
+
+# Scripts written without spaces are indexed character by character; every other word is a run of letters and digits.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_WORD = rf"[{_UNSPACED}]|[\p{{Alphabetic}}\p{{M}}\p{{N}}--[{_UNSPACED}]]+"
+_LONGEST_WORD = 255  # bytes; longer runs are not words
+
+
+def check_language(language: str) -> None:
+    """Refuse a language without a stemmer (``none`` turns stemming off).
+
+    Raises:
+        InputError: tantivy has no such stemmer.
+    """
+    import tantivy
+
+    try:
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).filter(tantivy.Filter.stemmer(language)).build()
+    except ValueError as error:
+        raise InputError(f"lexical language {language!r}: {error}; `none` turns stemming off") from error
+
+
+@cache
+def analyzer(language: str) -> tantivy.TextAnalyzer:
+    """Words, lower-cased, accents folded, stemmed for ``language``."""
+    import tantivy
+
+    chain = (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORD))
+        .filter(tantivy.Filter.remove_long(_LONGEST_WORD))
+        .filter(tantivy.Filter.lowercase())
+        .filter(tantivy.Filter.ascii_fold())
+    )
+    return chain.build() if language == "none" else chain.filter(tantivy.Filter.stemmer(language)).build()
+
+
+def matching_spans(query: str, text: str, language: str = DEFAULT_LANGUAGE) -> list[tuple[int, int]]:
+    """Character spans of the words of ``text`` that lexical search for ``query`` matches."""
+    wanted = set(analyzer(language).analyze(query))
+    tokens = analyzer(language).pre_tokenize(text).tokens
+    return [(token.char_offset_from, token.char_offset_to) for token in tokens if token.text in wanted]
+
+
+@cache
+def _schema() -> tantivy.Schema:
+    import tantivy
+
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("num", indexed=True, fast=True)
+    builder.add_text_field("body", tokenizer_name="body", index_option="freq")
+    return builder.build()
+
+
+def _document(num: int, document: IndexedDocument) -> tantivy.Document:
+    import tantivy
+
+    entry = tantivy.Document()
+    entry.add_unsigned("num", num)
+    entry.add_text("body", f"{document.title} {document.text}" if document.title else document.text)
+    return entry
+
+
+class LexicalWriter:
+    """The next snapshot in the making.
+
+    Args:
+        temporary: where to work.
+        index: the index directory.
+        base: the current snapshot, None for an empty one.
+        language: stemmer.
+    """
+
+    def __init__(self, temporary: Path, index: Path, base: SegmentRecord | None, language: str) -> None:
+        import tantivy
+
+        self.name = uuid.uuid4().hex
+        self._directory = temporary / self.name
+        self._base = {file.name: file for file in base.files} if base else {}
+        fs.make_directory(self._directory)
+        if base:
+            self._adopt(index / base.directory)
+        try:
+            self._index = tantivy.Index(_schema(), path=str(self._directory))
+            self._index.register_tokenizer("body", analyzer(language))
+            self._writer = self._index.writer(heap_size=_HEAP_BYTES, num_threads=1)
+        except (ValueError, OSError) as error:
+            raise IndexWriteError(f"{self._directory}: the lexical index cannot be written: {error}") from error
+
+    def _adopt(self, source: Path) -> None:
+        for name in self._base:
+            if name in _MUTABLE:
+                shutil.copyfile(source / name, self._directory / name)
+            else:
+                fs.link(source / name, self._directory / name)
+
+    def add(self, num: int, document: IndexedDocument) -> None:
+        """Index a document under its number."""
+        self._writer.add_document(_document(num, document))
+
+    def delete(self, nums: Iterable[int]) -> None:
+        """Remove documents."""
+        import tantivy
+
+        for num in nums:
+            # Not delete_documents_by_term: it takes the number for a signed one and silently deletes nothing.
+            self._writer.delete_documents_by_query(tantivy.Query.term_query(_schema(), "num", num))
+
+    def seal(self, target: Path) -> SegmentRecord:
+        """Finish the snapshot, make it durable under ``target``, and describe it for the manifest."""
+        try:
+            self._writer.commit()
+            self._writer.wait_merging_threads()
+            self._index.reload()
+            documents = self._index.searcher().num_docs
+        except (ValueError, OSError) as error:
+            raise IndexWriteError(f"{self._directory}: the lexical index cannot be written: {error}") from error
+        records = []
+        for path in sorted(self._directory.iterdir()):
+            if path.name in _LOCKS:
+                path.unlink()
+            elif path.name in self._base and path.name not in _MUTABLE:
+                records.append(self._base[path.name])
+            else:
+                records.append(fs.record_file(path))  # tantivy has fsynced it
+        fs.point("lexical-written")
+        fs.rename(self._directory, target / self.name)
+        fs.point("lexical-renamed")
+        return SegmentRecord(self.name, "lexical", documents, tuple(records))
+
+
+class LexicalReader:
+    """A snapshot, open for searching.
+
+    A doubtful snapshot is never searched: the reader warns and indexes ``documents`` in memory instead.
+
+    Args:
+        index: the index directory.
+        record: the snapshot of this generation.
+        language: stemmer.
+        documents: every document of this generation with its number, read only if the snapshot is doubtful.
+    """
+
+    def __init__(
+        self, index: Path, record: SegmentRecord, language: str, documents: Iterable[tuple[int, IndexedDocument]]
+    ) -> None:
+        self._language = language
+        self._pin: Pin | None = None
+        self._private: tempfile.TemporaryDirectory[str] | None = None
+        self._searcher: tantivy.Searcher = self._open(index / record.directory, record) or self._rebuild(documents)
+
+    def _open(self, directory: Path, record: SegmentRecord) -> tantivy.Searcher | None:
+        import tantivy
+
+        try:
+            self._pin = Pin(directory)
+        except OSError:
+            self._doubt(directory, "is missing")
+            return None
+        for file in record.files:
+            if reason := difference(directory / file.name, file):
+                self._doubt(directory / file.name, reason)
+                return None
+        try:
+            searcher = tantivy.Index.open(self._writable(directory)).searcher()
+        except (ValueError, OSError) as error:
+            self._doubt(directory, f"cannot be opened ({error})")
+            return None
+        if searcher.num_docs != record.rows:
+            self._doubt(directory, f"holds {searcher.num_docs} documents where {record.rows} were committed")
+            return None
+        return searcher
+
+    def _writable(self, directory: Path) -> str:
+        """Tantivy makes a lock file beside what it reads; give it a private view of a read-only directory."""
+        if os.access(directory, os.W_OK):
+            return str(directory)
+        self._private = tempfile.TemporaryDirectory(prefix="llm2comp-lexical-")
+        for path in directory.iterdir():
+            (Path(self._private.name) / path.name).symlink_to(path.resolve())
+        return self._private.name
+
+    @staticmethod
+    def _doubt(path: Path, reason: str) -> None:
+        warnings.warn(
+            f"{path}: {reason}; searching a lexical index rebuilt in memory (the next commit repairs it)",
+            DamageWarning,
+            stacklevel=2,
+        )
+
+    def _rebuild(self, documents: Iterable[tuple[int, IndexedDocument]]) -> tantivy.Searcher:
+        import tantivy
+
+        index = tantivy.Index(_schema())
+        index.register_tokenizer("body", analyzer(self._language))
+        writer = index.writer(heap_size=_HEAP_BYTES, num_threads=1)
+        for num, document in documents:
+            writer.add_document(_document(num, document))
+        writer.commit()
+        writer.wait_merging_threads()
+        index.reload()
+        return index.searcher()
+
+    def search(self, query: str, k: int, allowed: Int64Array | None = None) -> tuple[Int64Array, Float32Array]:
+        """The k best documents for any text at all: it is analysed, never parsed.
+
+        Args:
+            query: words.
+            k: documents wanted; fewer are returned when fewer share a word with the query.
+            allowed: ascending numbers of the documents that may be returned; None = all.
+
+        Returns:
+            Numbers (n,) and BM25 scores (n,), best first, the lower number first among equals.
+        """
+        terms: dict[str, int] = {}
+        for term in analyzer(self._language).analyze(query):
+            if term in terms or len(terms) < MOST_TERMS:
+                terms[term] = terms.get(term, 0) + 1
+        total = self._searcher.num_docs
+        if not terms or not total or k < 1 or (allowed is not None and not len(allowed)):
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        tree = self._tree(terms, allowed if allowed is not None and len(allowed) <= _FEW_DOCUMENTS else None)
+        limit = min(k + 1, total)
+        while True:
+            nums, scores = self._best(tree, limit)
+            exhausted = len(nums) < limit or limit == total
+            kept = np.ones(len(nums), dtype=bool) if allowed is None else np.isin(nums, allowed)
+            # A tie across the cut could hide a lower number, so go on until the score drops or nothing is left.
+            settled = kept.sum() >= k and scores[kept][k - 1] > scores[-1]
+            if exhausted or settled:
+                nums, scores = nums[kept], scores[kept]
+                order = np.lexsort((nums, -scores))[:k]
+                return nums[order], scores[order]
+            limit = min(4 * limit, total)
+
+    def _tree(self, terms: dict[str, int], allowed: Int64Array | None) -> tantivy.Query:
+        import tantivy
+
+        clauses: list[tuple[Any, Any]] = []
+        for term, count in terms.items():
+            leaf = tantivy.Query.term_query(_schema(), "body", term, index_option="freq")
+            clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(leaf, float(count)) if count > 1 else leaf))
+        tree = tantivy.Query.boolean_query(clauses)
+        if allowed is None:
+            return tree
+        among = tantivy.Query.const_score_query(tantivy.Query.term_set_query(_schema(), "num", allowed.tolist()), 0.0)
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, tree), (tantivy.Occur.Must, among)])
+
+    def _best(self, tree: tantivy.Query, limit: int) -> tuple[Int64Array, Float32Array]:
+        hits: Sequence[tuple[float, Any]] = self._searcher.search(tree, limit, count=False).hits
+        nums = self._searcher.fast_field_values("num", [address for _, address in hits])
+        return np.array(nums, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float32)
+
+    def close(self) -> None:
+        """Unpin the snapshot."""
+        if self._pin is not None:
+            self._pin.release()
+        if self._private is not None:
+            self._private.cleanup()

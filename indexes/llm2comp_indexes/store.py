@@ -1,0 +1,271 @@
+"""``store.db``: the documents, and the manifest that makes a set of files one generation of an index.
+
+SQLite in WAL mode with ``synchronous=FULL``; its transaction is the one commit point of the whole directory. Every
+page carries a checksum, written and checked on each read by SQLite's own ``cksumvfs`` (that is why this room uses
+apsw and not the standard library's ``sqlite3``), so a changed byte is an error and never an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import apsw
+import apsw.sqlite_extra
+
+from llm2comp_indexes import schema
+from llm2comp_indexes.errors import (
+    DependencyError,
+    IndexDamagedError,
+    IndexFormatError,
+    IndexLockedError,
+    IndexMissingError,
+    IndexStoreError,
+    IndexWriteError,
+)
+from llm2comp_indexes.fs import FileRecord
+
+__all__ = [
+    "STORE_NAME",
+    "Manifest",
+    "SegmentRecord",
+    "connect_reader",
+    "connect_writer",
+    "create_store",
+    "read_manifest",
+    "translated",
+    "write_manifest",
+]
+
+STORE_NAME = "store.db"
+_VFS = "cksmvfs"
+_RESERVED_BYTES = 8  # per page, for cksumvfs
+_HEADER_BYTES = 100
+_RESERVED_OFFSET = 20  # in the header of a SQLite file
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """One immutable directory of a generation.
+
+    Attributes:
+        name: directory name.
+        role: ``vectors`` (under ``segments/``) or ``lexical`` (under ``lexical/``).
+        rows: vectors, or documents of a lexical snapshot.
+        files: every file in it.
+        detail: what else its role needs (of a FAISS index: kind, search parameter, measured recall).
+    """
+
+    name: str
+    role: str
+    rows: int
+    files: tuple[FileRecord, ...]
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def directory(self) -> str:
+        """Path relative to the index."""
+        return f"{'segments' if self.role == 'vectors' else 'lexical'}/{self.name}"
+
+    def file(self, name: str) -> FileRecord | None:
+        """The record of one of its files, if it has that file."""
+        return next((file for file in self.files if file.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything about a generation except its documents."""
+
+    generation: int
+    dimension: int
+    memory_tokens: int
+    encoder: dict[str, str]
+    settings: dict[str, Any]
+    documents: int = 0
+    next_num: int = 1
+    segments: tuple[SegmentRecord, ...] = ()
+    lexical: SegmentRecord | None = None
+    format: int = schema.FORMAT
+
+
+@cache
+def _load_checksum_vfs() -> None:
+    connection = apsw.Connection(":memory:")
+    try:
+        apsw.sqlite_extra.load(connection, "cksumvfs")
+    except (apsw.sqlite_extra.NotAvailable, apsw.ExtensionLoadingError) as error:
+        raise DependencyError(
+            "this build of apsw has no cksumvfs; install the wheel from PyPI: pip install --force-reinstall apsw"
+        ) from error
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def translated(index: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, naming ``store.db`` of ``index``."""
+    path = index / STORE_NAME
+    try:
+        yield
+    except apsw.FullError as error:
+        raise IndexWriteError(f"{path}: no space left; the index stays at its last commit") from error
+    except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError) as error:
+        raise IndexDamagedError(
+            f"{path}: damaged ({error}); restore it from a copy, or build the index again"
+        ) from error
+    except apsw.IOError as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+            raise IndexDamagedError(
+                f"{path}: a page does not match its checksum; restore it from a copy, or build the index again"
+            ) from error
+        raise IndexWriteError(f"{path}: input/output error ({error}); the index stays at its last commit") from error
+    except apsw.BusyError as error:
+        raise IndexLockedError(f"{path}: another program holds a lock on this database") from error
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
+        raise IndexWriteError(f"{path}: cannot be opened for writing ({error})") from error
+    except apsw.Error as error:
+        raise IndexStoreError(f"{path}: {error}") from error
+
+
+def _check_header(index: Path) -> None:
+    """Refuse what SQLite would take for an empty database or read without checksums."""
+    path = index / STORE_NAME
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        if index.is_dir():
+            raise IndexFormatError(f"{index}: not an index (it has no {STORE_NAME})") from None
+        raise IndexMissingError(f"{index}: there is no index here; make one with `llm2comp index build`") from None
+    if header[:16] != b"SQLite format 3\0" or header[_RESERVED_OFFSET] != _RESERVED_BYTES:
+        raise IndexDamagedError(f"{path}: its first bytes are not those of an index; restore it from a copy")
+
+
+def _open(path: Path, flags: int, *, immutable: bool = False) -> apsw.Connection:
+    _load_checksum_vfs()
+    name = "file:" + urllib.parse.quote(str(path)) + ("?immutable=1" if immutable else "")
+    connection = apsw.Connection(name, flags=flags | apsw.SQLITE_OPEN_URI, vfs=_VFS)
+    connection.set_busy_timeout(10_000)
+    return connection
+
+
+def create_store(index: Path, manifest: Manifest) -> None:
+    """Make ``store.db`` in an empty directory."""
+    with translated(index):
+        connection = _open(index / STORE_NAME, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        try:
+            reserved = ctypes.c_int(_RESERVED_BYTES)
+            connection.file_control("main", apsw.SQLITE_FCNTL_RESERVE_BYTES, ctypes.addressof(reserved))
+            connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", "full")
+            connection.pragma("application_id", schema.APPLICATION_ID)
+            with connection:
+                connection.execute(schema.TABLES)
+                write_manifest(connection, manifest)
+        finally:
+            connection.close()
+
+
+def connect_writer(index: Path) -> apsw.Connection:
+    """A connection that may write; the caller holds the writer lock."""
+    _check_header(index)
+    with translated(index):
+        connection = _open(index / STORE_NAME, apsw.SQLITE_OPEN_READWRITE)
+        connection.pragma("synchronous", "full")
+        connection.pragma("foreign_keys", True)
+        connection.pragma("cache_size", -32_000)  # KiB: a long transaction spills beyond it, so memory stays flat
+        return connection
+
+
+def connect_reader(index: Path) -> apsw.Connection:
+    """A connection inside a read transaction: it sees one generation until it is closed."""
+    _check_header(index)
+    path = index / STORE_NAME
+    with translated(index):
+        if os.access(index, os.W_OK) and os.access(path, os.W_OK):
+            # Read-write, so that the last to close folds the write-ahead log in; query_only keeps our hands off.
+            connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
+            connection.pragma("query_only", True)
+        else:
+            log = path.with_name(STORE_NAME + "-wal")
+            settled = not log.exists() or log.stat().st_size == 0
+            connection = _open(path, apsw.SQLITE_OPEN_READONLY, immutable=settled)
+        connection.execute("BEGIN")
+        return connection
+
+
+def read_manifest(index: Path, connection: apsw.Connection) -> Manifest:
+    """The generation that ``connection`` sees; refuses formats newer than this version's."""
+    with translated(index):
+        meta = dict(connection.execute("SELECT key, value FROM meta"))
+        version = int(meta.get("format", "0"))
+        if version > schema.FORMAT:
+            raise IndexFormatError(
+                f"{index}: index format {version} is newer than this version reads ({schema.FORMAT}); "
+                "upgrade llm2comp-apps"
+            )
+        if version < schema.FORMAT:
+            raise IndexFormatError(f"{index}: index format {version} is older; open it once for writing to migrate it")
+        files: dict[str, list[FileRecord]] = {}
+        for segment, *rest in connection.execute(
+            "SELECT segment, name, size, sha256, checksums FROM files ORDER BY 1, 2"
+        ):
+            files.setdefault(segment, []).append(FileRecord(*rest))
+        records = [
+            SegmentRecord(name, role, rows, tuple(files.get(name, ())), json.loads(detail))
+            for name, role, rows, detail in connection.execute(
+                "SELECT name, role, rows, detail FROM segments ORDER BY ordinal"
+            )
+        ]
+    lexical = [record for record in records if record.role == "lexical"]
+    return Manifest(
+        generation=int(meta["generation"]),
+        dimension=int(meta["dimension"]),
+        memory_tokens=int(meta["memory_tokens"]),
+        encoder=json.loads(meta["encoder"]),
+        settings=json.loads(meta["settings"]),
+        documents=int(meta["documents"]),
+        next_num=int(meta["next_num"]),
+        segments=tuple(record for record in records if record.role == "vectors"),
+        lexical=lexical[0] if lexical else None,
+        format=version,
+    )
+
+
+def write_manifest(connection: apsw.Connection, manifest: Manifest) -> None:
+    """Replace the manifest inside the caller's transaction."""
+    meta = {
+        "format": str(manifest.format),
+        "generation": str(manifest.generation),
+        "dimension": str(manifest.dimension),
+        "memory_tokens": str(manifest.memory_tokens),
+        "encoder": json.dumps(manifest.encoder),
+        "settings": json.dumps(manifest.settings),
+        "documents": str(manifest.documents),
+        "next_num": str(manifest.next_num),
+    }
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+    kept = [*manifest.segments, *([manifest.lexical] if manifest.lexical else [])]
+    known = {name for (name,) in connection.execute("SELECT name FROM segments")}
+    gone = known - {record.name for record in kept}
+    connection.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in gone])
+    for ordinal, record in enumerate(kept):
+        # Negative first: an ordinal may still be taken by a neighbour that moves later in this loop.
+        connection.execute(
+            "INSERT INTO segments VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET ordinal = excluded.ordinal",
+            (-1 - ordinal, record.name, record.role, record.rows, json.dumps(record.detail)),
+        )
+        if record.name not in known:
+            connection.executemany(
+                "INSERT INTO files VALUES (?, ?, ?, ?, ?)",
+                [(record.name, file.name, file.size, file.sha256, file.checksums) for file in record.files],
+            )
+    connection.execute("UPDATE segments SET ordinal = -1 - ordinal")

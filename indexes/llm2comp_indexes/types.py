@@ -1,0 +1,108 @@
+"""What goes into an index and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Damage", "Float16Array", "Float32Array", "Hit", "IndexInfo", "IndexedDocument", "Int64Array"]
+
+Float16Array = npt.NDArray[np.float16]
+Float32Array = npt.NDArray[np.float32]
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedDocument:
+    """A document as an index stores it.
+
+    Attributes:
+        id: unique in the index; adding it again replaces the document.
+        text: the body.
+        title: may be empty.
+        metadata: JSON-shaped; what ``where`` expressions filter on.
+        spans: character spans of the chunks of ``text``, one vector each; empty = one vector for the whole document.
+        content_hash: of text, encoder and prompt, by the caller; an equal hash means that nothing changed.
+    """
+
+    id: str
+    text: str
+    title: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    spans: tuple[tuple[int, int], ...] = ()
+    content_hash: str = ""
+
+    @property
+    def rows(self) -> int:
+        """How many vectors belong to it."""
+        return max(1, len(self.spans))
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One found document.
+
+    Attributes:
+        id: the document's.
+        score: cosine or inner product of its best chunk, or BM25; higher is better.
+        span: of the best chunk; None where the document is one piece, and in lexical search.
+    """
+
+    id: str
+    score: float
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A file of an index that is not what was committed.
+
+    Attributes:
+        file: path relative to the index.
+        reason: what is wrong with it.
+    """
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What an index says of itself (``llm2comp index info``).
+
+    Attributes:
+        path: of the directory.
+        format: version of the directory format.
+        generation: number of the last commit.
+        documents: live documents.
+        vectors: stored rows, deleted ones included until they are merged away.
+        deleted: rows that wait to be merged away.
+        dimension: of a vector.
+        memory_tokens: memory vectors per row kept for reranking; 0 = none.
+        encoder: name and fingerprint of what made the vectors.
+        settings: as given at creation.
+        kind: how vectors are searched, ``flat`` or a FAISS factory string.
+        segments: number of vector segments.
+        bytes: on disk, everything together.
+        recall: measured recall@10 of ``kind`` against exact search; None for ``flat``, which is exact.
+        queries_per_second: measured beside ``recall``.
+    """
+
+    path: str
+    format: int
+    generation: int
+    documents: int
+    vectors: int
+    deleted: int
+    dimension: int
+    memory_tokens: int
+    encoder: dict[str, str]
+    settings: dict[str, Any]
+    kind: str
+    segments: int
+    bytes: int
+    recall: float | None = None
+    queries_per_second: float | None = None

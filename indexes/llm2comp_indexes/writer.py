@@ -1,0 +1,307 @@
+"""Changing an index: everything since the last commit becomes visible, and durable, in one step.
+
+    rows stream into tmp/<uuid>/   ->  fsync, rename to segments/<uuid>/  --+
+    words into tmp/<uuid>/         ->  fsync, rename to lexical/<uuid>/   --+->  ONE transaction of store.db
+    documents, tombstones          ->  an open transaction of store.db    --+
+
+Until that transaction commits, readers and a process that restarts after a crash see the previous generation whole;
+what a crash leaves in ``tmp`` or unnamed by the manifest is removed by the next writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_indexes import documents as rows_of
+from llm2comp_indexes import fs
+from llm2comp_indexes.checked import difference
+from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError
+from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalWriter
+from llm2comp_indexes.lock import WriterLock
+from llm2comp_indexes.merging import segments_to_absorb
+from llm2comp_indexes.segment import Segment, SegmentWriter
+from llm2comp_indexes.store import Manifest, SegmentRecord, connect_writer, read_manifest, translated, write_manifest
+from llm2comp_indexes.types import Float16Array, IndexedDocument, Int64Array
+from llm2comp_indexes.vectors import as_matrix, normalised
+
+__all__ = ["DIRECTORIES", "Writer"]
+
+DIRECTORIES = ("segments", "lexical", "tmp")
+_COPY_ROWS = 4096
+
+
+class Writer:
+    """The one writer of an index; made by `Index.writer`. Leaving without `commit` changes nothing."""
+
+    def __init__(self, index: Path) -> None:
+        self._index = index
+        self._segment: SegmentWriter | None = None
+        self._lexical: LexicalWriter | None = None
+        self._intact: set[str] = set()  # lexical files that this writer made or has checked
+        self._changed = self._failed = False
+        self._lock = WriterLock(index)
+        try:
+            self._connection = connect_writer(index)
+        except BaseException:
+            self._lock.release()
+            raise
+        try:
+            self._manifest = read_manifest(index, self._connection)
+        except BaseException:
+            self.close()
+            raise
+        self._next_num = self._manifest.next_num
+        self._documents = self._manifest.documents
+        self._clean()
+
+    @property
+    def generation(self) -> int:
+        """The last commit."""
+        return self._manifest.generation
+
+    def add(
+        self,
+        documents: Sequence[IndexedDocument],
+        vectors: npt.ArrayLike,
+        memory: npt.ArrayLike | None = None,
+    ) -> None:
+        """Add documents, replacing those whose id is already there; of one id given twice the last counts.
+
+        Args:
+            documents: each with one vector, or one for each of its spans.
+            vectors: (rows, d), the rows of each document in turn.
+            memory: (rows, k, d), if the index keeps memory vectors.
+
+        Raises:
+            InputError: they do not fit each other or the index; nothing of this call is added.
+            IndexWriteError: the operating system refused; leave without commit.
+        """
+        if not documents:
+            return
+        matrix, rows_memory = self._check(documents, vectors, memory)
+        last = {document.id: position for position, document in enumerate(documents)}
+        kept = [position for position, document in enumerate(documents) if last[document.id] == position]
+        if len(kept) < len(documents):
+            counts = np.array([document.rows for document in documents])
+            mask = np.repeat(np.isin(np.arange(len(documents)), kept), counts)
+            matrix, rows_memory = matrix[mask], None if rows_memory is None else rows_memory[mask]
+            documents = [documents[position] for position in kept]
+        first = self._next_num
+        encoded = rows_of.encode(first, documents)
+        with self._writing():
+            self._begin()
+            self._drop(list(rows_of.numbers(self._connection, list(last)).values()))
+            rows_of.insert(self._connection, encoded)
+            nums = np.arange(first, first + len(documents))
+            self._open_segment().append(np.repeat(nums, [doc.rows for doc in documents]), matrix, rows_memory)
+            lexical = self._open_lexical()
+            for num, document in enumerate(documents, first):
+                lexical.add(num, document)
+            self._next_num += len(documents)
+            self._documents += len(documents)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete documents by id; ids that are not there are ignored. Returns how many were deleted."""
+        with self._writing():
+            self._begin()
+            nums = list(rows_of.numbers(self._connection, ids).values())
+            self._drop(nums)
+            return len(nums)
+
+    def commit(self) -> int:
+        """Make everything since the last commit visible and durable; returns the generation."""
+        if self._failed:
+            raise IndexWriteError(f"{self._index}: a write failed; the index stays at generation {self.generation}")
+        if not self._changed:
+            return self.generation
+        with self._writing():
+            manifest = self._seal()
+            write_manifest(self._connection, manifest)
+            fs.point("before-commit")
+            self._connection.execute("COMMIT")
+            fs.point("after-commit")
+        self._manifest = manifest
+        self._segment, self._lexical, self._changed = None, None, False
+        self._clean()
+        return manifest.generation
+
+    def close(self) -> None:
+        """Drop what was not committed and let the next writer in."""
+        try:
+            if self._segment is not None:
+                self._segment.abandon()
+            self._segment = self._lexical = None
+            with translated(self._index):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                self._connection.close()
+            # After a failed write only a fresh look at store.db can tell what is committed: the next writer's.
+            if self._changed and not self._failed:
+                self._clean()
+        finally:
+            self._lock.release()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        completed = False
+        try:
+            with translated(self._index):
+                yield
+            completed = True
+        except OSError as error:
+            raise IndexWriteError(
+                f"{error.filename or self._index}: {error.strerror or error}; "
+                f"the index stays at generation {self.generation}"
+            ) from error
+        finally:
+            self._failed |= not completed
+
+    def _check(
+        self, documents: Sequence[IndexedDocument], vectors: npt.ArrayLike, memory: npt.ArrayLike | None
+    ) -> tuple[Float16Array, Float16Array | None]:
+        manifest = self._manifest
+        matrix = as_matrix(vectors, manifest.dimension, "vectors")
+        rows = sum(document.rows for document in documents)
+        if len(matrix) != rows:
+            raise InputError(f"vectors: {len(matrix)} rows for {len(documents)} documents that need {rows}")
+        nameless = next((position for position, document in enumerate(documents) if not document.id), None)
+        if nameless is not None:
+            raise InputError(f"document {nameless} of this batch has an empty id")
+        if manifest.settings.get("metric", "cosine") == "cosine":
+            matrix = normalised(matrix, "vectors")
+        narrow = _narrow(matrix, "vectors")
+        if not manifest.memory_tokens:
+            if memory is not None:
+                raise InputError("memory: this index keeps no memory vectors; build it with memory_tokens set")
+            return narrow, None
+        shape = (rows, manifest.memory_tokens, manifest.dimension)
+        tokens = np.asarray([] if memory is None else memory, dtype=np.float32)
+        if tokens.shape != shape:
+            raise InputError(f"memory: shape {tokens.shape} where {shape} is needed")
+        return narrow, _narrow(tokens, "memory")
+
+    def _begin(self) -> None:
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN IMMEDIATE")
+        self._changed = True
+
+    def _open_segment(self) -> SegmentWriter:
+        if self._segment is None:
+            self._segment = SegmentWriter(self._index / "tmp", self._manifest.dimension, self._manifest.memory_tokens)
+        return self._segment
+
+    def _open_lexical(self) -> LexicalWriter:
+        if self._lexical is None:
+            base = self._manifest.lexical
+            damage = base and self._damaged_lexical(base)
+            language = self._manifest.settings.get("language", DEFAULT_LANGUAGE)
+            self._lexical = LexicalWriter(self._index / "tmp", self._index, None if damage else base, language)
+            if damage:
+                warnings.warn(f"{damage}; rebuilding the lexical index", DamageWarning, stacklevel=4)
+                for num, document in rows_of.iterate(self._connection):
+                    self._lexical.add(num, document)
+        return self._lexical
+
+    def _damaged_lexical(self, record: SegmentRecord) -> str | None:
+        for file in record.files:
+            path = self._index / record.directory / file.name
+            if file.sha256 not in self._intact and (reason := difference(path, file)):
+                return f"{path}: {reason}"
+            self._intact.add(file.sha256)
+        return None
+
+    def _drop(self, nums: list[int]) -> None:
+        """Delete documents by number, wherever they live."""
+        if nums:
+            self._open_lexical().delete(nums)
+            rows_of.delete_numbers(self._connection, nums)
+            self._documents -= len(nums)
+
+    def _seal(self) -> Manifest:
+        """Put the new files in place and describe the generation that they make."""
+        manifest = self._manifest
+        dead = np.array(rows_of.tombstones(self._connection), dtype=np.int64)
+        lexical = manifest.lexical if self._lexical is None else self._lexical.seal(self._index / "lexical")
+        if lexical is not None:
+            self._intact.update(file.sha256 for file in lexical.files)
+        segments, purged = self._merge(dead)
+        self._connection.executemany("DELETE FROM tombstones WHERE num = ?", ((num,) for num in purged.tolist()))
+        return replace(
+            manifest,
+            generation=manifest.generation + 1,
+            documents=self._documents,
+            next_num=self._next_num,
+            segments=segments,
+            lexical=lexical,
+        )
+
+    def _merge(self, dead: Int64Array) -> tuple[tuple[SegmentRecord, ...], Int64Array]:
+        """Seal the new rows, alone or with the segments that the policy absorbs.
+
+        Returns:
+            The segments of the next generation, and the tombstones that no segment needs any more.
+        """
+        with contextlib.ExitStack() as stack:
+            old = [stack.enter_context(contextlib.closing(self._reader(record))) for record in self._manifest.segments]
+            live = [int((~np.isin(segment.nums, dead)).sum()) for segment in old]
+            absorbed = segments_to_absorb(live, self._segment.rows if self._segment else 0)
+            border = len(old) - absorbed
+            kept = [segment for segment, rows in zip(old[:border], live[:border], strict=True) if rows]
+            new = self._rewrite(old[border:], dead)
+            needed = np.concatenate([np.empty(0, dtype=np.int64), *(segment.nums for segment in kept)])
+            records = [segment.record for segment in kept] + ([new] if new else [])
+            return tuple(records), np.setdiff1d(dead, needed)
+
+    def _reader(self, record: SegmentRecord) -> Segment:
+        return Segment(self._index, record, self._manifest.dimension, self._manifest.memory_tokens)
+
+    def _rewrite(self, sources: Sequence[Segment], dead: Int64Array) -> SegmentRecord | None:
+        """One new segment out of the live rows of ``sources`` and the new rows."""
+        new = self._segment
+        target = self._index / "segments"
+        replaced = (dead >= self._manifest.next_num).any()  # some new rows were replaced or deleted before this commit
+        if new is not None and not sources and not replaced:
+            return new.seal(target)
+        merged = SegmentWriter(self._index / "tmp", self._manifest.dimension, self._manifest.memory_tokens)
+        for segment in sources:
+            for start in range(0, len(segment.nums), _COPY_ROWS):
+                part = np.flatnonzero(~np.isin(segment.nums[start : start + _COPY_ROWS], dead)) + start
+                memory = segment.memory.take(part) if self._manifest.memory_tokens else None
+                merged.append(segment.nums[part], segment.vectors.take(part), memory)
+        if new is not None:
+            for nums, vectors, memory in new.blocks(_COPY_ROWS):
+                alive = ~np.isin(nums, dead)
+                merged.append(nums[alive], vectors[alive], None if memory is None else memory[alive])
+            new.abandon()
+        if merged.rows:
+            return merged.seal(target)
+        merged.abandon()
+        return None
+
+    def _clean(self) -> None:
+        """Remove what no generation names: leftovers of a crash, and directories that this commit replaced."""
+        manifest = self._manifest
+        named = {record.directory for record in manifest.segments}
+        if manifest.lexical:
+            named.add(manifest.lexical.directory)
+        with contextlib.suppress(OSError):  # what stays behind costs space, not truth; the next writer tries again
+            for parent in DIRECTORIES:
+                fs.make_directory(self._index / parent)
+                for path in (self._index / parent).iterdir():
+                    if f"{parent}/{path.name}" not in named and path.is_dir():
+                        fs.remove_tree(path)
+
+
+def _narrow(matrix: npt.NDArray[np.float32], what: str) -> Float16Array:
+    with np.errstate(over="ignore"):
+        narrow = matrix.astype(np.float16)
+    if not np.isfinite(narrow).all():
+        raise InputError(f"{what}: a value is beyond what float16 holds (65504)")
+    return narrow
