@@ -40,9 +40,7 @@ class TextEncoder(Protocol):
         """Prompts by role, for example ``{"query": "...", "document": ""}``; a missing role means no prompt."""
         ...
 
-    def encode(
-        self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False
-    ) -> FloatArray:
+    def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> FloatArray:
         """Embed texts.
 
         Args:

@@ -1,0 +1,136 @@
+"""What all our encoders share: tokenise, sort by length, batch by a token budget, restore the order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from llm2comp_apps.encoder.batching import encode_in_windows, length_batches
+from llm2comp_apps.encoder.network import left_pad
+from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["BatchedEncoder", "fingerprint_of"]
+
+STREAM_WINDOW = 2048
+"""Texts that a stream holds at once; large enough for batches of nearly equal length."""
+
+_TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536, "mps": 16384}
+
+
+def fingerprint_of(parts: dict[str, Any]) -> str:
+    """Hex digest of a JSON-shaped description."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]
+
+
+class BatchedEncoder(ABC):
+    """Base of encoders that run token rows through a network (see :class:`~.protocol.TextEncoder`)."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+    prompts: dict[str, str]
+    tokenizer: PreTrainedTokenizerBase
+    device: str
+    max_length: int
+
+    @abstractmethod
+    def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
+        """Token ids of each text as the network will see them, prompt included, cut to ``max_length``."""
+
+    @abstractmethod
+    def _forward(self, rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:
+        """Run one left-padded batch ``(B, T)``; returns ``(B, ...)``."""
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        show_progress: bool = False,
+        tokens_per_batch: int | None = None,
+    ) -> FloatArray:
+        """Embed texts.
+
+        Args:
+            texts: n texts of any length, in any order; what exceeds ``max_length`` tokens is cut off.
+            prompt: put in front of every text; ``prompts["query"]`` is meant for queries.
+            show_progress: a progress bar on stderr.
+            tokens_per_batch: size of a padded batch; by default one that suits the device.
+
+        Returns:
+            ``(n, d)`` float32, rows of unit norm.
+        """
+        return self._run(texts, prompt, self._forward_unit, (self.dimension,), tokens_per_batch, show_progress)
+
+    def encode_stream(
+        self, texts: Iterable[str], *, prompt: str | None = None, window: int = STREAM_WINDOW
+    ) -> Iterator[FloatArray]:
+        """Embed a stream; yields ``(m, d)`` float32 blocks in input order, holding at most ``window`` texts."""
+        return encode_in_windows(texts, window, lambda held: self.encode(held, prompt=prompt))
+
+    def _forward_unit(self, rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:
+        return torch.nn.functional.normalize(self._forward(rows, ids, mask).float(), dim=-1)
+
+    def _run(
+        self,
+        texts: Sequence[str],
+        prompt: str | None,
+        forward: Callable[[list[list[int]], Tensor, Tensor | None], Tensor],
+        shape: tuple[int, ...],
+        tokens_per_batch: int | None,
+        show_progress: bool,
+    ) -> npt.NDArray[np.float32]:
+        """Encode ``texts`` with ``forward`` into ``(n, *shape)`` float32."""
+        if isinstance(texts, str):
+            raise UsageError("encode takes a list of texts; put a single text into a list: encode([text]).")
+        out = np.empty((len(texts), *shape), dtype=np.float32)
+        if not len(texts):
+            return out
+        rows = self._rows(texts, prompt or "")
+        budget = tokens_per_batch or _TOKENS_PER_BATCH.get(self.device.split(":")[0], 2048)
+        batches = length_batches([len(row) + self._extra_tokens for row in rows], budget)
+        with torch.inference_mode():
+            for batch in _progress(batches, len(texts), show_progress):
+                held = [rows[index] for index in batch]
+                ids, mask = left_pad(held, self._pad_id, self.device)
+                out[batch] = forward(held, ids, mask).float().cpu().numpy()
+        return out
+
+    _extra_tokens = 0  # tokens that the network adds to every row
+
+    @property
+    def _pad_id(self) -> int:
+        return int(self.tokenizer.pad_token_id or 0)
+
+    def _tokenise(self, texts: Sequence[str], limit: int, *, special: bool = True) -> list[list[int]]:
+        encoded = self.tokenizer(
+            list(texts), add_special_tokens=special, truncation=True, max_length=limit, return_attention_mask=False
+        )
+        rows: list[list[int]] = encoded["input_ids"]
+        return rows
+
+
+def _progress(batches: list[list[int]], total: int, show: bool) -> Iterator[list[int]]:
+    if not show:
+        yield from batches
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("encoding", total=total)
+        for batch in batches:
+            yield batch
+            progress.advance(task, len(batch))

@@ -1,0 +1,62 @@
+"""Batches of similar length under a token budget, and results back in the order of the question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["encode_in_windows", "length_batches"]
+
+MAX_ROWS = 512
+
+
+def length_batches(lengths: Sequence[int], budget: int, *, max_waste: float = 0.08) -> list[list[int]]:
+    """Group indices so that batches are nearly rectangular and at most ``budget`` tokens large.
+
+    Rows are taken from long to short, so that the largest batch comes first and memory peaks at once. A batch is cut
+    when it is full, or when a further row would leave more than ``max_waste`` of it padding while enough rows
+    (a quarter of the budget) are in it already.
+
+    Args:
+        lengths: tokens of each row, everything counted that the model will see.
+        budget: tokens of one padded batch; a single longer row makes a batch of its own.
+        max_waste: share of padding tolerated in a batch.
+
+    Returns:
+        Lists of indices; every index exactly once.
+    """
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    real = width = 0
+    for index in order.tolist():
+        length = lengths[index]
+        padded = width * (len(batch) + 1)
+        full = bool(batch) and (padded > budget or len(batch) >= MAX_ROWS)
+        wasteful = padded > budget // 4 and real + length < (1 - max_waste) * padded
+        if full or wasteful:
+            batches.append(batch)
+            batch, real, width = [], 0, 0
+        if not batch:
+            width = max(length, 1)
+        batch.append(index)
+        real += length
+    if batch:
+        batches.append(batch)
+    return batches
+
+
+def encode_in_windows(
+    texts: Iterable[str], window: int, encode: Callable[[list[str]], npt.NDArray[np.float32]]
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Encode a stream window by window, each sorted by length on its own; holds one window of texts."""
+    held: list[str] = []
+    for text in texts:
+        held.append(text)
+        if len(held) == window:
+            yield encode(held)
+            held = []
+    if held:
+        yield encode(held)

@@ -1,0 +1,62 @@
+"""Where downloaded and derived files live: ``$LLM2COMP_CACHE``, else ``$XDG_CACHE_HOME/llm2comp``, else ``~/.cache/llm2comp``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+__all__ = ["cache_dir", "directory_sha256", "file_sha256"]
+
+
+def cache_dir() -> Path:
+    """The cache directory; it may not exist yet."""
+    if explicit := os.environ.get("LLM2COMP_CACHE"):
+        return Path(explicit).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "llm2comp"
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def directory_sha256(directory: Path, patterns: tuple[str, ...]) -> str:
+    """One hex SHA-256 over the names and contents of a directory's files that match ``patterns``.
+
+    Weights run to many gigabytes, so digests are remembered in the cache by path, size and modification time.
+    """
+    files = sorted({path for pattern in patterns for path in directory.glob(pattern) if path.is_file()})
+    memory_file = cache_dir() / "file-digests.json"
+    try:
+        known: dict[str, str] = json.loads(memory_file.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    digests, fresh = [], False
+    for path in files:
+        stat = path.stat()
+        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        if key not in known:
+            known[key] = file_sha256(path)
+            fresh = True
+        digests.append(f"{path.name}:{known[key]}")
+    if fresh:
+        _remember(memory_file, known)
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _remember(memory_file: Path, known: dict[str, str]) -> None:
+    """Write the digest memory; a read-only or full cache only costs the next load some hashing."""
+    temporary = memory_file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        memory_file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(known, indent=0), "utf-8")
+        temporary.replace(memory_file)
+    except OSError:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,127 @@
+"""The encoder's directory on disk.
+
+    encoder.json               format version, backbone reference and digest, k, pooling, prompts, maximum length
+    adapter_config.json        plain PEFT, loadable with PeftModel.from_pretrained
+    adapter_model.safetensors
+    memory_tokens.safetensors  memory_tokens (k, d), log_gain ()
+    README.md                  model card, where there is one
+
+The tokenizer is the backbone's own, unchanged; the backbone's digest covers it. Nothing here is a pickle and no code is
+ever taken from a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm2comp_apps.errors import EncoderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["ADAPTER_CONFIG", "ADAPTER_WEIGHTS", "FORMAT", "EncoderSettings", "read_memory", "read_settings", "write"]
+
+FORMAT = 1
+SETTINGS = "encoder.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MEMORY = "memory_tokens.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSettings:
+    """``encoder.json``.
+
+    Attributes:
+        backbone: short name, Hugging Face id or directory.
+        backbone_sha256: digest of its weights and tokenizer; a checkpoint refuses another backbone.
+        k: number of memory tokens.
+        pooling: default pooling, see :mod:`.pooling`.
+        max_length: tokens of a text (prompt included, memory tokens not); the rest is cut off.
+        prompts: by role, ``query`` and ``document``.
+        name: short name for people.
+        training: how it was made (stage, steps, seed, ...); for people, changes no vector.
+        format: version of this layout.
+    """
+
+    backbone: str
+    backbone_sha256: str
+    k: int
+    pooling: str = "mean"
+    max_length: int = 512
+    prompts: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def read_settings(directory: Path) -> EncoderSettings:
+    """Read and check ``encoder.json``.
+
+    Raises:
+        EncoderError: missing, unreadable, or written by a newer version.
+    """
+    path = directory / SETTINGS
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise EncoderError(f"{directory}: no readable {SETTINGS}; it is not an LLM2Comp checkpoint.") from error
+    except ValueError as error:
+        raise EncoderError(f"{path}: not valid JSON ({error}).") from error
+    if not isinstance(raw, dict):
+        raise EncoderError(f"{path}: expected a JSON object.")
+    if raw.get("format") != FORMAT:
+        raise EncoderError(
+            f"{path}: checkpoint format {raw.get('format')!r}, this version reads {FORMAT}; update llm2comp-apps."
+        )
+    known = set(EncoderSettings.__dataclass_fields__)
+    try:
+        return EncoderSettings(**{key: value for key, value in raw.items() if key in known})
+    except TypeError as error:
+        raise EncoderError(f"{path}: a field is missing ({error}).") from error
+
+
+def read_memory(directory: Path, k: int) -> tuple[Tensor, Tensor]:
+    """``memory_tokens (k, d)`` and ``log_gain ()`` in float32.
+
+    Raises:
+        EncoderError: missing, damaged, or of another k than ``encoder.json`` says.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = directory / MEMORY
+    try:
+        tensors = load_file(path)
+        memory, gain = tensors["memory_tokens"].float(), tensors["log_gain"].float()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise EncoderError(f"{path}: missing or damaged ({error}).") from error
+    if memory.ndim != 2 or memory.shape[0] != k:
+        raise EncoderError(f"{path}: memory tokens of shape {tuple(memory.shape)}, but encoder.json says k = {k}.")
+    return memory, gain
+
+
+def write(
+    directory: Path,
+    settings: EncoderSettings,
+    memory: Tensor,
+    log_gain: Tensor,
+    adapter: tuple[dict[str, Any], dict[str, Tensor]] | None,
+) -> None:
+    """Write a checkpoint; ``encoder.json`` comes last, so that a directory without it is known to be unfinished."""
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / SETTINGS).unlink(missing_ok=True)
+    tensors = {"memory_tokens": memory.detach().cpu().contiguous(), "log_gain": log_gain.detach().cpu().contiguous()}
+    save_file(tensors, directory / MEMORY)
+    if adapter is not None:
+        config, weights = adapter
+        (directory / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        save_file(weights, directory / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
+    (directory / SETTINGS).write_text(text, "utf-8")

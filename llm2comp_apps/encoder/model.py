@@ -1,0 +1,225 @@
+"""The LLM2Comp encoder for use: load, encode, save."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from llm2comp_apps.encoder import checkpoint
+from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE, default_device, default_dtype, load_backbone
+from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
+from llm2comp_apps.encoder.cache import file_sha256
+from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.pooling import POOLINGS, pool
+from llm2comp_apps.encoder.probe import probe
+from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.errors import EncoderError, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["PRETRAINED", "LLM2Comp", "locate_checkpoint"]
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""Checkpoints that ship with the package, by backbone name."""
+
+_Adapter = tuple[dict[str, Any], dict[str, Tensor]]
+
+
+def locate_checkpoint(name: str = "default") -> Path:
+    """The directory of a checkpoint: ``default``, the name of a shipped one, a directory, or a Hugging Face id.
+
+    Raises:
+        EncoderError: there is none of that name.
+    """
+    shipped = PRETRAINED / (DEFAULT_BACKBONE if name == "default" else name)
+    if shipped.parent == PRETRAINED and (shipped / checkpoint.SETTINGS).is_file():
+        return shipped
+    directory = Path(name).expanduser()
+    if (directory / checkpoint.SETTINGS).is_file():
+        return directory
+    if directory.is_dir():
+        raise EncoderError(
+            f"encoder {name}: the directory has no {checkpoint.SETTINGS}. If it is a plain LLM, train it first "
+            f"(`llm2comp train --stage all --backbone {name}`) or use it training-free (`baseline:wmp` with --backbone)."
+        )
+    if name.count("/") == 1 and not name.startswith((".", "~", "/")):
+        return _from_hub(name)
+    raise EncoderError(f"encoder {name}: not a directory and not one of ours; `default` names the shipped encoder.")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        directory = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["no answer"])[0]
+        raise EncoderError(f"encoder {name}: no such directory, and it cannot be downloaded: {reason}") from error
+    if not (directory / checkpoint.SETTINGS).is_file():
+        raise EncoderError(f"encoder {name}: on the hub, but not an LLM2Comp checkpoint (no {checkpoint.SETTINGS}).")
+    return directory
+
+
+class LLM2Comp(BatchedEncoder):
+    """A decoder-only LLM adapted to text encoding by context compression (arXiv 2511.17129).
+
+    A text becomes k memory vectors; their mean, L2-normalised, is its embedding.
+
+    Example:
+        >>> encoder = LLM2Comp.from_pretrained("default")
+        >>> vectors = encoder.encode(["first text", "second text"])     # (2, d) float32, unit rows
+        >>> vectors @ vectors.T                                         # cosine similarities
+    """
+
+    def __init__(
+        self,
+        network: CompressionNetwork,
+        tokenizer: Any,
+        settings: checkpoint.EncoderSettings,
+        *,
+        adapter: _Adapter | None = None,
+        adapter_sha256: str = "",
+    ) -> None:
+        """Wrap a network whose adapter, if any, is merged; use :meth:`from_pretrained` to load one."""
+        self.network = network.eval()
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self._adapter = adapter
+        self.device = str(network.memory_tokens.device)
+        self.dimension = network.memory_tokens.shape[1]
+        self.k = network.k
+        self.max_length = settings.max_length
+        self.prompts = dict(settings.prompts)
+        self.pooling = settings.pooling
+        self.name = settings.name or settings.backbone
+        self._extra_tokens = self.k
+        memory_digest = fingerprint_of({"memory": network.memory_tokens.detach().cpu().double().tolist()})
+        self.fingerprint = fingerprint_of(
+            {
+                "kind": "llm2comp",
+                "backbone": settings.backbone_sha256,
+                "adapter": adapter_sha256,
+                "memory": memory_digest,
+                "pooling": self.pooling,
+                "max_length": self.max_length,
+                "prompts": self.prompts,
+            }
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = "default",
+        *,
+        backbone: str | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        pooling: str | None = None,
+        max_length: int | None = None,
+    ) -> LLM2Comp:
+        """Load an encoder.
+
+        Args:
+            name: ``default``, a checkpoint directory, or a Hugging Face id of one.
+            backbone: where its backbone lies now, if not where the checkpoint says; must be the very same weights.
+            device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best there is.
+            dtype: of the merged weights; by default bfloat16 where the hardware has it, else float32.
+            pooling: instead of the checkpoint's own; see :mod:`.pooling`.
+            max_length: instead of the checkpoint's own, in tokens.
+
+        Raises:
+            EncoderError: checkpoint or backbone missing, damaged, or not made for one another.
+        """
+        directory = locate_checkpoint(name)
+        settings = checkpoint.read_settings(directory)
+        changes: dict[str, Any] = {"pooling": pooling, "max_length": max_length}
+        settings = dataclasses.replace(settings, **{key: value for key, value in changes.items() if value is not None})
+        if settings.pooling not in POOLINGS or settings.pooling == "all":
+            raise UsageError(
+                f"pooling {settings.pooling!r} cannot be an encoder's default; choose mean, merge or first."
+            )
+        device = device or default_device()
+        loaded = load_backbone(backbone or settings.backbone, device=device)
+        if loaded.sha256 != settings.backbone_sha256:
+            raise EncoderError(
+                f"encoder {name}: made for other weights of backbone {settings.backbone} "
+                f"({settings.backbone_sha256[:16]}…) than {loaded.name} has ({loaded.sha256[:16]}…)."
+            )
+        memory, gain = checkpoint.read_memory(directory, settings.k)
+        lm, adapter, digest = _merge_adapter(loaded.lm, directory)
+        network = CompressionNetwork(lm, memory.to(device), gain.to(device))
+        network.lm.to(dtype=dtype or default_dtype(device))
+        network.requires_grad_(False)
+        probe(network, loaded.name)
+        return cls(network, loaded.tokenizer, settings, adapter=adapter, adapter_sha256=digest)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        show_progress: bool = False,
+        tokens_per_batch: int | None = None,
+        pooling: str | None = None,
+    ) -> FloatArray:
+        """Embed texts: ``(n, d)`` float32 with unit rows; ``(n, k, d)``, each row of unit norm, for pooling ``all``.
+
+        See :meth:`.base.BatchedEncoder.encode` for the other arguments; ``pooling`` replaces the encoder's own.
+        """
+        chosen = pooling or self.pooling
+        shape = (self.k, self.dimension) if chosen == "all" else (self.dimension,)
+
+        def forward(rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:
+            pooled = pool(self._forward(rows, ids, mask), chosen)
+            return torch.nn.functional.normalize(pooled, dim=-1)
+
+        return self._run(texts, prompt, forward, shape, tokens_per_batch, show_progress)
+
+    def encode_memory(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        show_progress: bool = False,
+        tokens_per_batch: int | None = None,
+    ) -> FloatArray:
+        """The memory vectors as they leave the network: ``(n, k, d)`` float32, not normalised."""
+        shape = (self.k, self.dimension)
+        return self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write a checkpoint that :meth:`from_pretrained` loads to identical vectors."""
+        memory, gain = self.network.memory_tokens, self.network.log_gain
+        checkpoint.write(Path(directory), self.settings, memory, gain, self._adapter)
+
+    def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
+        return self._tokenise([prompt + text for text in texts] if prompt else texts, self.max_length)
+
+    def _forward(self, rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002 - signature
+        return self.network.memory(ids, mask)
+
+
+def _merge_adapter(lm: PreTrainedModel, directory: Path) -> tuple[PreTrainedModel, _Adapter | None, str]:
+    """Fold the LoRA adapter of a checkpoint into float32 weights: ``W + (alpha / r) B A``."""
+    path = directory / checkpoint.ADAPTER_WEIGHTS
+    if not path.is_file():
+        return lm, None, ""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((directory / checkpoint.ADAPTER_CONFIG).read_text("utf-8"))
+        weights = load_file(path)
+        merged = PeftModel.from_pretrained(lm, str(directory)).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise EncoderError(f"{directory}: the adapter cannot be read or does not fit the backbone: {error}") from error
+    return merged, (config, weights), file_sha256(path)

@@ -1,0 +1,168 @@
+"""The one network behind encoding and training: a frozen LLM, its LoRA adapter, k memory tokens.
+
+Two roles, one copy of the weights:
+
+* **encoder** - adapter on, attention bidirectional: ``[text, m_1..m_k] -> last hidden states of m_1..m_k``;
+* **decoder** (and teacher) - adapter off, attention causal: bit-identical to the frozen LLM.
+
+Geometry: texts are left-padded and the memory tokens are appended as input embeddings, so the memory vectors are
+always ``last_hidden_state[:, -k:]``; neither vocabulary nor tokenizer changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["CompressionNetwork", "left_pad", "positions", "role"]
+
+
+def left_pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
+    """Stack token rows of different lengths, padding on the left.
+
+    Returns:
+        ``input_ids (B, T)`` and ``attention_mask (B, T)``; the mask is ``None`` when no row needed padding, which
+        lets scaled-dot-product attention take its fast path.
+    """
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        if row:
+            ids[index, width - len(row) :] = torch.as_tensor(row, dtype=torch.long)
+            mask[index, width - len(row) :] = 1
+    if bool(mask.all()):
+        return ids.to(device), None
+    return ids.to(device), mask.to(device)
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Position ids ``(B, T)`` for a left-padded mask: the first real token of every row is at 0."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+@contextmanager
+def role(lm: nn.Module, *, adapter: bool) -> Iterator[None]:
+    """Run with the LoRA layers on (encoder) or off (decoder, teacher).
+
+    PEFT's own ``disable_adapter()`` also flips ``requires_grad`` of every adapter weight, which would be undone in the
+    middle of a backward pass when gradient checkpointing recomputes; only the flag that ``forward`` reads is set here.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in lm.modules() if isinstance(module, BaseTunerLayer)]
+    before = [layer._disable_adapters for layer in layers]
+    for layer in layers:
+        layer._disable_adapters = not adapter
+    try:
+        yield
+    finally:
+        for layer, flag in zip(layers, before, strict=True):
+            layer._disable_adapters = flag
+
+
+class CompressionNetwork(nn.Module):
+    """Frozen causal LM + k memory tokens (+ LoRA layers, when some were injected into the LM).
+
+    Attributes:
+        lm: causal LM; its own weights never train.
+        memory_tokens: ``(k, d)`` float32, what is appended to every text.
+        log_gain: ``()`` float32; memory vectors are multiplied by ``exp(log_gain)`` before the decoder reads them,
+            since last hidden states are an order of magnitude longer than the token embeddings it was trained on.
+    """
+
+    def __init__(self, lm: PreTrainedModel, memory_tokens: Tensor, log_gain: float | Tensor = 0.0) -> None:
+        super().__init__()
+        self.lm = lm
+        self.memory_tokens = nn.Parameter(memory_tokens.detach().float().clone())
+        self.log_gain = nn.Parameter(torch.as_tensor(log_gain, dtype=torch.float32).detach().clone())
+
+    @classmethod
+    def fresh(cls, lm: PreTrainedModel, k: int, *, seed: int = 0) -> CompressionNetwork:
+        """Untrained memory tokens, drawn around the mean token embedding with the embeddings' own spread."""
+        weight = lm.get_input_embeddings().weight.detach().float()
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(k, weight.shape[1], generator=generator).to(weight.device)
+        return cls(lm, weight.mean(0) + noise * weight.std(0))
+
+    @property
+    def k(self) -> int:
+        """Number of memory tokens."""
+        return self.memory_tokens.shape[0]
+
+    @property
+    def base(self) -> nn.Module:
+        """The LM without its head."""
+        base: nn.Module = self.lm.get_decoder()
+        return base
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Token embeddings as the LM itself makes them, ``(B, T, d)``."""
+        embedded: Tensor = self.lm.get_input_embeddings()(input_ids)
+        return embedded
+
+    def hidden(self, embeds: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+        """Last hidden states ``(B, T, d)`` of input embeddings; ``mask (B, T)`` is left-padded or ``None``."""
+        arguments: dict[str, Any] = {"inputs_embeds": embeds, "use_cache": False, "is_causal": causal}
+        if mask is not None:
+            arguments |= {"attention_mask": mask, "position_ids": positions(mask)}
+        states: Tensor = self.base(**arguments).last_hidden_state
+        return states
+
+    def memory(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Memory vectors ``(B, k, d)`` of left-padded token ids ``(B, T)``: the encoder's output E(x)."""
+        embeds = self.embed(input_ids)
+        tokens = self.memory_tokens.to(embeds.dtype).expand(len(embeds), -1, -1)
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(len(mask), self.k)], dim=1)
+        return self.hidden(torch.cat([embeds, tokens], dim=1), mask, causal=False)[:, -self.k :]
+
+    def decoder_input(self, memory: Tensor) -> Tensor:
+        """Memory vectors brought to the scale of token embeddings, ``(B, k, d)`` in the LM's dtype."""
+        dtype = self.lm.get_input_embeddings().weight.dtype
+        return (memory.float() * self.log_gain.exp()).to(dtype)
+
+    def decode(self, embeds: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Last hidden states ``(B, T, d)`` of the frozen LM: adapter off, causal."""
+        with self.decoder_role():
+            return self.hidden(embeds, mask, causal=True)
+
+    @contextmanager
+    def decoder_role(self) -> Iterator[None]:
+        """The frozen LM: LoRA layers off, dropout off."""
+        was_training = self.lm.training
+        self.lm.eval()
+        try:
+            with role(self.lm, adapter=False):
+                yield
+        finally:
+            self.lm.train(was_training)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Next-token logits ``(..., V)`` in the head's dtype; select the positions you need first."""
+        head = self.lm.get_output_embeddings()
+        out: Tensor = head(states)
+        return out
+
+    @torch.no_grad()
+    def calibrate_gain(self, input_ids: Tensor, mask: Tensor | None = None) -> float:
+        """Set ``log_gain`` so that memory vectors of these texts have the mean norm of token embeddings; returns it."""
+        weight = self.lm.get_input_embeddings().weight
+        embedded = self.embed(torch.arange(weight.shape[0], device=weight.device))
+        ratio = embedded.float().norm(dim=-1).mean() / self.memory(input_ids, mask).float().norm(dim=-1).mean()
+        self.log_gain.fill_(float(ratio.log()))
+        return float(self.log_gain)
+
+    def autocast(self) -> Any:
+        """Context for forward passes: float32 adapter weights beside a half-precision LM need autocasting."""
+        dtype = self.lm.get_input_embeddings().weight.dtype
+        if dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self.memory_tokens.device.type, dtype=dtype)
