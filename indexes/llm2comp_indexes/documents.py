@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 
 from llm2comp_indexes.errors import InputError
+from llm2comp_indexes.filters import CompiledFilter
 from llm2comp_indexes.types import IndexedDocument
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ids_and_spans",
     "insert",
     "iterate",
+    "matching",
     "numbers",
     "read",
     "tombstones",
@@ -122,6 +124,12 @@ def all_ids(connection: apsw.Connection) -> Iterator[str]:
     """Every id, in the order in which the documents were added."""
     for (id_,) in connection.execute("SELECT id FROM documents ORDER BY num"):
         yield id_
+
+
+def matching(connection: apsw.Connection, condition: CompiledFilter) -> list[int]:
+    """Numbers of the documents that satisfy a filter, ascending."""
+    sql = f"SELECT num FROM documents WHERE {condition.sql} ORDER BY num"  # noqa: S608  its values are bound parameters
+    return [num for (num,) in connection.execute(sql, condition.parameters)]
 
 
 def tombstones(connection: apsw.Connection) -> list[int]:

@@ -190,7 +190,8 @@ class Index:
         k = self._check_k(k)
         if not len(self) or not len(queries):
             return [[] for _ in queries]
-        return snapshot.hits(snapshot.search(queries, k, None))
+        allowed = None if where is None else snapshot.allowed(where)
+        return snapshot.hits(snapshot.search(queries, k, allowed))
 
     def search_lexical(self, query: str, k: int, *, where: str | None = None) -> list[Hit]:
         """The k best documents by BM25 over title and text. Any text is a query; nothing in it is syntax.
@@ -203,12 +204,24 @@ class Index:
         k = self._check_k(k)
         if snapshot.lexical is None:
             return []
-        return snapshot.lexical_hits(*snapshot.lexical.search(query, k, None))
+        allowed = None if where is None else snapshot.allowed(where)
+        return snapshot.lexical_hits(*snapshot.lexical.search(query, k, allowed))
 
     def _check_k(self, k: int) -> int:
         if k < 1:
             raise InputError(f"k is {k}; it must be at least 1")
         return min(k, max(1, len(self)))
+
+    def matching(self, where: str) -> list[str]:
+        """Ids of the documents that satisfy ``where``.
+
+        Raises:
+            FilterError: it cannot be read.
+        """
+        nums = self._snapshot.allowed(where).tolist()
+        with translated(self.path):
+            found = rows_of.ids_and_spans(self._snapshot.connection, nums)
+        return [found[num][0] for num in nums]
 
     def get(self, ids: Sequence[str]) -> list[IndexedDocument]:
         """The documents of ``ids``, in that order.

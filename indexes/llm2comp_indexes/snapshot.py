@@ -13,6 +13,7 @@ import numpy.typing as npt
 from llm2comp_indexes import documents as rows_of
 from llm2comp_indexes.checked import REPAIR
 from llm2comp_indexes.errors import IndexDamagedError
+from llm2comp_indexes.filters import compile_filter
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalReader
 from llm2comp_indexes.segment import Segment
 from llm2comp_indexes.store import STORE_NAME, Manifest, connect_reader, read_manifest, translated
@@ -21,6 +22,7 @@ from llm2comp_indexes.vectors import Ranking, TopDocuments, scan, select
 
 __all__ = ["Snapshot"]
 
+_KEPT_FILTERS = 16  # results of filters, 8 bytes for each matching document
 _ATTEMPTS = 20  # to open a generation before a busy writer replaces it
 
 
@@ -32,6 +34,7 @@ class Snapshot:
         self.connection: apsw.Connection
         self.manifest: Manifest
         self.segments: list[Segment] = []
+        self._filters: dict[str, Int64Array] = {}
         self._open()
         self.nums: Int64Array = np.concatenate([np.empty(0, dtype=np.int64), *(part.nums for part in self.segments)])
         if (np.diff(self.nums) < 0).any():
@@ -90,6 +93,17 @@ class Snapshot:
         mask = self.alive if allowed is None else np.isin(self.nums, allowed)
         scan(queries, select(self.segments, mask), top)
         return top.rankings()
+
+    def allowed(self, where: str) -> Int64Array:
+        """Numbers of the documents that satisfy ``where``, ascending; kept for the next search with the same filter."""
+        if where not in self._filters:
+            condition = compile_filter(where)
+            with translated(self.index):
+                nums = np.array(rows_of.matching(self.connection, condition), dtype=np.int64)
+            if len(self._filters) >= _KEPT_FILTERS:
+                self._filters.pop(next(iter(self._filters)))
+            self._filters[where] = nums
+        return self._filters[where]
 
     def hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         """Rows as hits: the document's id, and which of its chunks the row is."""

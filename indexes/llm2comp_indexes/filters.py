@@ -1,0 +1,332 @@
+r"""``where`` expressions: which documents a search may return, by their metadata.
+
+    year >= 2020 and lang = 'en' and not tag in ('x', 'y')
+
+    expression := conjunction ("or" conjunction)*
+    conjunction:= factor ("and" factor)*
+    factor     := "not" factor | "(" expression ")" | predicate
+    predicate  := field ("=" | "==" | "!=" | "<>" | "<" | "<=" | ">" | ">=") value
+                | field ["not"] "in" "(" value ("," value)* ")"
+                | field ["not"] "between" value "and" value
+                | field ["not"] "like" string            -- % any run of characters, _ any one, case ignored for a-z
+                | field ["not"] "contains" string        -- substring, case ignored for a-z
+                | field "is" ["not"] "null"
+    field      := name ("." name)* | "_id"               -- author.name is {"author": {"name": ...}}; _id the document's
+    name       := letters, digits, "_", "-" | '"' anything '"'
+    value      := number | 'string' | "string" | true | false
+    string     := in quotes; a quote inside is doubled: 'it''s'
+
+Keywords may be written in any case. Rules of comparison:
+
+- A field that holds an array satisfies a predicate if any of its elements does.
+- A number and a string that spells one compare as numbers (CSV files know only strings); other strings compare by code
+  point; true and false equal themselves and the strings that spell them; anything else is unequal.
+- Logic has two values: a missing or null field satisfies no predicate but ``is null``, and ``x != 1`` is ``not x = 1``,
+  which it therefore does satisfy.
+
+An expression becomes SQL in which every field and value is a bound parameter, so nothing in it can be injected.
+"""
+
+# ruff: noqa: S608  this module is what makes SQL: every value in it is a bound parameter
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llm2comp_indexes.errors import FilterError
+
+__all__ = ["CompiledFilter", "compile_filter"]
+
+_TOKENS: Final = re.compile(
+    r"""\s*(?:
+      (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
+    | (?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")
+    | (?P<name>[^\W\d][\w-]*)
+    | (?P<operator><=|>=|!=|<>|==|[=<>(),.])
+    | (?P<end>\Z)
+    )""",
+    re.VERBOSE,
+)
+_KEYWORDS: Final = frozenset(("and", "or", "not", "in", "like", "contains", "between", "is", "null", "true", "false"))
+_COMPARISONS: Final = {"=": "=", "==": "=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_DEEPEST: Final = 64  # nested parentheses; SQLite parses about a thousand levels and Python's stack not many more
+_MOST_PREDICATES: Final = 200
+
+# A number, or a string that spells one, as a number; else NULL. In SQLite's order every text is above every number, and
+# comparing with a NUMERIC operand first turns text that spells a number into one: only such a `{v}` is <= infinity.
+_NUMBER: Final = "CASE WHEN {v} <= CAST(9e999 AS NUMERIC) THEN CAST({v} AS NUMERIC) END"
+
+Condition = Callable[[str, str], str]
+"""Makes SQL for one scalar out of the SQL of its value and the SQL of its JSON type."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledFilter:
+    """A condition on the table ``documents``.
+
+    Attributes:
+        sql: to follow ``WHERE``; never NULL.
+        parameters: its named parameters.
+    """
+
+    sql: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str  # number, string, name, keyword, operator, end
+    value: Any
+    start: int
+    text: str
+
+
+def _tokens(expression: str) -> list[_Token]:
+    tokens, position = [], 0
+    while True:
+        match = _TOKENS.match(expression, position)
+        if match is None:
+            start = position + len(expression[position:]) - len(expression[position:].lstrip())
+            raise _error(expression, start, "cannot be read here (is a quote left open?)")
+        kind = str(match.lastgroup)
+        text = match.group(kind)
+        token = _Token(kind, text, match.start(kind), text)
+        if kind == "number":
+            token = _Token("number", _number(text), token.start, text)
+        elif kind == "quoted":
+            token = _Token("string", text[1:-1].replace(text[0] * 2, text[0]), token.start, text)
+        elif kind == "name" and text.lower() in _KEYWORDS:
+            token = _Token("keyword", text.lower(), token.start, text)
+        tokens.append(token)
+        if kind == "end":
+            return tokens
+        position = match.end()
+
+
+def _number(text: str) -> int | float:
+    if re.fullmatch(r"[+-]?\d+", text):
+        value = int(text)
+        return value if -(2**63) <= value < 2**63 else float(text)
+    return float(text)
+
+
+def _error(expression: str, position: int, message: str) -> FilterError:
+    before, after = expression[max(0, position - 60) : position], expression[position : position + 60]
+    return FilterError(f"where: {message}: {before} >>> {after or '(end)'}")
+
+
+def _spelled(value: Any) -> int | float | None:
+    """The number that a literal is or spells."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value
+    return _number(value.strip()) if re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", value) else None
+
+
+class _Parser:
+    """Recursive descent, one method a rule of the grammar; each returns SQL."""
+
+    def __init__(self, expression: str) -> None:
+        self._expression = expression
+        self._tokens = _tokens(expression)
+        self._position = 0
+        self._depth = 0
+        self._predicates = 0
+        self.parameters: dict[str, Any] = {}
+
+    @property
+    def _token(self) -> _Token:
+        return self._tokens[self._position]
+
+    def _fail(self, message: str) -> FilterError:
+        return _error(self._expression, self._token.start, message)
+
+    def _take(self, kind: str, *values: str) -> _Token | None:
+        token = self._token
+        if token.kind != kind or (values and token.value not in values):
+            return None
+        self._position += 1
+        return token
+
+    def _need(self, kind: str, *values: str, what: str) -> _Token:
+        token = self._take(kind, *values)
+        if token is None:
+            raise self._fail(f"expected {what}")
+        return token
+
+    def _bind(self, value: Any) -> str:
+        name = f"p{len(self.parameters)}"
+        self.parameters[name] = value
+        return f":{name}"
+
+    def parse(self) -> str:
+        if self._token.kind == "end":
+            raise FilterError("where: the expression is empty")
+        sql = self._expression_()
+        self._need("end", what="`and`, `or` or the end")
+        return sql
+
+    def _expression_(self) -> str:
+        parts = [self._conjunction()]
+        while self._take("keyword", "or"):
+            parts.append(self._conjunction())
+        return f"({' OR '.join(parts)})"
+
+    def _conjunction(self) -> str:
+        parts = [self._factor()]
+        while self._take("keyword", "and"):
+            parts.append(self._factor())
+        return f"({' AND '.join(parts)})"
+
+    def _factor(self) -> str:
+        negations = 0
+        while self._take("keyword", "not"):
+            negations += 1
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise self._fail(f"more than {_DEEPEST} nested parentheses")
+        if self._take("operator", "("):
+            sql = self._expression_()
+            self._need("operator", ")", what="`)`")
+        else:
+            sql = self._predicate()
+        self._depth -= 1
+        return f"(NOT {sql})" if negations % 2 else sql
+
+    def _predicate(self) -> str:
+        self._predicates += 1
+        if self._predicates > _MOST_PREDICATES:
+            raise self._fail(f"more than {_MOST_PREDICATES} conditions; `field in (...)` takes any number of values")
+        names = self._field()
+        if token := self._take("operator", "!=", "<>", *_COMPARISONS):
+            if token.value in ("!=", "<>"):
+                return f"(NOT {self._any(names, self._comparison('=', self._value()))})"
+            return self._any(names, self._comparison(_COMPARISONS[token.value], self._value()))
+        if self._take("keyword", "is"):
+            negated = self._take("keyword", "not") is not None
+            self._need("keyword", "null", what="`null`")
+            return f"({self._missing(names)} IS {'NOT ' if negated else ''}NULL)"
+        negated = self._take("keyword", "not") is not None
+        token = self._need(
+            "keyword", "in", "between", "like", "contains", what="a comparison (=, <, in, like, contains, is null, ...)"
+        )
+        sql = self._any(names, getattr(self, f"_{token.value}")())
+        return f"(NOT {sql})" if negated else sql
+
+    def _field(self) -> list[str]:
+        names = [self._name()]
+        while self._take("operator", "."):
+            names.append(self._name())
+        return names
+
+    def _name(self) -> str:
+        token = self._token
+        if token.kind == "name" or (token.kind == "string" and token.text[0] == '"'):
+            self._position += 1
+            if '"' in token.value or "\\" in token.value:
+                raise _error(self._expression, token.start, "a field name with a quote or backslash cannot be used")
+            return str(token.value)
+        raise self._fail("expected a field name")
+
+    def _value(self) -> Any:
+        token = self._token
+        if token.kind in ("number", "string"):
+            self._position += 1
+            return token.value
+        if self._take("keyword", "true", "false"):
+            return token.value == "true"
+        hint = " (to find missing fields write `is null`)" if token.value == "null" else ""
+        raise self._fail(f"expected a number, a quoted string, true or false{hint}")
+
+    def _in(self) -> Condition:
+        self._need("operator", "(", what="`(`")
+        values = [self._value()]
+        while self._take("operator", ","):
+            values.append(self._value())
+        self._need("operator", ")", what="`,` or `)`")
+        flags = [self._comparison("=", value) for value in dict.fromkeys(v for v in values if isinstance(v, bool))]
+        texts = self._bind(json.dumps([value for value in values if isinstance(value, str)]))
+        spelled = [number for value in values if (number := _spelled(value)) is not None]
+        numbers = self._bind(json.dumps([number for number in spelled if math.isfinite(number)]))
+
+        def among(v: str, t: str) -> str:
+            listed = f"({t} = 'text' AND {v} IN (SELECT value FROM json_each({texts})))"
+            counted = (
+                f"({t} NOT IN ('true', 'false') AND {_NUMBER.format(v=v)} IN (SELECT value FROM json_each({numbers})))"
+            )
+            return " OR ".join([listed, counted, *(flag(v, t) for flag in flags)])
+
+        return among
+
+    def _between(self) -> Condition:
+        low = self._comparison(">=", self._value())
+        self._need("keyword", "and", what="`and`")
+        high = self._comparison("<=", self._value())
+        return lambda v, t: f"({low(v, t)}) AND ({high(v, t)})"
+
+    def _like(self) -> Condition:
+        pattern = self._bind(self._need("string", what="a quoted pattern").value)
+        return lambda v, t: f"{t} NOT IN ('true', 'false') AND {v} LIKE {pattern}"
+
+    def _contains(self) -> Condition:
+        piece = self._need("string", what="a quoted string").value
+        escaped = self._bind("%" + re.sub(r"([%_\\])", r"\\\1", piece) + "%")
+        return lambda v, t: f"{t} NOT IN ('true', 'false') AND {v} LIKE {escaped} ESCAPE '\\'"
+
+    def _comparison(self, operator: str, value: Any) -> Condition:
+        if isinstance(value, bool):
+            if operator != "=":
+                raise self._fail("true and false can only be compared with = and !=")
+            word = self._bind("true" if value else "false")
+            return lambda v, t: f"{t} = {word} OR ({t} = 'text' AND lower({v}) = {word})"
+        number = _spelled(value)
+        numeric = None if number is None else self._bind(number)
+        textual = self._bind(value) if isinstance(value, str) else None
+
+        def compare(v: str, t: str) -> str:
+            as_number = f"({t} NOT IN ('true', 'false') AND {_NUMBER.format(v=v)} {operator} {numeric})"
+            as_text = f"({t} = 'text' AND {v} {operator} {textual})"
+            if numeric is None:
+                return as_text
+            if textual is None:
+                return as_number
+            return f"CASE WHEN {t} = 'text' AND ({_NUMBER.format(v=v)}) IS NULL THEN {as_text} ELSE {as_number} END"
+
+        return compare
+
+    def _path(self, names: list[str]) -> str:
+        return self._bind("$" + "".join(f'."{name}"' for name in names))
+
+    def _missing(self, names: list[str]) -> str:
+        if names == ["_id"]:
+            return "id"
+        return f"json_extract(metadata, {self._path(names)})"
+
+    def _any(self, names: list[str], condition: Condition) -> str:
+        """Apply ``condition`` to the field, or to each element of it if it is an array."""
+        if names == ["_id"]:
+            return f"coalesce(({condition('id', chr(39) + 'text' + chr(39))}), 0)"
+        path = self._path(names)
+        kind, value = f"json_type(metadata, {path})", f"json_extract(metadata, {path})"
+        scalar = condition(value, kind)
+        element = condition("e.value", "e.type")
+        return (
+            f"coalesce(CASE {kind} WHEN 'array' THEN EXISTS (SELECT 1 FROM json_each(metadata, {path}) AS e "
+            f"WHERE e.type NOT IN ('array', 'object') AND ({element})) WHEN 'object' THEN 0 ELSE ({scalar}) END, 0)"
+        )
+
+
+def compile_filter(expression: str) -> CompiledFilter:
+    """Compile a ``where`` expression; the grammar is at the top of this module.
+
+    Raises:
+        FilterError: it cannot be read; the message shows where.
+    """
+    parser = _Parser(expression)
+    return CompiledFilter(parser.parse(), parser.parameters)
