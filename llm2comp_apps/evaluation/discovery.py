@@ -150,8 +150,8 @@ def _single_task(path: Path, root: Path) -> Task[Any]:
 
 
 def _fields(path: Path) -> set[str]:
-    for _, row in read_rows(path):
-        return set(row)
+    for row in read_rows(path):
+        return set(row.fields)
     raise EvaluationError(f"{path}: no rows; an evaluation set needs at least one")
 
 

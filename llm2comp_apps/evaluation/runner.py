@@ -15,7 +15,7 @@ from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.tasks import Embed, RetrievalTask, Searcher, Task
 from llm2comp_apps.evaluation.tasks.base import Role
 
-__all__ = ["evaluate", "evaluate_task", "main_scores"]
+__all__ = ["applicable", "evaluate", "evaluate_task", "main_scores"]
 
 
 def evaluate(
@@ -24,6 +24,7 @@ def evaluate(
     *,
     instructions: InstructionMode = "auto",
     prompt_overrides: Mapping[str, str] | None = None,
+    show_progress: bool = False,
     on_result: Callable[[TaskResult], None] | None = None,
 ) -> list[TaskResult]:
     """Evaluate an encoder on each task; a :class:`Searcher` on the retrieval tasks among them.
@@ -33,16 +34,17 @@ def evaluate(
         tasks: from :func:`~llm2comp_apps.evaluation.suites.load_suite`.
         instructions: see :func:`~llm2comp_apps.evaluation.prompts.resolve_prompts`.
         prompt_overrides: prompts by task or category, see there.
+        show_progress: let the encoder draw its progress bar on stderr.
         on_result: called with each result as it comes.
 
     Returns:
         One result per task, in the order of ``tasks``.
     """
     results = []
-    for task in tasks:
-        if not isinstance(encoder, TextEncoder) and not isinstance(task, RetrievalTask):
-            continue
-        result = evaluate_task(encoder, task, instructions=instructions, prompt_overrides=prompt_overrides)
+    for task in applicable(encoder, tasks):
+        result = evaluate_task(
+            encoder, task, instructions=instructions, prompt_overrides=prompt_overrides, show_progress=show_progress
+        )
         results.append(result)
         if on_result is not None:
             on_result(result)
@@ -55,6 +57,7 @@ def evaluate_task(
     *,
     instructions: InstructionMode = "auto",
     prompt_overrides: Mapping[str, str] | None = None,
+    show_progress: bool = False,
 ) -> TaskResult:
     """Evaluate on one task; arguments as :func:`evaluate`.
 
@@ -65,7 +68,7 @@ def evaluate_task(
     start = time.perf_counter()
     if isinstance(encoder, TextEncoder):
         prompts = resolve_prompts(task.name, task.category, encoder.prompts, instructions, prompt_overrides)
-        scores = task.evaluate(_embed_with(encoder, prompts, task.name))
+        scores = task.evaluate(_embed_with(encoder, prompts, task.name, show_progress))
     elif isinstance(task, RetrievalTask):
         prompts = Prompts()
         scores = task.evaluate_searcher(encoder)
@@ -86,15 +89,21 @@ def evaluate_task(
     )
 
 
+def applicable(encoder: TextEncoder | Searcher, tasks: Sequence[Task[Any]]) -> list[Task[Any]]:
+    """The tasks that ``encoder`` can do: all for one with embeddings, else the retrieval tasks."""
+    return [task for task in tasks if isinstance(encoder, TextEncoder) or isinstance(task, RetrievalTask)]
+
+
 def main_scores(results: Sequence[TaskResult]) -> dict[str, float]:
     """The main score of each task by name, plus ``average`` over the tasks: what a training log needs."""
     scores = {result.task: result.main_score for result in results}
     return {**scores, "average": float(np.mean(list(scores.values())))}
 
 
-def _embed_with(encoder: TextEncoder, prompts: Prompts, task: str) -> Embed:
+def _embed_with(encoder: TextEncoder, prompts: Prompts, task: str, show_progress: bool) -> Embed:
     def embed(texts: Sequence[str], role: Role = "query") -> FloatArray:
-        vectors = encoder.encode(texts, prompt=prompts.query if role == "query" else prompts.document)
+        prompt = prompts.query if role == "query" else prompts.document
+        vectors = encoder.encode(texts, prompt=prompt, show_progress=show_progress)
         if vectors.shape != (len(texts), encoder.dimension) or not np.isfinite(vectors).all():
             raise EvaluationError(
                 f"{task}: encoder {encoder.name} returned shape {vectors.shape} or values that are not finite for "

@@ -1,0 +1,204 @@
+"""Many encoders on many tasks, one kept result per cell, so that a table can be interrupted and continued.
+
+    OUT/results/LABEL/TASK.json     one TaskResult each
+    OUT/embeddings/FINGERPRINT.sqlite
+
+A kept cell is used again when encoder fingerprint, task settings, prompts and the scoring version are still the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.errors import EncoderError, EvaluationError, UsageError
+from llm2comp_apps.evaluation.cache import CachedEncoder, EmbeddingCache
+from llm2comp_apps.evaluation.prompts import InstructionMode, Prompts, resolve_prompts
+from llm2comp_apps.evaluation.results import TaskResult
+from llm2comp_apps.evaluation.runner import applicable, evaluate_task
+from llm2comp_apps.evaluation.tasks import Searcher, Task
+
+__all__ = ["SCORING_VERSION", "System", "Table", "TableOptions", "fill_table", "parse_systems"]
+
+SCORING_VERSION = 1
+"""Raised when a task's scoring changes, so that kept cells of the old scoring are computed again."""
+
+Loader = Callable[[str], "TextEncoder | Searcher"]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A row of the table: a label for people and what to load."""
+
+    label: str
+    spec: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableOptions:
+    """How a table is filled.
+
+    Attributes:
+        instructions: see :func:`~llm2comp_apps.evaluation.prompts.resolve_prompts`.
+        prompt_overrides: prompts by task or category.
+        keep_embeddings: write the embedding cache.
+        show_progress: progress bars while encoding.
+    """
+
+    instructions: InstructionMode = "auto"
+    prompt_overrides: Mapping[str, str] = field(default_factory=dict)
+    keep_embeddings: bool = True
+    show_progress: bool = False
+
+
+@dataclass(slots=True)
+class Table:
+    """What came of it.
+
+    Attributes:
+        systems: the rows that could be loaded, in the order asked for.
+        tasks: the columns.
+        cells: results by label and task; a system that cannot do a task has no cell.
+        failures: one line for each row that could not be loaded.
+    """
+
+    systems: list[System] = field(default_factory=list)
+    tasks: list[Task[Any]] = field(default_factory=list)
+    cells: dict[str, dict[str, TaskResult]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+
+def parse_systems(specs: Sequence[str]) -> list[System]:
+    """``LABEL=SPEC`` or ``SPEC`` to systems; a bare spec is its own label.
+
+    Raises:
+        UsageError: no spec at all, an empty one, or one label twice.
+    """
+    systems = []
+    for text in specs:
+        label, equals, spec = text.partition("=")
+        if not equals or "/" in label:
+            label = spec = text
+        if not label or not spec:
+            raise UsageError(f"encoder {text!r}: expected NAME or LABEL=NAME")
+        systems.append(System(label, spec))
+    labels = [system.label for system in systems]
+    twice = {label for label in labels if labels.count(label) > 1}
+    if twice:
+        raise UsageError(f"two rows are called {sorted(twice)[0]!r}; give one another label: LABEL=NAME")
+    if not systems:
+        raise UsageError("nothing to evaluate; name at least one --encoder or --baseline")
+    return systems
+
+
+def fill_table(
+    systems: Sequence[System],
+    tasks: Sequence[Task[Any]],
+    out: Path,
+    load: Loader,
+    options: TableOptions | None = None,
+    on_cell: Callable[[System, TaskResult, bool], None] | None = None,
+) -> Table:
+    """Compute the cells that are missing, row by row.
+
+    Args:
+        systems: the rows.
+        tasks: the columns.
+        out: where cells and embeddings are kept.
+        load: loads a system by its spec.
+        options: see :class:`TableOptions`.
+        on_cell: called with each cell and whether it was kept from before.
+
+    Returns:
+        The table. A row that cannot be loaded is named in ``failures`` and does not stop the others.
+    """
+    options = options or TableOptions()
+    table = Table(tasks=list(tasks))
+    for system in systems:
+        try:
+            encoder = load(system.spec)
+        except (EncoderError, EvaluationError) as error:
+            table.failures.append(f"{system.label}: {error}")
+            continue
+        table.systems.append(system)
+        row = table.cells.setdefault(system.label, {})
+        folder = out / "results" / _file_name(system.label)
+        with _Embeddings(encoder, out, options) as embedder:
+            for task in applicable(encoder, tasks):
+                result, kept = _cell(embedder, task, folder, options)
+                row[task.name] = result
+                if on_cell is not None:
+                    on_cell(system, result, kept)
+    return table
+
+
+class _Embeddings:
+    """The encoder behind its cache for the time of one row; a searcher, or caching switched off, stays as it is."""
+
+    def __init__(self, encoder: TextEncoder | Searcher, out: Path, options: TableOptions) -> None:
+        self._encoder = encoder
+        self._cache: EmbeddingCache | None = None
+        if options.keep_embeddings and isinstance(encoder, TextEncoder):
+            self._cache = EmbeddingCache(out / "embeddings", encoder.fingerprint)
+
+    def __enter__(self) -> TextEncoder | Searcher:
+        if self._cache is not None and isinstance(self._encoder, TextEncoder):
+            return CachedEncoder(self._encoder, self._cache)
+        return self._encoder
+
+    def __exit__(self, *_: object) -> None:
+        if self._cache is not None:
+            self._cache.close()
+
+
+def _cell(
+    encoder: TextEncoder | Searcher, task: Task[Any], folder: Path, options: TableOptions
+) -> tuple[TaskResult, bool]:
+    path = folder / f"{_file_name(task.name)}.json"
+    prompts = Prompts()
+    if isinstance(encoder, TextEncoder):
+        prompts = resolve_prompts(
+            task.name, task.category, encoder.prompts, options.instructions, options.prompt_overrides
+        )
+    identity = {
+        "scoring": SCORING_VERSION,
+        "fingerprint": encoder.fingerprint,
+        "settings": task.settings,
+        "prompts": prompts.to_json(),
+    }
+    kept = _read_cell(path, identity)
+    if kept is not None:
+        return kept, True
+    result = evaluate_task(
+        encoder,
+        task,
+        instructions=options.instructions,
+        prompt_overrides=options.prompt_overrides,
+        show_progress=options.show_progress,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"identity": identity, "result": result.to_json()}), encoding="utf-8")
+    os.replace(temporary, path)
+    return result, False
+
+
+def _read_cell(path: Path, identity: dict[str, Any]) -> TaskResult | None:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path}: a kept result cannot be read ({error}); delete it") from error
+    return TaskResult.from_json(kept["result"]) if kept.get("identity") == identity else None
+
+
+def _file_name(label: str) -> str:
+    """``label`` as one path component; distinct labels that differ only in odd characters would share one."""
+    return re.sub(r"[^\w.@+=-]+", "_", label).strip(".") or "_"
