@@ -117,12 +117,18 @@ def find_files(
         elif Path(name).is_dir():
             yield from _walk(Path(name), options, report)
         else:
-            yield SourceFile(Path(name), name, Path(name).name)
+            yield SourceFile(Path(name), _printable(Path(name)), _printable(Path(Path(name).name)))
 
 
 def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iterator[SourceFile]:
-    for folder, subfolders, names in os.walk(root):
+    visited = set()
+    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         here = Path(folder)
+        identity = (here.stat().st_dev, here.stat().st_ino)
+        if identity in visited:  # a link that leads back up would never end
+            subfolders.clear()
+            continue
+        visited.add(identity)
         corpus = _beir_corpus(subfolders, names)
         if corpus:
             subfolders.clear()
@@ -133,14 +139,23 @@ def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iter
             if name.startswith(".") or not path.is_file():
                 continue
             if options.format != "auto" or _format_suffix(name) in FORMAT_BY_SUFFIX:
-                yield SourceFile(path, str(path), path.relative_to(root).as_posix())
+                yield SourceFile(path, _printable(path), _printable(path.relative_to(root)))
             elif report is not None:
                 report.ignored_files += 1
 
 
+def _raise(error: OSError) -> None:
+    raise CorpusError(f"{error.filename}: the folder cannot be read: {error.strerror}")
+
+
+def _printable(path: Path) -> str:
+    """A path for messages and ids: with ``/``, and U+FFFD for what is not UTF-8 in a file's name."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _beir_corpus(subfolders: Sequence[str], names: Sequence[str]) -> str | None:
     """The corpus file's name if a folder with these entries is a BEIR folder."""
-    stems = {name.split(".jsonl")[0]: name for name in names if ".jsonl" in name}
+    stems = {name.split(".")[0]: name for name in sorted(names) if _format_suffix(name) == ".jsonl"}
     judged = "queries" in stems or "qrels" in subfolders or "qrels.tsv" in names
     return stems.get("corpus") if judged else None
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llm2comp_apps.corpus.files import OpenFile, SourceFile
-from llm2comp_apps.corpus.json_stream import JSON, read_json_values
+from llm2comp_apps.corpus.json_stream import JSON, read_json_values, syntax_problem
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.records import BrokenFileError, Fault, Record, json_type, read_lines
 from llm2comp_apps.corpus.report import ReadReport
@@ -63,7 +63,7 @@ def _json_lines(text: io.TextIOBase, name: str, options: CorpusOptions, fault: F
             value = JSON.decode(line)
         except json.JSONDecodeError as error:
             ends = "" if line.endswith("\n") else " (the file ends in the middle of this line)"
-            fault(number, f"not JSON: {error.msg} at column {error.colno}{ends}")
+            fault(number, f"not JSON: {syntax_problem(error)} at column {error.colno}{ends}")
         except (ValueError, RecursionError) as error:
             fault(number, f"JSON that cannot be read: {error}")
         else:

@@ -16,12 +16,13 @@ from typing import Any
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.records import BrokenFileError
 
-__all__ = ["JSON", "first_key", "read_json_values"]
+__all__ = ["JSON", "first_plain_key", "read_json_values", "syntax_problem"]
 
 _BLOCK = 2**16
 _RECORD_WINDOW = 2**20
+_AFTER_NUMBER = tuple(",:]} \t\r\n")  # anything else, and the number may go on in the next block
 _SPACE = re.compile(r"[ \t\r\n]*")
-_FIRST_KEY = re.compile(r'\s*\{\s*"((?:[^"\\]|\\.)*)"\s*:')
+_FIRST_KEY = re.compile(r'\s*\{\s*"((?:[^"\\]|\\.)*)"\s*:\s*[^\s{]')
 
 
 def _finite(digits: str) -> float | None:
@@ -89,18 +90,19 @@ def _mapping(window: _Window) -> Iterator[tuple[int, str, Any]]:
 def _is_record(window: _Window, options: CorpusOptions) -> bool:
     """Whether the object that begins here is itself a record: one of its keys is a field name.
 
-    An object too large to look at as a whole is a mapping of many records, unless its first key says otherwise.
+    An id may be called ``text``, too, but then an object stands behind it. What is too large to be looked at as a
+    whole is a mapping of many records, unless its first key says otherwise.
     """
     text = window.look_ahead(_RECORD_WINDOW)
     try:
-        keys = set(JSON.raw_decode(text)[0])
+        keys = {key for key, value in JSON.raw_decode(text)[0].items() if not isinstance(value, dict)}
     except (ValueError, RecursionError):
-        keys = {first_key(text)}
+        keys = {first_plain_key(text)}
     return not options.known_fields.isdisjoint(keys)
 
 
-def first_key(text: str) -> str | None:
-    """The first key of the JSON object that ``text`` begins with, as it is spelled there."""
+def first_plain_key(text: str) -> str | None:
+    """The first key of the JSON object that ``text`` begins with, as it is spelled there, unless its value is one."""
     start = _FIRST_KEY.match(text)
     return start.group(1) if start else None
 
@@ -137,25 +139,33 @@ class _Window:
     def value(self) -> Any:
         """Parse and step over the value that begins here, reading on until it is whole."""
         while True:
-            try:
-                value, end = JSON.raw_decode(self._text, self._position)
-            except RecursionError:
-                raise BrokenFileError(self.line, "not JSON: nested too deeply") from None
-            except json.JSONDecodeError as error:
-                problem: json.JSONDecodeError | None = error
-            except ValueError as error:  # a number of more digits than Python converts
-                raise BrokenFileError(self.line, f"not JSON that can be read: {error}") from None
-            else:
-                if end < len(self._text) or self._at_end:  # else a number might go on in the next block
+            parsed = self._parse()
+            if parsed is not None:
+                value, end = parsed
+                whole = not isinstance(value, int | float) or self._text[end : end + 1] in _AFTER_NUMBER
+                if whole or not self._more_of_value():
                     self._advance(end)
                     return value
-                problem = None
-            held = len(self._text) - self._position
-            if held > self._limit:
-                raise BrokenFileError(self.line, f"no end of the record within {self._limit} characters")
-            if not self._fill(max(_BLOCK, held)) and problem is not None:
-                line = self.line + self._text.count("\n", self._position, problem.pos)
-                raise BrokenFileError(line, f"not JSON: {problem.msg}{_cut(problem)}")
+
+    def _parse(self) -> tuple[Any, int] | None:
+        """The value that begins here and its end; ``None`` if more of it had to be read first."""
+        try:
+            return JSON.raw_decode(self._text, self._position)
+        except RecursionError:
+            raise BrokenFileError(self.line, "not JSON: nested too deeply") from None
+        except json.JSONDecodeError as error:
+            if self._more_of_value():
+                return None
+            line = self.line + self._text.count("\n", self._position, error.pos)
+            raise BrokenFileError(line, f"not JSON: {syntax_problem(error)}{_cut(error)}") from None
+        except ValueError as error:  # a number of more digits than Python converts
+            raise BrokenFileError(self.line, f"not JSON that can be read: {error}") from None
+
+    def _more_of_value(self) -> bool:
+        held = len(self._text) - self._position
+        if held > self._limit:
+            raise BrokenFileError(self.line, f"no end of the record within {self._limit} characters")
+        return self._fill(max(_BLOCK, held))  # doubling, so that a long value is not parsed once per block
 
     def look_ahead(self, size: int) -> str:
         """The next ``size`` characters, or all that are left, without moving."""
@@ -174,6 +184,11 @@ class _Window:
         self._text = self._text[self._position :] + block
         self._position = 0
         return bool(block)
+
+
+def syntax_problem(error: json.JSONDecodeError) -> str:
+    """The decoder's complaint without the words that its own message goes on from."""
+    return error.msg.removesuffix(" starting at")
 
 
 def _cut(problem: json.JSONDecodeError) -> str:

@@ -54,7 +54,7 @@ from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.corpus.files import SourceFile, check_sources, find_files, open_file
 from llm2comp_apps.corpus.formats import parse
 from llm2comp_apps.corpus.options import CorpusOptions
-from llm2comp_apps.corpus.records import BrokenFileError, Record, json_type
+from llm2comp_apps.corpus.records import BrokenFileError, Record, json_type, place_of
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.corpus.seen import SeenIds, content_id
 from llm2comp_apps.errors import CorpusError
@@ -124,7 +124,7 @@ def _records(sources: Sources, options: CorpusOptions, report: ReadReport) -> It
 
 def _records_of(file: SourceFile, options: CorpusOptions, report: ReadReport) -> Iterator[Record]:
     def fault(line: int, reason: str) -> None:
-        report.reject(Record({}, file.name, line).place, reason, options)
+        report.reject(place_of(file.name, line), reason, options)
 
     line = 0
     try:
@@ -140,7 +140,7 @@ def _records_of(file: SourceFile, options: CorpusOptions, report: ReadReport) ->
         fault(error.line, error.reason)
     except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        fault(line, f"the file cannot be read {'beyond this record' if line else ''}: {reason}")
+        fault(line, f"the file cannot be read{' beyond this record' if line else ''}: {reason}")
 
 
 def _checked(fields: dict[str, Any], options: CorpusOptions) -> tuple[str, dict[str, Any]]:
@@ -243,4 +243,4 @@ def _id(fields: dict[str, Any], key: str) -> str:
     value = fields.pop(key, None)
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         raise _UnfitError(f"the field {key!r} is {json_type(value)}; an id is a string or an integer")
-    return "" if value is None else str(value)
+    return "" if value is None or not str(value).strip() else str(value)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BrokenFileError", "Fault", "Record", "json_type", "read_lines"]
+__all__ = ["BrokenFileError", "Fault", "Record", "json_type", "place_of", "read_lines"]
 
 Fault = Callable[[int, str], None]
 """Called by a parser with (line, reason) for a broken record that it can read past; returns only if told to skip."""
@@ -30,7 +30,12 @@ class Record:
     @property
     def place(self) -> str:
         """``path:line``, the form that editors and terminals make clickable."""
-        return f"{self.path}:{self.line}" if self.line else self.path
+        return place_of(self.path, self.line)
+
+
+def place_of(path: str, line: int) -> str:
+    """Where a record is, for messages."""
+    return f"{path}:{line}" if line else path
 
 
 class BrokenFileError(Exception):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 
 from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, HEAD_BYTES, SourceFile
-from llm2comp_apps.corpus.json_stream import first_key
+from llm2comp_apps.corpus.json_stream import first_plain_key
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.records import BrokenFileError
 
@@ -15,6 +16,8 @@ __all__ = ["DELIMITERS", "encoding_of", "guess_delimiter", "guess_format"]
 
 PARQUET_MAGIC = b"PAR1"
 DELIMITERS = ",;\t|"
+_OBJECT = re.compile(r'\{\s*(?:["}]|\Z)')
+_ARRAY = re.compile(r'\[\s*(?:["{\]]|\Z)')  # and not "[a link](...)"
 
 
 def guess_format(file: SourceFile, head: bytes, options: CorpusOptions) -> str:
@@ -39,9 +42,9 @@ def guess_format(file: SourceFile, head: bytes, options: CorpusOptions) -> str:
     if head.startswith(PARQUET_MAGIC):
         return "parquet"
     text = head.decode(encoding_of(head, options), errors="replace").lstrip("\ufeff").lstrip()
-    if text.startswith("{"):
+    if _OBJECT.match(text):
         return "jsonl" if _is_json_lines(text, options) else "json"
-    if by_name or text.startswith("["):
+    if by_name or _ARRAY.match(text):
         return "json"
     if "\0" in text:
         raise BrokenFileError(0, "binary data; none of the formats that can be read")
@@ -75,7 +78,7 @@ def _is_json_lines(text: str, options: CorpusOptions) -> bool:
     """Whether text that begins with an object is one object a line, and not one object that maps ids to records."""
     lines = [line for line in text.split("\n", 3) if line.strip()]
     if len(lines) == 1:  # a line longer than the window, or one object: the JSON reader tells record from mapping
-        return len(text) > HEAD_BYTES // 8 and first_key(text) in options.known_fields
+        return len(text) > HEAD_BYTES // 8 and first_plain_key(text) in options.known_fields
     return any(_is_object(line) for line in lines[:2])
 
 

@@ -66,7 +66,7 @@ def read_table(
             if number > start:
                 reason = f"a quote that opens on this line is not closed where its cell ends ({error})"
                 raise BrokenFileError(start, reason) from None
-            fault(start, f"broken quoting: {error}")
+            fault(start, f"not a row of the table: {error}")
             continue
         if cells is None:
             return
