@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -93,10 +92,11 @@ def fill(
         built = fill_index(index, encoder, documents, recipe, on_progress=show, should_stop=should_stop)
     if survey is None:
         describe_reading(report)
-    _conclude(built, index.path, as_json=as_json)
+    _conclude(built, index, as_json=as_json)
 
 
-def _conclude(built: BuildReport, path: Path, *, as_json: bool) -> None:
+def _conclude(built: BuildReport, index: Index, *, as_json: bool) -> None:
+    path = index.path
     if as_json:
         print_json({"index": str(path), **asdict(built)})
     took = f"in {format_duration(built.seconds)}, {format_duration(built.encode_seconds)} of it encoding"
@@ -104,4 +104,7 @@ def _conclude(built: BuildReport, path: Path, *, as_json: bool) -> None:
         note(f"Interrupted: {built.added} documents are added and safe in {path} ({took}).")
         note("The same command again goes on from there.")
         raise typer.Exit(INTERRUPTED)
+    others = len(index) - built.read
+    if others > 0:
+        note(f"{others} documents of the index are not in this corpus; they stay (llm2comp index delete removes some)")
     note(f"{path}: {built.added} documents added ({built.vectors} vectors), {built.unchanged} unchanged, {took}")

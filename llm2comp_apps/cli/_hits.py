@@ -19,21 +19,25 @@ _INDENT = 4
 
 
 def print_hits(hits: Sequence[SearchHit]) -> None:
-    """Print hits on stdout: rank, title, score and id, then the snippet.
+    """Print hits on stdout: rank and title, score and id, then the snippet.
 
     A terminal shows matching words bold; elsewhere ``**`` stands around them.
     """
-    from rich.padding import Padding
     from rich.text import Text
 
     console = stdout_console()
     for hit in hits:
-        heading = Text(f"{hit.rank:>2}. ")
-        heading.append(" ".join((hit.title or hit.id).split()), style="bold")
-        heading.append(f"  [{hit.id}]  {hit.score:.4g}", style="dim")
-        console.print(heading)
-        if hit.snippet.text:
-            console.print(Padding(_snippet(hit.snippet, styled=console.is_terminal), (0, 0, 0, _INDENT)))
+        title = Text(" ".join((hit.title or hit.id).split()), style="bold")
+        facts = Text(f"{hit.score:.4g}  {hit.id}", style="dim")
+        lines = [
+            line
+            for part in (title, facts, _snippet(hit.snippet, styled=console.is_terminal))
+            for line in part.wrap(console, max(20, console.width - _INDENT))
+        ]
+        for number, line in enumerate(lines):
+            # Indented by hand: rich's own padding would fill every line with blanks, which a pipe would carry along.
+            line.rstrip()
+            console.print(Text(f"{hit.rank:>2}. " if number == 0 else " " * _INDENT) + line, soft_wrap=True)
         console.print()
 
 

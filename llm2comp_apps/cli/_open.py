@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.encoder import TextEncoder
 
-__all__ = ["encoder_record", "encoder_source", "load_named_encoder"]
+__all__ = ["encoder_record", "load_index_encoder", "load_named_encoder"]
 
 
 def load_named_encoder(name: str, device: str | None = None) -> TextEncoder:
@@ -29,16 +29,22 @@ def encoder_record(encoder: TextEncoder, source: str) -> dict[str, str]:
     return {"name": encoder.name, "fingerprint": encoder.fingerprint, "source": source}
 
 
-def encoder_source(index: Index) -> str:
-    """What to load for searching an index, when nothing else is asked for.
+def load_index_encoder(index: Index, name: str | None = None, device: str | None = None) -> TextEncoder:
+    """Load the encoder of an index: the one it remembers, or the one that is named.
 
     Raises:
-        EncoderError: the index does not say (its vectors were imported).
+        EncoderError: it cannot be found; or the index does not say which it was (its vectors were imported).
     """
-    record = index.encoder
-    source = record.get("source") or record.get("name")
+    if name is not None:
+        return load_named_encoder(name, device)
+    source = index.encoder.get("source")
     if not source:
         raise EncoderError(
             f"{index.path} does not say which encoder made its vectors; name it with --encoder, or use --mode lexical"
         )
-    return source
+    try:
+        return load_named_encoder(source, device)
+    except EncoderError as error:
+        raise EncoderError(
+            f"{error} ({index.path} was built with this encoder; if it lies elsewhere now, name it with --encoder)"
+        ) from error

@@ -149,7 +149,7 @@ def _fill_existing(
     from llm2comp_indexes import Index
 
     from llm2comp_apps.cli._filling import fill
-    from llm2comp_apps.cli._open import encoder_source, load_named_encoder
+    from llm2comp_apps.cli._open import load_index_encoder
     from llm2comp_apps.retrieval.recipe import Recipe
     from llm2comp_apps.retrieval.search import check_encoder
 
@@ -158,10 +158,9 @@ def _fill_existing(
     for name, value in wanted.items():
         built = getattr(recipe, name)
         if value is not None and value != built:
-            raise UsageError(
-                f"{path} was built with --{name} {built}, not {value}; leave it out, or build elsewhere with -o"
-            )
-    encoder = load_named_encoder(encoder_name or encoder_source(index), device)
+            how = f"with --{name} {built}" if built else f"without --{name}"
+            raise UsageError(f"{path} was built {how}; leave the option out, or build elsewhere with -o")
+    encoder = load_index_encoder(index, encoder_name, device)
     check_encoder(index, encoder)
     survey = corpus.survey(index, recipe, encoder.fingerprint)
     _announce(encoder, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -116,8 +116,12 @@ def _check_call(query: str | None, queries: Path | None, run_format: str | None,
         raise UsageError(f"no run format called {run_format!r}; there are: trec, json")
     if query is not None and not query.strip():
         raise UsageError("the query is empty; say what to look for")
-    if query is None and queries is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if query is None and queries is None and not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
         raise UsageError("no query: give one, or --queries FILE (the prompt needs a terminal)")
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()
 
 
 def _open_searcher(
@@ -129,7 +133,7 @@ def _open_searcher(
     clock: Stopwatch,
 ) -> Searcher:
     """Everything that is loaded once: the index, and the models that the options need."""
-    from llm2comp_apps.cli._open import encoder_source, load_named_encoder
+    from llm2comp_apps.cli._open import load_index_encoder
     from llm2comp_apps.retrieval.discovery import find_index
     from llm2comp_apps.retrieval.search import Searcher
 
@@ -140,7 +144,7 @@ def _open_searcher(
     encoder = None
     if options.mode != "lexical" or rerank == _MEMORY:
         with clock.part("load encoder"):
-            encoder = load_named_encoder(encoder_name or encoder_source(index), device)
+            encoder = load_index_encoder(index, encoder_name, device)
     with clock.part("load reranker"):
         reranker = _reranker(rerank, index, encoder, device)
     return Searcher(index, encoder, reranker=reranker, stopwatch=clock)

@@ -1,0 +1,178 @@
+"""The command line itself: help, speed, exit codes, where errors and warnings go."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from llm2comp_apps.cli._shared import CommandGroup
+from llm2comp_apps.cli.main import app
+from llm2comp_apps.errors import CorpusError, UsageError
+
+HEAVY = {"torch", "transformers", "numpy", "faiss", "sklearn", "tantivy", "apsw", "rich", "umap", "pyarrow", "hdbscan"}
+
+
+def commands(command=None, path=()):
+    """Every command with its path, groups too."""
+    command = command or typer.main.get_command(app)
+    yield path, command
+    for name, inner in sorted(getattr(command, "commands", {}).items()):
+        yield from commands(inner, (*path, name))
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
+def test_every_command_explains_itself_with_an_example(cli, path):
+    result = cli(*path, "--help")
+    assert result.exit_code == 0
+    assert f"llm2comp {' '.join(path)}".strip() in result.stdout.partition("Example")[2]
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), list(commands()), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_every_option_is_explained(path, command):
+    unexplained = [parameter.name for parameter in command.params if not getattr(parameter, "help", None)]
+    assert unexplained == []
+
+
+def test_all_commands_are_there():
+    names = {path[0] for path, _ in commands() if path}
+    assert {"index", "search", "rerank"} <= names
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv = ['llm2comp', '--help']; from llm2comp_apps.cli.main import main\ntry: main()\n" + (
+        "except SystemExit: print(sorted(name for name in sys.modules if '.' not in name))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    imported = set(eval(output.splitlines()[-1]))
+    assert "typer" in imported
+    assert imported & HEAVY == set()
+
+
+def test_help_takes_a_quarter_of_a_second_of_cpu_time():
+    """CPU time, so that a busy machine does not decide; ``tests/benchmarks/bench_search.py`` takes the wall clock."""
+    import resource
+
+    spent = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-c", "from llm2comp_apps.cli.main import main; main()", "--help"],
+            capture_output=True,
+            check=True,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert statistics.median(spent) < 0.25
+
+
+def test_version(cli):
+    from llm2comp_apps import __version__
+
+    assert cli("--version").stdout == f"llm2comp {__version__}\n"
+
+
+def test_no_command_shows_help(cli):
+    assert "Commands:" in cli().output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["no-such-command"], ["search", "--no-such-option"], ["search", "q", "-k", "many"]]
+)
+def test_a_wrong_call_exits_with_2(cli, arguments):
+    result = cli(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error" in result.stderr
+
+
+def test_shell_completion_lists_commands():
+    environment = {"_LLM2COMP_COMPLETE": "complete_bash", "COMP_WORDS": "llm2comp sea", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv[0] = 'llm2comp'; from llm2comp_apps.cli.main import main; main()"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert output.stdout.split() == ["search"]
+
+
+def app_that_raises(error):
+    failing = typer.Typer(cls=CommandGroup, rich_markup_mode=None)
+
+    @failing.callback()
+    def group() -> None:
+        pass
+
+    @failing.command()
+    def fail() -> None:
+        raise error
+
+    return failing
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (CorpusError("a.jsonl:3: broken"), 1, "Error: a.jsonl:3: broken\n"),
+        (UsageError("no such thing"), 2, "Error: no such thing\n"),
+        (PermissionError(13, "Permission denied", "x.trec"), 1, "Error: x.trec: Permission denied\n"),
+        (KeyboardInterrupt(), 130, "Error: interrupted\n"),
+    ],
+)
+def test_errors_that_people_can_act_on_are_one_line(error, code, line):
+    result = CliRunner().invoke(app_that_raises(error), ["fail"])
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", line)
+
+
+def test_errors_of_the_index_are_one_line_with_their_own_code():
+    from llm2comp_indexes.errors import FilterError, IndexStoreError
+
+    for error in (FilterError("where?"), IndexStoreError("damaged")):
+        result = CliRunner().invoke(app_that_raises(error), ["fail"])
+        assert (result.exit_code, result.stderr) == (error.exit_code, f"Error: {error}\n")
+
+
+def test_a_bug_of_ours_is_a_traceback():
+    result = CliRunner().invoke(app_that_raises(ZeroDivisionError("bug")), ["fail"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_debugging_shows_the_traceback_of_any_error(monkeypatch):
+    monkeypatch.setenv("LLM2COMP_DEBUG", "1")
+    result = CliRunner().invoke(app_that_raises(CorpusError("broken")), ["fail"])
+    assert isinstance(result.exception, CorpusError)
+
+
+def test_warnings_are_one_line_on_stderr(recwarn):
+    import warnings
+
+    warning_app = typer.Typer(cls=CommandGroup, rich_markup_mode=None)
+
+    @warning_app.callback()
+    def group() -> None:
+        pass
+
+    @warning_app.command()
+    def warn() -> None:
+        warnings.warn("the file is doubtful", UserWarning, stacklevel=1)
+
+    result = CliRunner().invoke(warning_app, ["warn"])
+    assert result.stderr == "Warning: the file is doubtful\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(process, write_corpus):
+    """``llm2comp ... | head -1``."""
+    running = process("index", "--help")
+    running.popen.stdout.close()
+    assert running.popen.wait(timeout=60) in (0, 1)
+    assert "Traceback" not in running.popen.stderr.read()
+
+
+def test_importing_the_package_is_quick_too():
+    start = time.process_time()
+    subprocess.run([sys.executable, "-c", "import llm2comp_apps, sys; sys.exit('torch' in sys.modules)"], check=True)
+    assert time.process_time() - start < 1

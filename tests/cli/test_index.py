@@ -1,0 +1,225 @@
+"""``llm2comp index ...`` with a stand-in encoder."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from llm2comp_indexes import Index
+
+from llm2comp_apps.errors import EncoderError
+
+
+@pytest.fixture
+def built(cli, encoders, write_corpus):
+    """An index of eight documents, ``corpus.index`` in the working directory."""
+    corpus = write_corpus(8)
+    assert cli("index", "build", corpus).exit_code == 0
+    return corpus.with_suffix(".index")
+
+
+def test_build_writes_beside_the_corpus_and_says_so_on_stderr_only(cli, encoders, write_corpus):
+    corpus = write_corpus(8)
+    result = cli("index", "build", corpus)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "8 documents from 1 file" in result.stderr
+    assert "corpus.index: 8 documents added (8 vectors), 0 unchanged" in result.stderr
+    assert len(Index.open(corpus.with_suffix(".index"))) == 8
+    assert encoders.loaded == ["default"]
+
+
+def test_build_reports_as_json(cli, encoders, write_corpus, tmp_path):
+    report = json.loads(cli("index", "build", write_corpus(8), "-o", "x.index", "--json").stdout)
+    assert (report["index"], report["read"], report["added"], report["interrupted"]) == ("x.index", 8, 8, False)
+
+
+def test_build_again_adds_only_what_is_new_or_changed(cli, built, encoders, write_corpus):
+    before = encoders["default"].calls
+    changed = write_corpus(10, **{"stars-1": "Stars are far away."})
+    result = cli("index", "build", changed)
+    assert "3 documents added" in result.stderr
+    assert "7 unchanged" in result.stderr
+    assert encoders["default"].calls == before + 3
+    assert len(Index.open(built)) == 10
+
+
+def test_documents_that_left_the_corpus_stay_and_are_counted(cli, built, encoders, write_corpus):
+    result = cli("index", "build", write_corpus(6))
+    assert "2 documents of the index are not in this corpus" in result.stderr
+    assert len(Index.open(built)) == 8
+
+
+def test_build_from_standard_input_needs_a_place(cli, encoders):
+    record = json.dumps({"_id": "a", "text": "some text"}) + "\n"
+    assert cli("index", "build", "-", input=record).exit_code == 2
+    result = cli("index", "build", "-", "-o", "x.index", input=record)
+    assert result.exit_code == 0
+    assert "1 documents added" in result.stderr
+
+
+def test_several_corpora_need_a_place(cli, encoders, write_corpus):
+    paths = [write_corpus(2, "a.jsonl"), write_corpus(4, "b.jsonl")]
+    result = cli("index", "build", *paths)
+    assert result.exit_code == 2
+    assert "-o DIR" in result.stderr
+
+
+def test_a_missing_corpus_is_told_before_anything_is_loaded(cli, encoders):
+    result = cli("index", "build", "nothing.jsonl")
+    assert result.exit_code == 1
+    assert "nothing.jsonl" in result.stderr
+    assert encoders.loaded == []
+
+
+def test_a_broken_corpus_leaves_no_index(cli, encoders, write_corpus, tmp_path):
+    corpus = write_corpus(8)
+    with corpus.open("a") as file:
+        file.write("{broken\n")
+    result = cli("index", "build", corpus)
+    assert result.exit_code == 1
+    assert "corpus.jsonl:9:" in result.stderr
+    assert not corpus.with_suffix(".index").exists()
+    assert encoders["default"].calls == 0
+    skipping = cli("index", "build", corpus, "--on-error", "skip")
+    assert skipping.exit_code == 0
+    assert "corpus.jsonl:9:" in skipping.stderr
+    assert len(Index.open(corpus.with_suffix(".index"))) == 8
+
+
+def test_fields_are_chosen_by_options(cli, encoders, tmp_path):
+    (tmp_path / "rows.csv").write_text("key,heading,words,lang\n1,One,first words,en\n2,Two,second words,de\n")
+    options = ["--id-field", "key", "--title-field", "heading", "--text-field", "words"]
+    assert cli("index", "build", "rows.csv", *options).exit_code == 0
+    document = Index.open("rows.index").get(["2"])[0]
+    assert (document.title, document.text, document.metadata) == ("Two", "second words", {"lang": "de"})
+
+
+def test_an_index_of_another_encoder_is_refused_by_name(cli, built, encoders, write_corpus):
+    result = cli("index", "build", write_corpus(8), "--encoder", "other")
+    assert result.exit_code == 1
+    assert "built with the encoder hash " in result.stderr
+    assert "hashother" in result.stderr
+
+
+def test_building_on_needs_the_same_chunks(cli, built, encoders, write_corpus):
+    result = cli("index", "build", write_corpus(8), "--chunk", 64)
+    assert result.exit_code == 2
+    assert "without --chunk" in result.stderr
+
+
+def test_chunks_and_memory_are_kept_in_the_settings(cli, encoders, write_corpus):
+    corpus = write_corpus(8)
+    assert cli("index", "build", corpus, "--chunk", 16, "--overlap", 4, "--memory").exit_code == 0
+    index = Index.open(corpus.with_suffix(".index"))
+    assert (index.settings["chunk"], index.settings["overlap"], index.settings["memory"]) == (16, 4, True)
+    assert index.memory_tokens == 4
+    again = cli("index", "build", corpus)
+    assert "0 documents added" in again.stderr
+
+
+def test_a_directory_that_is_no_index_is_left_alone(cli, encoders, write_corpus, tmp_path):
+    (tmp_path / "corpus.index").mkdir()
+    (tmp_path / "corpus.index" / "precious.txt").write_text("mine")
+    result = cli("index", "build", write_corpus(4))
+    assert result.exit_code == 1
+    assert "not an index" in result.stderr
+    assert (tmp_path / "corpus.index" / "precious.txt").read_text() == "mine"
+
+
+def test_an_index_remembers_the_encoder_s_directory_wherever_it_is_searched_from(
+    cli, encoders, write_corpus, tmp_path, monkeypatch
+):
+    (tmp_path / "my-encoder").mkdir()
+    encoders["my-encoder"] = encoders[str(tmp_path / "my-encoder")] = encoders["other"]
+    assert cli("index", "build", write_corpus(4), "--encoder", "my-encoder").exit_code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cli("search", "cells", "--index", "../corpus.index").exit_code == 0
+    assert encoders.loaded == ["my-encoder", str(tmp_path / "my-encoder")]
+
+
+def test_a_moved_encoder_is_asked_for(cli, built, encoders, monkeypatch):
+    def fail(name, device=None):
+        raise EncoderError(f"no encoder at {name}")
+
+    monkeypatch.setattr("llm2comp_apps.cli._open.load_named_encoder", fail)
+    result = cli("search", "cells")
+    assert result.exit_code == 1
+    assert "no encoder at default" in result.stderr
+    assert "--encoder" in result.stderr
+
+
+def test_add_uses_the_recipe_of_the_index(cli, encoders, write_corpus):
+    corpus = write_corpus(4)
+    cli("index", "build", corpus, "--chunk", 16, "-o", "x.index")
+    more = write_corpus(12, "more.jsonl")
+    result = cli("index", "add", "x.index", more)
+    assert "8 documents added" in result.stderr
+    assert "4 unchanged" in result.stderr
+    index = Index.open("x.index")
+    assert len(index) == 12
+    assert any(document.spans for document in index.get(list(index.ids())))
+
+
+def test_add_needs_an_index(cli, encoders, write_corpus):
+    result = cli("index", "add", "nothing.index", write_corpus(4))
+    assert result.exit_code != 0
+    assert "nothing.index" in result.stderr
+
+
+def test_info_has_the_promised_fields(cli, built):
+    facts = json.loads(cli("index", "info", built, "--json").stdout)
+    assert facts["documents"] == 8
+    assert facts["dimension"] == 32
+    assert facts["encoder"]["name"] == "hash"
+    assert facts["kind"] == "flat"
+    assert facts["bytes"] >= sum(path.stat().st_size for path in built.rglob("*") if path.is_file()) > 8 * 32 * 2
+    shown = cli("index", "info")  # the only index here
+    assert "documents" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_verify_is_silent_about_a_sound_index_and_names_a_damaged_file(cli, built):
+    sound = cli("index", "verify", built)
+    assert (sound.exit_code, sound.stdout) == (0, "")
+    victim = next((built / "segments").rglob("vectors*"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    damaged = cli("index", "verify", built)
+    assert damaged.exit_code == 1
+    assert victim.name in damaged.stdout
+    listed = json.loads(cli("index", "verify", built, "--json").stdout)
+    assert [entry["file"] for entry in listed["damaged"]] == [str(victim.relative_to(built))]
+
+
+def test_delete_by_id_and_by_condition(cli, built):
+    result = cli("index", "delete", built, "--id", "cells-0", "--id", "nobody")
+    assert result.exit_code == 0
+    assert "1 documents deleted" in result.stderr
+    assert "1 of the ids" in result.stderr
+    assert "4 documents deleted" in cli("index", "delete", built, "--where", "year >= 2004").stderr
+    assert set(Index.open(built).ids()) == {"stars-1", "bread-2", "ships-3"}
+    assert cli("search", "cells divide", "--mode", "lexical").stdout == ""
+
+
+def test_delete_needs_to_be_told_what(cli, built):
+    assert cli("index", "delete", built).exit_code == 2
+    assert len(Index.open(built)) == 8
+
+
+def test_compact_keeps_the_content_and_drops_the_rest(cli, built):
+    cli("index", "delete", built, "--where", "year >= 2002")
+    result = cli("index", "compact", built)
+    assert result.exit_code == 0
+    index = Index.open(built)
+    assert set(index.ids()) == {"cells-0", "stars-1"}
+    assert (index.info().vectors, index.info().deleted) == (2, 0)
+    assert index.verify() == []
+
+
+def test_a_second_writer_gets_a_line(cli, built, write_corpus):
+    with Index.open(built).writer():
+        result = cli("index", "delete", built, "--id", "cells-0")
+    assert result.exit_code == 1
+    assert "writing to this index" in result.stderr

@@ -1,0 +1,107 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+_WORD = re.compile(r"\w+")
+
+
+class HashEncoder:
+    """A text encoder without a model: a bag of words, each word a random vector drawn from its hash.
+
+    Deterministic across processes, independent of batch neighbours, and near for texts that share words. ``seed``
+    makes another encoder with another fingerprint. ``calls`` counts the texts encoded.
+    """
+
+    k = 4
+    pooling = "mean"
+
+    def __init__(self, dimension: int = 32, seed: str = "") -> None:
+        self.dimension = dimension
+        self.name = f"hash{seed}"
+        self.fingerprint = hashlib.sha256(f"{dimension} {seed}".encode()).hexdigest()[:32]
+        self.prompts = {"query": "find: "}
+        self.calls = 0
+        self._seed = seed
+        self._words: dict[str, np.ndarray] = {}
+
+    def _word(self, word: str) -> np.ndarray:
+        if word not in self._words:
+            digest = hashlib.blake2b(f"{self._seed} {word}".encode(), digest_size=8).digest()
+            generator = np.random.default_rng(int.from_bytes(digest, "little"))
+            self._words[word] = generator.standard_normal(self.dimension)
+        return self._words[word]
+
+    def encode_memory(self, texts: Sequence[str], *, prompt: str | None = None) -> np.ndarray:
+        """``(n, k, d)``: word i of a text goes to memory vector i mod k."""
+        self.calls += len(texts)
+        memory = np.zeros((len(texts), self.k, self.dimension), np.float32)
+        for row, text in enumerate(texts):
+            memory[row] += self._word("(bias)") / 100
+            for place, word in enumerate(_WORD.findall(text.removeprefix(prompt or "").lower())):
+                memory[row, place % self.k] += self._word(word)
+        return memory
+
+    def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> np.ndarray:
+        vectors = self.encode_memory(texts, prompt=prompt).mean(axis=1)
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[np.ndarray]:
+        for text in texts:
+            yield self.encode([text], prompt=prompt)
+
+    def tokenizer(self, texts: Sequence[str], **_: object) -> dict[str, list[list[int]]]:
+        """Words as tokens, for chunking."""
+        return {"input_ids": [[len(word) for word in _WORD.findall(text)] for text in texts]}
+
+
+@pytest.fixture
+def hash_encoder() -> HashEncoder:
+    """A fast deterministic encoder."""
+    return HashEncoder()
+
+
+@pytest.fixture(scope="session")
+def make_hash_encoder() -> Callable[..., HashEncoder]:
+    """Makes more of them."""
+    return HashEncoder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real checkpoint on a tiny random Llama: loaded in the time torch takes to import."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from llm2comp_apps.encoder.backbones import load_backbone
+    from llm2comp_apps.encoder.checkpoint import EncoderSettings
+    from llm2comp_apps.encoder.model import LLM2Comp
+    from llm2comp_apps.encoder.network import CompressionNetwork
+
+    root = tmp_path_factory.mktemp("tiny")
+    backbone = root / "backbone"
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<unk>", "<eos>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(["a few words, so that there is something to learn"], trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<unk>").save_pretrained(backbone)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(backbone)
+    loaded = load_backbone(str(backbone), device="cpu")
+    settings = EncoderSettings(str(backbone), loaded.sha256, k=4, max_length=128, name="tiny")
+    LLM2Comp(CompressionNetwork.fresh(loaded.lm, 4), loaded.tokenizer, settings).save_pretrained(root / "encoder")
+    return root / "encoder"

@@ -1,0 +1,171 @@
+"""Searching: the three modes against plain references, chunks, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from llm2comp_indexes import Index
+
+from llm2comp_apps.corpus import Document
+from llm2comp_apps.errors import EncoderError, UsageError
+from llm2comp_apps.retrieval.build import fill_index
+from llm2comp_apps.retrieval.fusion import min_max_average, reciprocal_rank_fusion
+from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+
+WORDS = ["cell", "star", "bread", "ship", "water", "gas", "yeast", "cloud", "dough", "mitosis"]
+
+
+def corpus(count=60):
+    generator = np.random.default_rng(1)
+    return [
+        Document(f"d{n:02}", " ".join(generator.choice(WORDS, 8)), title=f"Title {n}", metadata={"n": n})
+        for n in range(count)
+    ]
+
+
+@pytest.fixture
+def index(tmp_path, hash_encoder):
+    index = Index.create(
+        tmp_path / "x.index",
+        dimension=hash_encoder.dimension,
+        encoder={"name": hash_encoder.name, "fingerprint": hash_encoder.fingerprint},
+    )
+    fill_index(index, hash_encoder, corpus(), Recipe())
+    return index
+
+
+@pytest.fixture
+def searcher(index, hash_encoder):
+    return Searcher(index, hash_encoder)
+
+
+def ids(ranking):
+    return [ranked.id for ranked in ranking]
+
+
+def test_dense_is_brute_force_over_the_query_prompt(searcher, hash_encoder):
+    documents = corpus()
+    found = searcher.rank(["gas star"], SearchOptions(k=5, mode="dense"))[0]
+    query = hash_encoder.encode(["gas star"], prompt=hash_encoder.prompts["query"])
+    scores = hash_encoder.encode([document.content for document in documents]) @ query[0]
+    best = np.argsort(-scores)[:5]
+    assert [ranked.score for ranked in found] == pytest.approx(scores[best].tolist(), abs=2e-3)
+    assert set(ids(found)) == {documents[place].id for place in best}
+
+
+def test_the_query_prompt_is_used_and_the_document_prompt_is_not(index, hash_encoder):
+    prompts = []
+    encode = hash_encoder.encode
+    hash_encoder.encode = lambda texts, prompt=None: prompts.append(prompt) or encode(texts, prompt=prompt)
+    Searcher(index, hash_encoder).search("gas", SearchOptions(mode="dense"))
+    assert prompts == ["find: "]
+
+
+def test_lexical_finds_only_documents_with_the_word(searcher):
+    found = searcher.search("yeast", SearchOptions(k=60, mode="lexical"))
+    assert {hit.id for hit in found} == {document.id for document in corpus() if "yeast" in document.text}
+
+
+@pytest.mark.parametrize("fusion", ["minmax", "rrf"])
+def test_hybrid_is_the_fusion_of_both_sides(searcher, index, hash_encoder, fusion):
+    query = "gas star"
+    vectors = hash_encoder.encode([query], prompt="find: ")
+    sides = [
+        [(hit.id, hit.score) for hit in index.search(vectors, 100)[0]],
+        [(hit.id, hit.score) for hit in index.search_lexical(query, 100)],
+    ]
+    expected = {"minmax": min_max_average, "rrf": reciprocal_rank_fusion}[fusion](sides)[:7]
+    found = searcher.rank([query], SearchOptions(k=7, fusion=fusion))[0]
+    assert [(ranked.id, ranked.score) for ranked in found] == expected
+
+
+def test_hits_carry_what_is_shown(searcher):
+    hits = searcher.search("yeast", SearchOptions(k=3))
+    assert [hit.rank for hit in hits] == [1, 2, 3]
+    originals = {document.id: document for document in corpus()}
+    for hit in hits:
+        original = originals[hit.id]
+        assert (hit.title, hit.text, hit.metadata) == (original.title, original.text, original.metadata)
+        assert all(hit.snippet.text[start:end] == "yeast" for start, end in hit.snippet.marks)
+    assert any(hit.snippet.marks for hit in hits)
+
+
+def test_more_hits_than_documents_are_all_documents(searcher):
+    assert len(searcher.search("gas", SearchOptions(k=1000, mode="dense"))) == 60
+
+
+def test_a_word_that_no_document_has_finds_nothing_lexically(searcher):
+    assert searcher.search("zebra", SearchOptions(mode="lexical")) == []
+
+
+def test_a_batch_answers_as_single_queries_do(searcher):
+    queries = ["gas", "star cloud", "dough yeast water"] * 100
+    batch = searcher.rank(queries, SearchOptions(k=4))
+    for query, ranking in zip(queries[:3], batch[-3:], strict=True):
+        alone = searcher.rank([query], SearchOptions(k=4))[0]
+        assert ids(ranking) == ids(alone)
+        # A matrix product of many rows may add up in another order than that of one.
+        assert [ranked.score for ranked in ranking] == pytest.approx([ranked.score for ranked in alone], abs=1e-5)
+
+
+def test_conditions_hold_in_every_mode(searcher):
+    for mode in ("dense", "lexical", "hybrid"):
+        found = searcher.search("gas star yeast", SearchOptions(k=60, mode=mode, where="n < 10"))
+        assert found
+        assert all(hit.metadata["n"] < 10 for hit in found)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "-k must be at least 1"),
+        ({"mode": "sparse"}, "dense, lexical, hybrid"),
+        ({"fusion": "sum"}, "minmax, rrf"),
+        ({"rerank_depth": 0}, "--rerank-depth"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        SearchOptions(**options)
+
+
+@pytest.mark.parametrize("query", ["", " \t\n"])
+def test_an_empty_query_is_refused(searcher, query):
+    with pytest.raises(UsageError, match="query is empty"):
+        searcher.search(query)
+
+
+def test_without_an_encoder_only_lexical_works(index):
+    searcher = Searcher(index)
+    assert searcher.search("gas", SearchOptions(mode="lexical"))
+    with pytest.raises(UsageError, match="need the encoder"):
+        searcher.search("gas", SearchOptions(mode="hybrid"))
+
+
+def test_another_encoder_is_refused_by_name(index, make_hash_encoder):
+    other = make_hash_encoder(seed="other")
+    with pytest.raises(EncoderError, match=r"built with the encoder hash .*not with hashother"):
+        Searcher(index, other)
+
+
+class Backwards:
+    """A reranker that turns the ranking around."""
+
+    def score(self, query, candidates):
+        self.seen = [candidate.id for candidate in candidates]
+        return np.arange(len(candidates), dtype=np.float32)
+
+
+def test_reranking_orders_the_best_candidates_anew_and_only_those(index, hash_encoder):
+    reranker = Backwards()
+    plain = ids(Searcher(index, hash_encoder).rank(["gas"], SearchOptions(k=20, mode="dense"))[0])
+    options = SearchOptions(k=5, mode="dense", rerank_depth=20)
+    found = Searcher(index, hash_encoder, reranker=reranker).rank(["gas"], options)[0]
+    assert reranker.seen == plain
+    assert ids(found) == plain[::-1][:5]
+
+
+def test_reranking_never_takes_hits_away(index, hash_encoder):
+    options = SearchOptions(k=30, mode="dense", rerank_depth=5)
+    assert len(Searcher(index, hash_encoder, reranker=Backwards()).rank(["gas"], options)[0]) == 30
