@@ -9,7 +9,6 @@ A kept cell is used again when encoder fingerprint, task settings, prompts and t
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -185,7 +184,7 @@ def _cell(
     folder.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({"identity": identity, "result": result.to_json()}), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
     return result, False
 
 
@@ -200,5 +199,5 @@ def _read_cell(path: Path, identity: dict[str, Any]) -> TaskResult | None:
 
 
 def _file_name(label: str) -> str:
-    """``label`` as one path component; distinct labels that differ only in odd characters would share one."""
+    """``label`` as one path component; two labels that fall together only make each other's cells be computed again."""
     return re.sub(r"[^\w.@+=-]+", "_", label).strip(".") or "_"
