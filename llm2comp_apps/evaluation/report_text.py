@@ -1,0 +1,151 @@
+"""The report as a Rich table for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.evaluation.report import Comparison, Line, Report
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+__all__ = ["comparison_text", "percent", "render_markdown", "rich_comparisons", "rich_scores"]
+
+COMPARISON_NOTE = (
+    "Difference in points with its 95 % bootstrap interval; * where the randomisation test, Holm-adjusted over this "
+    "table, gives p < 0.05."
+)
+
+
+def percent(value: float | None, *, signed: bool = False) -> str:
+    """A score in [0, 1] as points with two decimals; a dash for none."""
+    if value is None:
+        return "–"
+    return f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """``+1.20 [+0.30, +2.10]*``."""
+    found = comparison.difference
+    interval = f"[{percent(found.low, signed=True)}, {percent(found.high, signed=True)}]"
+    return f"{percent(found.delta, signed=True)} {interval}{'*' if comparison.significant else ''}"
+
+
+def rich_scores(report: Report) -> RichTable:
+    """Tasks and averages down, encoders across; the best of each line in bold."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    table = RichTable(title="Scores (x 100)")
+    table.add_column("task", no_wrap=True)
+    table.add_column("metric")
+    for label in report.labels:
+        table.add_column(label, justify="right", no_wrap=True)
+    for line in report.lines:
+        average = line.kind != "task"
+        cells = [Text(line.name, style="italic" if average else ""), Text(line.metric)]
+        for label in report.labels:
+            value = line.values[label]
+            best = value is not None and value == line.best and len(report.labels) > 1
+            cells.append(Text(percent(value), style="bold" if best else ""))
+        table.add_row(*cells, end_section=average)
+    return table
+
+
+def rich_comparisons(report: Report) -> RichTable | None:
+    """Paired differences from the reference row; ``None`` where there are none."""
+    if not report.comparisons:
+        return None
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    table = RichTable(title=f"Difference from {report.reference}", caption=COMPARISON_NOTE)
+    table.add_column("task", no_wrap=True)
+    others = [label for label in report.labels if label != report.reference]
+    for label in others:
+        table.add_column(label, justify="right", no_wrap=True)
+    for task, row in _by_task(report).items():
+        table.add_row(Text(task), *[Text(comparison_text(row[label]) if label in row else "–") for label in others])
+    return table
+
+
+def render_markdown(report: Report) -> str:
+    """The whole report as a Markdown page."""
+    parts = ["# Evaluation", "", "Scores times 100; best of each line in bold.", "", *_score_lines(report)]
+    if report.comparisons:
+        parts += ["", f"## Difference from {_escape(report.reference or '')}", "", COMPARISON_NOTE, ""]
+        parts += _comparison_lines(report)
+    parts += ["", "## Prompts", "", *_prompt_lines(report), "", "## Encoders", "", *_system_lines(report)]
+    versions = ", ".join(f"{name} {number}" for name, number in report.environment["versions"].items())
+    settings = [f"- {key}: {_escape(str(value))}" for key, value in report.settings.items()]
+    parts += [
+        "",
+        "## Settings",
+        "",
+        *settings,
+        f"- created: {report.environment['created']}",
+        f"- versions: {versions}",
+    ]
+    if report.failures:
+        parts += ["", "## Not evaluated", "", *[f"- {_escape(line)}" for line in report.failures]]
+    return "\n".join(parts) + "\n"
+
+
+def _by_task(report: Report) -> dict[str, dict[str, Comparison]]:
+    rows: dict[str, dict[str, Comparison]] = {}
+    for comparison in report.comparisons:
+        rows.setdefault(comparison.task, {})[comparison.label] = comparison
+    return rows
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", "⏎")
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _score_lines(report: Report) -> list[str]:
+    lines = [
+        _row(["task", "metric", *map(_escape, report.labels)]),
+        _row(["---", "---", *["---:"] * len(report.labels)]),
+    ]
+    lines += [_score_line(line, report.labels) for line in report.lines]
+    return lines
+
+
+def _score_line(line: Line, labels: list[str]) -> str:
+    name = _escape(line.name) if line.kind == "task" else f"*{_escape(line.name)}*"
+    cells = []
+    for label in labels:
+        value = line.values[label]
+        best = value is not None and value == line.best and len(labels) > 1
+        cells.append(f"**{percent(value)}**" if best else percent(value))
+    return _row([name, line.metric, *cells])
+
+
+def _comparison_lines(report: Report) -> list[str]:
+    others = [label for label in report.labels if label != report.reference]
+    lines = [_row(["task", *map(_escape, others)]), _row(["---", *["---:"] * len(others)])]
+    for task, row in _by_task(report).items():
+        lines.append(_row([task, *[comparison_text(row[label]) if label in row else "–" for label in others]]))
+    return lines
+
+
+def _prompt_lines(report: Report) -> list[str]:
+    lines = [_row(["task", "encoder", "query prompt", "document prompt"]), _row(["---"] * 4)]
+    for label, row in report.cells.items():
+        for task, result in row.items():
+            if any(result.prompts.values()):
+                prompts = [f"`{_escape(text)}`" if text else "" for text in result.prompts.values()]
+                lines.append(_row([task, _escape(label), *prompts]))
+    return lines if len(lines) > 2 else ["No prompts were used."]
+
+
+def _system_lines(report: Report) -> list[str]:
+    lines = [_row(["row", "encoder", "fingerprint", "seconds"]), _row(["---", "---", "---", "---:"])]
+    for label, system in report.to_json()["systems"].items():
+        cells = [_escape(label), _escape(system["name"]), f"`{system['fingerprint'][:16]}`", f"{system['seconds']:.0f}"]
+        lines.append(_row(cells))
+    return lines
