@@ -1,0 +1,117 @@
+"""Tiny random backbones of several architectures, made on the spot: no download, a fraction of a second each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+ARCHITECTURES = ("llama", "qwen3", "mistral", "gemma3_text", "phi3")
+VOCABULARY = 300
+
+
+def tiny_lm(architecture: str):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        sliding_window=128 if architecture.startswith("gemma3") else None,
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    with torch.no_grad():
+        for parameter in model.parameters():  # the default initialisation is too flat to tell texts apart
+            if parameter.ndim == 2:
+                parameter.normal_(std=0.2)
+    return model.eval()
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per byte, without a training corpus."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2} | {char: 3 + index for index, char in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture(scope="session")
+def make_backbone(tmp_path_factory):
+    """``make_backbone("llama")`` -> the directory of a tiny saved backbone."""
+    made: dict[str, Path] = {}
+
+    def make(architecture: str = "llama") -> Path:
+        if architecture not in made:
+            directory = tmp_path_factory.mktemp(f"tiny-{architecture}")
+            tiny_lm(architecture).save_pretrained(directory)
+            byte_tokenizer().save_pretrained(directory)
+            made[architecture] = directory
+        return made[architecture]
+
+    return make
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def backbone_dir(request, make_backbone) -> Path:
+    return make_backbone(request.param)
+
+
+@pytest.fixture
+def make_checkpoint(make_backbone, tmp_path):
+    """A checkpoint with a random, non-zero LoRA adapter: ``make_checkpoint("llama", k=4)`` -> directory."""
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+
+    from llm2comp_apps.encoder import checkpoint
+    from llm2comp_apps.encoder.backbones import load_backbone
+    from llm2comp_apps.encoder.network import CompressionNetwork
+
+    def make(architecture: str = "llama", k: int = 4, **settings) -> Path:
+        directory = make_backbone(architecture)
+        backbone = load_backbone(str(directory), device="cpu")
+        network = CompressionNetwork.fresh(backbone.lm, k, seed=3)
+        config = LoraConfig(r=4, lora_alpha=8, target_modules=["o_proj", "down_proj"], task_type="CAUSAL_LM")
+        adapted = get_peft_model(backbone.lm, config)
+        torch.manual_seed(1)
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        saved = config.to_dict() | {"target_modules": sorted(config.target_modules), "peft_type": "LORA"}
+        saved = {
+            key: value
+            for key, value in saved.items()
+            if value is None or isinstance(value, str | int | float | bool | list | dict)
+        }
+        target = tmp_path / f"checkpoint-{architecture}-{k}"
+        described = checkpoint.EncoderSettings(str(directory), backbone.sha256, k, name="tiny", **settings)
+        checkpoint.write(
+            target, described, network.memory_tokens, network.log_gain, (saved, get_peft_model_state_dict(adapted))
+        )
+        return target
+
+    return make
+
+
+@pytest.fixture
+def texts() -> list[str]:
+    return [
+        "A short text.",
+        "",
+        "Context compression squeezes a text into a few memory vectors that replace it.",
+        "x",
+        "Ein Satz mit Umlauten: äöü, und ein Zeichen aus der Ferne: 語.",
+        "A much longer text, " * 12,
+        "A short text!",
+    ]

@@ -1,0 +1,59 @@
+"""Each baseline against a plain, one-text-at-a-time reading of its definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from llm2comp_apps.encoder import load_encoder
+from llm2comp_apps.encoder.baselines import _TEMPLATES, BASELINES
+from llm2comp_apps.errors import UsageError
+
+
+@pytest.fixture(params=["llama", "gemma3_text"])
+def backbone_dir(request, make_backbone):
+    return str(make_backbone(request.param))
+
+
+def slow(encoder, text: str) -> np.ndarray:
+    def tokens(part: str) -> list[int]:
+        return encoder.tokenizer(part, add_special_tokens=False)["input_ids"]
+
+    total = torch.zeros(encoder.dimension)
+    for template in _TEMPLATES[encoder.kind]:
+        body = tokens(text)
+        row = tokens(template.before) + body + tokens(template.after) + (body if template.echo else [])
+        states = encoder.lm.get_decoder()(input_ids=torch.tensor([row])).last_hidden_state[0].detach()
+        if encoder.kind == "wmp":
+            weight = torch.arange(1, len(row) + 1).float()
+            total += (states * weight[:, None]).sum(0) / weight.sum()
+        elif encoder.kind == "ee":
+            total += states[-len(body) :].mean(0)
+        else:
+            total += states[-1]
+    return torch.nn.functional.normalize(total, dim=0).numpy()
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+def test_equals_its_definition(kind, backbone_dir, texts):
+    encoder = load_encoder(f"baseline:{kind}", backbone=backbone_dir, device="cpu", dtype=torch.float32)
+    texts = [text for text in texts if text]
+    found = encoder.encode(texts)
+    np.testing.assert_allclose(found, np.stack([slow(encoder, text) for text in texts]), atol=2e-5)
+    order = list(reversed(range(len(texts))))
+    np.testing.assert_allclose(encoder.encode([texts[i] for i in order], tokens_per_batch=64), found[order], atol=2e-5)
+
+
+def test_an_empty_text_has_a_finite_vector(backbone_dir):
+    for kind in BASELINES:
+        encoder = load_encoder(f"baseline:{kind}", backbone=backbone_dir, device="cpu", dtype=torch.float32)
+        assert np.isfinite(encoder.encode(["", "a"])).all()
+        assert encoder.encode([]).shape == (0, encoder.dimension)
+
+
+def test_fingerprints_differ_and_unknown_names_are_refused(backbone_dir):
+    prints = {load_encoder(f"baseline:{kind}", backbone=backbone_dir, device="cpu").fingerprint for kind in BASELINES}
+    assert len(prints) == len(BASELINES)
+    with pytest.raises(UsageError, match="unknown"):
+        load_encoder("baseline:nope", backbone=backbone_dir, device="cpu")

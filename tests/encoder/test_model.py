@@ -1,0 +1,141 @@
+"""LLM2Comp as people use it: load, encode, save, refuse."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from llm2comp_apps import LLM2Comp
+from llm2comp_apps.encoder import load_encoder
+from llm2comp_apps.errors import EncoderError, UsageError
+
+ARCHITECTURES = ("llama", "qwen3", "mistral", "gemma3_text", "phi3")
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def encoder(request, make_checkpoint):
+    return LLM2Comp.from_pretrained(str(make_checkpoint(request.param)), device="cpu", dtype=torch.float32)
+
+
+def test_embeddings_are_unit_rows_in_the_order_of_the_texts(encoder, texts):
+    vectors = encoder.encode(texts)
+    assert vectors.shape == (len(texts), encoder.dimension)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    for index, text in enumerate(texts):
+        np.testing.assert_allclose(vectors[index], encoder.encode([text])[0], atol=1e-5)
+
+
+def test_batching_does_not_matter(encoder, texts):
+    whole = encoder.encode(texts)
+    order = np.random.default_rng(0).permutation(len(texts))
+    shuffled = encoder.encode([texts[index] for index in order], tokens_per_batch=16)
+    np.testing.assert_allclose(shuffled, whole[order], atol=1e-5)
+
+
+def test_bfloat16_vectors_do_not_depend_on_neighbours(make_checkpoint, texts):
+    encoder = LLM2Comp.from_pretrained(str(make_checkpoint("llama")), device="cpu", dtype=torch.bfloat16)
+    whole = encoder.encode(texts)
+    for index, text in enumerate(texts):
+        assert whole[index] @ encoder.encode([text])[0] > 0.9999
+
+
+def test_the_embedding_is_the_pooled_memory(encoder, texts):
+    memory = encoder.encode_memory(texts)
+    assert memory.shape == (len(texts), encoder.k, encoder.dimension)
+    mean = memory.mean(axis=1)
+    np.testing.assert_allclose(encoder.encode(texts), mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
+    first = memory[:, 0]
+    expected = first / np.linalg.norm(first, axis=1, keepdims=True)
+    np.testing.assert_allclose(encoder.encode(texts, pooling="first"), expected, atol=1e-5)
+    every = encoder.encode(texts, pooling="all")
+    np.testing.assert_allclose(every, memory / np.linalg.norm(memory, axis=2, keepdims=True), atol=1e-5)
+
+
+def test_save_and_load_give_identical_vectors(encoder, texts, tmp_path):
+    encoder.save_pretrained(tmp_path / "again")
+    again = LLM2Comp.from_pretrained(str(tmp_path / "again"), device="cpu", dtype=torch.float32)
+    np.testing.assert_array_equal(again.encode(texts), encoder.encode(texts))
+    assert again.fingerprint == encoder.fingerprint
+
+
+def test_the_merged_adapter_equals_the_unmerged_one(make_checkpoint, make_backbone, texts):
+    from peft import PeftModel
+
+    from llm2comp_apps.encoder import checkpoint
+    from llm2comp_apps.encoder.backbones import load_backbone
+    from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
+
+    directory = make_checkpoint("llama")
+    merged = LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32)
+    backbone = load_backbone(str(make_backbone("llama")), device="cpu")
+    adapted = PeftModel.from_pretrained(backbone.lm, str(directory)).get_base_model()
+    network = CompressionNetwork(adapted, *checkpoint.read_memory(directory, 4)).eval()
+    rows = merged._rows(texts[:1], "")
+    expected = network.memory(*left_pad(rows, 0, "cpu")).detach().numpy()
+    np.testing.assert_allclose(merged.encode_memory(texts[:1]), expected, atol=1e-4)
+    untouched = CompressionNetwork(
+        load_backbone(str(make_backbone("llama")), device="cpu").lm, *checkpoint.read_memory(directory, 4)
+    )
+    plain = untouched.eval().memory(*left_pad(rows, 0, "cpu")).detach().numpy()
+    assert np.abs(plain - expected).max() > 1e-2, "the adapter must matter for this test to mean anything"
+
+
+def test_a_stream_gives_what_a_list_gives(encoder, texts):
+    blocks = list(encoder.encode_stream(iter(texts), window=3))
+    assert [len(block) for block in blocks] == [3, 3, 1]
+    np.testing.assert_allclose(np.concatenate(blocks), encoder.encode(texts), atol=1e-5)
+
+
+def test_prompts_long_texts_and_no_texts(make_checkpoint):
+    encoder = LLM2Comp.from_pretrained(str(make_checkpoint("llama")), device="cpu", dtype=torch.float32, max_length=20)
+    np.testing.assert_allclose(encoder.encode(["lo"], prompt="hel"), encoder.encode(["hello"]), atol=1e-6)
+    assert not np.allclose(encoder.encode(["lo"]), encoder.encode(["hello"]))
+    np.testing.assert_allclose(encoder.encode(["a" * 20 + "tail"]), encoder.encode(["a" * 20]), atol=1e-6)
+    assert encoder.encode([]).shape == (0, encoder.dimension)
+    assert encoder.encode_memory([]).shape == (0, encoder.k, encoder.dimension)
+    with pytest.raises(UsageError, match="list of texts"):
+        encoder.encode("not a list")
+
+
+def test_the_fingerprint_follows_whatever_changes_a_vector(make_checkpoint):
+    directory = str(make_checkpoint("llama"))
+    first = LLM2Comp.from_pretrained(directory, device="cpu")
+    assert LLM2Comp.from_pretrained(directory, device="cpu").fingerprint == first.fingerprint
+    assert LLM2Comp.from_pretrained(directory, device="cpu", pooling="merge").fingerprint != first.fingerprint
+    assert LLM2Comp.from_pretrained(directory, device="cpu", max_length=7).fingerprint != first.fingerprint
+    assert LLM2Comp.from_pretrained(str(make_checkpoint("qwen3")), device="cpu").fingerprint != first.fingerprint
+    assert load_encoder(directory, device="cpu").fingerprint == first.fingerprint
+
+
+def damage_settings(directory, **changes):
+    path = directory / "encoder.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_damaged_checkpoints_are_refused_in_one_line(make_checkpoint, make_backbone, tmp_path):
+    def refusal(directory) -> str:
+        with pytest.raises(EncoderError) as caught:
+            LLM2Comp.from_pretrained(str(directory), device="cpu")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "not a directory" in refusal(tmp_path / "nowhere")
+    assert "plain LLM" in refusal(make_backbone("llama"))
+    directory = make_checkpoint("llama")
+    damage_settings(directory, format=99)
+    assert "format 99" in refusal(directory)
+    damage_settings(directory, format=1, backbone_sha256="0" * 64)
+    assert "made for other weights" in refusal(directory)
+    (directory / "encoder.json").write_text("{")
+    assert "not valid JSON" in refusal(directory)
+    directory = make_checkpoint("mistral")
+    damage_settings(directory, k=5)
+    assert "k = 5" in refusal(directory)
+    damage_settings(directory, k=4)
+    weights = directory / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert "adapter cannot be read" in refusal(directory)

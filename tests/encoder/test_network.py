@@ -1,0 +1,114 @@
+"""The network's invariants on five architectures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llm2comp_apps.encoder.backbones import load_backbone
+from llm2comp_apps.encoder.network import CompressionNetwork, left_pad, positions, role
+from llm2comp_apps.encoder.probe import probe
+from llm2comp_apps.errors import EncoderError
+
+
+@pytest.fixture
+def network(backbone_dir):
+    return CompressionNetwork.fresh(load_backbone(str(backbone_dir), device="cpu").lm, k=4).requires_grad_(False)
+
+
+def row(length: int, seed: int = 0) -> list[int]:
+    return torch.randint(3, 250, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def test_the_last_token_changes_the_first_state_only_when_bidirectional(network):
+    first = row(9)
+    other = [*first[:-1], (first[-1] + 1) % 250 + 3]
+    embeds = [network.embed(left_pad([tokens], 0, "cpu")[0]) for tokens in (first, other)]
+    both = [network.hidden(e, None, causal=False)[:, 0] for e in embeds]
+    one = [network.hidden(e, None, causal=True)[:, 0] for e in embeds]
+    assert not torch.allclose(both[0], both[1], atol=1e-4)
+    assert torch.equal(one[0], one[1])
+
+
+def test_memory_tokens_see_each_other_and_the_text(network):
+    before = network.memory(*left_pad([row(5)], 0, "cpu"))
+    network.memory_tokens.data[-1] += 1.0
+    after = network.memory(*left_pad([row(5)], 0, "cpu"))
+    assert not torch.allclose(before[:, 0], after[:, 0], atol=1e-5)
+
+
+def test_padding_and_neighbours_do_not_matter(network):
+    rows = [row(length, seed=length) for length in (1, 7, 30, 3)]
+    together = network.memory(*left_pad(rows, 0, "cpu"))
+    for index, tokens in enumerate(rows):
+        alone = network.memory(*left_pad([tokens], 0, "cpu"))[0]
+        torch.testing.assert_close(together[index], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_text_without_tokens_has_memory_too(network):
+    together = network.memory(*left_pad([[], row(12)], 0, "cpu"))
+    assert torch.isfinite(together).all()
+    ids, mask = left_pad([[]], 0, "cpu")
+    torch.testing.assert_close(together[0], network.memory(ids, mask)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_probe_accepts_these_architectures(network):
+    probe(network, "tiny")
+
+
+def test_probe_refuses_a_model_that_ignores_is_causal(network, monkeypatch):
+    honest = network.hidden
+    monkeypatch.setattr(network, "hidden", lambda embeds, mask, causal: honest(embeds, mask, causal=True))  # noqa: ARG005
+    with pytest.raises(EncoderError, match="does not take bidirectional attention"):
+        probe(network, "tiny")
+
+
+def test_probe_refuses_a_model_that_reads_padding(network, monkeypatch):
+    honest = network.hidden
+    monkeypatch.setattr(network, "hidden", lambda embeds, mask, causal: honest(embeds, None, causal=causal))  # noqa: ARG005
+    with pytest.raises(EncoderError, match="reads the padding"):
+        probe(network, "tiny")
+
+
+def test_decoder_is_the_frozen_model_to_the_bit(backbone_dir):
+    from peft import LoraConfig, get_peft_model
+
+    plain = load_backbone(str(backbone_dir), device="cpu").lm
+    adapted = load_backbone(str(backbone_dir), device="cpu").lm
+    peft = get_peft_model(adapted, LoraConfig(r=4, target_modules=["o_proj", "down_proj"], lora_dropout=0.5))
+    for name, parameter in peft.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter)
+    network = CompressionNetwork.fresh(adapted, k=4).train()
+    ids, mask = left_pad([row(6), row(11)], 0, "cpu")
+    expected = plain.get_decoder()(input_ids=ids, attention_mask=mask, position_ids=positions(mask)).last_hidden_state
+    found = network.decode(network.embed(ids), mask)
+    real = mask.bool()
+    assert torch.equal(found[real], expected[real])
+    encoded = network.hidden(network.embed(ids), mask, causal=True)
+    assert not torch.allclose(encoded[real], expected[real], atol=1e-3), "the adapter must be on outside decode()"
+    assert network.lm.training
+
+
+def test_role_is_restored_and_keeps_requires_grad(backbone_dir):
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    lm = load_backbone(str(backbone_dir), device="cpu").lm
+    get_peft_model(lm, LoraConfig(r=2, target_modules=["o_proj"]))
+    layers = [module for module in lm.modules() if isinstance(module, BaseTunerLayer)]
+    trainable = [parameter.requires_grad for parameter in lm.parameters()]
+    with pytest.raises(RuntimeError, match="inside"), role(lm, adapter=False):
+        assert all(layer.disable_adapters for layer in layers)
+        assert [parameter.requires_grad for parameter in lm.parameters()] == trainable
+        raise RuntimeError("inside")
+    assert layers
+    assert not any(layer.disable_adapters for layer in layers)
+
+
+def test_calibrated_gain_brings_memory_to_the_embeddings_norm(network):
+    ids, mask = left_pad([row(6), row(11)], 0, "cpu")
+    network.calibrate_gain(ids, mask)
+    found = network.decoder_input(network.memory(ids, mask)).norm(dim=-1).mean()
+    wanted = network.embed(torch.arange(300)).norm(dim=-1).mean()
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
