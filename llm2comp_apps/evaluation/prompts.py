@@ -26,6 +26,11 @@ _BY_CATEGORY = {
     "STS": "Retrieve semantically similar text",
 }
 
+_EMOTION = (
+    "Classify the emotion expressed in the given Twitter message into one of the six emotions: anger, fear, joy, love, "
+    "sadness, and surprise"
+)
+
 INSTRUCTIONS = {
     "scifact": "Given a scientific claim, retrieve documents that support or refute the claim",
     "nfcorpus_processed": "Given a question, retrieve relevant documents that best answer the question",
@@ -35,10 +40,7 @@ INSTRUCTIONS = {
     "cacm": "Given a question about computer science, retrieve abstracts that answer the question",
     "xquad_en": "Given a question, retrieve Wikipedia passages that answer the question",
     "banking77": "Given a online banking query, find the corresponding intents",
-    "emotion": (
-        "Classify the emotion expressed in the given Twitter message into one of the six emotions: anger, fear, joy, "
-        "love, sadness, and surprise"
-    ),
+    "emotion": _EMOTION,
     "amazon_counterfactual_en": (
         "Classify a given Amazon customer review text as either counterfactual or not-counterfactual"
     ),
@@ -53,8 +55,20 @@ INSTRUCTIONS = {
     "agnews_test": "Identify the topic or theme of the given news articles",
     "bbc_news": "Identify the topic or theme of the given news articles",
     "twitterurl": "Retrieve tweets that are semantically similar to the given tweet",
+    "SciFact": "Given a scientific claim, retrieve documents that support or refute the claim",
+    "NFCorpus": "Given a question, retrieve relevant documents that best answer the question",
+    "ArguAna": "Given a claim, find documents that refute the claim",
+    "SciDocsRR": "Given a title of a scientific paper, retrieve the titles of other relevant papers",
+    "StackOverflowDupQuestions": "Retrieve duplicate questions from StackOverflow forum",
+    "BiorxivClusteringS2S": "Identify the main category of Biorxiv papers based on the titles",
+    "MedrxivClusteringS2S": "Identify the main category of Medrxiv papers based on the titles",
+    "TwentyNewsgroupsClustering": "Identify the topic or theme of the given news articles",
+    "SprintDuplicateQuestions": "Retrieve duplicate questions from Sprint forum",
+    "Banking77Classification": "Given a online banking query, find the corresponding intents",
+    "EmotionClassification": _EMOTION,
+    "MassiveIntentClassification": "Given a user utterance as query, find the user intents",
 }
-"""Instruction by dataset name; a dataset not listed takes its category's."""
+"""Instruction by dataset name, ours and MTEB's; a dataset not listed takes its category's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +85,7 @@ class Prompts:
 
 def instruction_for(task: str, category: str) -> str:
     """The instruction of a task, by dataset name (``scifact`` for ``scifact:train``), else by category."""
-    return INSTRUCTIONS.get(task.partition(":")[0], _BY_CATEGORY[category])
+    return INSTRUCTIONS.get(task.partition(":")[0]) or _BY_CATEGORY.get(category, _BY_CATEGORY["Retrieval"])
 
 
 def resolve_prompts(
