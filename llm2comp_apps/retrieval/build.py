@@ -31,9 +31,10 @@ _LOOKUP = 512
 _WINDOW_DOCUMENTS = 2048
 _WINDOW_CHARACTERS = 16_000_000
 #: Wanted seconds of encoding between two looks at the clock, the keyboard and the progress line.
-_SLICE_SECONDS = 4.0
-#: Characters of the first slice, when the encoder's speed is not known yet.
-_FIRST_SLICE = 16_000
+_SLICE_SECONDS = 6.0
+#: Characters of a slice at least, and of the first, when the encoder's speed is not known yet: about one full batch of
+#: our encoders on a CPU, since smaller ones waste time.
+_MIN_SLICE = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ class _Build:
     should_stop: Callable[[], bool] | None
     report: BuildReport = field(default_factory=BuildReport)
     characters: int = 0
-    speed: float = _FIRST_SLICE / _SLICE_SECONDS  # characters a second, as last measured
+    slice_size: float = _MIN_SLICE  # in characters
     uncommitted: int = 0
     last_commit: float = field(default_factory=time.perf_counter)
 
@@ -227,7 +228,7 @@ class _Build:
             piece: list[_Job] = []
             size = 0
             for job in window:
-                if piece and size + job.characters > self.speed * _SLICE_SECONDS:
+                if piece and size + job.characters > self.slice_size:
                     yield piece
                     piece, size = [], 0
                 piece.append(job)
@@ -273,7 +274,7 @@ class _Build:
         vectors, memory = self.encode(texts)
         elapsed = time.perf_counter() - start
         characters = sum(job.characters for job in jobs)
-        self.speed = max(characters, 1) / max(elapsed, 1e-6)
+        self.slice_size = max(_MIN_SLICE, _SLICE_SECONDS * characters / max(elapsed, 1e-6))
         writer.add([job.document for job in jobs], vectors, memory=memory)
         self.report.encode_seconds += elapsed
         self.report.added += len(jobs)
