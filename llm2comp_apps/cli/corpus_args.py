@@ -18,12 +18,15 @@ _PANEL = "Reading documents"
 
 Format = Annotated[
     str,
-    typer.Option("--format", help=f"How the files are read: {', '.join(FORMATS)}.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--format", metavar="FORMAT", help=f"How the files are read: {', '.join(FORMATS)}.", rich_help_panel=_PANEL
+    ),
 ]
 IdField = Annotated[
     str | None,
     typer.Option(
         "--id-field",
+        metavar="FIELD",
         help=f"Field with the id.  [default: the first of {', '.join(ID_FIELDS)}; else made from the content]",
         rich_help_panel=_PANEL,
         show_default=False,
@@ -33,6 +36,7 @@ TitleField = Annotated[
     str | None,
     typer.Option(
         "--title-field",
+        metavar="FIELD",
         help=f"Field with the title.  [default: the first of {', '.join(TITLE_FIELDS)}]",
         rich_help_panel=_PANEL,
         show_default=False,
@@ -42,16 +46,20 @@ TextField = Annotated[
     str | None,
     typer.Option(
         "--text-field",
+        metavar="FIELD",
         help=f"Field with the text.  [default: the first of {', '.join(TEXT_FIELDS)}]",
         rich_help_panel=_PANEL,
         show_default=False,
     ),
 ]
-Encoding = Annotated[str, typer.Option("--encoding", help="Text encoding of the files.", rich_help_panel=_PANEL)]
+Encoding = Annotated[
+    str, typer.Option("--encoding", metavar="NAME", help="Text encoding of the files.", rich_help_panel=_PANEL)
+]
 EncodingErrors = Annotated[
     str,
     typer.Option(
         "--encoding-errors",
+        metavar="POLICY",
         help="Invalid characters: strict makes their record a broken one, replace puts U+FFFD.",
         rich_help_panel=_PANEL,
     ),
@@ -60,6 +68,7 @@ OnError = Annotated[
     str,
     typer.Option(
         "--on-error",
+        metavar="POLICY",
         help="Broken records: stop at the first, or skip, count and list them.",
         rich_help_panel=_PANEL,
     ),

@@ -47,7 +47,7 @@ def encode(
         typer.Option("-o", "--output", metavar="FILE", help="Where to: .npy (ids beside it in .ids.txt) or .parquet."),
     ],
     role: Annotated[
-        str, typer.Option("--role", help="What the texts are to the encoder: document or query.")
+        str, typer.Option("--role", metavar="ROLE", help="What the texts are to the encoder: document or query.")
     ] = "document",
     encoder: EncoderOption = None,
     device: DeviceOption = None,

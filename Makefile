@@ -1,0 +1,64 @@
+# make demo      index real text on this machine and search it
+# make test      the test suite
+# make lint      ruff and mypy
+# make torture   the long form of the fault tests: kill -9, full disk, flipped bytes
+# make clean     remove what these wrote, but not .venv
+#
+# PYTHON=python3.12 make demo              another Python (3.10 to 3.13) for .venv
+# PYTEST_ARGS='tests/corpus -x' make test  a part of the suite
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: help demo test torture lint clean
+
+help:
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
+
+# The stamps are touched last, so that what was interrupted is done again.
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing llm2comp into $(VENV), once; PyTorch is large"
+	$(PIP) --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing llm2comp and its test tools into $(VENV), once; PyTorch is large"
+	$(PIP) --editable '.[cpu,dev]'
+	@touch $(VENV)/.installed $@
+
+# Print a search as one would type it, and run it where it finds the index by itself.
+define search
+	@echo; echo '$$ llm2comp search $(1)'
+	@cd demo && ../$(BIN)/llm2comp search $(1)
+endef
+
+demo: $(VENV)/.installed
+	@mkdir -p demo
+	$(BIN)/python -m llm2comp_apps.corpus.pydocs demo/pydocs.jsonl
+	$(BIN)/llm2comp index build demo/pydocs.jsonl
+	$(call search,"do something again and again while a condition holds" -k 3)
+	$(call search,"keep a list in order when inserting" -k 3 --mode dense)
+	$(call search,"read and write compressed archives" -k 3 --mode lexical)
+	@echo; echo "Your own documents: $(BIN)/llm2comp index build FILE_OR_FOLDER"
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not torture" --durations=15 $(PYTEST_ARGS)
+
+torture: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m torture --durations=15 $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,200 @@
+"""The house rules: what the README says works, every import is declared, and the rooms keep to their arrows."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import tomllib
+import typer
+
+import llm2comp_apps
+
+ROOT = Path(__file__).parent.parent
+ROOMS = {
+    "llm2comp_apps": ROOT / "llm2comp_apps",
+    "llm2comp_train": ROOT / "train" / "llm2comp_train",
+    "llm2comp_indexes": ROOT / "indexes" / "llm2comp_indexes",
+}
+SOURCES = sorted(path for folder in ROOMS.values() for path in folder.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+README = (ROOT / "README.md").read_text("utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def shell_lines() -> list[str]:
+    """The commands of the README's shell blocks, continued lines joined, comments and what a pipe feeds from gone."""
+    text = "\n".join(code_blocks("sh")).replace("\\\n", " ")
+    return [part.strip() for line in text.splitlines() for part in line.split(" | ") if part.strip()]
+
+
+def words(line: str) -> list[str]:
+    return shlex.split(line, comments=True)
+
+
+LLM2COMP_LINES = [line for line in shell_lines() if line.startswith("llm2comp")]
+
+
+@pytest.mark.parametrize("line", LLM2COMP_LINES)
+def test_readme_commands_parse(line: str) -> None:
+    """Every option and argument exists and has a value that it takes; nothing is run."""
+    from llm2comp_apps.cli.main import app
+
+    command = typer.main.get_command(app)
+    context, arguments = None, words(line)
+    while True:
+        name, *arguments = arguments
+        context = command.make_context(name, arguments, parent=context)
+        if not hasattr(command, "commands"):
+            break
+        name, command, arguments = command.resolve_command(context, arguments)
+        arguments = [name, *arguments]
+
+
+def test_readme_shows_commands_at_all() -> None:
+    assert len(LLM2COMP_LINES) > 8
+    assert {words(line)[1] for line in LLM2COMP_LINES} >= {"index", "search", "encode", "doctor"}
+
+
+def test_readme_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    wanted = {words(line)[1] for line in shell_lines() if line.startswith("make ")}
+    assert wanted
+    assert wanted <= targets
+
+
+def test_readme_extras_exist() -> None:
+    named = {extra for group in re.findall(r"\.\[([a-z,]+)\]", README) for extra in group.split(",")}
+    assert named
+    assert named <= set(PROJECT["optional-dependencies"])
+
+
+@pytest.mark.parametrize("block", code_blocks("python"))
+def test_readme_python_imports_exist(block: str) -> None:
+    tree = ast.parse(block)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+def test_readme_names_every_format_and_field() -> None:
+    from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX
+    from llm2comp_apps.corpus.options import ID_FIELDS, TEXT_FIELDS, TITLE_FIELDS
+
+    for word in (*ID_FIELDS, *TITLE_FIELDS, *TEXT_FIELDS):
+        assert f"`{word}`" in README, word
+    for suffix in FORMAT_BY_SUFFIX.keys() - {".text", ".markdown"}:
+        assert f"`{suffix}`" in README, suffix
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level modules that a file imports when it runs, wherever in it; not those for type checkers only."""
+    found = set()
+
+    class Visitor(ast.NodeVisitor):
+        def visit_If(self, node: ast.If) -> None:
+            if ast.unparse(node.test) == "TYPE_CHECKING":
+                for other in node.orelse:
+                    self.visit(other)
+            else:
+                self.generic_visit(node)
+
+        def visit_Import(self, node: ast.Import) -> None:
+            found.update(alias.name for alias in node.names)
+
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+
+    Visitor().visit(ast.parse(path.read_text("utf-8")))
+    return found
+
+
+def test_every_import_is_declared() -> None:
+    """What is imported directly must not be there only because somebody else needs it."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    optional = [line for extra, lines in PROJECT["optional-dependencies"].items() if extra != "dev" for line in lines]
+    declared = {canonicalize_name(Requirement(line).name) for line in [*PROJECT["dependencies"], *optional]}
+    owners = metadata.packages_distributions()
+    for path in SOURCES:
+        for module in {name.partition(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - set(ROOMS):
+            # A module that is not installed here (mteb) goes by its own name.
+            names = {canonicalize_name(name) for name in owners.get(module, [module])}
+            assert names & declared, f"{path.relative_to(ROOT)} imports {module} of {names}"
+
+
+@pytest.mark.parametrize(
+    ("room", "forbidden"),
+    [
+        ("llm2comp_indexes", {"torch", "transformers", "llm2comp_apps", "llm2comp_train", "typer"}),
+        ("llm2comp_train", {"faiss", "llm2comp_indexes", "tantivy", "typer"}),
+        ("llm2comp_apps/encoder", {"faiss", "llm2comp_indexes", "llm2comp_train", "typer"}),
+        ("llm2comp_apps/corpus", {"torch", "faiss", "llm2comp_indexes", "llm2comp_train", "typer"}),
+        ("llm2comp_apps/retrieval", {"llm2comp_apps.cli", "llm2comp_train", "typer"}),
+        ("llm2comp_apps/clustering", {"llm2comp_apps.cli", "llm2comp_apps.retrieval", "llm2comp_train", "typer"}),
+        ("llm2comp_apps/evaluation", {"llm2comp_apps.cli", "llm2comp_train", "typer"}),
+    ],
+)
+def test_arrows_between_rooms(room: str, forbidden: set[str]) -> None:
+    top, _, rest = room.partition("/")
+    files = sorted((ROOMS[top] / rest).rglob("*.py"))
+    assert files
+    for path in files:
+        for module in imports(path):
+            packages = {".".join(module.split(".")[:depth]) for depth in (1, 2)}
+            assert not packages & forbidden, f"{path.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_source_is_finished_and_of_readable_size(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= 500
+    assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b|raise NotImplementedError", text)
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "no module docstring"
+    assert len(tree.body) == 1 or "from __future__ import annotations" in text
+
+
+def test_no_paths_of_somebodys_machine() -> None:
+    files = [*SOURCES, *TESTS, ROOT / "README.md", ROOT / "Makefile", ROOT / ".ci" / "run", ROOT / "constraints.txt"]
+    forbidden = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|Users/\w+)/")
+    for path in files:
+        if path != Path(__file__):
+            assert not forbidden.search(path.read_text("utf-8")), path
+
+
+def test_version_is_the_same_everywhere() -> None:
+    assert PROJECT["version"] == llm2comp_apps.__version__
+
+
+def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
+    """What pip installs, built without a network: sources, data files and type markers of all three packages."""
+    from hatchling.builders.wheel import WheelBuilder
+
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        licences = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]
+    expected = {
+        f"{package}/{path.relative_to(folder).as_posix()}"
+        for package, folder in ROOMS.items()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert names == expected
+    assert {f"{package}/py.typed" for package in ROOMS} <= names
+    assert licences
