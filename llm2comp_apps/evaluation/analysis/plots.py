@@ -1,0 +1,93 @@
+"""The pictures of an analysis: spectra, memory correlations, alignment against uniformity, the effect of k."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llm2comp_apps.evaluation.analysis.study import Study
+from llm2comp_apps.evaluation.plotting import COLOURS, new_figure, save_png
+
+__all__ = ["write_plots"]
+
+
+def write_plots(studies: Sequence[Study], out: Path) -> list[Path]:
+    """Draw what there is to draw.
+
+    Returns:
+        The files written, PNG.
+
+    Raises:
+        EvaluationError: matplotlib is not installed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written = [_spectra(studies, out / "spectrum.png"), _geometry(studies, out / "alignment_uniformity.png")]
+    with_memory = [study for study in studies if study.memory_correlation is not None]
+    if with_memory:
+        written.append(_correlations(with_memory, out / "memory_correlation.png"))
+        written.append(_effect_of_k(with_memory, out / "effect_of_k.png"))
+    return written
+
+
+def _spectra(studies: Sequence[Study], path: Path) -> Path:
+    figure, (axis,) = new_figure(8, 4.5)
+    for index, study in enumerate(studies):
+        values = study.spectrum.singular_values
+        label = f"{study.label} (effective dimension {study.spectrum.effective_dimension:.0f} of {study.dimension})"
+        axis.plot(range(1, len(values) + 1), values, label=label, color=COLOURS[index % len(COLOURS)])
+    axis.set_yscale("log")
+    # Centring leaves one singular value of rounding error, which would stretch the axis over ten empty decades.
+    axis.set_ylim(bottom=max(1e-6, min(study.spectrum.singular_values[-2] for study in studies) / 2))
+    axis.set_xlabel("singular value, by rank")
+    axis.set_ylabel("standard deviation along the axis")
+    axis.set_title("Spectrum of the embeddings after pooling")
+    axis.legend(frameon=False, fontsize="small")
+    save_png(figure, path)
+    return path
+
+
+def _geometry(studies: Sequence[Study], path: Path) -> Path:
+    figure, (axis,) = new_figure(6, 4.5)
+    for index, study in enumerate(studies):
+        x, y = study.geometry.uniformity, study.geometry.alignment
+        axis.scatter([x], [y], color=COLOURS[index % len(COLOURS)], s=50)
+        axis.annotate(study.label, (x, y), xytext=(5, 4), textcoords="offset points", fontsize="small")
+    axis.margins(0.2)
+    axis.set_xlabel("uniformity (lower is more even)")
+    axis.set_ylabel("alignment (lower is nearer)")
+    axis.set_title("Alignment and uniformity")
+    save_png(figure, path)
+    return path
+
+
+def _correlations(studies: Sequence[Study], path: Path) -> Path:
+    figure, axes = new_figure(3.2 * len(studies) + 0.8, 3.4, columns=len(studies))
+    image = None
+    for axis, study in zip(axes, studies, strict=True):
+        image = axis.imshow(study.memory_correlation, vmin=-1, vmax=1, cmap="RdBu_r")
+        mean = study.mean_memory_correlation
+        axis.set_title(study.label if mean is None else f"{study.label}\nmean off the diagonal {mean:.2f}", fontsize=9)
+        axis.set_xlabel("memory vector")
+    figure.colorbar(image, ax=axes, label="correlation")
+    save_png(figure, path)
+    return path
+
+
+def _effect_of_k(studies: Sequence[Study], path: Path) -> Path:
+    figure, (dimension, score) = new_figure(11, 4, columns=2)
+    for index, study in enumerate(studies):
+        colour = COLOURS[index % len(COLOURS)]
+        firsts = [result for result in study.poolings if result.pooling != "merge"]
+        merge = [result for result in study.poolings if result.pooling == "merge"]
+        counts = [result.k for result in firsts]
+        dimension.plot(counts, [result.effective_dimension for result in firsts], "o-", color=colour, label=study.label)
+        dimension.plot([item.k for item in merge], [item.effective_dimension for item in merge], "D", color=colour)
+        if firsts and firsts[0].scores:
+            score.plot(counts, [100 * item.scores["average"] for item in firsts], "o-", color=colour, label=study.label)
+            score.plot([item.k for item in merge], [100 * item.scores["average"] for item in merge], "D", color=colour)
+    for axis, title in ((dimension, "effective dimension"), (score, "average score x 100")):
+        axis.set_xlabel("memory vectors averaged (diamond: cluster-then-merge)")
+        axis.set_ylabel(title)
+    dimension.legend(frameon=False, fontsize="small")
+    save_png(figure, path)
+    return path
