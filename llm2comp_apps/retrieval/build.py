@@ -32,20 +32,21 @@ _WINDOW_DOCUMENTS = 2048
 _WINDOW_CHARACTERS = 16_000_000
 #: Wanted seconds of encoding between two looks at the clock, the keyboard and the progress line.
 _SLICE_SECONDS = 6.0
-#: Characters of a slice at least, and of the first, when the encoder's speed is not known yet: about one full batch of
-#: our encoders on a CPU, since smaller ones waste time.
-_MIN_SLICE = 8_000
+#: Characters of a slice at least, and of the first, when the encoder's speed is not known yet: about two full
+#: batches of our encoders on a CPU, since half-empty ones waste time.
+_MIN_SLICE = 16_000
 
 
 @dataclass(frozen=True, slots=True)
 class CommitRule:
-    """When a build commits: after so many seconds or documents, whichever comes first.
+    """When a build commits, and so how much work a build that is cut off may lose.
 
-    The seconds and one slice together stay under half a minute, the most work that a cut-off build may lose; the
-    documents bound what the writer holds in memory on fast machines.
+    Attributes:
+        seconds: a commit comes before the next slice, if it takes as long as the last, would be over later than this.
+        documents: a commit comes after so many documents at the latest.
     """
 
-    seconds: float = 20.0
+    seconds: float = 30.0
     documents: int = 8192
 
 
@@ -281,7 +282,7 @@ class _Build:
         self.report.vectors += len(texts)
         self.characters += characters
         self.uncommitted += len(jobs)
-        late = time.perf_counter() - self.last_commit >= self.rule.seconds
+        late = time.perf_counter() - self.last_commit + elapsed >= self.rule.seconds
         if late or self.uncommitted >= self.rule.documents:
             self.commit(writer)
         if self.on_progress is not None:

@@ -7,8 +7,9 @@ small cost per document), :class:`CrossEncoderReranker` reads query and document
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 __all__ = [
-    "Candidate",
     "CrossEncoderReranker",
     "MemoryEncoder",
     "MemoryReranker",
+    "Passage",
     "Reranker",
     "encode_memory_with",
     "max_sim",
@@ -31,40 +32,41 @@ __all__ = [
 ]
 
 
-class Candidate(Protocol):
-    """A document, of a corpus or of an index: both rooms' classes fit."""
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What a reranker reads of a document: all of it, or the chunk that a dense search found best.
+
+    Attributes:
+        id: the document's.
+        title: may be empty.
+        text: of the chunk or of the whole document.
+        span: of the chunk; ``None`` for the whole document.
+    """
+
+    id: str
+    title: str
+    text: str
+    span: tuple[int, int] | None = None
 
     @property
-    def id(self) -> str:
-        """The document's id."""
-        ...
-
-    @property
-    def title(self) -> str:
-        """May be empty."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """The body."""
-        ...
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Its other fields."""
-        ...
+    def content(self) -> str:
+        """Title and text, as they are embedded."""
+        return f"{self.title} {self.text}".strip() if self.title else self.text
 
 
 class Reranker(Protocol):
-    """Scores candidates of one query."""
+    """Scores passages for one query."""
 
-    def score(self, query: str, candidates: Sequence[Candidate]) -> FloatArray:
-        """Score candidates.
+    def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
+        """Score passages.
 
         Returns:
-            ``(n,)``, larger is better, in the order of ``candidates``; comparable within one query only.
+            ``(n,)``, larger is better, in the order of ``passages``; comparable within one query only.
         """
         ...
+
+
+StoredMemory: TypeAlias = Callable[[Sequence[str], Sequence[tuple[int, int] | None]], npt.NDArray[np.floating]]
 
 
 class MemoryEncoder(TextEncoder, Protocol):
@@ -133,31 +135,29 @@ def pool_memory(memory: FloatArray, pooling: str) -> FloatArray:
 
 
 class MemoryReranker:
-    """MaxSim over the k memory vectors of query and document.
+    """MaxSim over the k memory vectors of query and passage.
 
     Args:
-        encoder: makes the query's memory vectors, and the documents' where none are stored.
-        stored: gives stored memory vectors ``(n, k, d)`` of documents by id; ``None`` encodes each candidate's text.
+        encoder: makes the query's memory vectors, and the passages' where none are stored.
+        stored: gives stored memory vectors ``(n, k, d)`` by ids and spans; ``None`` encodes each passage's text.
     """
 
-    def __init__(
-        self, encoder: TextEncoder, stored: Callable[[Sequence[str]], npt.NDArray[np.floating]] | None = None
-    ) -> None:
+    def __init__(self, encoder: TextEncoder, stored: StoredMemory | None = None) -> None:
         self._encoder = encode_memory_with(encoder)
         self._stored = stored
 
-    def score(self, query: str, candidates: Sequence[Candidate]) -> FloatArray:
+    def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
         """See :class:`Reranker`."""
-        if not candidates:
+        if not passages:
             return np.zeros(0, np.float32)
         prompts = self._encoder.prompts
         asked = self._encoder.encode_memory([query], prompt=prompts.get("query"))[0]
         if self._stored is not None:
-            documents = self._stored([candidate.id for candidate in candidates])
+            memory = self._stored([passage.id for passage in passages], [passage.span for passage in passages])
         else:
-            texts = [join_content(candidate) for candidate in candidates]
-            documents = self._encoder.encode_memory(texts, prompt=prompts.get("document"))
-        return max_sim(asked, documents)
+            texts = [passage.content for passage in passages]
+            memory = self._encoder.encode_memory(texts, prompt=prompts.get("document"))
+        return max_sim(asked, memory)
 
 
 class CrossEncoderReranker:
@@ -174,11 +174,11 @@ class CrossEncoderReranker:
     def __init__(self, name: str, device: str | None = None) -> None:
         self._model = _load_cross_encoder(name, device)
 
-    def score(self, query: str, candidates: Sequence[Candidate]) -> FloatArray:
+    def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
         """See :class:`Reranker`."""
-        if not candidates:
+        if not passages:
             return np.zeros(0, np.float32)
-        pairs = [(query, join_content(candidate)) for candidate in candidates]
+        pairs = [(query, passage.content) for passage in passages]
         scores: FloatArray = np.asarray(self._model.predict(pairs, show_progress_bar=False), dtype=np.float32)
         return scores
 
@@ -204,8 +204,3 @@ def _load_cross_encoder(name: str, device: str | None) -> CrossEncoder:
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def join_content(candidate: Candidate) -> str:
-    """Title and text as they are embedded and indexed."""
-    return f"{candidate.title} {candidate.text}".strip() if candidate.title else candidate.text

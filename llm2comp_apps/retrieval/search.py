@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
+
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.retrieval.fusion import Fusion, fuse
-from llm2comp_apps.retrieval.rerank import Candidate, Reranker
+from llm2comp_apps.retrieval.rerank import Passage, Reranker
 from llm2comp_apps.retrieval.snippets import Snippet, make_snippet
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument
+
+    from llm2comp_apps.corpus import Document
 
 __all__ = [
     "RERANK_DEPTH",
@@ -168,6 +172,7 @@ class Searcher:
         self._encoder = encoder
         self._reranker = reranker
         self._clock = stopwatch or Stopwatch()
+        self._language: str = index.settings.get("language", DEFAULT_LANGUAGE)
 
     def search(self, query: str, options: SearchOptions | None = None) -> list[SearchHit]:
         """The best hits for a query, with texts and snippets.
@@ -179,7 +184,7 @@ class Searcher:
         with self._clock.part("documents and snippets"):
             documents = self._documents(ranking)
             return [
-                _hit(rank, query, ranked, document)
+                _hit(rank, query, ranked, document, self._language)
                 for rank, (ranked, document) in enumerate(zip(ranking, documents, strict=True), start=1)
             ]
 
@@ -239,7 +244,8 @@ class Searcher:
         assert self._reranker is not None
         head = ranking[: max(options.k, options.rerank_depth)]
         with self._clock.part("rerank"):
-            scores = self._reranker.score(query, self._documents(head))
+            passages = [_passage(*pair) for pair in zip(self._documents(head), head, strict=True)]
+            scores = self._reranker.score(query, passages)
         rescored = [Ranked(old.id, float(score), old.span) for old, score in zip(head, scores, strict=True)]
         return sorted(rescored, key=lambda ranked: -ranked.score)
 
@@ -247,21 +253,26 @@ class Searcher:
         return self._index.get([ranked.id for ranked in ranking])
 
 
-def rerank_documents(query: str, documents: Sequence[Candidate], reranker: Reranker) -> list[SearchHit]:
+def rerank_documents(query: str, documents: Sequence[Document], reranker: Reranker) -> list[SearchHit]:
     """Order documents that lie in no index.
 
     Returns:
         All of them, best first; equal scores keep their order.
     """
-    scores = reranker.score(query, documents)
+    scores = reranker.score(query, [Passage(document.id, document.title, document.text) for document in documents])
     order = sorted(range(len(documents)), key=lambda place: -float(scores[place]))
     return [
-        _hit(rank, query, Ranked(documents[place].id, float(scores[place])), documents[place])
+        _hit(rank, query, Ranked(documents[place].id, float(scores[place])), documents[place], DEFAULT_LANGUAGE)
         for rank, place in enumerate(order, start=1)
     ]
 
 
-def _hit(rank: int, query: str, ranked: Ranked, document: Candidate) -> SearchHit:
+def _passage(document: IndexedDocument, ranked: Ranked) -> Passage:
+    text = document.text[slice(*ranked.span)] if ranked.span else document.text
+    return Passage(document.id, document.title, text, ranked.span)
+
+
+def _hit(rank: int, query: str, ranked: Ranked, document: Document | IndexedDocument, language: str) -> SearchHit:
     return SearchHit(
         rank=rank,
         id=ranked.id,
@@ -270,7 +281,7 @@ def _hit(rank: int, query: str, ranked: Ranked, document: Candidate) -> SearchHi
         text=document.text,
         metadata=document.metadata,
         span=ranked.span,
-        snippet=make_snippet(document.text, query, span=ranked.span),
+        snippet=make_snippet(document.text, query, span=ranked.span, language=language),
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import EncoderError, UsageError
-from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker, max_sim, pool_memory
+from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker, Passage, max_sim, pool_memory
 from llm2comp_apps.retrieval.search import rerank_documents
 
 FLOATS = st.floats(-100, 100, width=16)
@@ -51,6 +51,10 @@ def test_pooled_memory_is_the_encoder_s_own_embedding(tiny_encoder_dir, pooling)
     assert pooled == pytest.approx(encoder.encode(texts), abs=1e-5)
 
 
+def passages(documents):
+    return [Passage(document.id, document.title, document.text) for document in documents]
+
+
 DOCUMENTS = [
     Document("a", "stars burn hydrogen", title="Sky"),
     Document("b", "cells divide by mitosis", title="Life"),
@@ -68,10 +72,12 @@ def test_documents_without_an_index_are_ordered_by_memory(hash_encoder):
 
 def test_stored_memory_gives_the_scores_of_fresh_memory(hash_encoder):
     stored = {document.id: hash_encoder.encode_memory([document.content])[0] for document in DOCUMENTS}
-    by_store = MemoryReranker(hash_encoder, lambda ids: np.stack([stored[name] for name in ids]).astype(np.float16))
-    fresh = MemoryReranker(hash_encoder).score("stars burn", DOCUMENTS)
+    by_store = MemoryReranker(
+        hash_encoder, lambda ids, spans: np.stack([stored[name] for name in ids]).astype(np.float16)
+    )
+    fresh = MemoryReranker(hash_encoder).score("stars burn", passages(DOCUMENTS))
     calls = hash_encoder.calls
-    assert by_store.score("stars burn", DOCUMENTS) == pytest.approx(fresh, abs=2e-3)
+    assert by_store.score("stars burn", passages(DOCUMENTS)) == pytest.approx(fresh, abs=2e-3)
     assert hash_encoder.calls == calls + 1
 
 
@@ -124,7 +130,7 @@ def test_any_cross_encoder_of_one_score_reranks(cross_encoder_dir):
     reranker = CrossEncoderReranker(directory, device="cpu")
     pairs = [("yeast", document.content) for document in DOCUMENTS]
     expected = CrossEncoder(directory, device="cpu").predict(pairs)
-    assert reranker.score("yeast", DOCUMENTS) == pytest.approx(expected, abs=1e-5)
+    assert reranker.score("yeast", passages(DOCUMENTS)) == pytest.approx(expected, abs=1e-5)
     assert reranker.score("yeast", []).shape == (0,)
 
 

@@ -11,6 +11,7 @@ from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.retrieval.build import fill_index
 from llm2comp_apps.retrieval.fusion import min_max_average, reciprocal_rank_fusion
 from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.rerank import MemoryReranker
 from llm2comp_apps.retrieval.search import Searcher, SearchOptions
 
 WORDS = ["cell", "star", "bread", "ship", "water", "gas", "yeast", "cloud", "dough", "mitosis"]
@@ -152,9 +153,9 @@ def test_another_encoder_is_refused_by_name(index, make_hash_encoder):
 class Backwards:
     """A reranker that turns the ranking around."""
 
-    def score(self, query, candidates):
-        self.seen = [candidate.id for candidate in candidates]
-        return np.arange(len(candidates), dtype=np.float32)
+    def score(self, query, passages):
+        self.seen = passages
+        return np.arange(len(passages), dtype=np.float32)
 
 
 def test_reranking_orders_the_best_candidates_anew_and_only_those(index, hash_encoder):
@@ -162,10 +163,34 @@ def test_reranking_orders_the_best_candidates_anew_and_only_those(index, hash_en
     plain = ids(Searcher(index, hash_encoder).rank(["gas"], SearchOptions(k=20, mode="dense"))[0])
     options = SearchOptions(k=5, mode="dense", rerank_depth=20)
     found = Searcher(index, hash_encoder, reranker=reranker).rank(["gas"], options)[0]
-    assert reranker.seen == plain
+    assert [passage.id for passage in reranker.seen] == plain
     assert ids(found) == plain[::-1][:5]
 
 
 def test_reranking_never_takes_hits_away(index, hash_encoder):
     options = SearchOptions(k=30, mode="dense", rerank_depth=5)
     assert len(Searcher(index, hash_encoder, reranker=Backwards()).rank(["gas"], options)[0]) == 30
+
+
+def test_of_a_chunked_document_the_best_chunk_is_shown_and_reranked(tmp_path, hash_encoder):
+    sentences = [f"Sentence {n} speaks of thing{n} and of nothing else at all." for n in range(12)]
+    recipe = Recipe(chunk=16, memory=True)
+    index = Index.create(
+        tmp_path / "chunks.index",
+        dimension=hash_encoder.dimension,
+        encoder={"name": hash_encoder.name, "fingerprint": hash_encoder.fingerprint},
+        memory_tokens=hash_encoder.k,
+    )
+    fill_index(index, hash_encoder, [Document("long", " ".join(sentences)), Document("short", "Hi there.")], recipe)
+    hit = Searcher(index, hash_encoder).search(sentences[7], SearchOptions(mode="dense"))[0]
+    assert "thing7" in hit.text[slice(*hit.span)]
+    assert "**thing7**" in hit.snippet.marked()
+    reranker = Backwards()
+    Searcher(index, hash_encoder, reranker=reranker).search(sentences[7], SearchOptions(k=1, mode="dense"))
+    assert "thing7" in reranker.seen[0].text
+    assert len(reranker.seen[0].text) < len(hit.text) / 2
+    by_memory = MemoryReranker(hash_encoder, index.memory)
+    found = Searcher(index, hash_encoder, reranker=by_memory).search(sentences[7], SearchOptions(mode="dense"))
+    assert found[0].id == "long"
+    expected = MemoryReranker(hash_encoder).score(sentences[7], reranker.seen[:1])
+    assert found[0].score == pytest.approx(float(expected[0]), abs=2e-3)
