@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,18 +16,18 @@ import numpy.typing as npt
 from llm2comp_indexes import documents as rows_of
 from llm2comp_indexes import fs
 from llm2comp_indexes.errors import IndexExistsError, IndexWriteError, InputError
+from llm2comp_indexes.kinds import Policy
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
 from llm2comp_indexes.lock import LOCK_NAME
 from llm2comp_indexes.snapshot import Snapshot
-from llm2comp_indexes.store import Manifest, create_store, translated
-from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo
+from llm2comp_indexes.store import DIRECTORIES, Manifest, create_store, translated
+from llm2comp_indexes.types import Damage, Float16Array, Hit, IndexedDocument, IndexInfo
+from llm2comp_indexes.upkeep import FLAT
 from llm2comp_indexes.vectors import as_matrix, normalised
 from llm2comp_indexes.verify import verify
-from llm2comp_indexes.writer import DIRECTORIES, Writer
+from llm2comp_indexes.writer import Writer
 
 __all__ = ["Index"]
-
-_SETTINGS = {"metric", "language"}
 
 
 class Index:
@@ -56,8 +57,9 @@ class Index:
             path: a directory that does not exist, or is empty.
             dimension: of the vectors.
             encoder: at least ``name`` and ``fingerprint`` of what makes the vectors.
-            settings: kept with the index. This room reads ``metric`` (``cosine``, the default, or ``ip``) and
-                ``language`` (of the stemmer; ``english`` by default, ``none`` for no stemming).
+            settings: kept with the index. This room reads ``metric`` (``cosine``, the default, or ``ip``),
+                ``language`` (of the stemmer; ``english`` by default, ``none`` for no stemming), and ``kind``,
+                ``target_recall`` and ``max_ram`` (see `Policy`).
             memory_tokens: memory vectors per row to keep for reranking; 0 = none.
 
         Raises:
@@ -66,7 +68,8 @@ class Index:
             IndexWriteError: the directory cannot be made.
         """
         path = Path(path)
-        settings = {"metric": "cosine", "language": DEFAULT_LANGUAGE, **(settings or {})}
+        policy = Policy.from_settings(settings or {})
+        settings = {"metric": "cosine", "language": DEFAULT_LANGUAGE, **(settings or {}), **asdict(policy)}
         if dimension < 1 or memory_tokens < 0:
             raise InputError(f"dimension {dimension} and memory_tokens {memory_tokens} must be positive")
         if settings["metric"] not in ("cosine", "ip"):
@@ -79,7 +82,7 @@ class Index:
         manifest = Manifest(0, dimension, memory_tokens, dict(encoder), settings)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            for name in DIRECTORIES:
+            for name in (*DIRECTORIES.values(), "tmp"):
                 fs.make_directory(temporary / name)
             fs.write_text(temporary / LOCK_NAME, "")
             create_store(temporary, manifest)
@@ -116,12 +119,16 @@ class Index:
     def writer(self) -> Iterator[Writer]:
         """Take the writer lock; on leaving, this reader moves on to what was committed.
 
+        Segments that have grown enough for it get the FAISS index that the settings ask for, after the commit.
+
         Raises:
+            KindError: the settings ask for a kind that is refused; documents are committed and searched exactly.
             IndexLockedError: another process (or another writer of this one) holds the lock.
         """
         writer = Writer(self.path)
         try:
             yield writer
+            writer.maintain()
         finally:
             writer.close()
             self.refresh()
@@ -190,8 +197,7 @@ class Index:
         k = self._check_k(k)
         if not len(self) or not len(queries):
             return [[] for _ in queries]
-        allowed = None if where is None else snapshot.allowed(where)
-        return snapshot.hits(snapshot.search(queries, k, allowed))
+        return snapshot.hits(snapshot.search(queries, k, where, exact=exact))
 
     def search_lexical(self, query: str, k: int, *, where: str | None = None) -> list[Hit]:
         """The k best documents by BM25 over title and text. Any text is a query; nothing in it is syntax.
@@ -212,17 +218,6 @@ class Index:
             raise InputError(f"k is {k}; it must be at least 1")
         return min(k, max(1, len(self)))
 
-    def matching(self, where: str) -> list[str]:
-        """Ids of the documents that satisfy ``where``.
-
-        Raises:
-            FilterError: it cannot be read.
-        """
-        nums = self._snapshot.allowed(where).tolist()
-        with translated(self.path):
-            found = rows_of.ids_and_spans(self._snapshot.connection, nums)
-        return [found[num][0] for num in nums]
-
     def get(self, ids: Sequence[str]) -> list[IndexedDocument]:
         """The documents of ``ids``, in that order.
 
@@ -238,10 +233,50 @@ class Index:
         with translated(self.path):
             return rows_of.hashes(self._snapshot.connection, ids)
 
-    def ids(self) -> Iterator[str]:
-        """Every id, in the order in which the documents were added."""
+    def ids(self, *, where: str | None = None) -> Iterator[str]:
+        """Every id, or those whose document satisfies ``where``, in the order in which the documents were added.
+
+        Raises:
+            FilterError: ``where`` cannot be read.
+        """
         with translated(self.path):
-            yield from rows_of.all_ids(self._snapshot.connection)
+            if where is None:
+                yield from rows_of.all_ids(self._snapshot.connection)
+                return
+            nums = self._snapshot.allowed(where).tolist()
+            found = rows_of.ids_and_spans(self._snapshot.connection, nums)
+            yield from (found[num][0] for num in nums)
+
+    def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None] | None = None) -> Float16Array:
+        """Stored memory vectors for reranking.
+
+        Args:
+            ids: documents.
+            spans: for each the chunk that is wanted (`Hit.span`); None = the first.
+
+        Returns:
+            (n, k, d) float16.
+
+        Raises:
+            InputError: the index keeps none.
+            KeyError: an id, or a span of it, is not in the index.
+        """
+        if not self.memory_tokens:
+            raise InputError(f"{self.path}: keeps no memory vectors; build it with memory_tokens set")
+        return self._snapshot.memory(ids, spans or [None] * len(ids))
+
+    def compact(self, policy: Policy | None = None, device: str = "cpu") -> None:
+        """Merge all segments into one, drop what was deleted, and build the FAISS index anew.
+
+        Args:
+            policy: how vectors are to be searched from now on; None = as the settings say.
+            device: where the FAISS index is trained, ``cpu`` or ``cuda``.
+
+        Raises:
+            KindError: the kind is refused; the index goes on with the kind that it had.
+        """
+        with self.writer() as writer:
+            writer.compact(policy, device)
 
     def verify(self) -> list[Damage]:
         """Compare every byte of this generation with what was committed; empty = all is well."""
@@ -252,6 +287,7 @@ class Index:
         snapshot = self._snapshot
         manifest = snapshot.manifest
         vectors = sum(record.rows for record in manifest.segments)
+        largest = max(manifest.anns, key=lambda record: record.rows).detail if manifest.anns else {}
         return IndexInfo(
             path=str(self.path),
             format=manifest.format,
@@ -263,7 +299,9 @@ class Index:
             memory_tokens=manifest.memory_tokens,
             encoder=dict(manifest.encoder),
             settings=dict(manifest.settings),
-            kind="flat",
+            kind=str(largest.get("factory", FLAT)),
             segments=len(manifest.segments),
+            recall=largest.get("recall"),
+            queries_per_second=largest.get("queries_per_second"),
             bytes=sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file()),
         )

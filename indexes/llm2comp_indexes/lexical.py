@@ -26,7 +26,6 @@ import numpy as np
 from llm2comp_indexes import fs
 from llm2comp_indexes.checked import difference
 from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError
-from llm2comp_indexes.lock import Pin
 from llm2comp_indexes.store import SegmentRecord
 from llm2comp_indexes.types import Float32Array, IndexedDocument, Int64Array
 
@@ -188,18 +187,12 @@ class LexicalReader:
         self, index: Path, record: SegmentRecord, language: str, documents: Iterable[tuple[int, IndexedDocument]]
     ) -> None:
         self._language = language
-        self._pin: Pin | None = None
         self._private: tempfile.TemporaryDirectory[str] | None = None
         self._searcher: tantivy.Searcher = self._open(index / record.directory, record) or self._rebuild(documents)
 
     def _open(self, directory: Path, record: SegmentRecord) -> tantivy.Searcher | None:
         import tantivy
 
-        try:
-            self._pin = Pin(directory)
-        except OSError:
-            self._doubt(directory, "is missing")
-            return None
         for file in record.files:
             if reason := difference(directory / file.name, file):
                 self._doubt(directory / file.name, reason)
@@ -295,8 +288,6 @@ class LexicalReader:
         return np.array(nums, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float32)
 
     def close(self) -> None:
-        """Unpin the snapshot."""
-        if self._pin is not None:
-            self._pin.release()
+        """Remove what was made for reading a read-only directory."""
         if self._private is not None:
             self._private.cleanup()

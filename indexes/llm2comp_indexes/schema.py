@@ -42,7 +42,7 @@ CREATE TABLE tombstones (
 CREATE TABLE segments (
   ordinal INTEGER PRIMARY KEY,
   name    TEXT NOT NULL UNIQUE,
-  role    TEXT NOT NULL CHECK (role IN ('vectors', 'lexical')),
+  role    TEXT NOT NULL CHECK (role IN ('vectors', 'lexical', 'ann')),
   rows    INTEGER NOT NULL,
   detail  TEXT NOT NULL
 ) STRICT;

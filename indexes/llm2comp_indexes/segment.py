@@ -22,7 +22,6 @@ from llm2comp_indexes import fs
 from llm2comp_indexes.checked import REPAIR, CheckedRows, read_checked
 from llm2comp_indexes.errors import IndexDamagedError
 from llm2comp_indexes.fs import FileRecord
-from llm2comp_indexes.lock import Pin
 from llm2comp_indexes.store import SegmentRecord
 from llm2comp_indexes.types import Float16Array, Int64Array
 
@@ -34,22 +33,20 @@ IDS = "ids.i64"
 
 
 class Segment:
-    """A committed segment, open for reading and pinned until `close`."""
+    """A committed segment, open for reading.
+
+    The caller holds a `Pin` on its directory, or the writer lock, so that nobody removes it meanwhile.
+    """
 
     def __init__(self, index: Path, record: SegmentRecord, dimension: int, memory_tokens: int) -> None:
         self.record = record
         self.directory = index / record.directory
-        self._pin = Pin(self.directory)
-        try:
-            self.nums: Int64Array = np.frombuffer(read_checked(self.directory / IDS, self._file(IDS)), dtype="<i8")
-            self.vectors = CheckedRows(self.directory / VECTORS, self._file(VECTORS), (dimension,))
-            self._memory_shape = (memory_tokens, dimension)
-            self._memory: CheckedRows | None = None
-            if not len(self.nums) == len(self.vectors) == record.rows:
-                raise IndexDamagedError(f"{self.directory}: holds another number of rows than was committed; {REPAIR}")
-        except BaseException:
-            self.close()
-            raise
+        self.nums: Int64Array = np.frombuffer(read_checked(self.directory / IDS, self._file(IDS)), dtype="<i8")
+        self.vectors = CheckedRows(self.directory / VECTORS, self._file(VECTORS), (dimension,))
+        self._memory_shape = (memory_tokens, dimension)
+        self._memory: CheckedRows | None = None
+        if not len(self.nums) == len(self.vectors) == record.rows:
+            raise IndexDamagedError(f"{self.directory}: holds another number of rows than was committed; {REPAIR}")
 
     def _file(self, name: str) -> FileRecord:
         record = self.record.file(name)
@@ -63,10 +60,6 @@ class Segment:
         if self._memory is None:
             self._memory = CheckedRows(self.directory / MEMORY, self._file(MEMORY), self._memory_shape)
         return self._memory
-
-    def close(self) -> None:
-        """Unpin it; views that were handed out stay valid."""
-        self._pin.release()
 
 
 class SegmentWriter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,17 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from llm2comp_indexes import documents as rows_of
+from llm2comp_indexes.ann import AnnIndex
 from llm2comp_indexes.checked import REPAIR
-from llm2comp_indexes.errors import IndexDamagedError
+from llm2comp_indexes.errors import DamageWarning, IndexDamagedError
+from llm2comp_indexes.exact import all_rows, rescore, scan, some_rows
 from llm2comp_indexes.filters import compile_filter
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalReader
+from llm2comp_indexes.lock import Pin
 from llm2comp_indexes.segment import Segment
 from llm2comp_indexes.store import STORE_NAME, Manifest, connect_reader, read_manifest, translated
-from llm2comp_indexes.types import Float32Array, Hit, Int64Array
-from llm2comp_indexes.vectors import Ranking, TopDocuments, scan, select
+from llm2comp_indexes.topk import Ranking, TopDocuments
+from llm2comp_indexes.types import Float16Array, Float32Array, Hit, Int64Array
 
 __all__ = ["Snapshot"]
 
+_FEW_ROWS = 50_000  # rows kept by a filter up to which they are scanned ...
+_FEW_SHARE = 0.2  # ... or share of all rows
+_BATCH = 256  # queries whose candidates are scored together
 _KEPT_FILTERS = 16  # results of filters, 8 bytes for each matching document
 _ATTEMPTS = 20  # to open a generation before a busy writer replaces it
 
@@ -34,6 +42,8 @@ class Snapshot:
         self.connection: apsw.Connection
         self.manifest: Manifest
         self.segments: list[Segment] = []
+        self._pins: list[Pin] = []
+        self._anns: dict[int, AnnIndex | None] = {}
         self._filters: dict[str, Int64Array] = {}
         self._open()
         self.nums: Int64Array = np.concatenate([np.empty(0, dtype=np.int64), *(part.nums for part in self.segments)])
@@ -43,6 +53,8 @@ class Snapshot:
         with translated(index):
             dead = np.array(rows_of.tombstones(self.connection), dtype=np.int64)
         self.alive: npt.NDArray[np.bool_] | None = ~np.isin(self.nums, dead) if len(dead) else None
+        sizes = [len(segment.nums) for segment in self.segments]
+        self._bases = [0, *itertools.accumulate(sizes)][: len(sizes)]
         counts = np.diff(np.flatnonzero(np.diff(self.nums, prepend=-1, append=-1)))
         self.most_rows = int(counts.max()) if len(counts) else 1
 
@@ -53,8 +65,10 @@ class Snapshot:
             try:
                 self.manifest = read_manifest(self.index, self.connection)
                 shape = (self.manifest.dimension, self.manifest.memory_tokens)
-                for record in self.manifest.segments:
-                    self.segments.append(Segment(self.index, record, *shape))
+                for record in self.manifest.records:
+                    if record.files:
+                        self._pins.append(Pin(self.index / record.directory))
+                self.segments.extend(Segment(self.index, record, *shape) for record in self.manifest.segments)
             except FileNotFoundError as error:
                 # A writer replaced this generation between our reading its manifest and pinning its directories.
                 self.close()
@@ -70,9 +84,9 @@ class Snapshot:
 
     def close(self) -> None:
         """Let go of the generation."""
-        for segment in self.segments:
-            segment.close()
-        self.segments = []
+        for pin in self._pins:
+            pin.release()
+        self._pins, self.segments = [], []
         if "lexical" in self.__dict__ and self.lexical is not None:
             self.lexical.close()
         with translated(self.index):
@@ -87,12 +101,107 @@ class Snapshot:
         language = self.manifest.settings.get("language", DEFAULT_LANGUAGE)
         return LexicalReader(self.index, record, language, rows_of.iterate(self.connection))
 
-    def search(self, queries: Float32Array, k: int, allowed: Int64Array | None) -> list[Ranking]:
-        """Exact search over the rows whose document is in ``allowed`` (ascending numbers; None = all)."""
-        top = TopDocuments(len(queries), k, self.nums, self.most_rows)
-        mask = self.alive if allowed is None else np.isin(self.nums, allowed)
-        scan(queries, select(self.segments, mask), top)
+    def search(self, queries: Float32Array, k: int, where: str | None = None, *, exact: bool = False) -> list[Ranking]:
+        """The k best documents of each query (fewer only if fewer match), scored exactly.
+
+        Segments with a FAISS index propose candidates; the others are scanned. A filter that keeps few rows makes
+        scanning those both faster and exact. Queries that end up short are answered by a scan.
+        """
+        mask, matching = self._mask(where)
+        kept = len(self.nums) if mask is None else int(mask.sum())
+        if exact or (where is not None and kept <= max(_FEW_ROWS, _FEW_SHARE * len(self.nums))):
+            return self._scan(queries, k, mask)
+        top = self._top(len(queries), k)
+        widening = len(self.nums) / max(1, kept)
+        approximate = False
+        for position, base in enumerate(self._bases):
+            ann = self._ann(position)
+            part = None if mask is None else mask[base : base + len(self.segments[position].nums)]
+            if ann is None:
+                self._scan_segment(queries, position, part, top)
+            else:
+                approximate = True
+                self._propose(ann, position, queries, k, widening, part, top)
+        rankings = top.rankings()
+        short = [query for query, found in enumerate(rankings) if approximate and len(found.rows) < min(k, matching)]
+        for query, ranking in zip(short, self._scan(queries[short], k, mask) if short else (), strict=True):
+            rankings[query] = ranking
+        return rankings
+
+    def _mask(self, where: str | None) -> tuple[npt.NDArray[np.bool_] | None, int]:
+        """Which rows may be returned (None = all), and how many documents that are."""
+        if where is None:
+            return self.alive, self.manifest.documents
+        allowed = self.allowed(where)
+        return np.isin(self.nums, allowed), len(allowed)
+
+    def _top(self, queries: int, k: int) -> TopDocuments:
+        return TopDocuments(queries, k, self.nums, self.most_rows)
+
+    def _scan(self, queries: Float32Array, k: int, mask: npt.NDArray[np.bool_] | None) -> list[Ranking]:
+        top = self._top(len(queries), k)
+        for position, base in enumerate(self._bases):
+            part = None if mask is None else mask[base : base + len(self.segments[position].nums)]
+            self._scan_segment(queries, position, part, top)
         return top.rankings()
+
+    def _scan_segment(
+        self, queries: Float32Array, position: int, mask: npt.NDArray[np.bool_] | None, top: TopDocuments
+    ) -> None:
+        vectors = self.segments[position].vectors
+        blocks = all_rows(vectors) if mask is None or mask.all() else some_rows(vectors, np.flatnonzero(mask))
+        scan(queries, blocks, top, self._bases[position])
+
+    def _propose(
+        self,
+        ann: AnnIndex,
+        position: int,
+        queries: Float32Array,
+        k: int,
+        widening: float,
+        mask: npt.NDArray[np.bool_] | None,
+        top: TopDocuments,
+    ) -> None:
+        """Offer the candidates of a segment's FAISS index; a filter that keeps a share widens the search to match."""
+        vectors = self.segments[position].vectors
+        count, value = ann.reach(k * self.most_rows, widening)
+        for start in range(0, len(queries), _BATCH):
+            batch = queries[start : start + _BATCH]
+            rows = ann.candidates(batch, count, value, mask)
+            if mask is not None:
+                rows = np.where((rows >= 0) & mask[rows], rows, -1)
+            scores = rescore(vectors, batch, rows)
+            query, column = np.nonzero(rows >= 0)
+            top.add_candidates(start + query, self._bases[position] + rows[query, column], scores[query, column])
+
+    def _ann(self, position: int) -> AnnIndex | None:
+        """The FAISS index of a segment, loaded at first use; None where there is none that can be trusted."""
+        if position not in self._anns:
+            record = self.manifest.ann(self.segments[position].record.name)
+            ann = None
+            if record is not None and record.files:
+                ann, reason = AnnIndex.load(self.index / record.directory, record)
+                if ann is None:
+                    path = self.index / record.directory / record.files[0].name
+                    message = f"{path}: {reason}; searching exactly (the next commit repairs it)"
+                    warnings.warn(message, DamageWarning, stacklevel=5)
+            self._anns[position] = ann
+        return self._anns[position]
+
+    def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None]) -> Float16Array:
+        """(n, k, d) stored memory vectors of the given chunks."""
+        with translated(self.index):
+            numbers = rows_of.numbers(self.connection, ids)
+            found = rows_of.ids_and_spans(self.connection, list(numbers.values()))
+        nums = [numbers[id_] for id_ in ids]
+        chunks = [0 if span is None else _position(found[num][1], span) for num, span in zip(nums, spans, strict=True)]
+        rows = np.searchsorted(self.nums, np.array(nums, dtype=np.int64)) + np.array(chunks, dtype=np.int64)
+        memory = np.empty((len(ids), self.manifest.memory_tokens, self.manifest.dimension), dtype=np.float16)
+        owner = np.searchsorted(self._bases, rows, side="right") - 1
+        for position in np.unique(owner).tolist():
+            mine = owner == position
+            memory[mine] = self.segments[position].memory.take(rows[mine] - self._bases[position])
+        return memory
 
     def allowed(self, where: str) -> Int64Array:
         """Numbers of the documents that satisfy ``where``, ascending; kept for the next search with the same filter."""
@@ -137,3 +246,10 @@ class Snapshot:
             return found[num]
         except KeyError:
             raise IndexDamagedError(f"{self.index / STORE_NAME}: document {num} is missing; {REPAIR}") from None
+
+
+def _position(spans: tuple[tuple[int, int], ...], span: tuple[int, int]) -> int:
+    try:
+        return spans.index(span)
+    except ValueError:
+        raise KeyError(f"{span} is not a chunk of the document") from None

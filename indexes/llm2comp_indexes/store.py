@@ -34,6 +34,7 @@ from llm2comp_indexes.errors import (
 from llm2comp_indexes.fs import FileRecord
 
 __all__ = [
+    "DIRECTORIES",
     "STORE_NAME",
     "Manifest",
     "SegmentRecord",
@@ -46,6 +47,9 @@ __all__ = [
 ]
 
 STORE_NAME = "store.db"
+DIRECTORIES = {"vectors": "segments", "lexical": "lexical", "ann": "ann"}
+"""Where each role of `SegmentRecord` lives."""
+
 _VFS = "cksmvfs"
 _RESERVED_BYTES = 8  # per page, for cksumvfs
 _HEADER_BYTES = 100
@@ -58,10 +62,10 @@ class SegmentRecord:
 
     Attributes:
         name: directory name.
-        role: ``vectors`` (under ``segments/``) or ``lexical`` (under ``lexical/``).
+        role: ``vectors`` (under ``segments/``), ``lexical`` (under ``lexical/``) or ``ann`` (under ``ann/``).
         rows: vectors, or documents of a lexical snapshot.
-        files: every file in it.
-        detail: what else its role needs (of a FAISS index: kind, search parameter, measured recall).
+        files: every file in it; none = there is no such directory.
+        detail: what else its role needs (of a FAISS index: its segment, factory string, setting, measured recall).
     """
 
     name: str
@@ -73,7 +77,7 @@ class SegmentRecord:
     @property
     def directory(self) -> str:
         """Path relative to the index."""
-        return f"{'segments' if self.role == 'vectors' else 'lexical'}/{self.name}"
+        return f"{DIRECTORIES[self.role]}/{self.name}"
 
     def file(self, name: str) -> FileRecord | None:
         """The record of one of its files, if it has that file."""
@@ -93,7 +97,17 @@ class Manifest:
     next_num: int = 1
     segments: tuple[SegmentRecord, ...] = ()
     lexical: SegmentRecord | None = None
+    anns: tuple[SegmentRecord, ...] = ()
     format: int = schema.FORMAT
+
+    @property
+    def records(self) -> tuple[SegmentRecord, ...]:
+        """Every directory of the generation."""
+        return (*self.segments, *self.anns, *((self.lexical,) if self.lexical else ()))
+
+    def ann(self, segment: str) -> SegmentRecord | None:
+        """The FAISS index of a segment, or the decision to have none; None while that is open."""
+        return next((record for record in self.anns if record.detail["segment"] == segment), None)
 
 
 @cache
@@ -236,6 +250,7 @@ def read_manifest(index: Path, connection: apsw.Connection) -> Manifest:
         next_num=int(meta["next_num"]),
         segments=tuple(record for record in records if record.role == "vectors"),
         lexical=lexical[0] if lexical else None,
+        anns=tuple(record for record in records if record.role == "ann"),
         format=version,
     )
 
@@ -253,7 +268,7 @@ def write_manifest(connection: apsw.Connection, manifest: Manifest) -> None:
         "next_num": str(manifest.next_num),
     }
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
-    kept = [*manifest.segments, *([manifest.lexical] if manifest.lexical else [])]
+    kept = manifest.records
     known = {name for (name,) in connection.execute("SELECT name FROM segments")}
     gone = known - {record.name for record in kept}
     connection.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in gone])

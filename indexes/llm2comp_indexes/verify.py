@@ -19,8 +19,7 @@ def verify(snapshot: Snapshot) -> list[Damage]:
     """Every file of the generation that is missing or changed, and what is wrong inside ``store.db``."""
     manifest = snapshot.manifest
     damage = list(_store_damage(snapshot.connection))
-    records = [*manifest.segments, *([manifest.lexical] if manifest.lexical else [])]
-    for record in records:
+    for record in manifest.records:
         damage.extend(_segment_damage(snapshot.index, record))
     return damage
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,19 +23,27 @@ import numpy.typing as npt
 from llm2comp_indexes import documents as rows_of
 from llm2comp_indexes import fs
 from llm2comp_indexes.checked import difference
-from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError
+from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError, KindError
+from llm2comp_indexes.kinds import Policy
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalWriter
 from llm2comp_indexes.lock import WriterLock
 from llm2comp_indexes.merging import segments_to_absorb
+from llm2comp_indexes.rewrite import rewrite
 from llm2comp_indexes.segment import Segment, SegmentWriter
-from llm2comp_indexes.store import Manifest, SegmentRecord, connect_writer, read_manifest, translated, write_manifest
+from llm2comp_indexes.store import (
+    DIRECTORIES,
+    Manifest,
+    SegmentRecord,
+    connect_writer,
+    read_manifest,
+    translated,
+    write_manifest,
+)
 from llm2comp_indexes.types import Float16Array, IndexedDocument, Int64Array
-from llm2comp_indexes.vectors import as_matrix, normalised
+from llm2comp_indexes.upkeep import build_ann, declined, serves
+from llm2comp_indexes.vectors import as_matrix, narrow, normalised
 
-__all__ = ["DIRECTORIES", "Writer"]
-
-DIRECTORIES = ("segments", "lexical", "tmp")
-_COPY_ROWS = 4096
+__all__ = ["Writer"]
 
 
 class Writer:
@@ -117,20 +126,63 @@ class Writer:
 
     def commit(self) -> int:
         """Make everything since the last commit visible and durable; returns the generation."""
-        if self._failed:
-            raise IndexWriteError(f"{self._index}: a write failed; the index stays at generation {self.generation}")
-        if not self._changed:
-            return self.generation
+        if self._changed:
+            with self._writing():
+                self._publish(self._seal(merge_all=False))
+        return self.generation
+
+    def compact(self, policy: Policy | None = None, device: str = "cpu") -> int:
+        """Commit, with everything merged into one segment and nothing deleted left in any file.
+
+        Args:
+            policy: how vectors are to be searched from now on; None = as before.
+            device: where a FAISS index is trained, ``cpu`` or ``cuda``.
+
+        Raises:
+            KindError: the kind of ``policy`` is refused; the rest of the compaction stands.
+        """
         with self._writing():
-            manifest = self._seal()
-            write_manifest(self._connection, manifest)
-            fs.point("before-commit")
-            self._connection.execute("COMMIT")
-            fs.point("after-commit")
-        self._manifest = manifest
-        self._segment, self._lexical, self._changed = None, None, False
-        self._clean()
-        return manifest.generation
+            self._begin()
+            self._open_lexical(fresh=True)
+            self._publish(self._seal(merge_all=True))
+        return self.maintain(policy, device)
+
+    def maintain(self, policy: Policy | None = None, device: str = "cpu") -> int:
+        """Give each segment the FAISS index that the policy asks for, one commit each; returns the generation.
+
+        The documents are committed before, so an interruption costs speed and never a document.
+
+        Raises:
+            KindError: the kind is refused. Asked for by ``policy``, nothing changes; asked for by the settings, the
+                refusal is recorded, so that it is told once, and the segment is searched exactly.
+        """
+        wanted = policy or Policy.from_settings(self._manifest.settings)
+        for record in self._manifest.segments:
+            ann = self._manifest.ann(record.name)
+            intact = ann is not None and not any(
+                difference(self._index / ann.directory / file.name, file) for file in ann.files
+            )
+            if ann is not None and serves(ann, wanted) and intact:
+                continue
+            segment = self._reader(record)
+            refusal = None
+            with self._writing():
+                try:
+                    made = build_ann(self._index, segment, wanted, device)
+                except KindError as error:
+                    if policy is not None:
+                        raise
+                    refusal, made = error, declined(segment, wanted, str(error))
+                self._begin()
+                others = tuple(other for other in self._manifest.anns if other is not ann)
+                self._publish(self._next(anns=(*others, made)))
+            if refusal is not None:
+                raise refusal
+        if policy is not None and policy != Policy.from_settings(self._manifest.settings):
+            with self._writing():
+                self._begin()
+                self._publish(self._next(settings={**self._manifest.settings, **asdict(policy)}))
+        return self.generation
 
     def close(self) -> None:
         """Drop what was not committed and let the next writer in."""
@@ -176,18 +228,22 @@ class Writer:
             raise InputError(f"document {nameless} of this batch has an empty id")
         if manifest.settings.get("metric", "cosine") == "cosine":
             matrix = normalised(matrix, "vectors")
-        narrow = _narrow(matrix, "vectors")
+        vectors_f16 = narrow(matrix, "vectors")
         if not manifest.memory_tokens:
             if memory is not None:
                 raise InputError("memory: this index keeps no memory vectors; build it with memory_tokens set")
-            return narrow, None
+            return vectors_f16, None
         shape = (rows, manifest.memory_tokens, manifest.dimension)
         tokens = np.asarray([] if memory is None else memory, dtype=np.float32)
         if tokens.shape != shape:
             raise InputError(f"memory: shape {tokens.shape} where {shape} is needed")
-        return narrow, _narrow(tokens, "memory")
+        return vectors_f16, narrow(tokens, "memory")
 
     def _begin(self) -> None:
+        if self._failed:
+            raise IndexWriteError(
+                f"{self._index}: a write failed before; the index stays at generation {self.generation}"
+            )
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
         self._changed = True
@@ -197,14 +253,16 @@ class Writer:
             self._segment = SegmentWriter(self._index / "tmp", self._manifest.dimension, self._manifest.memory_tokens)
         return self._segment
 
-    def _open_lexical(self) -> LexicalWriter:
-        if self._lexical is None:
-            base = self._manifest.lexical
-            damage = base and self._damaged_lexical(base)
-            language = self._manifest.settings.get("language", DEFAULT_LANGUAGE)
-            self._lexical = LexicalWriter(self._index / "tmp", self._index, None if damage else base, language)
-            if damage:
+    def _open_lexical(self, *, fresh: bool = False) -> LexicalWriter:
+        """The lexical snapshot in the making: on top of the last one, or made anew from all documents."""
+        if self._lexical is None or fresh:
+            base = None if fresh else self._manifest.lexical
+            if base and (damage := self._damaged_lexical(base)):
                 warnings.warn(f"{damage}; rebuilding the lexical index", DamageWarning, stacklevel=4)
+                base, fresh = None, True
+            language = self._manifest.settings.get("language", DEFAULT_LANGUAGE)
+            self._lexical = LexicalWriter(self._index / "tmp", self._index, base, language)
+            if fresh:
                 for num, document in rows_of.iterate(self._connection):
                     self._lexical.add(num, document)
         return self._lexical
@@ -224,84 +282,66 @@ class Writer:
             rows_of.delete_numbers(self._connection, nums)
             self._documents -= len(nums)
 
-    def _seal(self) -> Manifest:
+    def _next(self, **changes: Any) -> Manifest:
+        """The manifest of the next generation."""
+        return replace(self._manifest, generation=self._manifest.generation + 1, **changes)
+
+    def _publish(self, manifest: Manifest) -> None:
+        """The commit point: name the files of a generation in one transaction, together with its documents."""
+        write_manifest(self._connection, manifest)
+        fs.point("before-commit")
+        self._connection.execute("COMMIT")
+        fs.point("after-commit")
+        self._manifest = manifest
+        self._segment, self._lexical, self._changed = None, None, False
+        self._clean()
+
+    def _seal(self, *, merge_all: bool) -> Manifest:
         """Put the new files in place and describe the generation that they make."""
-        manifest = self._manifest
         dead = np.array(rows_of.tombstones(self._connection), dtype=np.int64)
-        lexical = manifest.lexical if self._lexical is None else self._lexical.seal(self._index / "lexical")
-        if lexical is not None:
+        lexical = self._manifest.lexical
+        if self._lexical is not None:
+            lexical = self._lexical.seal(self._index / "lexical")
             self._intact.update(file.sha256 for file in lexical.files)
-        segments, purged = self._merge(dead)
+        segments, purged = self._merge(dead, merge_all=merge_all)
         self._connection.executemany("DELETE FROM tombstones WHERE num = ?", ((num,) for num in purged.tolist()))
-        return replace(
-            manifest,
-            generation=manifest.generation + 1,
+        names = {record.name for record in segments}
+        return self._next(
             documents=self._documents,
             next_num=self._next_num,
             segments=segments,
             lexical=lexical,
+            anns=tuple(record for record in self._manifest.anns if record.detail["segment"] in names),
         )
 
-    def _merge(self, dead: Int64Array) -> tuple[tuple[SegmentRecord, ...], Int64Array]:
+    def _merge(self, dead: Int64Array, *, merge_all: bool) -> tuple[tuple[SegmentRecord, ...], Int64Array]:
         """Seal the new rows, alone or with the segments that the policy absorbs.
 
         Returns:
             The segments of the next generation, and the tombstones that no segment needs any more.
         """
-        with contextlib.ExitStack() as stack:
-            old = [stack.enter_context(contextlib.closing(self._reader(record))) for record in self._manifest.segments]
-            live = [int((~np.isin(segment.nums, dead)).sum()) for segment in old]
-            absorbed = segments_to_absorb(live, self._segment.rows if self._segment else 0)
-            border = len(old) - absorbed
-            kept = [segment for segment, rows in zip(old[:border], live[:border], strict=True) if rows]
-            new = self._rewrite(old[border:], dead)
-            needed = np.concatenate([np.empty(0, dtype=np.int64), *(segment.nums for segment in kept)])
-            records = [segment.record for segment in kept] + ([new] if new else [])
-            return tuple(records), np.setdiff1d(dead, needed)
+        old = [self._reader(record) for record in self._manifest.segments]
+        live = [int((~np.isin(segment.nums, dead)).sum()) for segment in old]
+        absorbed = segments_to_absorb(live, self._segment.rows if self._segment else 0)
+        if merge_all:
+            settled = len(old) == 1 and self._segment is None and live[0] == len(old[0].nums)
+            absorbed = 0 if settled else len(old)
+        border = len(old) - absorbed
+        kept = [segment for segment, rows in zip(old[:border], live[:border], strict=True) if rows]
+        new = rewrite(self._index, self._manifest, old[border:], self._segment, dead)
+        needed = np.concatenate([np.empty(0, dtype=np.int64), *(segment.nums for segment in kept)])
+        records = [segment.record for segment in kept] + ([new] if new else [])
+        return tuple(records), np.setdiff1d(dead, needed)
 
     def _reader(self, record: SegmentRecord) -> Segment:
         return Segment(self._index, record, self._manifest.dimension, self._manifest.memory_tokens)
 
-    def _rewrite(self, sources: Sequence[Segment], dead: Int64Array) -> SegmentRecord | None:
-        """One new segment out of the live rows of ``sources`` and the new rows."""
-        new = self._segment
-        target = self._index / "segments"
-        replaced = (dead >= self._manifest.next_num).any()  # some new rows were replaced or deleted before this commit
-        if new is not None and not sources and not replaced:
-            return new.seal(target)
-        merged = SegmentWriter(self._index / "tmp", self._manifest.dimension, self._manifest.memory_tokens)
-        for segment in sources:
-            for start in range(0, len(segment.nums), _COPY_ROWS):
-                part = np.flatnonzero(~np.isin(segment.nums[start : start + _COPY_ROWS], dead)) + start
-                memory = segment.memory.take(part) if self._manifest.memory_tokens else None
-                merged.append(segment.nums[part], segment.vectors.take(part), memory)
-        if new is not None:
-            for nums, vectors, memory in new.blocks(_COPY_ROWS):
-                alive = ~np.isin(nums, dead)
-                merged.append(nums[alive], vectors[alive], None if memory is None else memory[alive])
-            new.abandon()
-        if merged.rows:
-            return merged.seal(target)
-        merged.abandon()
-        return None
-
     def _clean(self) -> None:
         """Remove what no generation names: leftovers of a crash, and directories that this commit replaced."""
-        manifest = self._manifest
-        named = {record.directory for record in manifest.segments}
-        if manifest.lexical:
-            named.add(manifest.lexical.directory)
+        named = {record.directory for record in self._manifest.records}
         with contextlib.suppress(OSError):  # what stays behind costs space, not truth; the next writer tries again
-            for parent in DIRECTORIES:
+            for parent in (*DIRECTORIES.values(), "tmp"):
                 fs.make_directory(self._index / parent)
                 for path in (self._index / parent).iterdir():
                     if f"{parent}/{path.name}" not in named and path.is_dir():
                         fs.remove_tree(path)
-
-
-def _narrow(matrix: npt.NDArray[np.float32], what: str) -> Float16Array:
-    with np.errstate(over="ignore"):
-        narrow = matrix.astype(np.float16)
-    if not np.isfinite(narrow).all():
-        raise InputError(f"{what}: a value is beyond what float16 holds (65504)")
-    return narrow

@@ -1,0 +1,227 @@
+"""FAISS indexes as proposers of candidates.
+
+Three things differ from plain FAISS use. Bytes are written through a callback into our own file writer, since FAISS's
+file I/O reports success on a full disk. Search parameters are passed with each call and never set on the shared index.
+And FAISS numbers are positions in the order of insertion: held-out rows, on which the index was tuned, come last.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_indexes import fs
+from llm2comp_indexes.checked import CheckedRows, difference
+from llm2comp_indexes.errors import DependencyError, KindError
+from llm2comp_indexes.fs import FileRecord
+from llm2comp_indexes.store import SegmentRecord
+from llm2comp_indexes.types import Float32Array, Int64Array
+
+if TYPE_CHECKING:
+    import faiss
+
+__all__ = ["ANN", "AnnIndex", "import_faiss", "insertion_order"]
+
+ANN: Final = "ann.faiss"
+
+_BLOCK_ROWS: Final = 16_384
+_TRAINING_ROWS: Final = 50  # for each list of an IVF; FAISS asks for at least 39
+_LEAST_TRAINING_ROWS: Final = 20_000  # for quantisers without lists
+_TUNED_COUNT: Final = 10  # documents for which the search parameter was tuned
+_WRITE_BUFFER: Final = 1 << 20
+
+
+def import_faiss() -> Any:
+    """FAISS, imported at first use (0.1 s).
+
+    Raises:
+        DependencyError: it is not installed.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise DependencyError("FAISS is not installed: pip install 'llm2comp-apps[cpu]' (or [gpu])") from error
+    return faiss
+
+
+def insertion_order(rows: int, held_out: Int64Array) -> Int64Array:
+    """Row of each FAISS number: all rows in their order, but the held-out ones last."""
+    return np.concatenate([np.delete(np.arange(rows), held_out), held_out])
+
+
+class AnnIndex:
+    """A FAISS index over the rows of one segment.
+
+    Args:
+        index: the FAISS index.
+        order: (rows,) row of each FAISS number.
+    """
+
+    def __init__(self, index: faiss.Index, order: Int64Array) -> None:
+        self.index = index
+        self._order = order
+        self._selects = True
+        self._value = self._widening = 1
+        faiss = import_faiss()
+        outer = faiss.downcast_index(index)
+        self._wrapped = isinstance(outer, faiss.IndexPreTransform)
+        self._inner = faiss.downcast_index(outer.index) if self._wrapped else outer
+
+    @classmethod
+    def train(
+        cls, factory: str, vectors: CheckedRows, order: Int64Array, seed: int = 0, device: str = "cpu"
+    ) -> AnnIndex:
+        """Make an empty index and train it on a sample of the rows.
+
+        Raises:
+            KindError: FAISS does not know the factory string, or cannot train it.
+        """
+        faiss = import_faiss()
+        dimension = vectors.array.shape[1]
+        try:
+            index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+        except RuntimeError as error:
+            raise KindError(f"kind {factory!r}: FAISS cannot make it: {_reason(error)}") from error
+        inner = faiss.downcast_index(index)
+        if isinstance(inner, faiss.IndexIDMap | faiss.IndexRefine):
+            raise KindError(f"kind {factory!r}: leave IDMap and refinement out, the index does both itself")
+        ann = cls(index, order)
+        lists = getattr(ann._inner, "nlist", 0)
+        size = min(len(order), max(_LEAST_TRAINING_ROWS, _TRAINING_ROWS * lists))
+        sample = np.sort(np.random.default_rng(seed).choice(len(order), size, replace=False))
+        try:
+            index.train(vectors.take(order[sample]).astype(np.float32))
+        except RuntimeError as error:
+            raise KindError(f"kind {factory!r}: cannot be trained: {_reason(error)}") from error
+        return ann
+
+    @classmethod
+    def load(cls, directory: Path, record: SegmentRecord) -> tuple[AnnIndex | None, str | None]:
+        """The index in a directory, or why it must not be used."""
+        file = record.files[0]
+        if reason := difference(directory / file.name, file):
+            return None, reason
+        order = insertion_order(record.rows, np.array(record.detail["held_out"], dtype=np.int64))
+        try:
+            ann = cls(import_faiss().read_index(os.fspath(directory / file.name)), order)
+        except (RuntimeError, DependencyError) as error:
+            return None, _reason(error)
+        ann._value, ann._widening = record.detail["value"], record.detail["widening"]
+        return ann, None
+
+    def reach(self, count: int, widening: float) -> tuple[int, int]:
+        """How many candidates to fetch for ``count`` rows, and with which search parameter.
+
+        Args:
+            count: rows wanted.
+            widening: all rows divided by those that may be returned.
+        """
+        fetched = min(count * self._widening, len(self._order))
+        value = min(math.ceil(self._value * widening * max(1.0, count / _TUNED_COUNT)), self.most)
+        return fetched, value
+
+    def add(self, vectors: CheckedRows, start: int, stop: int) -> None:
+        """Insert the rows of the FAISS numbers ``start`` to ``stop``, widened block by block."""
+        for first in range(start, stop, _BLOCK_ROWS):
+            rows = self._order[first : min(first + _BLOCK_ROWS, stop)]
+            self.index.add(vectors.take(rows).astype(np.float32))
+
+    def write(self, path: Path) -> FileRecord:
+        """Write the FAISS file, durably.
+
+        Raises:
+            OSError: the operating system refused.
+        """
+        faiss = import_faiss()
+        file = fs.FileWriter(path)
+        failure: OSError | None = None
+
+        def receive(data: bytes) -> int:
+            nonlocal failure
+            try:
+                file.write(data)
+            except OSError as error:  # kept, since it cannot cross the C++ frames
+                failure = failure or error
+                return 0
+            return len(data)
+
+        try:
+            faiss.write_index(self.index, faiss.PyCallbackIOWriter(receive, _WRITE_BUFFER))
+            return file.close()
+        except RuntimeError as error:
+            raise failure or OSError(_reason(error)) from error
+        finally:
+            file.abandon()
+
+    @property
+    def parameter(self) -> str | None:
+        """Name of the knob that trades recall for speed, if the index has one."""
+        faiss = import_faiss()
+        if isinstance(self._inner, faiss.IndexIVF):
+            return "nprobe"
+        return "efSearch" if isinstance(self._inner, faiss.IndexHNSW) else None
+
+    @property
+    def most(self) -> int:
+        """The largest value of `parameter` that makes sense."""
+        return int(self._inner.nlist) if self.parameter == "nprobe" else 4096
+
+    def candidates(
+        self, queries: Float32Array, count: int, value: int, allowed: npt.NDArray[np.bool_] | None = None
+    ) -> Int64Array:
+        """Rows that may be near each query.
+
+        Args:
+            queries: (q, d).
+            count: rows wanted for each.
+            value: of `parameter`.
+            allowed: (rows,) mask; FAISS indexes that cannot select ignore it, so callers check again.
+
+        Returns:
+            (q, count) rows of the segment, -1 where FAISS found no more.
+        """
+        faiss = import_faiss()
+        selector = bits = None
+        if allowed is not None and self._selects:
+            bits = np.packbits(allowed[self._order], bitorder="little")
+            selector = faiss.IDSelectorBitmap(len(self._order), faiss.swig_ptr(bits))
+        count = min(count, len(self._order))
+        try:
+            _, found = self.index.search(queries, count, params=self._parameters(value, selector))
+        except RuntimeError:
+            if selector is None:
+                raise
+            self._selects = False
+            return self.candidates(queries, count, value)
+        return np.where(found < 0, -1, self._order[found])
+
+    def _parameters(self, value: int, selector: Any) -> Any:
+        """The parameter object that fits the type of index; None where FAISS takes none."""
+        faiss = import_faiss()
+        inner = self._inner
+        options = {} if selector is None else {"sel": selector}
+        if isinstance(inner, faiss.IndexIVFRaBitQ | faiss.IndexIVFRaBitQFastScan):
+            parameters = faiss.IVFRaBitQSearchParameters(nprobe=value, **options)
+        elif isinstance(inner, faiss.IndexIVFPQ):
+            parameters = faiss.IVFPQSearchParameters(nprobe=value, **options)
+        elif isinstance(inner, faiss.IndexIVF):
+            parameters = faiss.SearchParametersIVF(nprobe=value, **options)
+        elif isinstance(inner, faiss.IndexHNSW):
+            parameters = faiss.SearchParametersHNSW(efSearch=value, **options)
+        elif selector is None:
+            return None
+        elif isinstance(inner, faiss.IndexRaBitQ):
+            parameters = faiss.RaBitQSearchParameters(**options)
+        else:
+            parameters = faiss.SearchParameters(**options)
+        return faiss.SearchParametersPreTransform(index_params=parameters) if self._wrapped else parameters
+
+
+def _reason(error: Exception) -> str:
+    """The telling part of a FAISS message, which starts with a C++ signature and a source line."""
+    return str(error).rsplit("Error: ", 1)[-1].strip().replace("\n", " ")

@@ -1,0 +1,111 @@
+"""Index kinds: what a name means for a number of vectors, a width and a memory budget.
+
+A kind only proposes candidates; vectors stay in ``vectors.f16`` and every candidate is scored again from there, so a
+kind changes which documents may be missed and how fast they come, never a score. Sizes are per vector of width d:
+
+| kind | FAISS factory string | memory |
+|---|---|---|
+| ``flat`` | none: every vector is compared | none |
+| ``ivf`` | ``IVF{4 sqrt n},SQ8`` | d + 8 bytes |
+| ``rabitq`` | ``IVF{4 sqrt n},RaBitQ`` | d/8 + 16 bytes |
+| ``sq8`` | ``SQ8`` | d bytes |
+| ``hnsw`` | ``HNSW32,SQ8`` | d + 272 bytes |
+
+Anything else is taken for a FAISS factory string.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llm2comp_indexes.errors import InputError, KindError
+from llm2comp_indexes.merging import SMALL_ROWS
+
+__all__ = ["AUTO_ROWS", "KINDS", "Policy", "plans"]
+
+KINDS: Final = ("auto", "flat", "ivf", "hnsw", "sq8", "rabitq")
+
+AUTO_ROWS: Final = 50_000
+"""Below this ``auto`` compares every vector: it takes milliseconds and is never wrong."""
+
+_AUTO_ORDER: Final = ("rabitq", "ivf", "sq8")
+"""What ``auto`` tries: smallest first. RaBitQ with exact refinement met 0.95 recall at the speed of the others in a
+fifth of their memory (tests/benchmarks/bench_index.py); HNSW is as fast, but its graph takes minutes to build where the
+others take seconds, so it is left to those who ask for it."""
+
+_MOST_LISTS: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the vectors of an index are to be searched; part of its settings.
+
+    Attributes:
+        kind: one of `KINDS`, or a FAISS factory string.
+        target_recall: recall@10 against exact search that a kind must reach on held-out rows.
+        max_ram: bytes that the FAISS index of a segment may take; None = no limit.
+    """
+
+    kind: str = "auto"
+    target_recall: float = 0.95
+    max_ram: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or not self.kind:
+            raise InputError(f"kind {self.kind!r}: it must be one of {', '.join(KINDS)}, or a FAISS factory string")
+        if not 0 < self.target_recall <= 1:
+            raise InputError(f"target recall {self.target_recall}: it must lie above 0 and at most at 1")
+        if self.max_ram is not None and self.max_ram < 1:
+            raise InputError(f"max_ram {self.max_ram}: it must be a positive number of bytes")
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Policy:
+        """Read it from the settings of an index; what is missing there takes its default."""
+        names = ("kind", "target_recall", "max_ram")
+        return cls(**{name: settings[name] for name in names if settings.get(name) is not None})
+
+
+def _lists(rows: int) -> int:
+    """A power of two near 4 sqrt(n), with the 39 training rows for each list that FAISS asks for."""
+    wanted = 2 ** round(math.log2(4 * math.sqrt(rows)))
+    affordable = 2 ** int(math.log2(max(1, rows // 40)))
+    return max(1, min(wanted, affordable, _MOST_LISTS))
+
+
+def _named(kind: str, rows: int, dimension: int) -> tuple[str, float] | None:
+    """Factory string and bytes of memory per vector."""
+    lists = _lists(rows)
+    named = {
+        "ivf": (f"IVF{lists},SQ8", dimension + 8),
+        "rabitq": (f"IVF{lists},RaBitQ", dimension / 8 + 16),
+        "sq8": ("SQ8", dimension),
+        "hnsw": ("HNSW32,SQ8", dimension + 272),
+    }
+    return named.get(kind)
+
+
+def plans(policy: Policy, rows: int, dimension: int) -> list[str]:
+    """Factory strings to try in turn on a segment; none = compare every vector.
+
+    Raises:
+        KindError: the kind that was asked for cannot fit into ``max_ram``.
+    """
+    if policy.kind == "flat" or rows <= SMALL_ROWS or (policy.kind == "auto" and rows < AUTO_ROWS):
+        return []
+    fitting = []
+    for kind in _AUTO_ORDER if policy.kind == "auto" else (policy.kind,):
+        named = _named(kind, rows, dimension)
+        if named is None:
+            return [kind]
+        factory, bytes_per_row = named
+        if policy.max_ram is None or bytes_per_row * rows <= policy.max_ram:
+            fitting.append(factory)
+        elif policy.kind != "auto":
+            raise KindError(
+                f"kind {kind} ({factory}) needs about {bytes_per_row * rows / 2**20:.0f} MiB for {rows} vectors, "
+                f"max_ram allows {policy.max_ram / 2**20:.0f}; rabitq takes the least, flat none"
+            )
+    return fitting

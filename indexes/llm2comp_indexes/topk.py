@@ -1,0 +1,105 @@
+"""The k best documents of many rows, for many queries at once."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from llm2comp_indexes.types import Float32Array, Int64Array
+
+__all__ = ["Ranking", "TopDocuments"]
+
+_POOL = 200_000  # candidates kept before the losers are thrown out
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The best rows of one query, best first, one per document.
+
+    Attributes:
+        rows: (n,) row numbers, counted over all segments.
+        scores: (n,) float32.
+    """
+
+    rows: Int64Array
+    scores: Float32Array
+
+
+class TopDocuments:
+    """Keeps, for each query, the k best documents of all rows seen; a document counts by its best row.
+
+    Args:
+        queries: how many.
+        k: documents wanted.
+        nums: (rows,) document number of each row over all segments, ascending.
+        most_rows: the largest number of rows that one document has.
+    """
+
+    def __init__(self, queries: int, k: int, nums: Int64Array, most_rows: int = 1) -> None:
+        self._k = k
+        self._nums = nums
+        self._enough = k * most_rows  # this many rows hold k documents for certain
+        self._threshold = np.full(queries, -np.inf, dtype=np.float32)
+        self._query = np.empty(0, dtype=np.int64)
+        self._row = np.empty(0, dtype=np.int64)
+        self._score = np.empty(0, dtype=np.float32)
+        self._parts: list[tuple[Int64Array, Int64Array, Float32Array]] = []
+        self._pending = 0
+
+    def add(self, rows: Int64Array, scores: Float32Array) -> None:
+        """Offer ``rows`` (m,), ascending from call to call, with ``scores`` (queries, m).
+
+        Among equal scores the earlier row wins, hence the strict comparison.
+        """
+        keep = scores > self._threshold[:, None]
+        if len(rows) > self._enough and np.isneginf(self._threshold).any():
+            cut = len(rows) - self._enough
+            keep &= scores >= np.partition(scores, cut, axis=1)[:, cut : cut + 1]
+        query, column = np.nonzero(keep)
+        if len(query):
+            self._parts.append((query, rows[column], scores[query, column]))
+            self._pending += len(query)
+        if self._pending > max(_POOL, 4 * len(self._query)) or np.isneginf(self._threshold).any():
+            self._reduce()
+
+    def add_candidates(self, query: Int64Array, rows: Int64Array, scores: Float32Array) -> None:
+        """Offer rows (n,), each to the query of the same position."""
+        self._parts.append((query, rows, scores))
+        self._pending += len(rows)
+
+    def _reduce(self) -> None:
+        if not self._parts:
+            return
+        query = np.concatenate([self._query, *(part[0] for part in self._parts)])
+        row = np.concatenate([self._row, *(part[1] for part in self._parts)])
+        score = np.concatenate([self._score, *(part[2] for part in self._parts)])
+        self._parts, self._pending = [], 0
+        order = np.lexsort((row, -score, query))
+        if self._enough > self._k:
+            order = order[_first_of_each(query[order], self._nums[row[order]])]
+        query, row, score = query[order], row[order], score[order]
+        starts = np.searchsorted(query, np.arange(len(self._threshold)))
+        rank = np.arange(len(query)) - starts[query]
+        kept = rank < self._k
+        self._threshold[query[rank == self._k - 1]] = score[rank == self._k - 1]
+        self._query, self._row, self._score = query[kept], row[kept], score[kept]
+
+    def rankings(self) -> list[Ranking]:
+        """The result so far."""
+        self._reduce()
+        bounds = np.searchsorted(self._query, np.arange(len(self._threshold) + 1))
+        return [
+            Ranking(self._row[start:stop], self._score[start:stop])
+            for start, stop in itertools.pairwise(bounds.tolist())
+        ]
+
+
+def _first_of_each(query: Int64Array, num: Int64Array) -> Int64Array:
+    """Positions, ascending, of the first row of each (query, document) pair."""
+    order = np.lexsort((num, query))  # stable, so that the best row of a pair comes first
+    q, n = query[order], num[order]
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (q[1:] != q[:-1]) | (n[1:] != n[:-1])
+    return np.sort(order[first])

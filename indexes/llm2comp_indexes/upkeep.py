@@ -1,0 +1,104 @@
+"""Giving a segment its FAISS index: the first candidate of its kind that proves itself on held-out rows."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from llm2comp_indexes import fs
+from llm2comp_indexes.ann import ANN, AnnIndex, insertion_order
+from llm2comp_indexes.errors import KindError
+from llm2comp_indexes.kinds import Policy, plans
+from llm2comp_indexes.segment import Segment
+from llm2comp_indexes.store import SegmentRecord
+from llm2comp_indexes.tune import HELD_OUT, exact_speed, exact_top, tune
+
+__all__ = ["FLAT", "build_ann", "declined", "serves"]
+
+FLAT: Final = "flat"
+
+_log = logging.getLogger(__name__)
+
+
+def serves(record: SegmentRecord | None, policy: Policy) -> bool:
+    """Whether a segment's FAISS index, or the decision to have none, is what ``policy`` asks for."""
+    return record is not None and record.detail["requested"] == asdict(policy)
+
+
+def declined(segment: Segment, policy: Policy, reason: str) -> SegmentRecord:
+    """The decision to compare every vector of a segment."""
+    detail = {"segment": segment.record.name, "requested": asdict(policy), "factory": FLAT, "reason": reason}
+    return SegmentRecord(uuid.uuid4().hex, "ann", segment.record.rows, (), detail)
+
+
+def build_ann(index: Path, segment: Segment, policy: Policy, device: str = "cpu", seed: int = 0) -> SegmentRecord:
+    """Train, tune, fill and write the FAISS index of a segment.
+
+    Args:
+        index: the index directory.
+        segment: its vectors.
+        policy: what is asked for.
+        device: where training and adding run, ``cpu`` or ``cuda``.
+        seed: of the sample and the held-out rows.
+
+    Returns:
+        The record for the manifest; for ``auto`` it may be the decision to have none.
+
+    Raises:
+        KindError: the kind that was asked for is unknown, does not fit, or misses its target.
+    """
+    reasons = []
+    for factory in plans(policy, segment.record.rows, segment.vectors.array.shape[1]):
+        record, reason = _attempt(index, segment, policy, factory, device, seed)
+        if record is not None:
+            return record
+        reasons.append(f"{factory}: {reason}")
+        _log.info("%s: %s", segment.directory, reasons[-1])
+    if policy.kind not in ("auto", FLAT) and reasons:
+        raise KindError(f"kind {policy.kind!r} is refused: {'; '.join(reasons)}")
+    return declined(segment, policy, "; ".join(reasons) or "exact search is fast enough at this size")
+
+
+def _attempt(
+    index: Path, segment: Segment, policy: Policy, factory: str, device: str, seed: int
+) -> tuple[SegmentRecord | None, str]:
+    """Build one candidate; returns its record, or why it will not do."""
+    vectors = segment.vectors
+    rows = len(vectors)
+    held_out = np.sort(np.random.default_rng(seed).choice(rows, min(HELD_OUT, rows // 10), replace=False))
+    queries = vectors.take(held_out).astype(np.float32)
+    order = insertion_order(rows, held_out)
+    kept = rows - len(held_out)
+    ann = AnnIndex.train(factory, vectors, order, seed, device)
+    ann.add(vectors, 0, kept)
+    choice = tune(ann, vectors, queries, exact_top(vectors, queries, np.sort(order[:kept])), policy.target_recall)
+    if choice.recall < policy.target_recall:
+        return None, f"recall@10 {choice.recall:.3f} at best, {policy.target_recall} wanted"
+    if policy.kind == "auto" and choice.queries_per_second < exact_speed(vectors, queries):
+        return None, "slower than comparing every vector"
+    ann.add(vectors, kept, rows)
+    name = uuid.uuid4().hex
+    temporary = index / "tmp" / name
+    fs.make_directory(temporary)
+    file = ann.write(temporary / ANN)
+    if policy.max_ram is not None and file.size > policy.max_ram:
+        return None, f"takes {file.size / 2**20:.0f} MiB, max_ram allows {policy.max_ram / 2**20:.0f}"
+    fs.point("ann-written")
+    fs.rename(temporary, index / "ann" / name)
+    fs.point("ann-renamed")
+    speed = choice.queries_per_second
+    _log.info("%s: %s, recall@10 %.3f, %.0f queries/s", segment.directory, factory, choice.recall, speed)
+    detail: dict[str, Any] = {
+        "segment": segment.record.name,
+        "requested": asdict(policy),
+        "factory": factory,
+        "parameter": ann.parameter,
+        "held_out": held_out.tolist(),
+        **choice.to_dict(),
+    }
+    return SegmentRecord(name, "ann", rows, (file,), detail), ""
