@@ -1,27 +1,30 @@
-"""What ``index build`` and ``index add`` share: reading a corpus into an index, seen and stopped by a person."""
+"""What ``index build`` and ``index add`` do: a corpus goes into an index, seen and stopped by a person."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from llm2comp_apps.cli._corpus import describe_reading
 from llm2comp_apps.cli._interrupt import stop_on_interrupt
+from llm2comp_apps.cli._kind import faiss_device
 from llm2comp_apps.cli._progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli._shared import INTERRUPTED, note, print_json
 from llm2comp_apps.corpus import CorpusOptions, ReadReport, read_corpus
+from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.recipe import Recipe
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
     from llm2comp_apps.encoder import TextEncoder
     from llm2comp_apps.retrieval.build import BuildProgress, BuildReport, Survey
-    from llm2comp_apps.retrieval.recipe import Recipe
 
-__all__ = ["Corpus", "fill"]
+__all__ = ["Corpus", "Filling"]
 
 _STDIN = "-"
 
@@ -61,50 +64,121 @@ class Corpus:
         return found
 
 
-def fill(
-    index: Index, encoder: TextEncoder, corpus: Corpus, recipe: Recipe, survey: Survey | None, *, as_json: bool
-) -> None:
-    """Encode and commit with progress; ctrl-C commits what is there and ends with exit code 130.
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """One run of ``index build`` or ``index add``.
 
-    Args:
-        index: open, of this encoder and recipe.
-        encoder: makes the vectors.
+    Attributes:
         corpus: the documents.
-        recipe: how they become vectors.
-        survey: what is to be done, if it could be told.
+        encoder: the name of the encoder; ``None`` for the index's own or, in a new one, the default.
+        device: where it runs.
         as_json: print the report on stdout.
-
-    Raises:
-        typer.Exit: with 130, after an interruption.
     """
-    from llm2comp_apps.retrieval.build import fill_index
 
-    report = ReadReport()
-    documents = read_corpus(corpus.sources, corpus.options, report)
-    stopping = "Stopping after this batch, which will be kept; ctrl-C again stops at once."
-    total = survey.new if survey is not None else None
-    with ProgressDisplay("encoding", "documents", total) as display, stop_on_interrupt(stopping) as should_stop:
+    corpus: Corpus
+    encoder: str | None
+    device: str | None
+    as_json: bool
 
-        def show(progress: BuildProgress) -> None:
-            fraction = progress.characters / survey.characters if survey is not None and survey.characters else None
-            display.update(progress.documents, fraction)
+    def new(self, path: Path, settings: dict[str, Any]) -> None:
+        """Make an index and fill it.
 
-        built = fill_index(index, encoder, documents, recipe, on_progress=show, should_stop=should_stop)
-    if survey is None:
-        describe_reading(report)
-    _conclude(built, index, as_json=as_json)
+        Args:
+            path: where nothing is yet.
+            settings: of the index, as far as the person gave them: the fields of :class:`Recipe`, and those that
+                ``Index.create`` reads.
 
+        Raises:
+            typer.Exit: with 130, after an interruption.
+        """
+        from llm2comp_indexes import Index
 
-def _conclude(built: BuildReport, index: Index, *, as_json: bool) -> None:
-    path = index.path
-    if as_json:
-        print_json({"index": str(path), **asdict(built)})
-    took = f"in {format_duration(built.seconds)}, {format_duration(built.encode_seconds)} of it encoding"
-    if built.interrupted:
-        note(f"Interrupted: {built.added} documents are added and safe in {path} ({took}).")
-        note("The same command again goes on from there.")
-        raise typer.Exit(INTERRUPTED)
-    others = len(index) - built.read
-    if others > 0:
-        note(f"{others} documents of the index are not in this corpus; they stay (llm2comp index delete removes some)")
-    note(f"{path}: {built.added} documents added ({built.vectors} vectors), {built.unchanged} unchanged, {took}")
+        from llm2comp_apps.cli._open import encoder_record, load_named_encoder
+        from llm2comp_apps.retrieval.rerank import encode_memory_with
+
+        given = {name: value for name, value in settings.items() if value is not None}
+        recipe = Recipe(**{field.name: given.pop(field.name) for field in fields(Recipe) if field.name in given})
+        source = self.encoder or "default"
+        encoder = load_named_encoder(source, self.device)
+        recipe = replace(recipe, prompt=encoder.prompts.get("document", ""))
+        memory_tokens = encode_memory_with(encoder).k if recipe.memory else 0
+        # The index is made after the corpus has been read once: a broken corpus leaves nothing behind.
+        survey = self.corpus.survey(None, recipe, encoder.fingerprint)
+        index = Index.create(
+            path,
+            dimension=encoder.dimension,
+            encoder=encoder_record(encoder, source),
+            settings={**given, **recipe.to_settings()},
+            memory_tokens=memory_tokens,
+        )
+        self._conclude(self._fill(index, encoder, recipe, survey), index)
+
+    def existing(self, path: Path, settings: dict[str, Any], *, whole: bool) -> None:
+        """Bring an index up to date.
+
+        Args:
+            path: the index.
+            settings: what the person gave; it must be what the index was built with.
+            whole: the corpus is meant to be all that the index holds, so what it lacks is worth a word.
+
+        Raises:
+            UsageError: a setting differs.
+            typer.Exit: with 130, after an interruption.
+        """
+        from llm2comp_indexes import Index
+
+        from llm2comp_apps.cli._open import load_index_encoder
+        from llm2comp_apps.retrieval.search import check_encoder
+
+        index = Index.open(path)
+        for name, value in settings.items():
+            built = index.settings.get(name)
+            if value is not None and value != built:
+                option = "--" + name.replace("_", "-")
+                how = f"with {option} {built}" if built else f"without {option}"
+                raise UsageError(f"{path} was built {how}; leave the option out, or build elsewhere with -o")
+        recipe = Recipe.from_settings(index.settings)
+        encoder = load_index_encoder(index, self.encoder, self.device)
+        check_encoder(index, encoder)
+        survey = self.corpus.survey(index, recipe, encoder.fingerprint)
+        report = self._fill(index, encoder, recipe, survey)
+        others = len(index) - report.read
+        if whole and others > 0 and not report.interrupted:
+            note(f"{others} documents of the index are not in this corpus; they stay (index delete removes some)")
+        self._conclude(report, index)
+
+    def _fill(self, index: Index, encoder: TextEncoder, recipe: Recipe, survey: Survey | None) -> BuildReport:
+        """Encode and commit with progress; ctrl-C commits what is there."""
+        from llm2comp_apps.retrieval.build import fill_index
+
+        note(f"{index.path}: encoder {encoder.name}, {encoder.dimension} dimensions")
+        reading = ReadReport()
+        documents = read_corpus(self.corpus.sources, self.corpus.options, reading)
+        stopping = "Stopping after this batch, which will be kept; ctrl-C again stops at once."
+        total = survey.new if survey is not None else None
+        with ProgressDisplay("encoding", "documents", total) as display, stop_on_interrupt(stopping) as should_stop:
+
+            def show(progress: BuildProgress) -> None:
+                # By characters, since the longest documents of each window come first.
+                share = progress.characters / survey.characters if survey is not None and survey.characters else None
+                display.update(progress.documents, share)
+
+            report = fill_index(index, encoder, documents, recipe, on_progress=show, should_stop=should_stop)
+        if survey is None:
+            describe_reading(reading)
+        return report
+
+    def _conclude(self, report: BuildReport, index: Index) -> None:
+        """Say what was done, and give the vectors the search structure that the index's kind asks for."""
+        path = index.path
+        if self.as_json:
+            print_json({"index": str(path), **asdict(report)})
+        took = f"in {format_duration(report.seconds)}, {format_duration(report.encode_seconds)} of it encoding"
+        if report.interrupted:
+            note(f"Interrupted: {report.added} documents are added and safe in {path} ({took}).")
+            note("The same command again goes on from there.")
+            raise typer.Exit(INTERRUPTED)
+        note(f"{path}: {report.added} documents added ({report.vectors} vectors), {report.unchanged} unchanged, {took}")
+        # Last, since everything is committed: a kind that is refused costs speed and never a document.
+        with index.writer() as writer:
+            writer.maintain(device=faiss_device(self.device))

@@ -67,6 +67,8 @@ class ProgressDisplay:
         """
         if fraction is None and self._total:
             fraction = done / self._total
+        if fraction is not None:
+            fraction = min(fraction, 1.0)
         state = self._state(done, fraction)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=fraction or 0.0, state=state)

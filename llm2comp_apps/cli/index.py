@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llm2comp_apps.cli import index_build, index_transfer
-from llm2comp_apps.cli._shared import JsonOption, examples, note, print_json, stdout_console
+from llm2comp_apps.cli._kind import KindOption, MaxRamOption, TargetRecallOption, faiss_device
+from llm2comp_apps.cli._shared import DeviceOption, JsonOption, examples, note, print_json, stdout_console
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def register(app: typer.Typer) -> None:
             'llm2comp index delete corpus.index --where "year < 1990"',
         ),
     )(delete)
-    group.command("compact", epilog=examples("llm2comp index compact corpus.index"))(compact)
+    group.command(
+        "compact",
+        epilog=examples("llm2comp index compact corpus.index", "llm2comp index compact corpus.index --kind hnsw"),
+    )(compact)
     index_transfer.register(group)
     app.add_typer(group)
 
@@ -122,10 +126,24 @@ def delete(
         note(f"{missing} of the ids are not in the index")
 
 
-def compact(index: ExistingIndex) -> None:
-    """Merge the segments of an index and drop what was deleted, for speed and size."""
+def compact(
+    index: ExistingIndex,
+    kind: KindOption = None,
+    target_recall: TargetRecallOption = None,
+    max_ram: MaxRamOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Merge the segments of an index and drop what was deleted, for speed and size; or change its kind.
+
+    Without options it stays of its kind. A kind that misses the target recall is refused, and the index stays whole.
+    """
+    from llm2comp_indexes.kinds import Policy
+
     opened = _open(index)
     before = opened.info().bytes
-    opened.compact()
-    after = _open(index).info().bytes
-    note(f"{opened.path}: {before:,} bytes before, {after:,} after")
+    changes = {"kind": kind, "target_recall": target_recall, "max_ram": max_ram and max_ram * 2**20}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    policy = Policy.from_settings({**opened.settings, **changes}) if changes else None
+    opened.compact(policy, faiss_device(device))
+    facts = opened.info()
+    note(f"{opened.path}: kind {facts.kind}; {before:,} bytes before, {facts.bytes:,} after")

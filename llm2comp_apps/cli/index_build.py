@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from llm2comp_apps.cli._corpus import CorpusArgument
-from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples, note
+from llm2comp_apps.cli._kind import KindOption, MaxRamOption, TargetRecallOption
+from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples
 from llm2comp_apps.cli.corpus_args import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
 from llm2comp_apps.errors import UsageError
-
-if TYPE_CHECKING:
-    from llm2comp_apps.cli._filling import Corpus
-    from llm2comp_apps.encoder import TextEncoder
 
 __all__ = ["add", "build", "register"]
 
@@ -55,6 +51,15 @@ def build(
     chunk: ChunkOption = None,
     overlap: OverlapOption = None,
     memory: MemoryOption = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            "--language", metavar="NAME", help="Of the texts, for matching words; none: no stemming. [default: english]"
+        ),
+    ] = None,
+    kind: KindOption = None,
+    target_recall: TargetRecallOption = None,
+    max_ram: MaxRamOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
     format: Format = "auto",  # noqa: A002 - the name of the option, as CorpusOptions has it
@@ -70,7 +75,7 @@ def build(
     Commits as it goes: after ctrl-C, a crash or a power cut, the same command goes on where it stopped. Documents
     that the index holds unchanged are not encoded again.
     """
-    from llm2comp_apps.cli._filling import Corpus
+    from llm2comp_apps.cli._filling import Corpus, Filling
     from llm2comp_apps.corpus import CorpusOptions
     from llm2comp_apps.retrieval.discovery import default_index_path
 
@@ -81,11 +86,19 @@ def build(
         if len(corpus) > 1:
             raise UsageError("several corpora: say where their index goes with -o DIR")
         output = default_index_path(corpus[0])
-    wanted = {"chunk": chunk, "overlap": overlap, "memory": memory}
+    settings: dict[str, Any] = {
+        "chunk": chunk,
+        "overlap": overlap,
+        "memory": memory,
+        "language": language,
+        "kind": kind,
+    }
+    settings |= {"target_recall": target_recall, "max_ram": max_ram and max_ram * 2**20}
+    filling = Filling(documents, encoder, device, as_json)
     if output.exists():
-        _fill_existing(output, documents, wanted, encoder, device, as_json=as_json)
+        filling.existing(output, settings, whole=True)
     else:
-        _fill_new(output, documents, wanted, encoder, device, as_json=as_json)
+        filling.new(output, settings)
 
 
 def add(
@@ -106,66 +119,10 @@ def add(
 
     They are encoded, chunked and stored as the index was built. Documents that it holds unchanged are skipped.
     """
-    from llm2comp_apps.cli._filling import Corpus
+    from llm2comp_apps.cli._filling import Corpus, Filling
     from llm2comp_apps.corpus import CorpusOptions
 
     options = CorpusOptions(format, id_field, title_field, text_field, encoding, encoding_errors, on_error)
     documents = Corpus(corpus, options)
     documents.check()
-    _fill_existing(index, documents, {}, encoder, device, as_json=as_json)
-
-
-def _fill_new(
-    path: Path, corpus: Corpus, wanted: dict[str, Any], encoder_name: str | None, device: str | None, *, as_json: bool
-) -> None:
-    from llm2comp_indexes import Index
-
-    from llm2comp_apps.cli._filling import fill
-    from llm2comp_apps.cli._open import encoder_record, load_named_encoder
-    from llm2comp_apps.retrieval.recipe import Recipe
-    from llm2comp_apps.retrieval.rerank import encode_memory_with
-
-    recipe = Recipe(**{name: value for name, value in wanted.items() if value is not None})
-    source = encoder_name or "default"
-    encoder = load_named_encoder(source, device)
-    recipe = replace(recipe, prompt=encoder.prompts.get("document", ""))
-    memory_tokens = encode_memory_with(encoder).k if recipe.memory else 0
-    # The index is made after the corpus has been read once: a broken corpus leaves nothing behind.
-    survey = corpus.survey(None, recipe, encoder.fingerprint)
-    _announce(encoder, path)
-    index = Index.create(
-        path,
-        dimension=encoder.dimension,
-        encoder=encoder_record(encoder, source),
-        settings=recipe.to_settings(),
-        memory_tokens=memory_tokens,
-    )
-    fill(index, encoder, corpus, recipe, survey, as_json=as_json)
-
-
-def _fill_existing(
-    path: Path, corpus: Corpus, wanted: dict[str, Any], encoder_name: str | None, device: str | None, *, as_json: bool
-) -> None:
-    from llm2comp_indexes import Index
-
-    from llm2comp_apps.cli._filling import fill
-    from llm2comp_apps.cli._open import load_index_encoder
-    from llm2comp_apps.retrieval.recipe import Recipe
-    from llm2comp_apps.retrieval.search import check_encoder
-
-    index = Index.open(path)
-    recipe = Recipe.from_settings(index.settings)
-    for name, value in wanted.items():
-        built = getattr(recipe, name)
-        if value is not None and value != built:
-            how = f"with --{name} {built}" if built else f"without --{name}"
-            raise UsageError(f"{path} was built {how}; leave the option out, or build elsewhere with -o")
-    encoder = load_index_encoder(index, encoder_name, device)
-    check_encoder(index, encoder)
-    survey = corpus.survey(index, recipe, encoder.fingerprint)
-    _announce(encoder, path)
-    fill(index, encoder, corpus, recipe, survey, as_json=as_json)
-
-
-def _announce(encoder: TextEncoder, path: Path) -> None:
-    note(f"{path}: encoder {encoder.name}, {encoder.dimension} dimensions")
+    Filling(documents, encoder, device, as_json).existing(index, {}, whole=False)
