@@ -28,12 +28,15 @@ from llm2comp_indexes.errors import (
     InputError,
     KindError,
 )
+from llm2comp_indexes.exchange import export_index, import_vectors, read_parquet, read_vectors
 from llm2comp_indexes.index import Index
+from llm2comp_indexes.kinds import KINDS, Policy
 from llm2comp_indexes.lexical import matching_spans
 from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo
 from llm2comp_indexes.writer import Writer
 
 __all__ = [
+    "KINDS",
     "Damage",
     "DamageWarning",
     "DependencyError",
@@ -51,6 +54,11 @@ __all__ = [
     "IndexedDocument",
     "InputError",
     "KindError",
+    "Policy",
     "Writer",
+    "export_index",
+    "import_vectors",
     "matching_spans",
+    "read_parquet",
+    "read_vectors",
 ]

@@ -7,6 +7,7 @@ And FAISS numbers are positions in the order of insertion: held-out rows, on whi
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_indexes import fs
+from llm2comp_indexes import fs, gpu
 from llm2comp_indexes.checked import CheckedRows, difference
 from llm2comp_indexes.errors import DependencyError, KindError
+from llm2comp_indexes.faiss_module import import_faiss, telling_part, write_faiss
 from llm2comp_indexes.fs import FileRecord
 from llm2comp_indexes.store import SegmentRecord
 from llm2comp_indexes.types import Float32Array, Int64Array
@@ -25,7 +27,7 @@ from llm2comp_indexes.types import Float32Array, Int64Array
 if TYPE_CHECKING:
     import faiss
 
-__all__ = ["ANN", "AnnIndex", "import_faiss", "insertion_order"]
+__all__ = ["ANN", "AnnIndex", "insertion_order"]
 
 ANN: Final = "ann.faiss"
 
@@ -33,20 +35,6 @@ _BLOCK_ROWS: Final = 16_384
 _TRAINING_ROWS: Final = 50  # for each list of an IVF; FAISS asks for at least 39
 _LEAST_TRAINING_ROWS: Final = 20_000  # for quantisers without lists
 _TUNED_COUNT: Final = 10  # documents for which the search parameter was tuned
-_WRITE_BUFFER: Final = 1 << 20
-
-
-def import_faiss() -> Any:
-    """FAISS, imported at first use (0.1 s).
-
-    Raises:
-        DependencyError: it is not installed.
-    """
-    try:
-        import faiss
-    except ImportError as error:
-        raise DependencyError("FAISS is not installed: pip install 'llm2comp-apps[cpu]' (or [gpu])") from error
-    return faiss
 
 
 def insertion_order(rows: int, held_out: Int64Array) -> Int64Array:
@@ -86,7 +74,7 @@ class AnnIndex:
         try:
             index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
         except RuntimeError as error:
-            raise KindError(f"kind {factory!r}: FAISS cannot make it: {_reason(error)}") from error
+            raise KindError(f"kind {factory!r}: FAISS cannot make it: {telling_part(error)}") from error
         inner = faiss.downcast_index(index)
         if isinstance(inner, faiss.IndexIDMap | faiss.IndexRefine):
             raise KindError(f"kind {factory!r}: leave IDMap and refinement out, the index does both itself")
@@ -94,10 +82,12 @@ class AnnIndex:
         lists = getattr(ann._inner, "nlist", 0)
         size = min(len(order), max(_LEAST_TRAINING_ROWS, _TRAINING_ROWS * lists))
         sample = np.sort(np.random.default_rng(seed).choice(len(order), size, replace=False))
+        rows = vectors.take(order[sample]).astype(np.float32)
         try:
-            index.train(vectors.take(order[sample]).astype(np.float32))
+            with gpu.clustering(index) if device == "cuda" else contextlib.nullcontext():
+                index.train(rows)
         except RuntimeError as error:
-            raise KindError(f"kind {factory!r}: cannot be trained: {_reason(error)}") from error
+            raise KindError(f"kind {factory!r}: cannot be trained: {telling_part(error)}") from error
         return ann
 
     @classmethod
@@ -110,7 +100,7 @@ class AnnIndex:
         try:
             ann = cls(import_faiss().read_index(os.fspath(directory / file.name)), order)
         except (RuntimeError, DependencyError) as error:
-            return None, _reason(error)
+            return None, telling_part(error)
         ann._value, ann._widening = record.detail["value"], record.detail["widening"]
         return ann, None
 
@@ -125,11 +115,17 @@ class AnnIndex:
         value = min(math.ceil(self._value * widening * max(1.0, count / _TUNED_COUNT)), self.most)
         return fetched, value
 
-    def add(self, vectors: CheckedRows, start: int, stop: int) -> None:
+    def add(self, vectors: CheckedRows, start: int, stop: int, device: str = "cpu") -> None:
         """Insert the rows of the FAISS numbers ``start`` to ``stop``, widened block by block."""
+        faiss = import_faiss()
+        lists = gpu.nearest_lists(self.index) if device == "cuda" else None
         for first in range(start, stop, _BLOCK_ROWS):
-            rows = self._order[first : min(first + _BLOCK_ROWS, stop)]
-            self.index.add(vectors.take(rows).astype(np.float32))
+            block = vectors.take(self._order[first : min(first + _BLOCK_ROWS, stop)]).astype(np.float32)
+            if lists is None:
+                self.index.add(block)
+            else:
+                _, nearest = lists.search(block, 1)
+                self._inner.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(nearest))
 
     def write(self, path: Path) -> FileRecord:
         """Write the FAISS file, durably.
@@ -137,24 +133,10 @@ class AnnIndex:
         Raises:
             OSError: the operating system refused.
         """
-        faiss = import_faiss()
         file = fs.FileWriter(path)
-        failure: OSError | None = None
-
-        def receive(data: bytes) -> int:
-            nonlocal failure
-            try:
-                file.write(data)
-            except OSError as error:  # kept, since it cannot cross the C++ frames
-                failure = failure or error
-                return 0
-            return len(data)
-
         try:
-            faiss.write_index(self.index, faiss.PyCallbackIOWriter(receive, _WRITE_BUFFER))
+            write_faiss(self.index, file)
             return file.close()
-        except RuntimeError as error:
-            raise failure or OSError(_reason(error)) from error
         finally:
             file.abandon()
 
@@ -220,8 +202,3 @@ class AnnIndex:
         else:
             parameters = faiss.SearchParameters(**options)
         return faiss.SearchParametersPreTransform(index_params=parameters) if self._wrapped else parameters
-
-
-def _reason(error: Exception) -> str:
-    """The telling part of a FAISS message, which starts with a C++ signature and a source line."""
-    return str(error).rsplit("Error: ", 1)[-1].strip().replace("\n", " ")

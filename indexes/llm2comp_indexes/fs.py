@@ -36,6 +36,7 @@ __all__ = [
     "record_file",
     "remove_tree",
     "rename",
+    "replace",
     "write_text",
 ]
 
@@ -207,6 +208,13 @@ def rename(source: Path, target: Path) -> None:
     fsync_directory(source)
     _ask("rename", target)
     source.rename(target)
+    fsync_directory(target.parent)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Put a finished file in place of another, durably."""
+    _ask("rename", target)
+    source.replace(target)
     fsync_directory(target.parent)
 
 

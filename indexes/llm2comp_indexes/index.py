@@ -16,12 +16,13 @@ import numpy.typing as npt
 from llm2comp_indexes import documents as rows_of
 from llm2comp_indexes import fs
 from llm2comp_indexes.errors import IndexExistsError, IndexWriteError, InputError
+from llm2comp_indexes.gpu import check_device
 from llm2comp_indexes.kinds import Policy
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
 from llm2comp_indexes.lock import LOCK_NAME
 from llm2comp_indexes.snapshot import Snapshot
 from llm2comp_indexes.store import DIRECTORIES, Manifest, create_store, translated
-from llm2comp_indexes.types import Damage, Float16Array, Hit, IndexedDocument, IndexInfo
+from llm2comp_indexes.types import Damage, Float16Array, Float32Array, Hit, IndexedDocument, IndexInfo
 from llm2comp_indexes.upkeep import FLAT
 from llm2comp_indexes.vectors import as_matrix, normalised
 from llm2comp_indexes.verify import verify
@@ -35,11 +36,14 @@ class Index:
 
     Args:
         path: the index directory; see `create` and `open`.
+        device: where vectors are compared, ``cpu`` or ``cuda`` (see `llm2comp_indexes.gpu`).
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, device: str = "cpu") -> None:
+        check_device(device)
         self.path = Path(path)
-        self._snapshot = Snapshot(self.path)
+        self._device = device
+        self._snapshot = Snapshot(self.path, device)
 
     @classmethod
     def create(
@@ -94,20 +98,25 @@ class Index:
         return cls(path)
 
     @classmethod
-    def open(cls, path: str | Path) -> Index:
+    def open(cls, path: str | Path, *, device: str = "cpu") -> Index:
         """Open the newest generation for reading.
+
+        Args:
+            path: the index directory.
+            device: where vectors are compared, ``cpu`` or ``cuda``.
 
         Raises:
             IndexMissingError: nothing is there.
             IndexFormatError: it is not an index, or of another format.
             IndexDamagedError: files are missing or differ from what was committed.
+            DependencyError: ``device`` is ``cuda``, and FAISS sees no GPU.
         """
-        return cls(path)
+        return cls(path, device)
 
     def refresh(self) -> bool:
         """Move on to the newest generation; returns whether there was a newer one."""
         before = self.generation
-        newer = Snapshot(self.path)
+        newer = Snapshot(self.path, self._device)
         if newer.manifest.generation == before:
             newer.close()
             return False
@@ -265,6 +274,14 @@ class Index:
             raise InputError(f"{self.path}: keeps no memory vectors; build it with memory_tokens set")
         return self._snapshot.memory(ids, spans or [None] * len(ids))
 
+    def vectors(self, ids: Sequence[str]) -> Float32Array:
+        """The vectors of documents as they are stored, all rows of each in turn.
+
+        Raises:
+            KeyError: an id is not in the index.
+        """
+        return self._snapshot.vectors(ids).astype(np.float32)
+
     def compact(self, policy: Policy | None = None, device: str = "cpu") -> None:
         """Merge all segments into one, drop what was deleted, and build the FAISS index anew.
 
@@ -275,6 +292,7 @@ class Index:
         Raises:
             KindError: the kind is refused; the index goes on with the kind that it had.
         """
+        check_device(device)
         with self.writer() as writer:
             writer.compact(policy, device)
 

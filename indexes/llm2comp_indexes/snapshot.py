@@ -18,6 +18,7 @@ from llm2comp_indexes.checked import REPAIR
 from llm2comp_indexes.errors import DamageWarning, IndexDamagedError
 from llm2comp_indexes.exact import all_rows, rescore, scan, some_rows
 from llm2comp_indexes.filters import compile_filter
+from llm2comp_indexes.gpu import GpuScanner
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalReader
 from llm2comp_indexes.lock import Pin
 from llm2comp_indexes.segment import Segment
@@ -30,6 +31,7 @@ __all__ = ["Snapshot"]
 _FEW_ROWS = 50_000  # rows kept by a filter up to which they are scanned ...
 _FEW_SHARE = 0.2  # ... or share of all rows
 _BATCH = 256  # queries whose candidates are scored together
+_GPU_MARGIN = 16  # candidates beyond k: float16 sums on the GPU may swap neighbours at the cut
 _KEPT_FILTERS = 16  # results of filters, 8 bytes for each matching document
 _ATTEMPTS = 20  # to open a generation before a busy writer replaces it
 
@@ -37,8 +39,9 @@ _ATTEMPTS = 20  # to open a generation before a busy writer replaces it
 class Snapshot:
     """A generation: a read transaction on ``store.db`` and pins on the directories that its manifest names."""
 
-    def __init__(self, index: Path) -> None:
+    def __init__(self, index: Path, device: str = "cpu") -> None:
         self.index = index
+        self._device = device
         self.connection: apsw.Connection
         self.manifest: Manifest
         self.segments: list[Segment] = []
@@ -109,6 +112,8 @@ class Snapshot:
         """
         mask, matching = self._mask(where)
         kept = len(self.nums) if mask is None else int(mask.sum())
+        if where is None and self._gpu is not None:
+            return self._scan_gpu(self._gpu, queries, k)
         if exact or (where is not None and kept <= max(_FEW_ROWS, _FEW_SHARE * len(self.nums))):
             return self._scan(queries, k, mask)
         top = self._top(len(queries), k)
@@ -145,6 +150,34 @@ class Snapshot:
             self._scan_segment(queries, position, part, top)
         return top.rankings()
 
+    @cached_property
+    def _gpu(self) -> GpuScanner | None:
+        """Every live row on the GPUs, if that was asked for and fits."""
+        if self._device == "cpu" or not len(self.nums):
+            return None
+        alive = np.ones(len(self.nums), dtype=bool) if self.alive is None else self.alive
+        parts = [
+            (segment.vectors, np.flatnonzero(alive[base : base + len(segment.nums)]))
+            for segment, base in zip(self.segments, self._bases, strict=True)
+        ]
+        return GpuScanner.open(parts, self.manifest.dimension)
+
+    def _scan_gpu(self, scanner: GpuScanner, queries: Float32Array, k: int) -> list[Ranking]:
+        top = self._top(len(queries), k)
+        count = k * self.most_rows + _GPU_MARGIN
+        for start in range(0, len(queries), _BATCH):
+            rows = scanner.candidates(queries[start : start + _BATCH], count)
+            for position, base in enumerate(self._bases):
+                mine = (rows >= base) & (rows < base + len(self.segments[position].nums))
+                self._offer(position, np.where(mine, rows - base, -1), queries, start, top)
+        return top.rankings()
+
+    def _offer(self, position: int, rows: Int64Array, queries: Float32Array, start: int, top: TopDocuments) -> None:
+        """Score candidates (q, c) of one segment, -1 for none, for the queries from ``start`` on."""
+        scores = rescore(self.segments[position].vectors, queries[start : start + len(rows)], rows)
+        query, column = np.nonzero(rows >= 0)
+        top.add_candidates(start + query, self._bases[position] + rows[query, column], scores[query, column])
+
     def _scan_segment(
         self, queries: Float32Array, position: int, mask: npt.NDArray[np.bool_] | None, top: TopDocuments
     ) -> None:
@@ -163,16 +196,12 @@ class Snapshot:
         top: TopDocuments,
     ) -> None:
         """Offer the candidates of a segment's FAISS index; a filter that keeps a share widens the search to match."""
-        vectors = self.segments[position].vectors
         count, value = ann.reach(k * self.most_rows, widening)
         for start in range(0, len(queries), _BATCH):
-            batch = queries[start : start + _BATCH]
-            rows = ann.candidates(batch, count, value, mask)
+            rows = ann.candidates(queries[start : start + _BATCH], count, value, mask)
             if mask is not None:
                 rows = np.where((rows >= 0) & mask[rows], rows, -1)
-            scores = rescore(vectors, batch, rows)
-            query, column = np.nonzero(rows >= 0)
-            top.add_candidates(start + query, self._bases[position] + rows[query, column], scores[query, column])
+            self._offer(position, rows, queries, start, top)
 
     def _ann(self, position: int) -> AnnIndex | None:
         """The FAISS index of a segment, loaded at first use; None where there is none that can be trusted."""
@@ -189,19 +218,34 @@ class Snapshot:
         return self._anns[position]
 
     def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None]) -> Float16Array:
-        """(n, k, d) stored memory vectors of the given chunks."""
+        """(n, k, d) stored memory vectors of the given chunks; None = the first."""
+        first, found = self._first_rows(ids)
+        chunks = [0 if span is None else _position(found[id_], span) for id_, span in zip(ids, spans, strict=True)]
+        return self._gather(first + np.array(chunks, dtype=np.int64), memory=True)
+
+    def vectors(self, ids: Sequence[str]) -> Float16Array:
+        """(rows, d) vectors of documents, all rows of each in turn."""
+        first, found = self._first_rows(ids)
+        counts = np.array([max(1, len(found[id_])) for id_ in ids], dtype=np.int64)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self._gather(np.repeat(first, counts) + within, memory=False)
+
+    def _first_rows(self, ids: Sequence[str]) -> tuple[Int64Array, dict[str, tuple[tuple[int, int], ...]]]:
+        """First row of each document, and the spans of all."""
         with translated(self.index):
             numbers = rows_of.numbers(self.connection, ids)
-            found = rows_of.ids_and_spans(self.connection, list(numbers.values()))
-        nums = [numbers[id_] for id_ in ids]
-        chunks = [0 if span is None else _position(found[num][1], span) for num, span in zip(nums, spans, strict=True)]
-        rows = np.searchsorted(self.nums, np.array(nums, dtype=np.int64)) + np.array(chunks, dtype=np.int64)
-        memory = np.empty((len(ids), self.manifest.memory_tokens, self.manifest.dimension), dtype=np.float16)
+            found = dict(rows_of.ids_and_spans(self.connection, list(numbers.values())).values())
+        return np.searchsorted(self.nums, np.array([numbers[id_] for id_ in ids], dtype=np.int64)), found
+
+    def _gather(self, rows: Int64Array, *, memory: bool) -> Float16Array:
+        width = (self.manifest.memory_tokens, self.manifest.dimension) if memory else (self.manifest.dimension,)
+        gathered = np.empty((len(rows), *width), dtype=np.float16)
         owner = np.searchsorted(self._bases, rows, side="right") - 1
         for position in np.unique(owner).tolist():
-            mine = owner == position
-            memory[mine] = self.segments[position].memory.take(rows[mine] - self._bases[position])
-        return memory
+            segment, mine = self.segments[position], owner == position
+            source = segment.memory if memory else segment.vectors
+            gathered[mine] = source.take(rows[mine] - self._bases[position])
+        return gathered
 
     def allowed(self, where: str) -> Int64Array:
         """Numbers of the documents that satisfy ``where``, ascending; kept for the next search with the same filter."""

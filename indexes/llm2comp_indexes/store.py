@@ -195,6 +195,7 @@ def connect_writer(index: Path) -> apsw.Connection:
         connection = _open(index / STORE_NAME, apsw.SQLITE_OPEN_READWRITE)
         connection.pragma("synchronous", "full")
         connection.pragma("foreign_keys", True)
+        connection.pragma("secure_delete", True)  # a deleted text must not linger in a free page
         connection.pragma("cache_size", -32_000)  # KiB: a long transaction spills beyond it, so memory stays flat
         return connection
 

@@ -10,13 +10,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from llm2comp_indexes import fs
+from llm2comp_indexes import fs, gpu
 from llm2comp_indexes.ann import ANN, AnnIndex, insertion_order
+from llm2comp_indexes.checked import CheckedRows
 from llm2comp_indexes.errors import KindError
 from llm2comp_indexes.kinds import Policy, plans
 from llm2comp_indexes.segment import Segment
 from llm2comp_indexes.store import SegmentRecord
 from llm2comp_indexes.tune import HELD_OUT, exact_speed, exact_top, tune
+from llm2comp_indexes.types import Int64Array
 
 __all__ = ["FLAT", "build_ann", "declined", "serves"]
 
@@ -74,14 +76,13 @@ def _attempt(
     queries = vectors.take(held_out).astype(np.float32)
     order = insertion_order(rows, held_out)
     kept = rows - len(held_out)
-    ann = AnnIndex.train(factory, vectors, order, seed, device)
-    ann.add(vectors, 0, kept)
+    ann = _filled(factory, vectors, order, kept, device, seed)
     choice = tune(ann, vectors, queries, exact_top(vectors, queries, np.sort(order[:kept])), policy.target_recall)
     if choice.recall < policy.target_recall:
         return None, f"recall@10 {choice.recall:.3f} at best, {policy.target_recall} wanted"
     if policy.kind == "auto" and choice.queries_per_second < exact_speed(vectors, queries):
         return None, "slower than comparing every vector"
-    ann.add(vectors, kept, rows)
+    ann = _completed(ann, factory, vectors, order, kept, device)
     name = uuid.uuid4().hex
     temporary = index / "tmp" / name
     fs.make_directory(temporary)
@@ -102,3 +103,22 @@ def _attempt(
         **choice.to_dict(),
     }
     return SegmentRecord(name, "ann", rows, (file,), detail), ""
+
+
+def _filled(factory: str, vectors: CheckedRows, order: Int64Array, kept: int, device: str, seed: int) -> AnnIndex:
+    """An index over the rows that are not held out."""
+    if device == "cuda" and factory.startswith("HNSW") and (graph := gpu.build_cagra(vectors, order[:kept])):
+        return AnnIndex(graph, order)
+    ann = AnnIndex.train(factory, vectors, order, seed, device)
+    ann.add(vectors, 0, kept, device)
+    return ann
+
+
+def _completed(
+    ann: AnnIndex, factory: str, vectors: CheckedRows, order: Int64Array, kept: int, device: str
+) -> AnnIndex:
+    """The index with the held-out rows as well; a CAGRA graph takes no more rows, so it is built again."""
+    if device == "cuda" and factory.startswith("HNSW") and (graph := gpu.build_cagra(vectors, order)):
+        return AnnIndex(graph, order)
+    ann.add(vectors, kept, len(order), device)
+    return ann

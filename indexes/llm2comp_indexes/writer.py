@@ -145,6 +145,7 @@ class Writer:
             self._begin()
             self._open_lexical(fresh=True)
             self._publish(self._seal(merge_all=True))
+            self._connection.execute("VACUUM")
         return self.maintain(policy, device)
 
     def maintain(self, policy: Policy | None = None, device: str = "cpu") -> int:

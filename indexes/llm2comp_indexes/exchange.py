@@ -1,0 +1,258 @@
+"""Vectors and documents in files that other programs read: ``.npy``, ``.parquet``, ``.faiss``.
+
+| suffix | content | beside it |
+|---|---|---|
+| ``.npy`` | (rows, d) float32 | ``.ids.jsonl`` |
+| ``.faiss`` | a plain FAISS index, float16 inner product, positions as ids | ``.ids.jsonl`` |
+| ``.parquet`` | columns id, title, text, metadata (JSON), content_hash, start, end, vector (float32) | |
+
+``.ids.jsonl`` has a line for each row: ``{"id": ..., "start": ..., "end": ...}``, the last two only for chunks. Rows
+are in the order in which their documents were added, and rows of one document are neighbours. A target is replaced
+only when the new file is complete.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from llm2comp_indexes import fs
+from llm2comp_indexes.errors import IndexWriteError, InputError
+from llm2comp_indexes.faiss_module import import_faiss, write_faiss
+from llm2comp_indexes.types import Float32Array, IndexedDocument
+
+if TYPE_CHECKING:
+    from llm2comp_indexes.index import Index
+
+__all__ = ["EXPORTS", "export_index", "import_vectors", "read_parquet", "read_vectors"]
+
+EXPORTS: Final = (".npy", ".parquet", ".faiss")
+
+_BATCH: Final = 4096
+
+Batch = tuple[list[IndexedDocument], Float32Array]
+"""Documents, and the vectors of all of them in turn."""
+
+
+def export_index(index: Index, target: str | Path) -> int:
+    """Write all vectors of an index; the suffix of ``target`` says how.
+
+    Returns:
+        The number of vectors.
+
+    Raises:
+        InputError: the suffix is none of `EXPORTS`.
+        IndexWriteError: the operating system refused; what was there before is still there.
+    """
+    target = Path(target)
+    writers: dict[str, Callable[[Index, Path], int]] = {
+        ".npy": _export_npy,
+        ".parquet": _export_parquet,
+        ".faiss": _export_faiss,
+    }
+    if target.suffix not in writers:
+        raise InputError(f"{target}: cannot export to {target.suffix or 'this'}; take one of {', '.join(EXPORTS)}")
+    try:
+        return writers[target.suffix](index, target)
+    except OSError as error:
+        raise IndexWriteError(f"{error.filename or target}: {error.strerror or error}") from error
+
+
+def import_vectors(
+    index: Index, documents: Iterable[IndexedDocument], vectors: np.ndarray, *, batch: int = _BATCH
+) -> int:
+    """Add documents whose vectors were made elsewhere, in one commit.
+
+    Args:
+        index: of the vectors' width.
+        documents: streamed, in the order of the vectors.
+        vectors: (rows, d), a memory map for what does not fit into memory; a row for each document or chunk.
+        batch: documents taken at a time.
+
+    Returns:
+        The number of documents.
+
+    Raises:
+        InputError: there are more or fewer vectors than the documents need; nothing is added.
+    """
+    iterator, position, count = iter(documents), 0, 0
+    with index.writer() as writer:
+        while part := list(itertools.islice(iterator, batch)):
+            rows = sum(document.rows for document in part)
+            if position + rows > len(vectors):
+                raise InputError(f"vectors: {len(vectors)} rows, but document {part[-1].id!r} needs more")
+            writer.add(part, np.asarray(vectors[position : position + rows]))
+            position, count = position + rows, count + len(part)
+        if position != len(vectors):
+            raise InputError(f"vectors: {len(vectors)} rows for {count} documents that need {position}")
+        writer.commit()
+    return count
+
+
+def read_vectors(path: str | Path) -> np.ndarray:
+    """A ``.npy`` matrix, memory-mapped.
+
+    Raises:
+        InputError: it is not a matrix of numbers.
+    """
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a NumPy array: {error}") from error
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise InputError(f"{path}: shape {vectors.shape} of {vectors.dtype}, where a matrix of numbers is needed")
+    return vectors
+
+
+def read_parquet(path: str | Path, *, batch: int = _BATCH) -> Iterator[Batch]:
+    """Documents and vectors of a Parquet file, such as an export; ``id`` and ``vector`` are needed, the rest optional.
+
+    Raises:
+        InputError: it cannot be read, or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = {"id", "vector"} - set(file.schema_arrow.names)
+            if missing:
+                raise InputError(f"{path}: has no column {' and no column '.join(sorted(missing))}")
+            rows = (row for part in file.iter_batches(batch) for row in part.to_pylist())
+            groups = (list(group) for _, group in itertools.groupby(rows, key=lambda row: row["id"]))
+            while part := list(itertools.islice(groups, batch)):
+                vectors = np.array([row["vector"] for group in part for row in group], dtype=np.float32)
+                yield [_document(group) for group in part], vectors
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+
+
+def _document(rows: list[dict[str, Any]]) -> IndexedDocument:
+    first = rows[0]
+    spans = tuple((row["start"], row["end"]) for row in rows if row.get("start") is not None)
+    metadata = json.loads(first["metadata"]) if first.get("metadata") else {}
+    text, title = first.get("text") or "", first.get("title") or ""
+    return IndexedDocument(str(first["id"]), text, title, metadata, spans, first.get("content_hash") or "")
+
+
+def _batches(index: Index) -> Iterator[Batch]:
+    """Every live document with its vectors."""
+    iterator = index.ids()
+    while ids := list(itertools.islice(iterator, _BATCH)):
+        yield index.get(ids), index.vectors(ids)
+
+
+def _replace(target: Path, produce: Callable[[fs.FileWriter], None]) -> None:
+    """Write a file under another name, and give it its own when it is complete."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    writer = fs.FileWriter(temporary)
+    try:
+        produce(writer)
+        writer.close()
+        fs.replace(temporary, target)
+    finally:
+        writer.abandon()
+        temporary.unlink(missing_ok=True)
+
+
+def _export_npy(index: Index, target: Path) -> int:
+    rows = sum(document.rows for documents, _ in _batches(index) for document in documents)
+
+    def produce(writer: fs.FileWriter) -> None:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "<f4", "fortran_order": False, "shape": (rows, index.dimension)}
+        )
+        writer.write(header.getvalue())
+        for _, vectors in _batches(index):
+            writer.write(np.ascontiguousarray(vectors, dtype="<f4").data)
+
+    _replace(target, produce)
+    _export_ids(index, target)
+    return rows
+
+
+def _export_ids(index: Index, target: Path) -> None:
+    def produce(writer: fs.FileWriter) -> None:
+        for documents, _ in _batches(index):
+            lines = [
+                json.dumps({"id": document.id} | ({"start": span[0], "end": span[1]} if span else {}))
+                for document in documents
+                for span in document.spans or (None,)
+            ]
+            writer.write(("\n".join(lines) + "\n").encode())
+
+    _replace(target.with_suffix(".ids.jsonl"), produce)
+
+
+def _export_faiss(index: Index, target: Path) -> int:
+    faiss = import_faiss()
+    plain = faiss.IndexScalarQuantizer(index.dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    for _, vectors in _batches(index):
+        plain.add(vectors)
+    _replace(target, lambda writer: write_faiss(plain, writer))
+    _export_ids(index, target)
+    return int(plain.ntotal)
+
+
+def _export_parquet(index: Index, target: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, position = pa.string(), pa.int64()
+    schema = pa.schema(
+        {"id": text, "title": text, "text": text, "metadata": text, "content_hash": text}
+        | {"start": position, "end": position}
+        | {"vector": pa.list_(pa.float32(), index.dimension)}
+    )
+    rows = 0
+
+    def produce(writer: fs.FileWriter) -> None:
+        nonlocal rows
+        with pq.ParquetWriter(pa.PythonFile(_Sink(writer), mode="w"), schema, compression="zstd") as file:
+            for documents, vectors in _batches(index):
+                flat = pa.array(vectors.ravel(), type=pa.float32())
+                columns = [(document, span) for document in documents for span in document.spans or (None,)]
+                file.write_batch(
+                    pa.record_batch(
+                        [
+                            pa.array([document.id for document, _ in columns], text),
+                            pa.array([document.title for document, _ in columns], text),
+                            pa.array([document.text for document, _ in columns], text),
+                            pa.array([json.dumps(doc.metadata, ensure_ascii=False) for doc, _ in columns], text),
+                            pa.array([document.content_hash for document, _ in columns], text),
+                            pa.array([span[0] if span else None for _, span in columns], position),
+                            pa.array([span[1] if span else None for _, span in columns], position),
+                            pa.FixedSizeListArray.from_arrays(flat, index.dimension),
+                        ],
+                        schema=schema,
+                    )
+                )
+                rows += len(columns)
+
+    _replace(target, produce)
+    return rows
+
+
+class _Sink(io.RawIOBase):
+    """What pyarrow needs to see of a file writer."""
+
+    def __init__(self, writer: fs.FileWriter) -> None:
+        self._writer = writer
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._writer.size
+
+    def write(self, data: Any) -> int:
+        self._writer.write(bytes(data))
+        return len(data)
