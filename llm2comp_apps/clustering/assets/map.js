@@ -1,0 +1,329 @@
+"use strict";
+// The topic map: points are splatted into an ImageData buffer on the CPU (50k antialiased discs take a few
+// milliseconds, with no WebGL needed), labels are laid over it on a second canvas. No library, no network.
+(() => {
+const data = JSON.parse(document.getElementById("data").textContent);
+const $ = (id) => document.getElementById(id);
+const decode = (base64, Type) => new Type(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
+const X = decode(data.x, Uint16Array), Y = decode(data.y, Uint16Array);
+const topicOf = decode(data.topic, Int16Array), probability = decode(data.probability, Uint8Array);
+const n = X.length, topics = data.topics, OUTLIER = topics.length;
+const slotOf = Uint16Array.from(topicOf, (t) => (t < 0 ? OUTLIER : t));
+const SPAN = 65535, MARGIN = 36, PICK = 10;
+const number = new Intl.NumberFormat("en");
+
+const stage = $("stage"), canvas = $("points"), overlay = $("labels"), tip = $("tip"), legend = $("legend");
+const paint = canvas.getContext("2d"), ink = overlay.getContext("2d");
+const view = { scale: 1, x: 0, y: 0, fit: 1 };
+const chosen = new Set();       // slots of the topics the legend keeps; empty: all
+let hits = null;                // Uint8Array of search hits, or null
+let words = [], hovered = -1, preview = -1, selected = -1;
+let width = 0, height = 0, ratio = 1, image = null, pixels = null, palette = [], background = 0, queued = false;
+
+// ---------------------------------------------------------------- drawing
+
+const hex = (c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16));
+
+function applyTheme(name) {
+  document.documentElement.dataset.theme = name;
+  const dark = name === "dark";
+  palette = topics.map((t) => hex(dark ? t.dark : t.light));
+  palette.push(dark ? [84, 91, 104] : [190, 195, 203]);
+  background = dark ? 0xff1b1614 : 0xfffafcfc;  // ABGR of --bg
+  for (const dot of document.querySelectorAll("[data-slot]")) dot.style.background = `rgb(${palette[dot.dataset.slot]})`;
+  redraw();
+}
+
+function resize() {
+  const before = width;
+  width = stage.clientWidth; height = stage.clientHeight; ratio = Math.min(window.devicePixelRatio || 1, 2);
+  for (const c of [canvas, overlay]) { c.width = Math.max(1, Math.round(width * ratio)); c.height = Math.max(1, Math.round(height * ratio)); }
+  image = paint.createImageData(canvas.width, canvas.height);
+  pixels = new Uint32Array(image.data.buffer);
+  const old = view.fit;
+  view.fit = Math.max(1e-6, Math.min(width - 2 * MARGIN, height - 2 * MARGIN) / SPAN);
+  if (!before || view.scale === old) whole(); else redraw();
+}
+
+function whole() {
+  view.scale = view.fit;
+  view.x = (width - SPAN * view.scale) / 2;
+  view.y = (height - SPAN * view.scale) / 2;
+  redraw();
+}
+
+const masks = new Map();
+function mask(radius) {  // coverage of an antialiased disc: [dx, dy, alpha 0..256]*
+  const key = Math.round(radius * 4);
+  if (!masks.has(key)) {
+    const r = key / 4, reach = Math.ceil(r), cells = [];
+    for (let dy = -reach; dy <= reach; dy++) for (let dx = -reach; dx <= reach; dx++) {
+      const cover = Math.max(0, Math.min(1, r + 0.5 - Math.hypot(dx, dy)));
+      if (cover > 0) cells.push(dx, dy, Math.round(cover * 256));
+    }
+    masks.set(key, Int32Array.from(cells));
+  }
+  return masks.get(key);
+}
+
+function splat(px, py, [r, g, b], disc, strength) {
+  const w = canvas.width, h = canvas.height;
+  for (let m = 0; m < disc.length; m += 3) {
+    const x = px + disc[m], y = py + disc[m + 1];
+    if (x < 0 || y < 0 || x >= w || y >= h) continue;
+    const a = (disc[m + 2] * strength) >> 8, at = y * w + x, under = pixels[at];
+    const ur = under & 255, ug = (under >> 8) & 255, ub = (under >> 16) & 255;
+    pixels[at] = 0xff000000 | ((ub + (((b - ub) * a) >> 8)) << 16) | ((ug + (((g - ug) * a) >> 8)) << 8) | (ur + (((r - ur) * a) >> 8));
+  }
+}
+
+// 0 dimmed, 1 plain, 2 brought out
+function rank(i) {
+  const slot = slotOf[i];
+  if (preview >= 0) return slot === preview ? 2 : 0;
+  if (chosen.size && !chosen.has(slot)) return 0;
+  if (hits) return hits[i] ? 2 : 0;
+  return slot === OUTLIER && !chosen.size ? 0.5 : 1;
+}
+
+function drawPoints() {
+  pixels.fill(background);
+  const zoom = view.scale / view.fit, base = n > 20000 ? 1.2 : n > 5000 ? 1.6 : n > 1000 ? 2.2 : 3;
+  const radius = Math.min(7, base * Math.pow(zoom, 0.35)) * ratio;
+  const focus = preview >= 0 || hits || chosen.size, pad = 10 * ratio;
+  const passes = [[0, mask(radius * 0.85), focus ? 48 : 256], [0.5, mask(radius * 0.8), 170], [1, mask(radius), 215], [2, mask(radius * 1.25), 256]];
+  const ranks = Float32Array.from({ length: n }, (_, i) => rank(i));
+  for (const [level, disc, strength] of passes) for (let i = 0; i < n; i++) {
+    if (ranks[i] !== level) continue;
+    const px = Math.round((X[i] * view.scale + view.x) * ratio), py = Math.round((Y[i] * view.scale + view.y) * ratio);
+    if (px < -pad || py < -pad || px > canvas.width + pad || py > canvas.height + pad) continue;
+    splat(px, py, palette[slotOf[i]], disc, strength);
+  }
+  paint.putImageData(image, 0, 0);
+}
+
+function wrapped(name) {
+  const lines = [""];
+  for (const word of name.split(" ")) {
+    const last = lines.length - 1;
+    if (lines[last] && lines[last].length + word.length > 20 && lines.length < 3) lines.push(word);
+    else lines[last] = lines[last] ? `${lines[last]} ${word}` : word;
+  }
+  return lines;
+}
+
+function drawLabels() {
+  ink.setTransform(ratio, 0, 0, ratio, 0, 0);
+  ink.clearRect(0, 0, width, height);
+  ink.textAlign = "center"; ink.textBaseline = "middle"; ink.lineJoin = "round";
+  const style = getComputedStyle(document.documentElement), taken = [];
+  const color = style.getPropertyValue("--ink"), halo = style.getPropertyValue("--halo");
+  const shown = topics.map((_, slot) => slot).filter((slot) => (preview >= 0 ? slot === preview : !chosen.size || chosen.has(slot)));
+  for (const slot of shown) {  // topics come largest first, so the large ones claim their place first
+    const topic = topics[slot], size = Math.round(Math.max(11, Math.min(16, 9 + Math.sqrt(topic.size / n) * 24)));
+    ink.font = `600 ${size}px ${getComputedStyle(document.body).fontFamily}`;
+    const lines = topic.lines, high = lines.length * size * 1.15, wide = Math.max(...lines.map((l) => ink.measureText(l).width));
+    const x = topic.x * view.scale + view.x, middle = topic.y * view.scale + view.y;
+    if (x < -wide / 2 || x > width + wide / 2 || middle < 0 || middle > height) continue;
+    for (const shift of [0, -0.7, 0.7, -1.3, 1.3]) {
+      const y = middle + shift * high, box = [x - wide / 2 - 5, y - high / 2 - 3, x + wide / 2 + 5, y + high / 2 + 3];
+      if (taken.some((t) => box[0] < t[2] && box[2] > t[0] && box[1] < t[3] && box[3] > t[1])) continue;
+      taken.push(box);
+      lines.forEach((line, k) => {
+        const at = y + (k - (lines.length - 1) / 2) * size * 1.15;
+        ink.lineWidth = 4; ink.strokeStyle = halo; ink.strokeText(line, x, at);
+        ink.fillStyle = color; ink.fillText(line, x, at);
+      });
+      break;
+    }
+  }
+  for (const i of [hovered, selected]) if (i >= 0) {
+    ink.beginPath();
+    ink.arc(X[i] * view.scale + view.x, Y[i] * view.scale + view.y, 8, 0, 2 * Math.PI);
+    ink.lineWidth = 2.5; ink.strokeStyle = color; ink.stroke();
+  }
+  overlay.dataset.labels = taken.length;
+}
+
+function redraw() {
+  if (queued) return;
+  queued = true;
+  requestAnimationFrame(() => {
+    queued = false;
+    const start = performance.now();
+    drawPoints(); drawLabels();
+    overlay.dataset.frame = (performance.now() - start).toFixed(1);
+  });
+}
+
+// ---------------------------------------------------------------- finding points
+
+const SIDE = 128, cells = new Uint32Array(SIDE * SIDE + 1), members = new Uint32Array(n);
+const cellOf = (i) => ((Y[i] * SIDE) >> 16) * SIDE + ((X[i] * SIDE) >> 16);
+for (let i = 0; i < n; i++) cells[cellOf(i) + 1]++;
+for (let c = 0; c < SIDE * SIDE; c++) cells[c + 1] += cells[c];
+const fill = cells.slice();
+for (let i = 0; i < n; i++) members[fill[cellOf(i)]++] = i;
+
+function pick(px, py) {  // the nearest visible point within PICK pixels, or -1
+  const wx = (px - view.x) / view.scale, wy = (py - view.y) / view.scale, reach = PICK / view.scale;
+  const clamp = (v) => Math.max(0, Math.min(SIDE - 1, Math.floor((v * SIDE) / 65536)));
+  let best = -1, least = reach * reach;
+  for (let cy = clamp(wy - reach); cy <= clamp(wy + reach); cy++) for (let cx = clamp(wx - reach); cx <= clamp(wx + reach); cx++)
+    for (let m = cells[cy * SIDE + cx]; m < cells[cy * SIDE + cx + 1]; m++) {
+      const i = members[m], d = (X[i] - wx) ** 2 + (Y[i] - wy) ** 2;
+      if (d < least && rank(i) > 0) { least = d; best = i; }
+    }
+  return best;
+}
+
+// ---------------------------------------------------------------- texts
+
+const escaped = (s) => s.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" }[c]));
+function marked(text) {
+  if (!words.length) return escaped(text);
+  const pattern = new RegExp(`(${words.map((w) => w.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})`, "gi");
+  return text.split(pattern).map((part, k) => (k % 2 ? `<mark>${escaped(part)}</mark>` : escaped(part))).join("");
+}
+const nameOf = (slot) => (slot === OUTLIER ? "Outliers" : topics[slot].name);
+const swatch = (slot) => `<span class="dot" data-slot="${slot}" style="background:rgb(${palette[slot]})"></span>`;
+const belongs = (i) => `<div class="of">${swatch(slotOf[i])}<span>${escaped(nameOf(slotOf[i]))}, ${(probability[i] / 255).toFixed(2)}</span></div>`;
+
+function showTip(i, px, py) {
+  if (hovered !== i) {
+    hovered = i;
+    overlay.classList.toggle("pointing", i >= 0);
+    if (i >= 0) tip.innerHTML = `<div>${marked(data.texts[i])}</div>${belongs(i)}`;
+    redraw();
+  }
+  tip.hidden = i < 0;
+  if (i < 0) return;
+  const wide = tip.offsetWidth, high = tip.offsetHeight;
+  tip.style.left = `${px + 16 + wide > width ? Math.max(4, px - wide - 12) : px + 16}px`;
+  tip.style.top = `${py + 16 + high > height ? Math.max(4, py - high - 12) : py + 16}px`;
+}
+
+function select(i) {
+  selected = i;
+  const card = $("card");
+  card.hidden = i < 0;
+  if (i >= 0) {
+    card.innerHTML = `<button class="close" aria-label="Close">&times;</button><h2>${escaped(data.ids[i])}</h2><p>${marked(data.texts[i])}</p>${belongs(i)}`;
+    card.querySelector(".close").onclick = () => select(-1);
+  }
+  redraw();
+}
+
+// ---------------------------------------------------------------- legend and search
+
+function legendRow(slot, size) {
+  const item = document.createElement("li"), button = document.createElement("button");
+  button.innerHTML = `<span class="dot" data-slot="${slot}"></span><span class="name">${escaped(nameOf(slot))}</span><span class="size">${number.format(size)}</span>`;
+  button.setAttribute("aria-pressed", "false");
+  button.dataset.topic = slot === OUTLIER ? -1 : topics[slot].id;
+  if (slot !== OUTLIER) button.title = topics[slot].keywords.join(", ");
+  button.onclick = (event) => choose(slot, event.ctrlKey || event.metaKey || event.shiftKey);
+  button.onpointerenter = () => { preview = slot; redraw(); };
+  button.onpointerleave = () => { preview = -1; redraw(); };
+  item.append(button);
+  legend.append(item);
+}
+
+function choose(slot, add) {
+  const alone = chosen.size === 1 && chosen.has(slot);
+  if (!add) chosen.clear();
+  if (add && chosen.has(slot)) chosen.delete(slot); else if (!alone) chosen.add(slot);
+  legend.classList.toggle("filtered", chosen.size > 0);
+  for (const button of legend.querySelectorAll("button")) {
+    const own = Number(button.dataset.topic) < 0 ? OUTLIER : topics.findIndex((t) => t.id === Number(button.dataset.topic));
+    button.setAttribute("aria-pressed", String(chosen.has(own)));
+  }
+  preview = -1;
+  report(); redraw();
+}
+
+const folded = data.texts.map((text, i) => `${text}\n${data.ids[i]}`.toLowerCase());
+function search() {
+  words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  hits = words.length ? Uint8Array.from(folded, (text) => (words.every((w) => text.includes(w)) ? 1 : 0)) : null;
+  hovered = -1; tip.hidden = true;
+  report();
+  if (selected >= 0) select(selected);
+  redraw();
+}
+
+function report() {
+  let visible = 0, found = 0;
+  for (let i = 0; i < n; i++) if (!chosen.size || chosen.has(slotOf[i])) { visible++; if (hits && hits[i]) found++; }
+  const scope = chosen.size ? ` in ${chosen.size} chosen topic${chosen.size > 1 ? "s" : ""}` : "";
+  $("status").textContent = hits ? `${number.format(found)} of ${number.format(visible)} documents${scope} match` : chosen.size ? `${number.format(visible)} documents${scope}` : "";
+}
+
+// ---------------------------------------------------------------- moving about
+
+function zoomAt(px, py, factor) {
+  const scale = Math.max(view.fit * 0.5, Math.min(view.fit * 400, view.scale * factor));
+  view.x = px - ((px - view.x) * scale) / view.scale;
+  view.y = py - ((py - view.y) * scale) / view.scale;
+  view.scale = scale;
+  redraw();
+}
+
+const fingers = new Map();
+let moved = 0;
+overlay.addEventListener("pointerdown", (e) => { overlay.setPointerCapture(e.pointerId); fingers.set(e.pointerId, [e.offsetX, e.offsetY]); moved = 0; });
+overlay.addEventListener("pointermove", (e) => {
+  const last = fingers.get(e.pointerId);
+  if (!last) return showTip(pick(e.offsetX, e.offsetY), e.offsetX, e.offsetY);
+  const dx = e.offsetX - last[0], dy = e.offsetY - last[1];
+  moved += Math.abs(dx) + Math.abs(dy);
+  if (fingers.size === 2) {
+    const other = [...fingers].find(([id]) => id !== e.pointerId)[1];
+    const before = Math.hypot(last[0] - other[0], last[1] - other[1]), after = Math.hypot(e.offsetX - other[0], e.offsetY - other[1]);
+    zoomAt((e.offsetX + other[0]) / 2, (e.offsetY + other[1]) / 2, after / Math.max(1, before));
+  } else if (moved > 3) {
+    overlay.classList.add("panning"); tip.hidden = true;
+    view.x += dx; view.y += dy; redraw();
+  }
+  fingers.set(e.pointerId, [e.offsetX, e.offsetY]);
+});
+function release(e) {
+  if (fingers.delete(e.pointerId) && e.type === "pointerup" && moved <= 3) select(pick(e.offsetX, e.offsetY));
+  overlay.classList.remove("panning");
+}
+overlay.addEventListener("pointerup", release);
+overlay.addEventListener("pointercancel", release);
+overlay.addEventListener("pointerleave", () => showTip(-1));
+overlay.addEventListener("dblclick", (e) => zoomAt(e.offsetX, e.offsetY, 2));
+overlay.addEventListener("wheel", (e) => { e.preventDefault(); zoomAt(e.offsetX, e.offsetY, Math.exp(-e.deltaY * (e.deltaMode ? 0.05 : 0.0016))); }, { passive: false });
+
+const middle = (factor) => zoomAt(width / 2, height / 2, factor);
+const pan = (dx, dy) => { view.x += dx; view.y += dy; redraw(); };
+const keys = {
+  "+": () => middle(1.5), "=": () => middle(1.5), "-": () => middle(1 / 1.5), "0": whole,
+  ArrowLeft: () => pan(60, 0), ArrowRight: () => pan(-60, 0), ArrowUp: () => pan(0, 60), ArrowDown: () => pan(0, -60),
+};
+window.addEventListener("keydown", (e) => {
+  const typing = e.target === $("search");
+  if (e.key === "Escape") {
+    $("search").value = ""; chosen.clear(); choose(-1, true); chosen.clear(); search(); select(-1);
+  } else if (e.key === "/" && !typing) { e.preventDefault(); $("search").focus(); }
+  else if (!typing && keys[e.key] && !e.ctrlKey && !e.metaKey) { e.preventDefault(); keys[e.key](); }
+});
+$("zoom-in").onclick = keys["+"]; $("zoom-out").onclick = keys["-"]; $("reset").onclick = whole;
+$("theme").onclick = () => applyTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+$("search").addEventListener("input", search);
+
+// ---------------------------------------------------------------- start
+
+const outliers = slotOf.reduce((sum, slot) => sum + (slot === OUTLIER), 0);
+$("summary").textContent = `${number.format(n)} documents, ${number.format(topics.length)} topics` + (outliers ? `, ${number.format(outliers)} outliers` : "");
+topics.forEach((topic, slot) => { topic.lines = wrapped(topic.name); legendRow(slot, topic.size); });
+if (outliers) legendRow(OUTLIER, outliers);
+const scheme = window.matchMedia("(prefers-color-scheme: dark)");
+applyTheme(scheme.matches ? "dark" : "light");
+scheme.addEventListener("change", (e) => applyTheme(e.matches ? "dark" : "light"));
+new ResizeObserver(resize).observe(stage);
+resize();
+window.topicMap = { screenOf: (i) => [X[i] * view.scale + view.x, Y[i] * view.scale + view.y], view, size: n };
+})();

@@ -1,0 +1,159 @@
+"""The four ways to turn points into labels.
+
+``hdbscan`` finds the number of clusters and leaves sparse regions out (label -1); the other three take a number of
+clusters k or choose it by the silhouette of the original vectors. On labelled corpora that were used for nothing else, the
+silhouette came within 10 % of the best k's adjusted Rand index on four of five, where Calinski-Harabasz always took k = 2.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+
+__all__ = [
+    "METHODS",
+    "agglomerative",
+    "cluster_count_candidates",
+    "default_cluster_size",
+    "hdbscan",
+    "kmeans",
+    "spectral",
+]
+
+METHODS = ("hdbscan", "kmeans", "agglomerative", "spectral")
+MINI_BATCH_ABOVE = 20_000
+FULL_TREE_BELOW = 2_000
+_SILHOUETTE_SAMPLE = 4_000
+_CANDIDATES = 16
+
+
+def default_cluster_size(n: int) -> int:
+    """The smallest cluster of n documents that HDBSCAN keeps: ``0.8 sqrt(n)``, at least 5.
+
+    A share of n would hide every small topic of a large corpus, a constant would cut it into thousands.
+    """
+    return max(5, round(0.8 * n**0.5))
+
+
+def hdbscan(points: FloatArray, min_cluster_size: int, min_samples: int, selection: str) -> IntArray:
+    """Cluster by density (Campello et al. 2013).
+
+    Args:
+        points: ``(n, c)``.
+        min_cluster_size: smaller groups are outliers.
+        min_samples: neighbours that make a region dense.
+        selection: ``leaf`` (finest clusters; even sizes) or ``eom`` (most stable; now and then two clusters hold everything).
+
+    Returns:
+        ``(n,)``, -1 for outliers. A corpus without any split is one cluster.
+    """
+    import hdbscan as library
+
+    n = len(points)
+    labels = np.full(n, -1, dtype=np.int32)
+    if n < min_cluster_size or n < 2:
+        return labels
+    if np.ptp(points, axis=0).max() == 0:
+        return np.zeros(n, dtype=np.int32)
+    options = {"min_cluster_size": min_cluster_size, "min_samples": min(min_samples, n - 1), "core_dist_n_jobs": 1}
+    labels[:] = library.HDBSCAN(cluster_selection_method=selection, **options).fit(points).labels_
+    if labels.max() < 0:
+        labels[:] = library.HDBSCAN(allow_single_cluster=True, **options).fit(points).labels_
+    return labels
+
+
+def kmeans(points: FloatArray, vectors: FloatArray, k: int | None, seed: int) -> IntArray:
+    """Cluster by k-means, mini-batch above 20,000 points; ``k`` of ``None`` is chosen on ``vectors``."""
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+    from threadpoolctl import threadpool_limits
+
+    def fit(count: int) -> IntArray:
+        if len(points) > MINI_BATCH_ABOVE:
+            model = MiniBatchKMeans(count, random_state=seed, batch_size=4096, n_init=5)
+        else:
+            model = KMeans(count, random_state=seed, n_init=3)
+        return model.fit(points).labels_.astype(np.int32)
+
+    # Threads add up partial sums in the order they finish, and a last digit can move a document to another cluster.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        return fit(k) if k else _best_by_silhouette(vectors, fit, seed)
+
+
+def agglomerative(
+    points: FloatArray, graph: sparse.csr_matrix, vectors: FloatArray, k: int | None, seed: int
+) -> IntArray:
+    """Cluster by Ward linkage, above 2,000 points along the edges of the neighbour graph only: one tree, cut at k."""
+    from sklearn.cluster import ward_tree
+
+    n = len(points)
+    with warnings.catch_warnings():
+        # A graph in several pieces is bridged between their closest points, which is what is wanted.
+        warnings.filterwarnings("ignore", message="the number of connected components", category=UserWarning)
+        children = ward_tree(points.astype(np.float64), connectivity=graph if n > FULL_TREE_BELOW else None)[0]
+
+    def cut(count: int) -> IntArray:
+        return _cut(children, n, count)
+
+    return cut(k) if k else _best_by_silhouette(vectors, cut, seed)
+
+
+def spectral(graph: sparse.csr_matrix, vectors: FloatArray, k: int | None, seed: int) -> IntArray:
+    """Cut the neighbour graph by its Laplacian's eigenvectors, with the assignment of Damle et al. (2019), "Simple, direct
+    and efficient multi-way spectral clustering": the k points that pivoted QR picks span the clusters."""
+    from scipy.linalg import qr, svd
+    from sklearn.manifold import spectral_embedding
+
+    most = k or cluster_count_candidates(len(vectors))[-1]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
+        eigenvectors = spectral_embedding(
+            graph, n_components=most, drop_first=False, random_state=seed, norm_laplacian=True
+        )
+
+    def cut(count: int) -> IntArray:
+        first = eigenvectors[:, :count]
+        pivots = qr(first.T, pivoting=True, mode="r")[1][:count]
+        left, _, right = svd(first[pivots].T)
+        return np.abs(first @ (left @ right)).argmax(axis=1).astype(np.int32)
+
+    return cut(k) if k else _best_by_silhouette(vectors, cut, seed)
+
+
+def cluster_count_candidates(n: int) -> list[int]:
+    """The numbers of clusters tried for n documents: geometric from 2 to ``2 sqrt(n)``, at most 200."""
+    most = int(max(2, min(200, n // 5, 2 * n**0.5)))
+    return sorted({round(k) for k in np.geomspace(2, most, _CANDIDATES)})
+
+
+def _best_by_silhouette(vectors: FloatArray, labels_of: Callable[[int], IntArray], seed: int) -> IntArray:
+    """Take the labels whose silhouette over the original vectors is highest."""
+    from sklearn.metrics import silhouette_samples
+
+    n = len(vectors)
+    if n < 3:
+        return np.zeros(n, dtype=np.int32)
+    sample = np.random.default_rng(seed).permutation(n)[:_SILHOUETTE_SAMPLE]
+    best, best_score = np.zeros(n, dtype=np.int32), -np.inf
+    for k in cluster_count_candidates(n):
+        labels = labels_of(k)
+        found = len(np.unique(labels[sample]))
+        if 2 <= found < len(sample):
+            score = float(silhouette_samples(vectors[sample], labels[sample]).mean())
+            if score > best_score:
+                best, best_score = labels, score
+    return best
+
+
+def _cut(children: npt.NDArray[np.int64], n: int, k: int) -> IntArray:
+    """Undo the last k - 1 merges of a tree whose j-th row joins two nodes to node n + j."""
+    top = np.arange(n + len(children))
+    for j in range(len(children) - 1, -1, -1):
+        if j <= len(children) - k:  # this merge stands: its children belong where it belongs
+            top[children[j]] = top[n + j]
+    return np.unique(top[:n], return_inverse=True)[1].astype(np.int32)

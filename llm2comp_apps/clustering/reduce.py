@@ -1,0 +1,89 @@
+"""Few dimensions from many, before clustering.
+
+Density needs few dimensions: in 384 of them everything is about equally far from everything. The default,
+``neighbor``, is :mod:`~llm2comp_apps.clustering.layout`; the figures that chose it over UMAP and PCA are in the README.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from llm2comp_apps.clustering.layout import neighbor_layout
+from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+
+__all__ = ["REDUCTIONS", "Neighborhood", "principal_components", "reduce_vectors"]
+
+REDUCTIONS = {"neighbor": 2, "umap": 5, "pca": 10, "none": 0}  # with the dimensions each gives by default
+_LAYOUT_EPOCHS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Neighborhood:
+    """The neighbour lists ``(n, k)`` of the vectors and the fuzzy graph ``(n, n)`` they span."""
+
+    distances: FloatArray
+    indices: IntArray
+    graph: sparse.csr_matrix
+
+
+def principal_components(vectors: FloatArray, count: int) -> FloatArray:
+    """Project ``(n, d)`` onto the first ``count`` principal components; missing ones are zero."""
+    from sklearn.decomposition import PCA
+
+    n, d = vectors.shape
+    kept = min(count, d, n)
+    # The covariance is d x d, so its eigenvectors cost one matrix product however many documents there are.
+    solver = "covariance_eigh" if n > d else "full"
+    with warnings.catch_warnings():
+        # All vectors equal: sklearn divides by the zero variance for a ratio that is not used here.
+        warnings.filterwarnings("ignore", message="invalid value encountered", category=RuntimeWarning)
+        components = PCA(kept, svd_solver=solver).fit_transform(vectors)
+    return np.pad(components, ((0, 0), (0, count - kept))).astype(np.float32)
+
+
+def reduce_vectors(
+    vectors: FloatArray, neighborhood: Neighborhood, method: str, components: int | None, seed: int
+) -> FloatArray:
+    """Reduce ``(n, d)`` vectors to ``(n, c)`` by one of :data:`REDUCTIONS`.
+
+    Args:
+        vectors: unit rows for cosine, any for Euclidean distance.
+        neighborhood: of the vectors; used by ``neighbor`` and ``umap``.
+        method: a key of :data:`REDUCTIONS`.
+        components: c; ``None`` for the method's default.
+        seed: for the random pairs of ``neighbor`` and ``umap``.
+    """
+    c = components or REDUCTIONS[method]
+    if method == "none":
+        return vectors
+    if method == "pca":
+        return principal_components(vectors, c)
+    if method == "umap" and len(vectors) > c + 1:
+        return _umap(vectors, neighborhood, c, seed)
+    start = principal_components(vectors, c)
+    return neighbor_layout(neighborhood.graph, start, epochs=_LAYOUT_EPOCHS, seed=seed)
+
+
+def _umap(vectors: FloatArray, neighborhood: Neighborhood, components: int, seed: int) -> FloatArray:
+    import umap
+
+    n = len(vectors)
+    # umap-learn counts a point as its own first neighbour.
+    indices = np.hstack([np.arange(n, dtype=np.int32)[:, None], neighborhood.indices])
+    distances = np.hstack([np.zeros((n, 1), dtype=np.float32), neighborhood.distances])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="umap")  # a seed means one thread, it says: known and wanted
+        model = umap.UMAP(
+            n_neighbors=indices.shape[1],
+            n_components=components,
+            min_dist=0.0,
+            init="pca",
+            random_state=seed,
+            n_jobs=1,
+            precomputed_knn=(indices, distances),
+        )
+        return np.asarray(model.fit_transform(vectors), dtype=np.float32)
