@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table as RichTable
 
-from llm2comp_apps.cli._shared import note, print_json, stdout_console
+from llm2comp_apps.cli._shared import note, print_json, stdout_console, warn
 from llm2comp_apps.cli.evaluate import announce
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import EvaluationError, UsageError
@@ -85,8 +85,12 @@ def run_curve(
         TableOptions(keep_embeddings=False),
         announce,
     )
-    if table.failures:
-        raise EvaluationError(table.failures[0])
+    for line in table.failures:
+        warn(f"not scored: {line}")
+    scored = {system.label for system in table.systems}
+    checkpoints = [checkpoint for checkpoint in checkpoints if checkpoint.system.label in scored]
+    if not checkpoints:
+        raise EvaluationError(f"{run_dir}: none of its checkpoints could be loaded")
     report = build_report(table, {"run": str(run_dir), "tasks": [task.name for task in tasks]})
     out.mkdir(parents=True, exist_ok=True)
     points = {"tasks": report.settings["tasks"], "points": curve_points(checkpoints, report)}

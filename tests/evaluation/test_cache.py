@@ -1,0 +1,75 @@
+"""Embeddings on disk: the same vectors, each text once, an interruption loses at most a block."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.errors import EvaluationError
+from llm2comp_apps.evaluation import cache as cache_module
+from llm2comp_apps.evaluation.cache import CachedEncoder, EmbeddingCache
+
+TEXTS = ["a cell", "a much longer text about stars", "a cell", "", "bread"]
+
+
+@pytest.fixture
+def cached(tmp_path, hash_encoder):
+    return CachedEncoder(hash_encoder, EmbeddingCache(tmp_path / "embeddings", hash_encoder.fingerprint))
+
+
+def test_cached_vectors_are_the_encoders_own_in_order(cached, hash_encoder):
+    expected = hash_encoder.encode(TEXTS, prompt="find: ")
+    for _ in range(2):
+        np.testing.assert_array_equal(cached.encode(TEXTS, prompt="find: "), expected)
+    np.testing.assert_array_equal(np.concatenate(list(cached.encode_stream(iter(TEXTS), prompt="find: "))), expected)
+    assert isinstance(cached, TextEncoder)
+
+
+def test_each_distinct_text_is_embedded_once_and_never_by_a_later_run(cached, tmp_path, make_hash_encoder):
+    cached.encode(TEXTS)
+    assert cached.inner.calls == 4
+    other = make_hash_encoder()
+    CachedEncoder(other, EmbeddingCache(tmp_path / "embeddings", other.fingerprint)).encode(TEXTS[::-1])
+    assert other.calls == 0
+
+
+def test_another_prompt_or_encoder_is_another_vector(cached, tmp_path, make_hash_encoder):
+    cached.encode(["b"], prompt="a")
+    cached.encode(["ab"])
+    cached.encode(["b"])
+    assert cached.inner.calls == 3
+    other = make_hash_encoder(seed="other")
+    CachedEncoder(other, EmbeddingCache(tmp_path / "embeddings", other.fingerprint)).encode(["b"])
+    assert other.calls == 1
+
+
+def test_no_texts(cached):
+    assert cached.encode([]).shape == (0, cached.dimension)
+
+
+def test_an_interruption_keeps_the_blocks_before_it(cached, monkeypatch):
+    monkeypatch.setattr(cache_module, "_BLOCK", 10)
+    texts = [f"text {index:03}" for index in range(35)]
+    encode, blocks = cached.inner.encode, []
+
+    def fails_at_the_third(block, **options):
+        blocks.append(len(block))
+        if len(blocks) == 3:
+            raise KeyboardInterrupt
+        return encode(block, **options)
+
+    monkeypatch.setattr(cached.inner, "encode", fails_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        cached.encode(texts)
+    assert len(cached.cache) == 20
+    monkeypatch.setattr(cached.inner, "encode", encode)
+    cached.inner.calls = 0
+    np.testing.assert_array_equal(cached.encode(texts), encode(texts))
+    assert cached.inner.calls == 15 + 35
+
+
+def test_a_file_that_is_no_cache_is_named(tmp_path):
+    (tmp_path / "abc.sqlite").write_bytes(b"not a database, but long enough to be looked at" * 50)
+    with pytest.raises(EvaluationError, match=r"abc\.sqlite: embedding cache cannot be opened .*delete the file"):
+        EmbeddingCache(tmp_path, "abc")

@@ -1,0 +1,181 @@
+"""Finding and reading datasets: forms, splits, samples, and what is said of a broken file."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm2comp_apps.errors import CorpusError, EvaluationError
+from llm2comp_apps.evaluation import load_suite
+from llm2comp_apps.evaluation.datasets import RetrievalData
+from llm2comp_apps.evaluation.discovery import discover, reported
+from llm2comp_apps.evaluation.sampling import sample_pairs, sample_retrieval
+from llm2comp_apps.evaluation.suites import DEV, NANO
+
+
+def test_every_form_is_found_under_its_name(data):
+    found = {name: task.category for name, task in discover(data).items()}
+    assert found == {
+        "library": "Retrieval",
+        "library:train": "Retrieval",
+        "likeness": "STS",
+        "likeness:dev": "STS",
+        "paraphrase": "PairClassification",
+        "subject": "Classification",
+        "groups": "Clustering",
+        "answers_test": "Reranking",
+    }
+    assert [task.name for task in reported(discover(data).values())] == [
+        "subject", "groups", "paraphrase", "answers_test", "library", "likeness"
+    ]  # fmt: skip
+
+
+def test_retrieval_joins_title_and_text_and_leaves_unjudged_queries_out(data):
+    library = discover(data)["library"].load()
+    assert len(library.corpus) == 40
+    assert library.corpus["d2"].startswith("bread ")
+    assert set(library.queries) == {"q0", "q1", "q2", "q3"}
+    assert discover(data)["library:train"].load().qrels == {"t0": {"d2": 2}}
+
+
+def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path, jsonl):
+    folder = tmp_path / "odd"
+    jsonl(folder / "corpus.jsonl", [{"_id": "007", "text": "bond"}])
+    jsonl(folder / "queries.jsonl", [{"_id": "01", "text": "who"}])
+    (folder / "qrels.tsv").write_text("01\t007\t1\n")  # a header is not required
+    assert discover(tmp_path)["odd"].load() == RetrievalData({"007": "bond"}, {"01": "who"}, {"01": {"007": 1}})
+
+
+def test_the_whole_set_is_reported_where_mteb_uses_it(tmp_path, jsonl):
+    row = {"sentence1": "a", "sentence2": "b", "score": 1}
+    for split in ("train", "test", "all_mteb"):
+        jsonl(tmp_path / "sickr" / f"{split}.jsonl", [row])
+    assert set(discover(tmp_path)) == {"sickr", "sickr:train", "sickr:test"}
+    assert discover(tmp_path)["sickr"].settings["split"] == "all_mteb"
+
+
+def test_emotion_has_mtebs_sixteen_examples_per_label(tmp_path, jsonl):
+    for name in ("emotion", "other"):
+        for split in ("train", "test"):
+            jsonl(tmp_path / name / f"{split}.jsonl", [{"text": "x", "label": "joy"}])
+    found = discover(tmp_path)
+    assert (found["emotion"].samples_per_label, found["other"].samples_per_label) == (16, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.jsonl", '{"a": 1}\n', r"x\.jsonl: fields \['a'\] fit no task"),
+        ("x.jsonl", "", r"x\.jsonl: no rows"),
+        ("x.txt", "words", "no dataset of a known form"),
+    ],
+)
+def test_a_folder_without_a_known_form_is_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(EvaluationError, match=message):
+        discover(tmp_path)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(EvaluationError, match="no such folder"):
+        discover(tmp_path / "nothing")
+
+
+def test_two_datasets_of_one_name_are_refused(data, jsonl):
+    jsonl(data / "more" / "groups.jsonl", [{"text": "a", "label": "b"}])
+    with pytest.raises(EvaluationError, match=r"two datasets are named 'groups' \(.*clustering.* and more"):
+        discover(data)
+
+
+@pytest.mark.parametrize(
+    ("task", "path", "line", "message"),
+    [
+        ("likeness", "sts/likeness/test.jsonl", '{"sentence1": "a", "sentence2": "b", "score": "5"}',
+         r"test\.jsonl:31: field 'score' must be a number, found '5'"),
+        ("likeness", "sts/likeness/test.jsonl", '{"sentence1": "a", "score": 5}',
+         r"test\.jsonl:31: field 'sentence2' must be a string, found None"),
+        ("groups", "clustering/groups.jsonl", '{"text": "a", "label": [1]}',
+         r"groups\.jsonl:61: field 'label' must be a string or an integer"),
+        ("answers_test", "reranking/answers_test.jsonl", '{"query": "a", "positive": [], "negative": ["b"]}',
+         r"answers_test\.jsonl:5: a query needs at least one positive"),
+        ("answers_test", "reranking/answers_test.jsonl", '{"query": "a", "positive": "b", "negative": ["b"]}',
+         r"answers_test\.jsonl:5: field 'positive' must be a list of strings"),
+    ],
+)  # fmt: skip
+def test_a_wrong_row_is_named_by_file_line_and_field(data, task, path, line, message):
+    with (data / path).open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(EvaluationError, match=message):
+        discover(data)[task].load()
+
+
+def test_a_broken_line_is_the_corpus_readers_error(data):
+    with (data / "clustering" / "groups.jsonl").open("a") as file:
+        file.write('{"text": \n')
+    with pytest.raises(CorpusError, match=r"groups\.jsonl:61"):
+        discover(data)["groups"].load()
+
+
+@pytest.mark.parametrize("line", ["q0\td0", "q0\td0\tmuch"])
+def test_broken_judgements_are_named_by_line(data, line):
+    with (data / "retrieval" / "library" / "qrels.tsv").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(EvaluationError, match=r"qrels\.tsv:42: expected query-id<TAB>corpus-id<TAB>integer"):
+        discover(data)["library"].load()
+
+
+def test_judgements_of_other_queries_are_no_evaluation(data):
+    (data / "retrieval" / "library" / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nother\td0\t1\n")
+    with pytest.raises(EvaluationError, match="none of its queries is judged"):
+        discover(data)["library"].load()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 60), st.integers(1, 4))
+def test_a_retrieval_sample_keeps_every_judged_document(queries, documents, judged):
+    data = RetrievalData(
+        {f"d{index}": "some words here" for index in range(50)},
+        {f"q{index}": "?" for index in range(10)},
+        {f"q{index}": {f"d{(index * 7 + number) % 50}": 1 for number in range(judged)} for index in range(10)},
+    )
+    sample = sample_retrieval(data, queries, documents, max_words=2)
+    needed = {document for query in sample.queries for document in sample.qrels[query]}
+    assert needed <= sample.corpus.keys()
+    assert len(sample.queries) == min(queries, 10)
+    assert len(sample.corpus) == max(len(needed), min(documents, 50))
+    assert set(sample.corpus.values()) <= {"some words"}
+    assert sample == sample_retrieval(data, queries, documents, max_words=2)
+
+
+def test_a_sample_of_pairs_keeps_rows_together(data):
+    whole = discover(data)["likeness"].load()
+    sample = sample_pairs(whole, 10)
+    rows = set(zip(whole.first, whole.second, whole.gold, strict=True))
+    assert len(sample.gold) == 10
+    assert set(zip(sample.first, sample.second, sample.gold, strict=True)) <= rows
+
+
+def test_suites_take_what_is_there(data):
+    assert [task.name for task in load_suite("offline", data, ["library:train", "groups"])] == [
+        "library:train",
+        "groups",
+    ]
+    with pytest.raises(EvaluationError, match="no task 'grops'; there are answers_test, groups"):
+        load_suite("offline", data, ["grops"])
+    with pytest.raises(EvaluationError, match="none of the datasets of suite 'dev' is there"):
+        load_suite("dev", data)
+    with pytest.raises(
+        EvaluationError, match="unknown suite 'nanos'; choose one of offline, core, nano, dev or poster"
+    ):
+        load_suite("nanos", data)
+
+
+def test_nano_is_a_sample_and_says_so(data):
+    (data / "sts" / "likeness").rename(data / "sts" / "stsbenchmark")
+    (task,) = load_suite("nano", data)
+    assert task.settings["sample"] == {**NANO["stsbenchmark"], "seed": 2026}
+
+
+def test_dev_has_no_test_data():
+    assert all(name.endswith((":dev", ":train")) for name in DEV)

@@ -1,0 +1,136 @@
+"""The table: kept cells, interruptions, rows that cannot be loaded."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm2comp_apps.errors import EncoderError, EvaluationError, UsageError
+from llm2comp_apps.evaluation import load_suite
+from llm2comp_apps.evaluation.bm25 import Bm25Searcher
+from llm2comp_apps.evaluation.results import TaskResult
+from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
+
+
+@pytest.fixture
+def fill(data, tmp_path, make_hash_encoder):
+    """Fills a table of two encoders and BM25; returns it and which cells were kept."""
+    encoders = {"a": make_hash_encoder(), "b": make_hash_encoder(seed="b"), "bm25": Bm25Searcher()}
+
+    def run(specs=("a", "b", "bm25"), options=None, on_cell=None):
+        kept = {}
+
+        def note(system, result, was_kept):
+            kept[system.label, result.task] = was_kept
+            if on_cell:
+                on_cell(system, result)
+
+        table = fill_table(
+            parse_systems(specs), load_suite("offline", data), tmp_path / "out", encoders.__getitem__, options, note
+        )
+        return table, kept
+
+    run.encoders = encoders
+    return run
+
+
+def test_a_second_run_computes_nothing_and_says_the_same(fill):
+    first, kept = fill()
+    assert not any(kept.values())
+    calls = [fill.encoders[name].calls for name in "ab"]
+    second, kept = fill()
+    assert all(kept.values())
+    assert [fill.encoders[name].calls for name in "ab"] == calls
+    for label, row in first.cells.items():
+        for task, result in row.items():
+            again = second.cells[label][task]
+            assert again.scores == result.scores
+            assert again.units == pytest.approx(result.units, abs=1e-7)
+
+
+def test_bm25_fills_only_the_retrieval_cells(fill):
+    table, _ = fill()
+    assert set(table.cells["bm25"]) == {"library"}
+    assert table.cells["bm25"]["library"].main_score > 0.8
+
+
+def test_an_interrupted_table_goes_on_where_it_stopped(fill):
+    def stop(system, result):
+        if (system.label, result.task) == ("b", "groups"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(on_cell=stop)
+    _, kept = fill()
+    # Rows go by category: library, answers_test and groups of b were done, the others not.
+    assert [task for (label, task), was in kept.items() if label == "b" and was] == [
+        "library",
+        "answers_test",
+        "groups",
+    ]
+    assert all(was for (label, _), was in kept.items() if label == "a")
+
+
+def test_a_changed_encoder_prompt_or_setting_is_measured_again(fill, make_hash_encoder):
+    fill(["a"])
+    _, kept = fill(["a"], TableOptions(prompt_overrides={"STS": "like: "}))
+    assert [task for (_, task), was in kept.items() if not was] == ["likeness"]
+    fill.encoders["a"] = make_hash_encoder(seed="retrained")
+    _, kept = fill(["a"])
+    assert not any(kept.values())
+
+
+def test_without_a_cache_no_embeddings_are_written(fill, tmp_path):
+    fill(["a"], TableOptions(keep_embeddings=False))
+    assert not (tmp_path / "out" / "embeddings").exists()
+
+
+def test_a_row_that_cannot_be_loaded_does_not_stop_the_others(data, tmp_path, hash_encoder):
+    def load(spec):
+        if spec == "broken":
+            raise EncoderError("broken: the adapter does not fit")
+        return hash_encoder
+
+    tasks = load_suite("offline", data, ["groups"])
+    table = fill_table(parse_systems(["broken", "good"]), tasks, tmp_path, load)
+    assert table.failures == ["broken: broken: the adapter does not fit"]
+    assert table.systems == [System("good", "good")]
+
+
+def test_a_damaged_cell_is_named(fill, tmp_path):
+    fill(["a"])
+    path = tmp_path / "out" / "results" / "a" / "groups.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(EvaluationError, match=r"groups\.json: a kept result cannot be read .*delete it"):
+        fill(["a"])
+
+
+def test_labels():
+    assert parse_systems(["kl=runs/kl", "st:org/model", "baseline:wmp", "out/a=b"]) == [
+        System("kl", "runs/kl"),
+        System("st:org/model", "st:org/model"),
+        System("baseline:wmp", "baseline:wmp"),
+        System("out/a=b", "out/a=b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("specs", "message"),
+    [([], "nothing to evaluate"), (["=x"], "expected NAME or LABEL=NAME"), (["a", "a=b"], "two rows are called 'a'")],
+)
+def test_labels_that_mean_nothing_are_refused(specs, message):
+    with pytest.raises(UsageError, match=message):
+        parse_systems(specs)
+
+
+@given(st.dictionaries(st.text(), st.floats(0, 1), min_size=1), st.lists(st.floats(0, 1)))
+def test_results_survive_json(scores, units):
+    main = next(iter(scores))
+    result = TaskResult("e", "f", "t", "STS", main, scores, units, {"pairs": 3}, {"query": ""}, {"seed": 1}, 1.5)
+    again = TaskResult.from_json(json.loads(json.dumps(result.to_json())))
+    assert again.scores == scores
+    assert again.main_score == scores[main]
+    assert again.units == pytest.approx(units, abs=1e-7)
