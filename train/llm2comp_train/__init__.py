@@ -1,0 +1,5 @@
+"""Train an LLM2Comp encoder: compression stages, contrastive stages, one loop.
+
+:func:`~llm2comp_train.run.train` runs a stage; ``llm2comp train --help`` lists every setting. Nothing is imported
+here, since the command line needs :mod:`.recipes` alone to print its help.
+"""

@@ -1,0 +1,120 @@
+"""``llm2comp train``: make an LLM into an encoder, stage by stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from llm2comp_train.recipes import RECIPES, STAGES, Settings, resolve
+
+from llm2comp_apps.cli._shared import DeviceOption, examples, note
+
+if TYPE_CHECKING:
+    from llm2comp_train.loop import Progress
+
+__all__ = ["register"]
+
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+_SHOW_EVERY = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "train",
+        epilog=examples(
+            "llm2comp train --stage kl --data paragraphs/ --out runs/kl",
+            "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval",
+            "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval --resume",
+        ),
+    )(_with_settings(train))
+
+
+def train(
+    out: Annotated[Path, typer.Option("--out", help="Directory of the run; the encoder comes to OUT/encoder.")],
+    stage: Annotated[str, typer.Option("--stage", help=f"{', '.join(STAGES)}.")] = "kl",
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="File, folder or glob: rows with text, or query and positive.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="; ".join(f"{name}: {kind.about}" for name, kind in RECIPES.items()) + ".")
+    ] = "smollm2-135m",
+    init: Annotated[
+        Path | None, typer.Option("--init", help="Run or checkpoint of an earlier stage to go on from.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+    instruction: Annotated[
+        list[str] | None,
+        typer.Option("--instruction", metavar="FILE=TEXT", help="scl: prompt of the queries of a file (pattern)."),
+    ] = None,
+    eval_data: Annotated[
+        Path | None, typer.Option("--eval-data", help="Evaluation data: score every evaluated step on its dev suite.")
+    ] = None,
+    device: DeviceOption = None,
+    **settings: Any,
+) -> None:
+    """Train one stage of a recipe.
+
+    Interrupt it whenever you like: with --resume it goes on from its last checkpoint, through the same losses.
+    The options from --backbone on replace values of the recipe; the defaults shown are those without a recipe.
+    """
+    from llm2comp_train.run import RunOptions, run_stage
+
+    from llm2comp_apps.encoder.backbones import default_device
+
+    device = device or default_device()
+    resolved = resolve(recipe, stage, settings, gpu=device.startswith("cuda"))
+    options = RunOptions(
+        data=data or [],
+        out=out,
+        init=init,
+        resume=resume,
+        device=device,
+        eval_data=eval_data,
+        instructions=_instructions(instruction or []),
+        show=_show,
+    )
+    note(f"stage {stage}, recipe {recipe}: {resolved.max_steps} steps of {resolved.batch_size} into {out}")
+    note(f"encoder: {run_stage(stage, resolved, options)}")
+
+
+def _with_settings(command: Any) -> Any:
+    """Give ``command`` an option for every field of :class:`Settings`, in place of its ``**settings``."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [item for item in own if item.kind != item.VAR_KEYWORD]
+    parameters += [_option(setting) for setting in dataclasses.fields(Settings)]
+
+    def wrapped(**values: Any) -> None:
+        command(**values)
+
+    wrapped.__doc__ = command.__doc__
+    wrapped.__annotations__ = {item.name: item.annotation for item in parameters}
+    vars(wrapped)["__signature__"] = inspect.Signature(parameters)
+    return wrapped
+
+
+def _option(setting: dataclasses.Field[Any]) -> inspect.Parameter:
+    kind: Any = _TYPES[str(setting.type)]
+    flag = setting.name.replace("_", "-")
+    names = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
+    option = typer.Option(names, help=f"{setting.metadata['help']} [{setting.default}]", show_default=False)
+    return inspect.Parameter(
+        setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _instructions(given: list[str]) -> dict[str, str]:
+    return dict(item.partition("=")[::2] for item in given)
+
+
+def _show(progress: Progress) -> None:
+    if progress.step % _SHOW_EVERY and progress.step not in (1, progress.steps):
+        return
+    figures = "  ".join(f"{name} {value:.3f}" for name, value in progress.evaluation.items())
+    note(
+        f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  {progress.tokens_per_second:.0f} tokens/s  "
+        f"{progress.seconds_left / 60:.1f} min left  {figures}"
+    )

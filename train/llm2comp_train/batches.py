@@ -1,0 +1,231 @@
+"""Batches as pure functions of (seed, step): nothing to save, nothing to replay when a run is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from llm2comp_apps.encoder.network import left_pad
+from llm2comp_apps.errors import TrainingError
+from llm2comp_train.objectives.decoding import SplitBatch
+from llm2comp_train.recipes import Settings
+from llm2comp_train.store import TokenStore
+
+__all__ = ["CompressionBatches", "PairBatch", "PairBatches", "SentenceBatches", "Split", "collate", "sentence_ends"]
+
+WINDOW = 32
+"""Batches whose texts are sorted by length together."""
+LEAST = 10
+"""Tokens on either side of a split, where a text has twice as many; else it is split in the middle."""
+
+_ORDER, _SPLIT, _MIX, _FILES, _REFILL, _HELD_OUT = range(6)  # purposes, so that no two draws share a generator
+
+
+def _generator(seed: int, *purpose: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *purpose])
+
+
+class _Visits:
+    """Rows in the order of visit, without end: each epoch is a permutation of its own."""
+
+    def __init__(self, rows: npt.NDArray[np.int64], seed: int, name: int = 0) -> None:
+        self._rows, self._seed, self._name = rows, seed, name
+        self._epoch, self._order = -1, rows
+
+    def take(self, start: int, count: int) -> list[int]:
+        """Rows number ``start`` to ``start + count``."""
+        out = []
+        for position in range(start, start + count):
+            epoch, offset = divmod(position, len(self._rows))
+            if epoch != self._epoch:
+                generator = _generator(self._seed, _ORDER, self._name, epoch)
+                self._epoch, self._order = epoch, generator.permutation(self._rows)
+            out.append(int(self._order[offset]))
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One visit of a text: its context, its target, the row it came from."""
+
+    context: list[int]
+    target: list[int]
+    row: int
+
+
+class CompressionBatches:
+    """Texts split into context and target, the split point (and the sentence to start at) drawn anew at every visit.
+
+    Texts are grouped by the lengths that were drawn within a window of :data:`WINDOW` batches, so that batches have
+    next to no padding; the batches of a window come in random order.
+    """
+
+    def __init__(self, store: TokenStore, settings: Settings, *, reconstruct: bool, ends: Collection[int] = ()) -> None:
+        """Hold out ``settings.validation_texts`` rows and shuffle the others.
+
+        Args:
+            store: rows of one text.
+            settings: of the stage.
+            reconstruct: the target is the context itself (``rc``), not what follows.
+            ends: token ids that end a sentence, see :func:`sentence_ends`; empty for no cropping.
+
+        Raises:
+            TrainingError: too few texts.
+        """
+        self._store, self._settings, self._reconstruct = store, settings, reconstruct
+        self._ends = np.asarray(sorted(ends), dtype=np.int64)
+        usable = np.flatnonzero(store.lengths() >= 2)
+        if len(usable) < settings.validation_texts + settings.batch_size:
+            raise TrainingError(
+                f"the data hold {len(usable)} texts of two tokens and more; {settings.validation_texts} are held out "
+                f"for validation and a batch takes {settings.batch_size}. Give more data, or lower --validation-texts."
+            )
+        order = _generator(settings.seed, _HELD_OUT).permutation(usable)
+        self._held_out = order[: settings.validation_texts]
+        self._visits = _Visits(np.sort(order[settings.validation_texts :]), settings.seed)
+        self._window, self._planned = -1, [[Split([], [], 0)]]
+
+    def batch(self, step: int) -> list[Split]:
+        """The texts of a step."""
+        window, place = divmod(step, WINDOW)
+        if window != self._window:
+            self._window, self._planned = window, self._plan(window)
+        return self._planned[place]
+
+    def _plan(self, window: int) -> list[list[Split]]:
+        size, seed = self._settings.batch_size, self._settings.seed
+        start = window * WINDOW * size
+        rows = self._visits.take(start, WINDOW * size)
+        splits = [self.split(row, _generator(seed, _SPLIT, start + index)) for index, row in enumerate(rows)]
+        splits.sort(key=lambda split: (len(split.context), len(split.target)))
+        batches = [splits[first : first + size] for first in range(0, len(splits), size)]
+        return [batches[index] for index in _generator(seed, _MIX, window).permutation(WINDOW)]
+
+    def split(self, row: int, generator: np.random.Generator) -> Split:
+        """Split a row's text at a point drawn from ``generator``."""
+        ids = self._store.ids(self._store.texts(row)[0])
+        contexts, limit = self._settings.contexts, self._settings.continuation
+        if not contexts:
+            least = min(LEAST, len(ids) // 2)
+            return self._cut(ids, int(generator.integers(least, len(ids) - least + 1)), row)
+        context = int(generator.choice(contexts))
+        return self._cut(self._crop(ids, context + limit, generator), context, row)
+
+    def validation(self) -> list[Split]:
+        """The held-out texts, cut the same way at every evaluation: from the start, at the longest context."""
+        contexts = self._settings.contexts
+        texts = [(int(row), self._store.ids(self._store.texts(int(row))[0])) for row in self._held_out]
+        splits = [self._cut(ids, contexts[-1] if contexts else len(ids) // 2, row) for row, ids in texts]
+        return sorted(splits, key=lambda split: (len(split.context), len(split.target)))
+
+    def _crop(self, ids: list[int], wanted: int, generator: np.random.Generator) -> list[int]:
+        """``ids`` from a sentence drawn among those with ``wanted`` tokens from their start on."""
+        last = len(ids) - wanted
+        if last <= 0 or not len(self._ends):
+            return ids
+        starts = 1 + np.flatnonzero(np.isin(ids[:last], self._ends))
+        start = int(generator.choice([0, *starts]))
+        return ids[start:]
+
+    def _cut(self, ids: list[int], context: int, row: int) -> Split:
+        if self._reconstruct:
+            return Split(ids[:context], ids[:context], row)
+        context = min(context, len(ids) - min(LEAST, len(ids) // 2))
+        end = context + self._settings.continuation if self._settings.continuation else None
+        return Split(ids[:context], ids[context:end], row)
+
+
+def collate(splits: Sequence[Split], pad_id: int, device: torch.device) -> SplitBatch:
+    """Tensors of split texts: contexts left-padded, targets right-padded."""
+    context, mask = left_pad([split.context for split in splits], pad_id, device)
+    lengths = torch.tensor([len(split.target) for split in splits])
+    target = torch.full((len(splits), int(lengths.max())), pad_id)
+    for index, split in enumerate(splits):
+        target[index, : len(split.target)] = torch.tensor(split.target)
+    return SplitBatch(context, mask, target.to(device), lengths.to(device))
+
+
+def sentence_ends(vocabulary: Sequence[str]) -> list[int]:
+    """Ids of the tokens that end a sentence: those whose last character is ``.``, ``!`` or ``?``."""
+    return [index for index, token in enumerate(vocabulary) if token.endswith((".", "!", "?"))]
+
+
+class SentenceBatches:
+    """Distinct sentences for ``ucl``."""
+
+    def __init__(self, store: TokenStore, settings: Settings) -> None:
+        self._store, self._size = store, settings.batch_size
+        self._visits = _Visits(np.arange(len(store)), settings.seed)
+
+    def batch(self, step: int) -> list[int]:
+        """Rows of a step: ``batch_size`` of them, less those whose text is already there."""
+        kept: dict[int, int] = {}
+        for row in self._visits.take(step * self._size, self._size):
+            kept.setdefault(int(self._store.digests[self._store.texts(row)[0]]), row)
+        return list(kept.values())
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch:
+    """Pairs of one file.
+
+    Attributes:
+        file: its number.
+        rows: B rows of the store.
+        texts: B queries, B positives in their order, H hard negatives: numbers of texts of the store.
+        same: ``(B, B + H)`` bool: documents that must not count as negatives of a query.
+    """
+
+    file: int
+    rows: list[int]
+    texts: list[int]
+    same: Tensor
+
+
+class PairBatches:
+    """Batches of one file each, files drawn by a damped power of their size; no text twice in a batch.
+
+    Each file's rows are visited in epochs. Rows that would bring a text twice are replaced by others of the file drawn
+    at random; a file with fewer different pairs than ``batch_size`` makes smaller batches.
+    """
+
+    def __init__(self, store: TokenStore, settings: Settings) -> None:
+        self._store, self._size, self._seed = store, settings.batch_size, settings.seed
+        numbers = np.asarray(store.files)
+        self._rows = [np.flatnonzero(numbers == number) for number in range(len(store.names))]
+        self._visits = [_Visits(rows, settings.seed, number) for number, rows in enumerate(self._rows)]
+        weights = np.array([min(len(rows), settings.file_cap) ** settings.file_exponent for rows in self._rows])
+        chances = np.cumsum(weights / weights.sum())
+        # One generator for all steps: the files drawn before a step tell how far each file has been visited.
+        drawn = _generator(settings.seed, _FILES).random(settings.max_steps)
+        self._files = np.searchsorted(chances[:-1], drawn, side="right")
+
+    def batch(self, step: int) -> PairBatch:
+        """The pairs of a step."""
+        file = int(self._files[step])
+        earlier = int((self._files[:step] == file).sum())
+        rows = self._visits[file].take(earlier * self._size, self._size)
+        spare = _generator(self._seed, _REFILL, step).choice(self._rows[file], self._size)
+        kept: list[int] = []
+        seen: set[int] = set()
+        for row in [*rows, *map(int, spare)]:
+            texts = self._store.texts(row)[:2]
+            digests = {int(self._store.digests[text]) for text in texts}
+            if len(kept) < self._size and not digests & seen:
+                seen |= digests
+                kept.append(row)
+        return self._assemble(file, kept)
+
+    def _assemble(self, file: int, rows: list[int]) -> PairBatch:
+        members = [self._store.texts(row) for row in rows]
+        queries, positives = [texts[0] for texts in members], [texts[1] for texts in members]
+        documents = positives + [text for texts in members for text in texts[2:]]
+        digests = torch.from_numpy(np.array(self._store.digests).view(np.int64))
+        own, right, other = (digests[texts] for texts in (queries, positives, documents))
+        same = (own[:, None] == other) | (right[:, None] == other)
+        return PairBatch(file, rows, queries + documents, same)

@@ -1,0 +1,96 @@
+"""A run's directory, written so that a crash leaves the old checkpoint or the new one, never half of one.
+
+run.json                       the resolved settings
+data/                          the training texts as token ids
+metrics.jsonl                  one line per step, one per evaluation
+checkpoints/step-000200/       an encoder that can be used as it is, and
+state.pt      what a resumed run goes on with: float32 weights, optimiser, step
+encoder/                       the result: the best encoder, or, without evaluation, the last one
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from llm2comp_apps.errors import TrainingError
+
+__all__ = ["KEEP", "latest", "load_state", "publish", "save"]
+
+KEEP = 2
+"""Checkpoints from which a run can be resumed."""
+STATE = "state.pt"
+
+
+def publish(target: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary directory, sync it to disk, and put it in the place of ``target``."""
+    temporary, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
+    for left_behind in (temporary, old):
+        shutil.rmtree(left_behind, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    write(temporary)
+    for path in (*temporary.iterdir(), temporary):
+        _sync(path)
+    if target.exists():
+        target.rename(old)
+    temporary.rename(target)
+    _sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save(run: Path, step: int, state: dict[str, Any], export: Callable[[Path], None], keep_encoders: set[int]) -> None:
+    """Write ``checkpoints/step-N``.
+
+    Args:
+        run: the run's directory.
+        step: N.
+        state: tensors and plain values, for :func:`load_state`.
+        export: writes the encoder into a directory.
+        keep_encoders: steps whose encoders stay when they are no longer among the last :data:`KEEP` checkpoints.
+    """
+
+    def write(directory: Path) -> None:
+        export(directory)
+        torch.save(state, directory / STATE)
+
+    folder = run / "checkpoints"
+    publish(folder / f"step-{step:06d}", write)
+    for old in sorted(folder.glob("step-*"))[:-KEEP]:
+        if int(old.name.removeprefix("step-")) in keep_encoders:
+            (old / STATE).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(old)
+
+
+def latest(run: Path) -> Path | None:
+    """The newest checkpoint that a run can be resumed from."""
+    whole = [path for path in sorted((run / "checkpoints").glob("step-*")) if (path / STATE).is_file()]
+    return whole[-1] if whole else None
+
+
+def load_state(directory: Path) -> dict[str, Any]:
+    """The saved state; tensors and plain values only, never code.
+
+    Raises:
+        TrainingError: the file cannot be read.
+    """
+    path = directory / STATE
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise TrainingError(f"{path}: damaged; delete {directory} to resume from the checkpoint before.") from error
+    return state

@@ -1,0 +1,208 @@
+"""Every hyper-parameter of training, in one place: its meaning once, and its value per recipe and stage.
+
+A stage's settings are resolved in this order, later ones winning: the defaults of :class:`Settings`, the recipe's
+``common`` ones, the recipe's stage, the recipe's GPU form (where there is a GPU), the flags of ``llm2comp train``. What
+came out is written to ``run.json`` in the run's directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm2comp_apps.errors import UsageError
+
+__all__ = ["COMPRESSION", "CONTRASTIVE", "RECIPES", "STAGES", "Recipe", "Settings", "get_recipe", "resolve"]
+
+COMPRESSION = ("rc", "nll", "kl")
+CONTRASTIVE = ("ucl", "scl")
+STAGES = (*COMPRESSION, *CONTRASTIVE)
+_CHOICES = {
+    "schedule": ("constant", "linear", "cosine"),
+    "adapter": ("continue", "fresh"),
+    "dtype": ("auto", "bfloat16", "float16", "float32"),
+}
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one stage runs with; each field is a flag of ``llm2comp train``, with this text as its help."""
+
+    # The network
+    backbone: str = _setting("smollm2-135m", "The LLM: short name, local directory or Hugging Face id.")
+    k: int = _setting(8, "Memory tokens per text.")
+    lora_r: int = _setting(16, "Rank of the LoRA adapter.")
+    lora_alpha: int = _setting(32, "Adapter updates count alpha / r times.")
+    lora_dropout: float = _setting(0.05, "Dropout in front of the adapter.")
+    attention_dropout: float = _setting(0.0, "Dropout on attention weights.")
+    lora_targets: str = _setting(
+        "q_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "Linear layers that get an adapter, comma-separated."
+    )
+    adapter: str = _setting("continue", "With --init: 'continue' trains its adapter on, 'fresh' adds a new one to it.")
+    train_memory: bool = _setting(True, "Train the memory tokens and their gain along with the adapter.")
+    # The optimiser
+    max_steps: int = _setting(1000, "Optimiser steps.")
+    batch_size: int = _setting(16, "Texts or pairs per optimiser step, over all processes.")
+    lr: float = _setting(5e-4, "Peak learning rate (AdamW).")
+    warmup_steps: int = _setting(40, "Steps of linear warm-up to the peak.")
+    schedule: str = _setting("linear", "After the warm-up: constant, linear or cosine decay.")
+    lr_floor: float = _setting(0.05, "Share of the peak learning rate that the decay ends at.")
+    weight_decay: float = _setting(0.0, "Weight decay (AdamW).")
+    clip_norm: float = _setting(2.0, "Gradients are scaled down to this norm.")
+    # The data
+    context: str = _setting("16,24,32,48", "rc, nll, kl: context lengths to draw from (tokens), or 'random'.")
+    continuation: int = _setting(16, "nll, kl: continuation tokens at most; 0 for all that follow.")
+    crop: bool = _setting(True, "rc, nll, kl: start at a sentence drawn anew at each visit, not at the text's start.")
+    min_chars: int = _setting(1, "Leave out texts with fewer characters.")
+    max_length: int = _setting(96, "Tokens of a training text at most; the rest is cut off.")
+    query_prompt: str = _setting("query: ", "scl: in front of queries, unless --instruction says otherwise.")
+    symmetric: str = _setting(
+        "", "scl: files (name patterns, comma-separated) whose two sides are alike: no prompt, loss in both directions."
+    )
+    negatives: int = _setting(1, "scl: hard negatives used per pair, where the data has some.")
+    file_exponent: float = _setting(0.5, "scl: a file of n pairs is drawn with weight min(n, file_cap) ** exponent.")
+    file_cap: int = _setting(30_000, "scl: see file_exponent.")
+    temperature: float = _setting(0.05, "ucl, scl: cosines are divided by it.")
+    seed: int = _setting(0, "Of everything drawn: weights, order, splits, dropout.")
+    # The machine
+    dtype: str = _setting("auto", "Of the frozen weights: auto, bfloat16, float16, float32.")
+    attention: str = _setting("auto", "Attention kernel: auto, eager, sdpa, flash_attention_2.")
+    compile: bool = _setting(False, "Compile the layers (torch.compile).")
+    gradient_checkpointing: bool = _setting(False, "Recompute activations in the backward pass: less memory, slower.")
+    tokens_per_pass: int = _setting(4096, "Padded tokens that go through the network at once.")
+    tokens_kept: int = _setting(16384, "ucl, scl: larger batches use GradCache and keep one pass's activations.")
+    head_chunk: int = _setting(256, "Positions whose logits exist at once.")
+    # The watch
+    eval_every: int = _setting(200, "Steps between evaluations; the best encoder is kept.")
+    save_every: int = _setting(100, "Steps between checkpoints.")
+    encoder_length: int = _setting(512, "Maximum length of the encoder that comes out, in tokens.")
+    validation_texts: int = _setting(64, "rc, nll, kl: texts held out to measure loss and gain on.")
+    dead_after: int = _setting(2, "rc, nll, kl: evaluations in a row with a gain under dead_gain that end the run.")
+    dead_gain: float = _setting(0.02, "rc, nll, kl: the least gain of a run that lives, in nats per token.")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            UsageError: naming the flag.
+        """
+        for name in ("k", "lora_r", "max_steps", "batch_size", "tokens_per_pass", "tokens_kept", "max_length",
+                     "head_chunk", "eval_every", "save_every", "file_cap", "dead_after", "encoder_length"):  # fmt: skip
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("warmup_steps", "continuation", "weight_decay", "min_chars", "negatives", "seed"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("lr", "clip_norm", "temperature"):
+            self._require(name, getattr(self, name) > 0, "above 0")
+        for name in ("lora_dropout", "attention_dropout"):
+            self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and under 1")
+        for name, allowed in _CHOICES.items():
+            self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        self._require("lr_floor", 0 <= self.lr_floor <= 1, "between 0 and 1")
+        self._require("validation_texts", self.validation_texts >= 2, "at least 2")
+        parts = self.context.split(",")
+        fixed = all(part.strip().isdecimal() and int(part) > 0 for part in parts)
+        self._require("context", fixed or self.context == "random", "lengths such as 16,24,32, or 'random'")
+
+    def _require(self, name: str, right: bool, wanted: str) -> None:
+        if not right:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be {wanted}.")
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        """The context lengths to draw from; empty for ``random``."""
+        return () if self.context == "random" else tuple(int(part) for part in self.context.split(","))
+
+    @property
+    def targets(self) -> list[str]:
+        """The layers that get an adapter."""
+        return [part.strip() for part in self.lora_targets.split(",")]
+
+    def is_symmetric(self, file: str) -> bool:
+        """Whether the two sides of a pair file are alike."""
+        return any(fnmatch.fnmatch(file, pattern.strip()) for pattern in self.symmetric.split(",") if pattern.strip())
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step (from 0): linear warm-up, then the decay to ``lr_floor``."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        done = min(1.0, (step - self.warmup_steps) / max(1, self.max_steps - self.warmup_steps))
+        shape = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
+        return self.lr * (self.lr_floor + (1 - self.lr_floor) * shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Settings that belong together, as differences from the defaults.
+
+    Attributes:
+        about: one line for ``--help``.
+        chain: the stages of ``--stage all``, in order.
+        common: settings of all stages.
+        stages: settings by stage.
+        gpu: settings that replace these where there is a GPU, by stage; ``""`` for all stages.
+    """
+
+    about: str
+    chain: tuple[str, ...]
+    common: Mapping[str, Any]
+    stages: Mapping[str, Mapping[str, Any]]
+    gpu: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+_SMOLLM2 = Recipe(
+    about="the default encoder; on one CPU core about two hours",
+    chain=("kl", "scl"),
+    common={
+        "lora_dropout": 0.0,  # costs 12 % of the time and no run here is long enough to overfit
+        "symmetric": "paraphrase_*,parasci_*,wikisplit*,asset_*,disfl_qa*,flickr8k_*,snli_*",
+    },
+    stages={
+        **{stage: {"max_steps": 600, "batch_size": 16} for stage in COMPRESSION},
+        "ucl": {"max_steps": 150, "batch_size": 64, "lr": 1e-4, "lora_dropout": 0.1, "attention_dropout": 0.1,
+                "max_length": 64},
+        "scl": {"max_steps": 600, "batch_size": 64},
+    },
+)  # fmt: skip
+
+RECIPES: dict[str, Recipe] = {"smollm2-135m": _SMOLLM2}
+
+
+def get_recipe(name: str) -> Recipe:
+    """A recipe by name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"recipe {name!r} is unknown; choose one of {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
+def resolve(recipe: str, stage: str, changes: Mapping[str, Any] | None = None, *, gpu: bool = False) -> Settings:
+    """The settings of one stage of a recipe.
+
+    Args:
+        recipe: a name in :data:`RECIPES`.
+        stage: one of :data:`STAGES`.
+        changes: settings that win over the recipe's; ``None`` values are ignored.
+        gpu: take the recipe's GPU form.
+
+    Raises:
+        UsageError: unknown recipe or stage, or a setting out of range.
+    """
+    chosen = get_recipe(recipe)
+    if stage not in STAGES:
+        raise UsageError(f"stage {stage!r} is unknown; choose one of {', '.join(STAGES)}, or all.")
+    values = {**chosen.common, **chosen.stages.get(stage, {})}
+    if gpu:
+        values |= {**chosen.gpu.get("", {}), **chosen.gpu.get(stage, {})}
+    values |= {name: value for name, value in (changes or {}).items() if value is not None}
+    return dataclasses.replace(Settings(), **values)

@@ -1,0 +1,205 @@
+"""A run from its options to its directory: data, network, loop, result."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from llm2comp_apps.encoder.backbones import Backbone, default_device, default_dtype, load_backbone
+from llm2comp_apps.encoder.checkpoint import SETTINGS
+from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.probe import probe
+from llm2comp_apps.errors import TrainingError, UsageError
+from llm2comp_train import checkpoints
+from llm2comp_train.adapters import build_network, export
+from llm2comp_train.batches import CompressionBatches, sentence_ends
+from llm2comp_train.loop import Progress, Run, best_step, train
+from llm2comp_train.recipes import COMPRESSION, Settings
+from llm2comp_train.sources import DataFile, Row, find_data, pair_rows, sentence_rows, text_rows
+from llm2comp_train.steps import Compression, Supervised, Unsupervised, Work
+from llm2comp_train.store import TokenStore, write_store
+from llm2comp_train.validation import LiveEncoder, dev_scores, mean_cosine, memory_gain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["RunOptions", "run_stage"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What a run is given besides its settings.
+
+    Attributes:
+        data: files, folders, globs.
+        out: the run's directory.
+        init: run or checkpoint whose adapter, memory tokens and gain are trained on.
+        resume: go on with the run in ``out``.
+        device: by default the best there is.
+        eval_data: folder with evaluation data for the ``dev`` suite; ``None`` for no scores.
+        instructions: prompt of the queries of a pair file, by name pattern.
+        show: is told of every step.
+    """
+
+    data: Sequence[str]
+    out: Path
+    init: Path | None = None
+    resume: bool = False
+    device: str | None = None
+    eval_data: Path | None = None
+    instructions: Mapping[str, str] = field(default_factory=dict)
+    show: Callable[[Progress], None] = lambda _progress: None
+
+
+def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
+    """Train one stage; returns the finished encoder, ``OUT/encoder``.
+
+    Raises:
+        TrainingError: see :func:`~.loop.train`; also when the run was stopped before its end.
+        UsageError: ``out`` holds a run and ``resume`` is not set, or one with other settings.
+    """
+    init = _encoder_of(options.init) if options.init else None
+    _claim(stage, settings, options)
+    backbone = _load(settings, options.device or default_device())
+    store = _store(stage, settings, options, backbone.tokenizer)
+    network = build_network(backbone, settings, init)
+    probe(network, backbone.name)
+    work, evaluate = _stage_work(stage, settings, options, network, backbone, store)
+    if settings.compile:
+        for layer in _layers(network):
+            layer.compile(dynamic=True)
+    about = {"stage": stage, "data": store.names, "init": str(init) if init else None, **dataclasses.asdict(settings)}
+
+    def write(directory: Path) -> None:
+        export(directory, network, backbone, settings, about)
+
+    run = Run(options.out, network, settings, work, write, evaluate, store.place, options.show)
+    steps = train(run, resume=options.resume)
+    if steps < settings.max_steps:
+        raise TrainingError(f"stopped after step {steps} of {settings.max_steps}; --resume goes on from there.")
+    return _publish_result(options.out, steps)
+
+
+def _publish_result(out: Path, steps: int) -> Path:
+    chosen = out / "checkpoints" / f"step-{best_step(out) or steps:06d}"
+
+    def copy(directory: Path) -> None:
+        for file in chosen.iterdir():
+            if file.name != checkpoints.STATE:
+                shutil.copy2(file, directory)
+
+    checkpoints.publish(out / "encoder", copy)
+    return out / "encoder"
+
+
+def _encoder_of(init: Path) -> Path:
+    """The encoder that ``--init`` means: a checkpoint, or the result of a run."""
+    for directory in (init, init / "encoder"):
+        if (directory / SETTINGS).is_file():
+            return directory
+    raise TrainingError(f"--init {init}: neither an encoder's directory nor a finished run.")
+
+
+def _layers(network: CompressionNetwork) -> nn.ModuleList:
+    layers = network.base.layers
+    assert isinstance(layers, nn.ModuleList)
+    return layers
+
+
+def _claim(stage: str, settings: Settings, options: RunOptions) -> None:
+    """Make the run's directory, or check that the run there is the one to go on with."""
+    path = options.out / "run.json"
+    wanted: dict[str, Any] = {
+        "stage": stage,
+        "data": list(options.data),
+        "init": str(options.init) if options.init else None,
+        "instructions": dict(options.instructions),
+        "settings": dataclasses.asdict(settings),
+    }
+    if not path.is_file():
+        options.out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+        return
+    if not options.resume:
+        raise UsageError(f"--out {options.out}: already holds a run; add --resume to go on with it.")
+    before = json.loads(path.read_text("utf-8"))
+    flat_before, flat_wanted = ({**run, **run.pop("settings")} for run in (before, dict(wanted)))
+    changed = [name for name, value in flat_wanted.items() if flat_before.get(name) != value]
+    if changed:
+        raise UsageError(f"--resume: the run in {options.out} was started with other values of {', '.join(changed)}.")
+
+
+def _load(settings: Settings, device: str) -> Backbone:
+    dtype = default_dtype(device) if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    # The fused attention kernel has no fast backward pass on CPUs for short texts.
+    attention = {"auto": "eager" if device == "cpu" else "sdpa"}.get(settings.attention, settings.attention)
+    return load_backbone(settings.backbone, device=device, dtype=dtype, attn_implementation=attention)
+
+
+def _store(stage: str, settings: Settings, options: RunOptions, tokenizer: PreTrainedTokenizerBase) -> TokenStore:
+    directory = options.out / "data"
+    if not (options.resume and (directory / "store.json").is_file()):
+        files = [(file.name, _rows(stage, settings, options, file)) for file in find_data(options.data)]
+        write_store(directory, files, tokenizer, settings.max_length)
+    return TokenStore(directory)
+
+
+def _rows(stage: str, settings: Settings, options: RunOptions, file: DataFile) -> Iterator[Row]:
+    if stage == "scl":
+        prompt = "" if settings.is_symmetric(file.name) else settings.query_prompt
+        given = [text for pattern, text in options.instructions.items() if fnmatch.fnmatch(file.name, pattern)]
+        return pair_rows(file.records(), given[-1] if given else prompt, settings.negatives)
+    if stage == "ucl":
+        return sentence_rows(file.records())
+    return text_rows(file.records(), settings.min_chars)
+
+
+def _stage_work(
+    stage: str,
+    settings: Settings,
+    options: RunOptions,
+    network: CompressionNetwork,
+    backbone: Backbone,
+    store: TokenStore,
+) -> tuple[Work, Callable[[], dict[str, float]]]:
+    """What a step does and how the encoder is judged."""
+    live = LiveEncoder(network, backbone.tokenizer, settings)
+    pad = int(backbone.tokenizer.pad_token_id or 0)
+
+    def scores() -> dict[str, float]:
+        return dev_scores(live, options.eval_data) if options.eval_data else {}
+
+    if stage not in COMPRESSION:
+        return (Supervised if stage == "scl" else Unsupervised)(network, settings, store, pad), scores
+
+    vocabulary = backbone.tokenizer.convert_ids_to_tokens(list(range(len(backbone.tokenizer))))
+    ends = sentence_ends(vocabulary) if settings.crop else ()
+    batches = CompressionBatches(store, settings, reconstruct=stage == "rc", ends=ends)
+    work = Compression(network, stage, settings, batches, pad)
+    held_out = batches.validation()
+    contexts = [split.context for split in held_out]
+    if options.init is None:
+        _calibrate(network, live, contexts)
+
+    def figures() -> dict[str, float]:
+        return {**memory_gain(work, held_out), "cosine": mean_cosine(live.embed_ids(contexts)), **scores()}
+
+    return work, figures
+
+
+def _calibrate(network: CompressionNetwork, live: LiveEncoder, contexts: list[list[int]]) -> None:
+    """Bring memory vectors to the scale of token embeddings; unscaled, they stay dead (DESIGN: a first trial)."""
+    from llm2comp_apps.encoder.network import left_pad
+
+    network.eval()
+    with network.autocast():
+        network.calibrate_gain(*left_pad(contexts, int(live.tokenizer.pad_token_id or 0), live.device))

@@ -1,0 +1,123 @@
+"""Where training rows come from: files, folders, globs; and what a row of each kind looks like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm2comp_apps.corpus import Record, read_records
+from llm2comp_apps.errors import CorpusError, TrainingError
+
+__all__ = ["DataFile", "Row", "find_data", "pair_rows", "sentence_rows", "text_rows"]
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(\[])")
+_SHORTEST_SENTENCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One file or dataset; ``scl`` takes each as a task of its own.
+
+    Attributes:
+        name: without folders, for name patterns and messages.
+        records: opens it; each call reads from the start.
+    """
+
+    name: str
+    records: Callable[[], Iterator[Record]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Texts that belong together.
+
+    Attributes:
+        texts: one text; or query, positive, and any number of hard negatives.
+        line: where in its file it came from.
+    """
+
+    texts: tuple[str, ...]
+    line: int
+
+
+def find_data(sources: Sequence[str]) -> list[DataFile]:
+    """The files behind ``--data``, sorted within each source: files, folders and globs.
+
+    Raises:
+        TrainingError: a source does not exist or holds nothing.
+    """
+    files = [_local(path) for source in sources for path in _paths(source)]
+    names = [file.name for file in files]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise TrainingError(f"two data files are called {twice}; name each file once.")
+    return files
+
+
+def _paths(source: str) -> list[Path]:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "README")))
+    elif path.is_file():
+        found = [path]
+    else:
+        pattern = path.relative_to(path.anchor)
+        found = sorted(match for match in Path(path.anchor or ".").glob(str(pattern)) if match.is_file())
+    if not found:
+        raise TrainingError(f"--data {source}: no such file or folder, no file matches, or the folder is empty.")
+    return found
+
+
+def _local(path: Path) -> DataFile:
+    return DataFile(path.name, lambda: read_records([str(path)]))
+
+
+def text_rows(records: Iterable[Record], shortest: int = 1) -> Iterator[Row]:
+    """``{"text"}`` records of at least ``shortest`` characters.
+
+    Raises:
+        CorpusError: a record without a text, by file and line.
+    """
+    for record in records:
+        text = _text(record, "text")
+        if len(text) >= shortest:
+            yield Row((text,), record.line)
+
+
+def sentence_rows(records: Iterable[Record]) -> Iterator[Row]:
+    """The sentences of ``{"text"}`` records, each a row; very short ones (titles, list numbers) are left out."""
+    for row in text_rows(records):
+        for sentence in _SENTENCE_END.split(row.texts[0]):
+            if len(sentence) >= _SHORTEST_SENTENCE:
+                yield Row((sentence,), row.line)
+
+
+def pair_rows(records: Iterable[Record], prompt: str, negatives: int) -> Iterator[Row]:
+    """``{"query", "positive", "negative"?}`` records; ``negative`` is a text or a list of texts.
+
+    Args:
+        records: of one file.
+        prompt: put in front of each query.
+        negatives: hard negatives to keep of each row.
+
+    Raises:
+        CorpusError: a field is missing or no text, by file and line.
+    """
+    for record in records:
+        hard = record.fields.get("negative") or []
+        hard = [hard] if isinstance(hard, str) else hard
+        if not isinstance(hard, list) or not all(isinstance(text, str) for text in hard):
+            raise CorpusError(f"{record.place}: the field 'negative' is neither a text nor a list of texts")
+        kept = [text for text in hard if text.strip()][:negatives]
+        yield Row((prompt + _text(record, "query"), _text(record, "positive"), *kept), record.line)
+
+
+def _text(record: Record, field: str) -> str:
+    value = record.fields.get(field)
+    if not isinstance(value, str) or not value.strip():
+        state = "is not there" if value is None else "is empty" if isinstance(value, str) else "is not a text"
+        have = ", ".join(map(repr, record.fields)) or "none"
+        raise CorpusError(f"{record.place}: the field {field!r} {state} (its fields: {have})")
+    return value

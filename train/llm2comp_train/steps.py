@@ -1,0 +1,155 @@
+"""One optimiser step of each kind of stage: draw the batch, accumulate the gradients, say what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
+from llm2comp_apps.encoder.pooling import pool
+from llm2comp_train.batches import CompressionBatches, PairBatches, SentenceBatches, Split, collate
+from llm2comp_train.gradcache import contrastive_backward
+from llm2comp_train.objectives.kl import kl_loss
+from llm2comp_train.objectives.nll import nll_loss
+from llm2comp_train.objectives.rc import rc_loss
+from llm2comp_train.objectives.scl import scl_loss
+from llm2comp_train.objectives.ucl import ucl_loss
+from llm2comp_train.recipes import Settings
+from llm2comp_train.store import TokenStore
+
+__all__ = ["COMPRESSION_LOSSES", "Compression", "Outcome", "Supervised", "Unsupervised", "Work"]
+
+COMPRESSION_LOSSES: dict[str, Callable[..., Tensor]] = {"rc": rc_loss, "nll": nll_loss, "kl": kl_loss}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step did.
+
+    Attributes:
+        loss: mean over the batch.
+        tokens: that went through the encoder, memory tokens included, padding not.
+        rows: of the store, for messages.
+    """
+
+    loss: float
+    tokens: int
+    rows: list[int]
+
+
+class Work(Protocol):
+    """A stage as the loop sees it."""
+
+    def backward(self, step: int) -> Outcome:
+        """Accumulate the gradients of a step into the network's parameters."""
+        ...
+
+
+class Compression:
+    """``rc``, ``nll``, ``kl``: the batch is cut into as many passes as the token budget needs."""
+
+    def __init__(
+        self, network: CompressionNetwork, stage: str, settings: Settings, batches: CompressionBatches, pad_id: int
+    ) -> None:
+        self._network, self._settings, self._batches, self._pad_id = network, settings, batches, pad_id
+        self._loss = COMPRESSION_LOSSES[stage]
+
+    def backward(self, step: int) -> Outcome:
+        """See :meth:`Work.backward`."""
+        splits = self._batches.batch(step)
+        total = 0.0
+        for part in self.passes(splits):
+            loss = self.losses(part).sum() / len(splits)
+            loss.backward()
+            total += float(loss.detach())
+        tokens = sum(len(split.context) + self._network.k for split in splits)
+        return Outcome(total, tokens, [split.row for split in splits])
+
+    def passes(self, splits: Sequence[Split]) -> list[Sequence[Split]]:
+        """Cut texts of similar length into runs under the token budget."""
+        widest = max(len(split.context) + len(split.target) for split in splits) + self._network.k
+        size = max(1, self._settings.tokens_per_pass // widest)
+        return [splits[start : start + size] for start in range(0, len(splits), size)]
+
+    def losses(self, splits: Sequence[Split], *, other: bool = False) -> Tensor:
+        """Loss of each text ``(B,)``; with ``other``, of each text given its neighbour's memory vectors."""
+        batch = collate(splits, self._pad_id, self._network.memory_tokens.device)
+        with self._network.autocast():
+            memory = self._network.memory(batch.context, batch.context_mask)
+            if other:
+                memory = memory.roll(1, dims=0)
+            return self._loss(self._network, batch, memory, chunk=self._settings.head_chunk)
+
+
+class _Contrastive:
+    """What ``ucl`` and ``scl`` share: embedding token rows under the token budget."""
+
+    def __init__(self, network: CompressionNetwork, settings: Settings, store: TokenStore, pad_id: int) -> None:
+        self._network, self._settings, self._store, self._pad_id = network, settings, store, pad_id
+
+    def _backward(self, texts: Sequence[int], loss_of: Callable[[Tensor], Tensor], rows: list[int]) -> Outcome:
+        ids = [self._store.ids(text) for text in texts]
+        loss = contrastive_backward(
+            ids,
+            self._embed,
+            loss_of,
+            tokens_per_pass=self._settings.tokens_per_pass,
+            tokens_kept=self._settings.tokens_kept,
+            extra_tokens=self._network.k,
+        )
+        return Outcome(loss, sum(map(len, ids)) + len(ids) * self._network.k, rows)
+
+    def _embed(self, rows: list[list[int]]) -> Tensor:
+        ids, mask = left_pad(rows, self._pad_id, self._network.memory_tokens.device)
+        if mask is None and self._settings.compile:
+            mask = torch.ones_like(ids)  # with and without a mask would be two compiled forms of every layer
+        with self._network.autocast():
+            return pool(self._network.memory(ids, mask))
+
+
+class Supervised(_Contrastive):
+    """``scl``."""
+
+    def __init__(self, network: CompressionNetwork, settings: Settings, store: TokenStore, pad_id: int) -> None:
+        super().__init__(network, settings, store, pad_id)
+        self._batches = PairBatches(store, settings)
+        self._symmetric = [settings.is_symmetric(name) for name in store.names]
+
+    def backward(self, step: int) -> Outcome:
+        """See :meth:`Work.backward`."""
+        batch = self._batches.batch(step)
+        count = len(batch.rows)
+        same = batch.same.to(self._network.memory_tokens.device)
+
+        def loss_of(vectors: Tensor) -> Tensor:
+            return scl_loss(
+                vectors[:count],
+                vectors[count:],
+                temperature=self._settings.temperature,
+                same=same,
+                symmetric=self._symmetric[batch.file],
+            )
+
+        return self._backward(batch.texts, loss_of, batch.rows)
+
+
+class Unsupervised(_Contrastive):
+    """``ucl``: every sentence goes through twice, with different dropout."""
+
+    def __init__(self, network: CompressionNetwork, settings: Settings, store: TokenStore, pad_id: int) -> None:
+        super().__init__(network, settings, store, pad_id)
+        self._batches = SentenceBatches(store, settings)
+
+    def backward(self, step: int) -> Outcome:
+        """See :meth:`Work.backward`."""
+        rows = self._batches.batch(step)
+        texts = [self._store.texts(row)[0] for row in rows]
+
+        def loss_of(vectors: Tensor) -> Tensor:
+            return ucl_loss(*vectors.split(len(rows)), temperature=self._settings.temperature)
+
+        return self._backward([*texts, *texts], loss_of, rows)

@@ -1,0 +1,126 @@
+"""Training texts as token ids on disk: written once per run, memory-mapped afterwards.
+
+Memory does not grow with the data, and any row can be read at any time; so a batch can be a pure function of the seed
+and the step number, which is what makes a resumed run equal to one that was never stopped. All data are read through
+before the first step, so a broken row is reported then and not hours later.
+
+    tokens.u32      token ids of all texts, one after another
+    starts.npy      (texts + 1,)  where each text begins
+    firsts.npy      (rows + 1,)   the first text of each row
+    files.npy       (rows,)       the file each row came from
+    lines.npy       (rows,)       its line there
+    digests.npy     (texts,)      64-bit hash of each text, to tell equal ones
+    store.json      written last: a folder without it is unfinished
+"""
+
+from __future__ import annotations
+
+import array
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_apps.errors import TrainingError
+from llm2comp_train.sources import Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["TokenStore", "write_store"]
+
+_ROWS_AT_ONCE = 1024
+
+
+def write_store(
+    directory: Path,
+    files: Sequence[tuple[str, Iterable[Row]]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+) -> None:
+    """Tokenise the rows of all files, each text cut to ``max_length`` tokens; holds a thousand rows at a time.
+
+    Raises:
+        CorpusError: a broken row, by file and line.
+        TrainingError: a file has no usable row.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    starts, firsts = array.array("q", [0]), array.array("q", [0])
+    numbers, lines, digests = array.array("i"), array.array("q"), array.array("Q")
+    with (directory / "tokens.u32").open("wb") as out:
+        for number, (name, rows) in enumerate(files):
+            before = len(numbers)
+            for batch in _batched(rows):
+                texts = [text for row in batch for text in row.texts]
+                encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
+                for ids in encoded["input_ids"]:
+                    np.asarray(ids, dtype=np.uint32).tofile(out)
+                    starts.append(starts[-1] + len(ids))
+                digests.extend(_digest(text) for text in texts)
+                for row in batch:
+                    firsts.append(firsts[-1] + len(row.texts))
+                    numbers.append(number)
+                    lines.append(row.line)
+            if len(numbers) == before:
+                raise TrainingError(f"{name}: no row in it can be used for this stage.")
+    columns = {"starts": starts, "firsts": firsts, "files": numbers, "lines": lines, "digests": digests}
+    for column, values in columns.items():
+        np.save(directory / f"{column}.npy", np.asarray(values))
+    (directory / "store.json").write_text(json.dumps({"names": [name for name, _ in files]}), "utf-8")
+
+
+def _batched(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while batch := list(islice(iterator, _ROWS_AT_ONCE)):
+        yield batch
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+class TokenStore:
+    """A written store.
+
+    Attributes:
+        names: of the files.
+        files: ``(rows,)`` number of each row's file.
+        digests: ``(texts,)``; equal texts have equal digests.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.names: list[str] = json.loads((directory / "store.json").read_text("utf-8"))["names"]
+        self._tokens = np.memmap(directory / "tokens.u32", dtype=np.uint32, mode="r")
+        self._starts, self._firsts, self._lines, self.files, self.digests = (
+            np.load(directory / f"{column}.npy", mmap_mode="r")
+            for column in ("starts", "firsts", "lines", "files", "digests")
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def texts(self, row: int) -> range:
+        """Numbers of a row's texts."""
+        return range(int(self._firsts[row]), int(self._firsts[row + 1]))
+
+    def ids(self, text: int) -> list[int]:
+        """Token ids of a text."""
+        ids: list[int] = self._tokens[self._starts[text] : self._starts[text + 1]].tolist()
+        return ids
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """``(rows,)`` tokens of each row's first text."""
+        firsts = np.asarray(self._firsts[:-1])
+        lengths: npt.NDArray[np.int64] = self._starts[firsts + 1] - self._starts[firsts]
+        return lengths
+
+    def place(self, row: int) -> str:
+        """``file:line`` of a row, for messages."""
+        return f"{self.names[int(self.files[row])]}:{int(self._lines[row])}"

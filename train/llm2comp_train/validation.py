@@ -1,0 +1,88 @@
+"""Is the run alive, and is the encoder getting better?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
+from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.pooling import pool
+from llm2comp_train.batches import Split
+from llm2comp_train.steps import Compression
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from llm2comp_train.recipes import Settings
+
+__all__ = ["LiveEncoder", "dev_scores", "mean_cosine", "memory_gain"]
+
+
+@torch.no_grad()
+def memory_gain(work: Compression, splits: Sequence[Split]) -> dict[str, float]:
+    """What the memory is worth: the loss with another text's memory minus the loss with the text's own.
+
+    A falling training loss alone proves nothing: memory vectors that say the same for every text lower it too, as any
+    fixed prompt would. Such a run has a gain near zero.
+
+    Args:
+        work: of the stage; its network is in ``eval()``.
+        splits: held-out texts.
+
+    Returns:
+        ``validation_loss`` and ``gain``, in nats per position.
+    """
+    own = other = 0.0
+    for part in work.passes(splits):
+        own += float(work.losses(part).sum())
+        other += float(work.losses(part, other=True).sum())
+    return {"validation_loss": own / len(splits), "gain": (other - own) / len(splits)}
+
+
+def mean_cosine(embeddings: Tensor) -> float:
+    """Mean cosine between different rows of ``(n, d)``; near 1, all texts look alike."""
+    unit = torch.nn.functional.normalize(embeddings.float(), dim=-1)
+    count = len(unit)
+    return float((unit.sum(0).square().sum() - count) / (count * (count - 1)))
+
+
+class LiveEncoder(BatchedEncoder):
+    """The network in training, its adapter not merged, as an encoder that the evaluation understands."""
+
+    def __init__(self, network: CompressionNetwork, tokenizer: PreTrainedTokenizerBase, settings: Settings) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.prompts = {"query": settings.query_prompt} if settings.query_prompt else {}
+        self.max_length = settings.encoder_length
+        self.device = str(network.memory_tokens.device)
+        self.dimension = network.memory_tokens.shape[1]
+        self.name = "training"
+        self.fingerprint = fingerprint_of({"live": id(network)})
+        self._extra_tokens = network.k
+
+    def embed_ids(self, rows: Sequence[list[int]]) -> Tensor:
+        """Embeddings ``(n, d)`` of token rows, in one batch."""
+        from llm2comp_apps.encoder.network import left_pad
+
+        with torch.inference_mode():
+            return self._forward([], *left_pad(rows, self._pad_id, self.device))
+
+    def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
+        return self._tokenise([prompt + text for text in texts], self.max_length)
+
+    def _forward(self, rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002 - signature
+        with self.network.autocast():
+            return pool(self.network.memory(ids, mask))
+
+
+def dev_scores(encoder: LiveEncoder, data: Path) -> dict[str, float]:
+    """Scores on the small ``dev`` suite, which holds development and training splits only; ``score`` is their mean."""
+    from llm2comp_apps.evaluation import evaluate, load_suite, main_scores
+
+    scores = dict(main_scores(evaluate(encoder, load_suite("dev", data))))
+    return {**scores, "score": scores.pop("average")}
