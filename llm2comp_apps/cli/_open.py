@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,19 @@ __all__ = ["encoder_record", "load_index_encoder", "load_named_encoder"]
 
 
 def load_named_encoder(name: str, device: str | None = None) -> TextEncoder:
-    """Load an encoder (imports torch)."""
-    from llm2comp_apps.encoder import load_encoder
+    """Load an encoder (imports torch).
 
-    return load_encoder(name, device=device)
+    The garbage collector rests meanwhile: it would walk the growing heap of torch's and transformers' modules again and
+    again, a fifth of the loading time, and none of what it sees is garbage.
+    """
+    gc.disable()
+    try:
+        from llm2comp_apps.encoder import load_encoder
+
+        return load_encoder(name, device=device)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def encoder_record(encoder: TextEncoder, source: str) -> dict[str, str]:
