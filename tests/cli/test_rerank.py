@@ -1,0 +1,52 @@
+"""``llm2comp rerank``: candidates from a file, no index."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def test_the_best_candidate_comes_first(cli, encoders, write_corpus):
+    result = cli("rerank", "stars burn hydrogen", write_corpus(8), "--json")
+    answer = json.loads(result.stdout)
+    assert (answer["query"], answer["model"]) == ("stars burn hydrogen", "memory")
+    assert answer["hits"][0]["id"].startswith("stars")
+    assert [hit["rank"] for hit in answer["hits"]] == list(range(1, 9))
+    assert encoders.loaded == ["default"]
+
+
+def test_k_and_standard_input(cli, encoders):
+    lines = "".join(json.dumps({"_id": name, "text": f"about {name}"}) + "\n" for name in ("cells", "stars", "bread"))
+    result = cli("rerank", "stars", "-", "-k", "1", input=lines)
+    assert result.exit_code == 0
+    assert "about **stars**" in result.stdout
+    assert " 2. " not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["", "corpus.jsonl"], 2, "query is empty"),
+        (["q", "corpus.jsonl", "-k", "-1"], 2, "-k"),
+        (["q", "nothing.jsonl"], 1, "nothing.jsonl"),
+        (["q", "corpus.jsonl", "--model", "./nothing"], 1, "./nothing"),
+    ],
+)
+def test_wrong_calls_are_one_line(cli, encoders, write_corpus, monkeypatch, arguments, code, message):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write_corpus(4)
+    result = cli("rerank", *arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_encoder_without_memory_says_what_to_take(cli, encoders, write_corpus):
+    class Plain:
+        name = "plain"
+
+    encoders["plain"] = Plain()
+    result = cli("rerank", "q", write_corpus(4), "--encoder", "plain")
+    assert result.exit_code == 2
+    assert "plain has no memory vectors" in result.stderr
