@@ -241,6 +241,7 @@ def _backbone() -> Check:
 def _encoder() -> Check:
     """Whether the trained default encoder came with the package."""
     try:
+        from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
         from llm2comp_apps.encoder.checkpoint import read_settings
         from llm2comp_apps.encoder.model import PRETRAINED
         from llm2comp_apps.errors import EncoderError
@@ -248,12 +249,13 @@ def _encoder() -> Check:
         return Check(
             "encoder", "error", f"the encoder room cannot be imported: {error}", "see packages and device above"
         )
-    facts: dict[str, Any] = {"path": str(PRETRAINED), "present": PRETRAINED.is_dir()}
-    if not PRETRAINED.is_dir():
+    shipped = PRETRAINED / DEFAULT_BACKBONE
+    facts: dict[str, Any] = {"path": str(shipped), "present": shipped.is_dir()}
+    if not shipped.is_dir():
         advice = "the default falls back to a training-free baseline; train one with: llm2comp train"
         return Check("encoder", "note", "no trained default encoder in this package", advice, facts)
     try:
-        settings = read_settings(PRETRAINED)
+        settings = read_settings(shipped)
     except EncoderError as error:
         return Check("encoder", "error", str(error), f"run: pip install --force-reinstall {DISTRIBUTION}", facts)
     facts |= {"name": settings.name, "k": settings.k, "backbone": settings.backbone, "max_length": settings.max_length}

@@ -38,7 +38,7 @@ _LEFT_OUT = {
 }
 _WITHOUT_SOURCE = ("builtins", "math", "itertools", "time")  # written in C and harmless to import
 _SHORTEST = 80  # characters; a docstring below that says little more than the name
-_LONGEST = 400  # characters; whole paragraphs as long as they fit, so that a laptop indexes the corpus in a minute
+_LONGEST = 300  # characters; whole paragraphs as long as they fit, so that a laptop indexes the corpus in a minute
 
 
 class Entry(NamedTuple):

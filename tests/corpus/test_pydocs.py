@@ -26,7 +26,7 @@ def test_corpus_is_clean_and_real(tmp_path: Path) -> None:
     assert documents["topic:while"].title == "The while statement"
     assert documents["bisect.bisect_left"].metadata == {"kind": "function", "module": "bisect"}
     assert documents["builtins.sorted"].text.startswith("Return a new list containing all items")
-    assert max(len(document.text) for document in documents.values()) <= 400
+    assert max(len(document.text) for document in documents.values()) <= 300
 
 
 def test_same_python_gives_the_same_corpus_without_importing_it(tmp_path: Path) -> None:
