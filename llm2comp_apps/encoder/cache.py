@@ -1,4 +1,4 @@
-"""Where downloaded and derived files live: ``$LLM2COMP_CACHE``, else ``$XDG_CACHE_HOME/llm2comp``, else ``~/.cache/llm2comp``."""
+"""Downloaded and derived files: ``$LLM2COMP_CACHE``, else ``$XDG_CACHE_HOME/llm2comp``, else ``~/.cache/llm2comp``."""
 
 from __future__ import annotations
 

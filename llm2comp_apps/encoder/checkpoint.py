@@ -3,7 +3,7 @@
     encoder.json               format version, backbone reference and digest, k, pooling, prompts, maximum length
     adapter_config.json        plain PEFT, loadable with PeftModel.from_pretrained
     adapter_model.safetensors
-    memory_tokens.safetensors  memory_tokens (k, d), log_gain ()
+    memory_tokens.safetensors  memory_tokens (k, d); log_gain () and shift (k, d) of the decoder's input
     README.md                  model card, where there is one
 
 The tokenizer is the backbone's own, unchanged; the backbone's digest covers it. Nothing here is a pickle and no code is
@@ -84,8 +84,8 @@ def read_settings(directory: Path) -> EncoderSettings:
         raise EncoderError(f"{path}: a field is missing ({error}).") from error
 
 
-def read_memory(directory: Path, k: int) -> tuple[Tensor, Tensor]:
-    """``memory_tokens (k, d)`` and ``log_gain ()`` in float32.
+def read_memory(directory: Path, k: int) -> dict[str, Tensor]:
+    """``memory_tokens (k, d)``, ``log_gain ()`` and ``shift (k, d)`` in float32.
 
     Raises:
         EncoderError: missing, damaged, or of another k than ``encoder.json`` says.
@@ -95,29 +95,35 @@ def read_memory(directory: Path, k: int) -> tuple[Tensor, Tensor]:
 
     path = directory / MEMORY
     try:
-        tensors = load_file(path)
-        memory, gain = tensors["memory_tokens"].float(), tensors["log_gain"].float()
+        found = load_file(path)
+        tensors = {name: found[name].float() for name in ("memory_tokens", "log_gain", "shift")}
     except (OSError, SafetensorError, KeyError) as error:
         raise EncoderError(f"{path}: missing or damaged ({error}).") from error
-    if memory.ndim != 2 or memory.shape[0] != k:
-        raise EncoderError(f"{path}: memory tokens of shape {tuple(memory.shape)}, but encoder.json says k = {k}.")
-    return memory, gain
+    shape = tuple(tensors["memory_tokens"].shape)
+    if len(shape) != 2 or shape[0] != k:
+        raise EncoderError(f"{path}: memory tokens of shape {shape}, but encoder.json says k = {k}.")
+    return tensors
 
 
 def write(
     directory: Path,
     settings: EncoderSettings,
-    memory: Tensor,
-    log_gain: Tensor,
+    memory: dict[str, Tensor],
     adapter: tuple[dict[str, Any], dict[str, Tensor]] | None,
 ) -> None:
-    """Write a checkpoint; ``encoder.json`` comes last, so that a directory without it is known to be unfinished."""
+    """Write a checkpoint; ``encoder.json`` comes last, so that a directory without it is known to be unfinished.
+
+    Args:
+        directory: made if missing.
+        settings: ``encoder.json``.
+        memory: :meth:`.network.CompressionNetwork.memory_state`.
+        adapter: PEFT's configuration and weights; ``None`` for an encoder without one.
+    """
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
     (directory / SETTINGS).unlink(missing_ok=True)
-    tensors = {"memory_tokens": memory.detach().cpu().contiguous(), "log_gain": log_gain.detach().cpu().contiguous()}
-    save_file(tensors, directory / MEMORY)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in memory.items()}, directory / MEMORY)
     if adapter is not None:
         config, weights = adapter
         (directory / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

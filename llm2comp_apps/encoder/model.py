@@ -46,8 +46,8 @@ def locate_checkpoint(name: str = "default") -> Path:
         return directory
     if directory.is_dir():
         raise EncoderError(
-            f"encoder {name}: the directory has no {checkpoint.SETTINGS}. If it is a plain LLM, train it first "
-            f"(`llm2comp train --stage all --backbone {name}`) or use it training-free (`baseline:wmp` with --backbone)."
+            f"encoder {name}: the directory has no {checkpoint.SETTINGS}. If it is a plain LLM, train it (`llm2comp "
+            f"train --stage all --backbone {name}`) or use it training-free (`baseline:prompteol` with --backbone)."
         )
     if name.count("/") == 1 and not name.startswith((".", "~", "/")):
         return _from_hub(name)
@@ -153,12 +153,12 @@ class LLM2Comp(BatchedEncoder):
                 f"encoder {name}: made for other weights of backbone {settings.backbone} "
                 f"({settings.backbone_sha256[:16]}…) than {loaded.name} has ({loaded.sha256[:16]}…)."
             )
-        memory, gain = checkpoint.read_memory(directory, settings.k)
+        memory = checkpoint.read_memory(directory, settings.k)
         lm, adapter, digest = _merge_adapter(loaded.lm, directory)
-        network = CompressionNetwork(lm, memory.to(device), gain.to(device))
-        network.lm.to(dtype=dtype or default_dtype(device))
+        network = CompressionNetwork(lm, **memory).to(device)
         network.requires_grad_(False)
-        probe(network, loaded.name)
+        probe(network, loaded.name)  # in float32, where rounding cannot be mistaken for a leak
+        network.lm.to(dtype=dtype or default_dtype(device))
         return cls(network, loaded.tokenizer, settings, adapter=adapter, adapter_sha256=digest)
 
     def encode(
@@ -197,8 +197,7 @@ class LLM2Comp(BatchedEncoder):
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write a checkpoint that :meth:`from_pretrained` loads to identical vectors."""
-        memory, gain = self.network.memory_tokens, self.network.log_gain
-        checkpoint.write(Path(directory), self.settings, memory, gain, self._adapter)
+        checkpoint.write(Path(directory), self.settings, self.network.memory_state(), self._adapter)
 
     def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         return self._tokenise([prompt + text for text in texts] if prompt else texts, self.max_length)

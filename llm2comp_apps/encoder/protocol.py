@@ -1,4 +1,4 @@
-"""What every text encoder offers, whoever made it: our checkpoints, the training-free baselines, other libraries' models.
+"""What every text encoder offers, whoever made it: our checkpoints, training-free baselines, other models.
 
 Retrieval, clustering and evaluation are written against :class:`TextEncoder` and nothing narrower.
 """
@@ -45,7 +45,7 @@ class TextEncoder(Protocol):
 
         Args:
             texts: n texts, in any order and of any length; longer ones are truncated to the encoder's maximum.
-            prompt: put in front of every text (an instruction); ``None`` for none. Use ``prompts["query"]`` for queries.
+            prompt: put in front of every text (an instruction), such as ``prompts["query"]``; ``None`` for none.
             show_progress: a progress bar on stderr.
 
         Returns:

@@ -96,9 +96,7 @@ def make_checkpoint(make_backbone, tmp_path):
         }
         target = tmp_path / f"checkpoint-{architecture}-{k}"
         described = checkpoint.EncoderSettings(str(directory), backbone.sha256, k, name="tiny", **settings)
-        checkpoint.write(
-            target, described, network.memory_tokens, network.log_gain, (saved, get_peft_model_state_dict(adapted))
-        )
+        checkpoint.write(target, described, network.memory_state(), (saved, get_peft_model_state_dict(adapted)))
         return target
 
     return make

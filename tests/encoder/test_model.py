@@ -73,12 +73,12 @@ def test_the_merged_adapter_equals_the_unmerged_one(make_checkpoint, make_backbo
     merged = LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32)
     backbone = load_backbone(str(make_backbone("llama")), device="cpu")
     adapted = PeftModel.from_pretrained(backbone.lm, str(directory)).get_base_model()
-    network = CompressionNetwork(adapted, *checkpoint.read_memory(directory, 4)).eval()
+    network = CompressionNetwork(adapted, **checkpoint.read_memory(directory, 4)).eval()
     rows = merged._rows(texts[:1], "")
     expected = network.memory(*left_pad(rows, 0, "cpu")).detach().numpy()
     np.testing.assert_allclose(merged.encode_memory(texts[:1]), expected, atol=1e-4)
     untouched = CompressionNetwork(
-        load_backbone(str(make_backbone("llama")), device="cpu").lm, *checkpoint.read_memory(directory, 4)
+        load_backbone(str(make_backbone("llama")), device="cpu").lm, **checkpoint.read_memory(directory, 4)
     )
     plain = untouched.eval().memory(*left_pad(rows, 0, "cpu")).detach().numpy()
     assert np.abs(plain - expected).max() > 1e-2, "the adapter must matter for this test to mean anything"

@@ -59,7 +59,7 @@ def test_vectors_do_not_depend_on_batch_neighbours(backbone):
             assert rough[index] @ fast.encode([text])[0] > 0.9999
 
 
-def test_the_second_load_is_fast_and_offline(backbone):  # noqa: ARG001 - the fixture made the first load
+def test_the_second_load_is_fast_and_offline(backbone):
     program = (
         "import socket, sys, time\n"
         "import torch, transformers\n"
