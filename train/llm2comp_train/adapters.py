@@ -50,9 +50,10 @@ def build_network(backbone: Backbone, settings: Settings, init: Path | None) -> 
     else:
         _check_init(init, backbone, settings)
         _load_adapter(lm, init)
-        network = CompressionNetwork(lm, *checkpoint.read_memory(init, settings.k))
+        network = CompressionNetwork(lm, **checkpoint.read_memory(init, settings.k))
     network.memory_tokens.requires_grad_(settings.train_memory)
     network.log_gain.requires_grad_(settings.train_memory)
+    network.shift.requires_grad_(settings.train_memory)
     return network.to(device)
 
 
@@ -101,7 +102,7 @@ def export(directory: Path, network: CompressionNetwork, backbone: Backbone, set
         training=about,
     )
     adapter = (plain, adapter_state(network.lm, torch.float16))
-    checkpoint.write(directory, described, network.memory_tokens, network.log_gain, adapter)
+    checkpoint.write(directory, described, network.memory_state(), adapter)
 
 
 _JSON = (str, int, float, bool, list, dict)

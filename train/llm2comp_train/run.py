@@ -202,4 +202,4 @@ def _calibrate(network: CompressionNetwork, live: LiveEncoder, contexts: list[li
 
     network.eval()
     with network.autocast():
-        network.calibrate_gain(*left_pad(contexts, int(live.tokenizer.pad_token_id or 0), live.device))
+        network.calibrate(*left_pad(contexts, int(live.tokenizer.pad_token_id or 0), live.device))
