@@ -43,15 +43,16 @@ def load_index_encoder(index: Index, name: str | None = None, device: str | None
     """Load the encoder of an index: the one it remembers, or the one that is named.
 
     Raises:
-        EncoderError: it cannot be found; or the index does not say which it was (its vectors were imported).
+        EncoderError: it cannot be found; or the index does not say which it was (imported vectors).
     """
+    source = index.encoder.get("source")
+    if source is None:
+        raise EncoderError(
+            f"{index.path} does not say which encoder made its vectors, so it can be searched by words only "
+            "(--mode lexical); import the vectors again with --encoder to search them by meaning"
+        )
     if name is not None:
         return load_named_encoder(name, device)
-    source = index.encoder.get("source")
-    if not source:
-        raise EncoderError(
-            f"{index.path} does not say which encoder made its vectors; name it with --encoder, or use --mode lexical"
-        )
     try:
         return load_named_encoder(source, device)
     except EncoderError as error:
