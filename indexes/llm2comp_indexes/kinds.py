@@ -24,7 +24,7 @@ from typing import Any, Final
 from llm2comp_indexes.errors import InputError, KindError
 from llm2comp_indexes.merging import SMALL_ROWS
 
-__all__ = ["AUTO_ROWS", "KINDS", "Policy", "plans"]
+__all__ = ["AUTO_ROWS", "KINDS", "Policy", "is_small", "plans"]
 
 KINDS: Final = ("auto", "flat", "ivf", "hnsw", "sq8", "rabitq")
 
@@ -87,13 +87,18 @@ def _named(kind: str, rows: int, dimension: int) -> tuple[str, float] | None:
     return named.get(kind)
 
 
+def is_small(policy: Policy, rows: int) -> bool:
+    """Whether a segment is too small for a FAISS index to be worth its while."""
+    return policy.kind == "flat" or rows <= SMALL_ROWS or (policy.kind == "auto" and rows < AUTO_ROWS)
+
+
 def plans(policy: Policy, rows: int, dimension: int) -> list[str]:
     """Factory strings to try in turn on a segment; none = compare every vector.
 
     Raises:
         KindError: the kind that was asked for cannot fit into ``max_ram``.
     """
-    if policy.kind == "flat" or rows <= SMALL_ROWS or (policy.kind == "auto" and rows < AUTO_ROWS):
+    if is_small(policy, rows):
         return []
     fitting = []
     for kind in _AUTO_ORDER if policy.kind == "auto" else (policy.kind,):

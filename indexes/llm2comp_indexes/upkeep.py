@@ -14,7 +14,7 @@ from llm2comp_indexes import fs, gpu
 from llm2comp_indexes.ann import ANN, AnnIndex, insertion_order
 from llm2comp_indexes.checked import CheckedRows
 from llm2comp_indexes.errors import KindError
-from llm2comp_indexes.kinds import Policy, plans
+from llm2comp_indexes.kinds import Policy, is_small, plans
 from llm2comp_indexes.segment import Segment
 from llm2comp_indexes.store import SegmentRecord
 from llm2comp_indexes.tune import HELD_OUT, exact_speed, exact_top, tune
@@ -38,7 +38,9 @@ def declined(segment: Segment, policy: Policy, reason: str) -> SegmentRecord:
     return SegmentRecord(uuid.uuid4().hex, "ann", segment.record.rows, (), detail)
 
 
-def build_ann(index: Path, segment: Segment, policy: Policy, device: str = "cpu", seed: int = 0) -> SegmentRecord:
+def build_ann(
+    index: Path, segment: Segment, policy: Policy, device: str = "cpu", seed: int = 0
+) -> SegmentRecord | None:
     """Train, tune, fill and write the FAISS index of a segment.
 
     Args:
@@ -49,11 +51,13 @@ def build_ann(index: Path, segment: Segment, policy: Policy, device: str = "cpu"
         seed: of the sample and the held-out rows.
 
     Returns:
-        The record for the manifest; for ``auto`` it may be the decision to have none.
+        The record for the manifest; for ``auto`` it may be the decision to have none. None if the segment is small.
 
     Raises:
         KindError: the kind that was asked for is unknown, does not fit, or misses its target.
     """
+    if is_small(policy, segment.record.rows):
+        return None
     reasons = []
     for factory in plans(policy, segment.record.rows, segment.vectors.array.shape[1]):
         record, reason = _attempt(index, segment, policy, factory, device, seed)
@@ -61,9 +65,9 @@ def build_ann(index: Path, segment: Segment, policy: Policy, device: str = "cpu"
             return record
         reasons.append(f"{factory}: {reason}")
         _log.info("%s: %s", segment.directory, reasons[-1])
-    if policy.kind not in ("auto", FLAT) and reasons:
+    if policy.kind != "auto":
         raise KindError(f"kind {policy.kind!r} is refused: {'; '.join(reasons)}")
-    return declined(segment, policy, "; ".join(reasons) or "exact search is fast enough at this size")
+    return declined(segment, policy, "; ".join(reasons) or "no kind fits into max_ram")
 
 
 def _attempt(

@@ -37,10 +37,11 @@ def normalised(matrix: Float32Array, what: str) -> Float32Array:
     Raises:
         InputError: a row is all zeros, so that it has no direction.
     """
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    if not norms.all():
-        raise InputError(f"{what}: row {int(np.flatnonzero(norms == 0)[0])} is all zeros and has no cosine")
-    return (matrix / norms).astype(np.float32)
+    largest = np.abs(matrix).max(axis=1, initial=0, keepdims=True)
+    if not largest.all():
+        raise InputError(f"{what}: row {int(np.flatnonzero(largest == 0)[0])} is all zeros and has no cosine")
+    scaled = matrix / largest  # else the squares of very long or very short rows overflow or vanish
+    return (scaled / np.linalg.norm(scaled, axis=1, keepdims=True)).astype(np.float32)
 
 
 def narrow(matrix: Float32Array, what: str) -> Float16Array:

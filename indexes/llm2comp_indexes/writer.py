@@ -24,7 +24,7 @@ from llm2comp_indexes import documents as rows_of
 from llm2comp_indexes import fs
 from llm2comp_indexes.checked import difference
 from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError, KindError
-from llm2comp_indexes.kinds import Policy
+from llm2comp_indexes.kinds import Policy, is_small
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalWriter
 from llm2comp_indexes.lock import WriterLock
 from llm2comp_indexes.merging import segments_to_absorb
@@ -159,15 +159,11 @@ class Writer:
         """
         wanted = policy or Policy.from_settings(self._manifest.settings)
         for record in self._manifest.segments:
-            ann = self._manifest.ann(record.name)
-            intact = ann is not None and not any(
-                difference(self._index / ann.directory / file.name, file) for file in ann.files
-            )
-            if ann is not None and serves(ann, wanted) and intact:
+            if self._is_served(record, wanted):
                 continue
-            segment = self._reader(record)
             refusal = None
             with self._writing():
+                segment = self._reader(record)
                 try:
                     made = build_ann(self._index, segment, wanted, device)
                 except KindError as error:
@@ -175,8 +171,8 @@ class Writer:
                         raise
                     refusal, made = error, declined(segment, wanted, str(error))
                 self._begin()
-                others = tuple(other for other in self._manifest.anns if other is not ann)
-                self._publish(self._next(anns=(*others, made)))
+                others = tuple(ann for ann in self._manifest.anns if ann.detail["segment"] != record.name)
+                self._publish(self._next(anns=(*others, made) if made else others))
             if refusal is not None:
                 raise refusal
         if policy is not None and policy != Policy.from_settings(self._manifest.settings):
@@ -184,6 +180,15 @@ class Writer:
                 self._begin()
                 self._publish(self._next(settings={**self._manifest.settings, **asdict(policy)}))
         return self.generation
+
+    def _is_served(self, record: SegmentRecord, policy: Policy) -> bool:
+        """Whether a segment has the intact FAISS index that ``policy`` asks for, or needs none."""
+        ann = self._manifest.ann(record.name)
+        if ann is None:
+            return is_small(policy, record.rows)
+        if not serves(ann, policy):
+            return False
+        return not any(difference(self._index / ann.directory / file.name, file) for file in ann.files)
 
     def close(self) -> None:
         """Drop what was not committed and let the next writer in."""

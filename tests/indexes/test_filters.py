@@ -1,0 +1,252 @@
+"""``where`` expressions against a slow interpreter of the documented rules."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from operator import eq, ge, gt, le, lt
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from llm2comp_indexes import FilterError, IndexedDocument
+from llm2comp_indexes.filters import compile_filter
+
+FIELDS = ["year", "lang", "tag", "a.b", "missing"]
+TEXTS = ["2020", " 7 ", "en", "EN", "de", "x_y%", "it's", "", "true"]
+SCALARS: list[Any] = [0, 1, -3, 2020, 2021.5, *TEXTS, True, False, None]
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+
+
+def spelled(value: Any) -> float | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    return float(value) if NUMBER.fullmatch(value) else None
+
+
+def equal_or_ordered(operator: str, stored: Any, literal: Any) -> bool:
+    """The rules of comparison at the top of filters.py."""
+    if isinstance(literal, bool):
+        word = "true" if literal else "false"
+        return stored is literal or (isinstance(stored, str) and stored.lower() == word)
+    if isinstance(stored, bool) or stored is None:
+        return False
+    left, right = spelled(stored), spelled(literal)
+    if left is None or right is None:
+        if not (isinstance(stored, str) and isinstance(literal, str)):
+            return False
+        left, right = stored, literal
+    return {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}[operator](left, right)
+
+
+def fold(text: str) -> str:
+    return "".join(c.lower() if c.isascii() else c for c in text)
+
+
+def like(stored: Any, pattern: str) -> bool:
+    if isinstance(stored, bool) or stored is None:
+        return False
+    glob = re.sub(r"([\[\]*?])", r"[\1]", fold(pattern)).replace("%", "*").replace("_", "?")
+    return re.fullmatch(fnmatch.translate(glob), fold(text_of(stored))) is not None
+
+
+def text_of(stored: Any) -> str:
+    return repr(stored) if isinstance(stored, float) else str(stored)
+
+
+def lookup(metadata: dict[str, Any], field: str) -> Any:
+    value: Any = metadata
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def satisfies(metadata: dict[str, Any], node: tuple) -> bool:
+    kind = node[0]
+    if kind == "and":
+        return all(satisfies(metadata, part) for part in node[1])
+    if kind == "or":
+        return any(satisfies(metadata, part) for part in node[1])
+    if kind == "not":
+        return not satisfies(metadata, node[1])
+    stored = lookup(metadata, node[1])
+    if kind == "null":
+        return (stored is None) != node[2]
+    elements = stored if isinstance(stored, list) else [stored]
+    elements = [element for element in elements if not isinstance(element, list | dict)]
+    if kind == "compare":
+        if node[2] == "!=":
+            return not any(equal_or_ordered("=", element, node[3]) for element in elements)
+        return any(equal_or_ordered(node[2], element, node[3]) for element in elements)
+    if kind == "in":
+        return any(equal_or_ordered("=", e, literal) for e in elements for literal in node[2]) != node[3]
+    if kind == "between":
+        return any(equal_or_ordered(">=", e, node[2]) and equal_or_ordered("<=", e, node[3]) for e in elements)
+    return any(like(e, node[2] if kind == "like" else f"%{node[2]}%") for e in elements)
+
+
+def write(node: tuple) -> str:
+    kind = node[0]
+    if kind in ("and", "or"):
+        return "(" + f" {kind} ".join(write(part) for part in node[1]) + ")"
+    if kind == "not":
+        return f"not {write(node[1])}"
+    field = node[1]
+    if kind == "null":
+        return f"{field} is {'not ' if node[2] else ''}null"
+    if kind == "compare":
+        return f"{field} {node[2]} {literal(node[3])}"
+    if kind == "in":
+        return f"{field} {'NOT ' if node[3] else ''}In ({', '.join(map(literal, node[2]))})"
+    if kind == "between":
+        return f"{field} between {literal(node[2])} and {literal(node[3])}"
+    return f"{field} {kind} {literal(node[2])}"
+
+
+def literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value)
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
+
+
+literals = st.sampled_from([value for value in SCALARS if value is not None])
+ordered = st.sampled_from([value for value in SCALARS if value is not None and not isinstance(value, bool)])
+patterns = st.sampled_from(["en", "E%", "%20%", "2_2_", "x_y", "it's", "", "%", "x"])
+pieces = st.sampled_from(["en", "20", "t's", "2", "n"])
+field_names = st.sampled_from(FIELDS)
+predicates = st.one_of(
+    st.tuples(st.just("compare"), field_names, st.sampled_from(["=", "!="]), literals),
+    st.tuples(st.just("compare"), field_names, st.sampled_from(["<", "<=", ">", ">="]), ordered),
+    st.tuples(st.just("in"), field_names, st.lists(literals, min_size=1, max_size=4), st.booleans()),
+    st.tuples(st.just("between"), field_names, ordered, ordered),
+    st.tuples(st.just("null"), field_names, st.booleans()),
+    st.tuples(st.just("like"), field_names, patterns),
+    st.tuples(st.just("contains"), field_names, pieces),
+)
+expressions = st.recursive(
+    predicates,
+    lambda inner: st.one_of(
+        st.tuples(st.sampled_from(["and", "or"]), st.lists(inner, min_size=1, max_size=3)),
+        st.tuples(st.just("not"), inner),
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(scope="module")
+def metadata() -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+
+    def pick() -> Any:
+        return SCALARS[rng.integers(len(SCALARS))]
+
+    rows = []
+    for _ in range(120):
+        row = {name: pick() for name in ("year", "lang") if rng.random() < 0.8}
+        if rng.random() < 0.8:
+            row["tag"] = [pick() for _ in range(rng.integers(0, 4))] if rng.random() < 0.7 else {"x": pick()}
+        if rng.random() < 0.8:
+            row["a"] = {"b": pick()} if rng.random() < 0.8 else pick()
+        rows.append(row)
+    return rows
+
+
+@pytest.fixture
+def index(make_index, metadata):
+    made = make_index(dimension=2)
+    documents = [IndexedDocument(str(i), "text", metadata=row) for i, row in enumerate(metadata)]
+    with made.writer() as writer:
+        writer.add(documents, np.random.default_rng(0).standard_normal((len(documents), 2)))
+        writer.commit()
+    return made
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(node=expressions)
+def test_filters_select_what_the_rules_say(index, metadata, node):
+    expression = write(node)
+    wanted = [str(i) for i, row in enumerate(metadata) if satisfies(row, node)]
+    assert list(index.ids(where=expression)) == wanted, expression
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@given(node=expressions, k=st.integers(1, 130))
+def test_filtered_searches_return_exactly_what_matches(index, node, k):
+    where = write(node)
+    matching = set(index.ids(where=where))
+    (hits,) = index.search([1, 1], k, where=where)
+    everything = [hit.id for hit in index.search([1, 1], 1000)[0] if hit.id in matching]
+    assert [hit.id for hit in hits] == everything[:k]
+    lexical = index.search_lexical("text", k, where=where)
+    assert len(lexical) == min(k, len(matching))
+    assert {hit.id for hit in lexical} <= matching
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_either_compiles_or_is_refused_in_one_line(text):
+    refusal = None
+    try:
+        sql = compile_filter(text).sql
+    except FilterError as error:
+        refusal, sql = error, ""
+    assert sql or (refusal.exit_code == 2 and str(refusal).startswith("where: "))
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("", "the expression is empty"),
+        ("year >=", "expected a number, a quoted string, true or false: year >= >>> (end)"),
+        ("year = null", "to find missing fields write `is null`"),
+        ("(year = 1", "expected `)`"),
+        ("year = 1 lang = 2", "expected `and`, `or` or the end: year = 1  >>> lang = 2"),
+        ("year = 'open", "is a quote left open?"),
+        ("'year' = 1", "expected a field name"),
+        ("year in ()", "expected a number"),
+        ("ok > true", "can only be compared with = and !="),
+        ("year like 5", "expected a quoted pattern"),
+        ('"a""b" = 1', "a field name with a quote"),
+        ("(" * 100 + "a = 1" + ")" * 100, "nested parentheses"),
+        (" or ".join(["a = 1"] * 201), "more than 200 conditions"),
+    ],
+)
+def test_mistakes_are_shown_where_they_are(expression, message):
+    with pytest.raises(FilterError) as error:
+        compile_filter(expression)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("hostile", ["'; drop table documents; --", '") or 1=1 --', "%s", "?1", ":p0", "\0", "$.x"])
+def test_nothing_in_a_filter_reaches_the_sql(index, hostile):
+    quoted = literal(hostile)
+    compiled = compile_filter(f"lang = {quoted} or tag in ({quoted}) or lang like {quoted}")
+    assert hostile not in compiled.sql.replace(":p0", "") or hostile == ":p0"
+    assert list(index.ids(where=f"lang = {quoted}")) == []
+    assert len(index) == 120
+
+
+def test_the_longest_allowed_filters_run(index, metadata):
+    ids = ", ".join(f"'{i}'" for i in range(20_000))
+    assert len(list(index.ids(where=f"_id in ({ids})"))) == len(metadata)
+    assert len(list(index.ids(where="(" * 63 + "not missing = 1" + ")" * 63))) == len(metadata)
+    assert len(list(index.ids(where=" and ".join(["missing != 1"] * 200)))) == len(metadata)
+
+
+def test_numbers_beyond_sqlite_integers_compare(make_index):
+    index = make_index(dimension=2)
+    rows = [{"n": 10**30}, {"n": -(10**30)}, {"n": 2**63 - 1}, {"n": 1e308}]
+    with index.writer() as writer:
+        writer.add([IndexedDocument(str(i), "t", metadata=row) for i, row in enumerate(rows)], np.ones((4, 2)))
+        writer.commit()
+    assert list(index.ids(where="n > 9223372036854775806")) == ["0", "2", "3"]
+    assert list(index.ids(where=f"n = {2**63 - 1}")) == ["2"]
+    assert list(index.ids(where="n > 1e400")) == []
+    assert list(index.ids(where="n in (1e400, 1e308)")) == ["3"]
+    assert math.isinf(float("1e400"))
