@@ -55,10 +55,8 @@ def check_language(language: str) -> None:
     Raises:
         InputError: tantivy has no such stemmer.
     """
-    import tantivy
-
     try:
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).filter(tantivy.Filter.stemmer(language)).build()
+        analyzer(language)
     except ValueError as error:
         raise InputError(f"lexical language {language!r}: {error}; `none` turns stemming off") from error
 
