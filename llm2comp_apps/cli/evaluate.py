@@ -143,16 +143,20 @@ def run(
         _print_tasks(tasks, as_json=as_json)
         return
     from llm2comp_apps.evaluation.report import build_report
-    from llm2comp_apps.evaluation.table import TableOptions
+    from llm2comp_apps.evaluation.table import TableOptions, parse_systems
 
     specs = _specs(encoder, baseline)
+    systems = parse_systems(specs)
+    labels = [system.label for system in systems]
+    if against is not None and against not in labels:
+        raise UsageError(f"--against {against!r}: no such row; there are {', '.join(labels)}")
     options = TableOptions(
         instructions=instructions,  # type: ignore[arg-type]  # checked above
         prompt_overrides=overrides,
         keep_embeddings=cache,
         show_progress=sys.stderr.isatty(),
     )
-    table = _fill(specs, tasks, out, options, backbone, device)
+    table = _fill(systems, tasks, out, options, backbone, device)
     settings = {
         "suite": suite,
         "data": str(data) if data else None,
@@ -163,7 +167,8 @@ def run(
         "prompt_overrides": overrides,
     }
     if table.systems:
-        report = build_report(table, settings, against)
+        # A reference that could not be loaded leaves the first row as the reference.
+        report = build_report(table, settings, against if against in table.cells else None)
         _write_report(report, out)
         _print_report(report, as_json=as_json)
     if table.failures:
@@ -268,12 +273,11 @@ def _print_tasks(tasks: list[Task[Any]], *, as_json: bool) -> None:
 
 
 def _fill(
-    specs: list[str], tasks: list[Task[Any]], out: Path, options: Any, backbone: str | None, device: str | None
+    systems: list[System], tasks: list[Task[Any]], out: Path, options: Any, backbone: str | None, device: str | None
 ) -> Table:
     from llm2comp_apps.evaluation.adapters import load_system
-    from llm2comp_apps.evaluation.table import fill_table, parse_systems
+    from llm2comp_apps.evaluation.table import fill_table
 
-    systems = parse_systems(specs)
     return fill_table(
         systems, tasks, out, lambda spec: load_system(spec, backbone=backbone, device=device), options, announce
     )

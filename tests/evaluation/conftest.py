@@ -29,7 +29,7 @@ def sentence(topic, rng):
     return " ".join(rng.sample(TOPICS[topic], 4)) + f" {rng.randrange(10_000)}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def jsonl():
     """Writes rows as JSON lines, gzip-compressed if the name says so."""
     return write_jsonl
@@ -38,8 +38,17 @@ def jsonl():
 @pytest.fixture
 def data(tmp_path):
     """One dataset of every form, separable by words."""
+    return make_data(tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def shared_data(tmp_path_factory):
+    """The same, for tests that only read it."""
+    return make_data(tmp_path_factory.mktemp("shared") / "data")
+
+
+def make_data(root):
     rng = random.Random(7)
-    root = tmp_path / "data"
     topics = list(TOPICS)
     docs = [
         {"_id": f"d{index}", "title": topics[index % 4], "text": sentence(topics[index % 4], rng)}

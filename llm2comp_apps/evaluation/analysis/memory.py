@@ -10,7 +10,7 @@ import numpy as np
 
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 
-__all__ = ["MemoryBank", "MemoryEncoder", "PooledMemory", "first_k", "memory_correlation", "merged"]
+__all__ = ["MemoryBank", "MemoryEncoder", "PooledMemory", "first_k", "memory_correlation", "pooled_as"]
 
 Pool = Callable[[FloatArray], FloatArray]
 
@@ -22,6 +22,11 @@ class MemoryEncoder(TextEncoder, Protocol):
     @property
     def k(self) -> int:
         """Memory vectors per text."""
+        ...
+
+    @property
+    def pooling(self) -> str:
+        """The pooling behind ``encode``."""
         ...
 
     def encode_memory(self, texts: Sequence[str], *, prompt: str | None = None) -> FloatArray:
@@ -50,14 +55,18 @@ def first_k(k: int) -> Pool:
     return lambda memory: memory[:, :k].mean(axis=1)
 
 
-def merged(memory: FloatArray) -> FloatArray:
-    """Cluster-then-merge, as the encoder does it."""
-    import torch
+def pooled_as(pooling: str) -> Pool:
+    """One of the encoder's own poolings: ``mean``, ``merge`` or ``first``."""
 
-    from llm2comp_apps.encoder.pooling import pool
+    def apply(memory: FloatArray) -> FloatArray:
+        import torch
 
-    pooled: FloatArray = pool(torch.from_numpy(memory), "merge").numpy()
-    return pooled
+        from llm2comp_apps.encoder.pooling import pool
+
+        pooled: FloatArray = pool(torch.from_numpy(memory), pooling).numpy()
+        return pooled
+
+    return apply
 
 
 class MemoryBank:

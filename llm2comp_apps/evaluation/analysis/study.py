@@ -17,7 +17,7 @@ from llm2comp_apps.evaluation.analysis.memory import (
     PooledMemory,
     first_k,
     memory_correlation,
-    merged,
+    pooled_as,
 )
 from llm2comp_apps.evaluation.analysis.spectrum import Spectrum, measure_spectrum
 from llm2comp_apps.evaluation.datasets import PairData
@@ -99,9 +99,13 @@ def analyze(label: str, encoder: TextEncoder, pairs: PairData, tasks: Sequence[T
         EvaluationError: the encoder has collapsed to one point, or the STS set has no positive pairs.
     """
     texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
-    bank = MemoryBank(encoder) if isinstance(encoder, MemoryEncoder) else None
-    memory = bank.memory(texts, None) if bank else None
-    vectors = encoder.encode(texts)
+    bank: MemoryBank | None = None
+    if isinstance(encoder, MemoryEncoder):
+        # One pass gives the memory vectors; the embeddings are pooled from them.
+        bank = MemoryBank(encoder)
+        vectors = PooledMemory(bank, encoder.pooling, pooled_as(encoder.pooling)).encode(texts)
+    else:
+        vectors = encoder.encode(texts)
     study = Study(
         label=label,
         name=encoder.name,
@@ -111,8 +115,8 @@ def analyze(label: str, encoder: TextEncoder, pairs: PairData, tasks: Sequence[T
         spectrum=measure_spectrum(vectors),
         geometry=measure_geometry(_positives(pairs, texts, vectors), vectors),
     )
-    if bank is not None and memory is not None:
-        study.memory_correlation = memory_correlation(memory).tolist()
+    if bank is not None:
+        study.memory_correlation = memory_correlation(bank.memory(texts, None)).tolist()
         study.poolings = [_pooling(bank, texts, *variant, tasks) for variant in _variants(bank.encoder.k)]
     return study
 
@@ -128,7 +132,7 @@ def _positives(pairs: PairData, texts: list[str], vectors: FloatArray) -> tuple[
 
 def _variants(k: int) -> list[tuple[str, int, Pool]]:
     firsts: list[tuple[str, int, Pool]] = [(f"mean of {count}", count, first_k(count)) for count in range(1, k + 1)]
-    return [*firsts, ("merge", k, merged)]
+    return [*firsts, ("merge", k, pooled_as("merge"))]
 
 
 def _pooling(

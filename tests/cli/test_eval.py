@@ -1,0 +1,165 @@
+"""``llm2comp eval`` with stand-in encoders over small datasets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llm2comp_apps.errors import EncoderError
+
+
+@pytest.fixture
+def encoders(monkeypatch, make_hash_encoder):
+    """Stand-ins for what ``load_encoder`` would load, by name."""
+    table = {"default": make_hash_encoder()}
+
+    def load(name, backbone=None, device=None):
+        if name not in table:
+            raise EncoderError(f"encoder {name}: not a directory and not one of ours")
+        return table[name]
+
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", load)
+    return table
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Three small datasets."""
+    root = tmp_path / "data"
+
+    def write(name, rows):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    words = ["cell", "star", "bread", "ship"]
+    pairs = [
+        {"sentence1": f"a {first} here", "sentence2": f"one {second} there", "score": 5 if first == second else 1}
+        for first in words
+        for second in words
+    ]
+    write("sts/stsbenchmark/dev.jsonl", pairs)
+    write("sts/stsbenchmark/test.jsonl", pairs)
+    write(
+        "clustering/words.jsonl", [{"text": f"{word} {number}", "label": word} for word in words for number in range(6)]
+    )
+    write("retrieval/library/corpus.jsonl", [{"_id": word, "text": f"all of {word}"} for word in words])
+    write("retrieval/library/queries.jsonl", [{"_id": f"q-{word}", "text": f"which {word}"} for word in words])
+    (root / "retrieval/library/qrels.tsv").write_text("".join(f"q-{word}\t{word}\t1\n" for word in words))
+    return root
+
+
+def test_a_table_of_encoders_baselines_and_bm25(cli, encoders, data, make_hash_encoder):
+    encoders["baseline:wmp"] = make_hash_encoder(seed="wmp")
+    done = cli(
+        "eval", "run", "--data", data, "--encoder", "ours=default", "--baseline", "wmp", "--encoder", "bm25",
+        "--against", "baseline:wmp", "-o", "out",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    for word in ("ours", "baseline:wmp", "bm25", "stsbenchmark", "words", "library", "Difference from baseline:wmp"):
+        assert word in done.stdout
+    assert "ours: library ndcg@10 100.00" in done.stderr
+    report = json.loads((data.parent / "out" / "report.json").read_text())
+    assert set(report["systems"]) == {"ours", "bm25", "baseline:wmp"}
+    assert (data.parent / "out" / "report.md").read_text().startswith("# Evaluation")
+    assert "<!doctype html>" in (data.parent / "out" / "report.html").read_text()
+
+
+def test_eval_alone_is_eval_run_and_goes_on_where_it_stopped(cli, encoders, data):
+    call = ("eval", "--suite", "dev", "--data", data, "--encoder", "default", "-o", "out", "--json")
+    first = cli(*call)
+    assert first.exit_code == 0, first.stderr
+    assert "kept" not in first.stderr
+    second = cli(*call)
+    assert "default: stsbenchmark:dev cosine_spearman" in second.stderr
+    assert second.stderr.count("(kept)") == 1
+    tables = [json.loads(result.stdout)["table"] for result in (first, second)]
+    assert tables[0] == tables[1]
+
+
+def test_prompts_are_taken_and_printed(cli, encoders, data):
+    done = cli(
+        "eval", "--data", data, "--encoder", "default", "--task", "library", "-o", "out",
+        "--prompt", "library=find it:\\n",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert "`find it:⏎`" in (data.parent / "out" / "report.md").read_text()
+
+
+def test_the_tasks_of_a_suite_can_be_listed(cli, data, monkeypatch):
+    monkeypatch.setenv("LLM2COMP_EVAL_DATA", str(data))
+    assert cli("eval", "run", "--list").stdout.splitlines() == [
+        "Retrieval\tlibrary\tndcg@10", "Clustering\twords\tv_measure", "STS\tstsbenchmark\tcosine_spearman"
+    ]  # fmt: skip
+    assert json.loads(cli("eval", "run", "--list", "--json").stdout)[0]["task"] == "library"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--encoder", "default"], 2, "where is the evaluation data? give --data DIR"),
+        (["--data", "data"], 2, "nothing to evaluate"),
+        (["--data", "nowhere", "--encoder", "default"], 1, "nowhere: no such folder"),
+        (["--data", "data", "--encoder", "default", "--task", "wrods"], 1, "no task 'wrods'; there are library"),
+        (["--data", "data", "--encoder", "default", "--suite", "big"], 1, "unknown suite 'big'"),
+        (["--data", "data", "--encoder", "default", "--prompt", "oops"], 2, "expected TASK=TEXT"),
+        (["--data", "data", "--encoder", "default", "--instructions", "some"], 2, "choose one of auto, task, none"),
+        (["--data", "data", "--encoder", "default", "--against", "you"], 2, "--against 'you': no such row"),
+        (["--data", "data", "--encoder", "pypi:no-such"], 1, "package 'no-such' is not installed"),
+    ],
+)
+def test_a_wrong_call_is_one_line(cli, encoders, data, arguments, code, message):
+    done = cli("eval", "run", *arguments)
+    assert done.exit_code == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_row_that_cannot_be_loaded_fails_at_the_end_with_the_others_reported(cli, encoders, data):
+    done = cli("eval", "--data", data, "--encoder", "pypi:no-such", "--encoder", "default", "-o", "out")
+    assert done.exit_code == 1
+    assert "stsbenchmark" in done.stdout
+    assert "Warning: not evaluated: pypi:no-such" in done.stderr
+
+
+def test_analyze_writes_numbers_and_plots(cli, encoders, data):
+    done = cli("eval", "analyze", "--data", data, "--encoder", "default", "-o", "out")
+    assert done.exit_code == 0, done.stderr
+    assert "effective dimension" in done.stdout
+    assert "Poolings of default" in done.stdout
+    (study,) = json.loads((data.parent / "out" / "analysis.json").read_text())["studies"]
+    assert [result["pooling"] for result in study["poolings"]][-1] == "merge"
+    assert {path.name for path in (data.parent / "out").glob("*.png")} == {
+        "spectrum.png", "alignment_uniformity.png", "memory_correlation.png", "effect_of_k.png"
+    }  # fmt: skip
+
+
+def test_analyze_wants_pairs_and_embeddings(cli, encoders, data):
+    done = cli("eval", "analyze", "--data", data, "--encoder", "default", "--pairs", "words")
+    assert (done.exit_code, "choose an STS set" in done.stderr) == (2, True)
+    done = cli("eval", "analyze", "--data", data, "--encoder", "bm25")
+    assert (done.exit_code, "bm25 has no embeddings to analyse" in done.stderr) == (1, True)
+
+
+def test_curve_scores_the_checkpoints_of_a_run(cli, encoders, data, make_hash_encoder):
+    run = data.parent / "run"
+    for step in (10, 20, 30):
+        folder = run / "checkpoints" / f"step-{step}"
+        folder.mkdir(parents=True)
+        (folder / "encoder.json").write_text("{}")
+        if step < 30:
+            encoders[str(folder)] = make_hash_encoder(seed=str(step))
+    done = cli("eval", "curve", run, "--data", data)
+    assert done.exit_code == 0, done.stderr
+    assert "step-10" in done.stdout
+    assert "Warning: not scored: step-30" in done.stderr
+    points = json.loads((run / "eval" / "curve.json").read_text())["points"]
+    assert [point["step"] for point in points] == [10, 20]
+    assert (run / "eval" / "curve.png").stat().st_size > 1000
+    assert json.loads(cli("eval", "curve", run, "--data", data, "--json").stdout)["points"] == points
+
+
+def test_a_run_without_checkpoints(cli, data):
+    done = cli("eval", "curve", data, "--data", data)
+    assert (done.exit_code, "no checkpoint" in done.stderr) == (1, True)

@@ -1,0 +1,140 @@
+"""The report: averages, comparisons, and the three ways of printing it."""
+
+from __future__ import annotations
+
+import io
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from llm2comp_apps.errors import EvaluationError, UsageError
+from llm2comp_apps.evaluation import load_suite
+from llm2comp_apps.evaluation.bm25 import Bm25Searcher
+from llm2comp_apps.evaluation.report import build_report
+from llm2comp_apps.evaluation.report_html import render_html
+from llm2comp_apps.evaluation.report_text import percent, render_markdown, rich_comparisons, rich_scores
+from llm2comp_apps.evaluation.table import fill_table, parse_systems
+
+
+@pytest.fixture(scope="module")
+def table(shared_data, tmp_path_factory, make_hash_encoder, jsonl):
+    letters = [{"text": f"a{index}", "label": index % 2} for index in range(20)]
+    jsonl(shared_data / "clustering" / "letters.jsonl", letters)
+    encoders = {"hash": make_hash_encoder(), "sm<all>": make_hash_encoder(2), "bm25": Bm25Searcher()}
+
+    def load(spec):
+        if spec not in encoders:
+            raise EvaluationError("no such model")
+        return encoders[spec]
+
+    specs = parse_systems([*encoders, "gone"])
+    return fill_table(specs, load_suite("offline", shared_data), tmp_path_factory.mktemp("out"), load)
+
+
+@pytest.fixture(scope="module")
+def report(table):
+    return build_report(table, {"suite": "offline", "prompt": "a|b"})
+
+
+def line(report, name):
+    return next(line for line in report.lines if line.name == name)
+
+
+def test_categories_and_the_whole_are_averaged_over_tasks(report):
+    values = {item.name: item.values["hash"] for item in report.lines if item.kind == "task"}
+    assert len(values) == 7
+    assert line(report, "Clustering").values["hash"] == pytest.approx((values["groups"] + values["letters"]) / 2)
+    assert line(report, "Average (7 tasks)").values["hash"] == pytest.approx(np.mean(list(values.values())))
+    # A category of one task needs no average.
+    assert not [item for item in report.lines if item.name == "STS"]
+
+
+def test_a_system_that_lacks_a_task_has_no_average_over_it(report):
+    assert line(report, "library").values["bm25"] is not None
+    assert line(report, "groups").values["bm25"] is None
+    assert line(report, "Average (7 tasks)").values["bm25"] is None
+
+
+def test_comparisons_are_against_the_chosen_row_where_units_exist(table):
+    report = build_report(table, {}, against="sm<all>")
+    assert report.reference == "sm<all>"
+    assert {(item.task, item.label) for item in report.comparisons} == {
+        ("library", "hash"), ("library", "bm25"), ("answers_test", "hash"), ("subject", "hash")
+    }  # fmt: skip
+    library = next(item for item in report.comparisons if (item.task, item.label) == ("library", "hash"))
+    scores = {label: table.cells[label]["library"].main_score for label in report.labels}
+    assert library.difference.delta == pytest.approx(scores["hash"] - scores["sm<all>"], abs=1e-6)
+    assert all(item.adjusted_p >= item.difference.p_value for item in report.comparisons)
+    with pytest.raises(UsageError, match="no row 'wmp' to compare with; there are hash, sm<all>, bm25"):
+        build_report(table, {}, against="wmp")
+
+
+def test_json_holds_everything_needed_to_repeat_it(report):
+    value = json.loads(json.dumps(report.to_json()))
+    assert value["settings"]["suite"] == "offline"
+    assert value["environment"]["versions"]["torch"]
+    assert value["failures"] == ["gone: no such model"]
+    assert set(value["systems"]) == {"hash", "sm<all>", "bm25"}
+    result = value["results"]["hash"]["subject"]
+    assert result["settings"]["samples_per_label"] == 8
+    assert result["fingerprint"] == value["systems"]["hash"]["fingerprint"]
+    assert result["seconds"] >= 0
+
+
+def test_markdown_has_every_score_and_stays_a_table(report):
+    page = render_markdown(report)
+    assert "| library | ndcg@10 |" in page
+    for item in report.lines:
+        assert percent(item.values["hash"]) in page
+    widths = {row.count(" | ") for row in page.split("\n\n")[2].splitlines()}
+    assert widths == {4}
+    assert "prompt: a\\|b" in page
+    assert "`find: `" in page
+    assert "gone: no such model" in page
+
+
+class Page(HTMLParser):
+    """Collects text and everything that would be fetched."""
+
+    def __init__(self):
+        super().__init__()
+        self.text, self.sources, self.images = "", [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.images += tag == "img"
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, text):
+        self.text += text
+
+
+def test_html_needs_nothing_from_outside(report):
+    page = Page()
+    page.feed(render_html(report))
+    assert page.images == 2
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    assert "sm<all>" in page.text
+    for item in report.lines:
+        assert percent(item.values["hash"]) in page.text
+
+
+def test_the_terminal_table_has_a_column_for_each_row(report):
+    out = io.StringIO()
+    Console(width=200, file=out).print(rich_scores(report), rich_comparisons(report))
+    text = out.getvalue()
+    for label in report.labels:
+        assert label in text
+    assert "Difference from hash" in text
+
+
+def test_one_row_is_compared_with_nobody(shared_data, tmp_path, hash_encoder):
+    tasks = load_suite("offline", shared_data, ["library", "groups"])
+    table = fill_table(parse_systems(["hash"]), tasks, tmp_path, lambda _: hash_encoder)
+    report = build_report(table, {})
+    assert report.reference is None
+    assert rich_comparisons(report) is None
+    assert "Difference" not in render_markdown(report)
+    assert "Difference" not in render_html(report)
