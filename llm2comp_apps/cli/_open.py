@@ -34,7 +34,11 @@ def load_named_encoder(name: str, device: str | None = None) -> TextEncoder:
 
 def encoder_record(encoder: TextEncoder, source: str) -> dict[str, str]:
     """What an index remembers of its encoder: enough to refuse another one, and to load this one again."""
-    if Path(source).is_dir():
+    from llm2comp_apps.encoder import FALLBACK
+
+    if source == "default" and encoder.name.startswith(FALLBACK):
+        source = FALLBACK  # what default means may change with the next version; what built this index does not
+    elif Path(source).is_dir():
         source = str(Path(source).resolve())
     return {"name": encoder.name, "fingerprint": encoder.fingerprint, "source": source}
 

@@ -10,7 +10,7 @@ import typer
 
 from llm2comp_apps.cli import index_build, index_transfer
 from llm2comp_apps.cli._kind import KindOption, MaxRamOption, TargetRecallOption, faiss_device
-from llm2comp_apps.cli._shared import DeviceOption, JsonOption, examples, note, print_json, stdout_console
+from llm2comp_apps.cli._shared import DeviceOption, JsonOption, examples, note, print_json
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,21 +66,20 @@ def info(index: IndexArgument = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(facts)
         return
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in facts.items():
         if value is not None:
-            table.add_row(name.replace("_", " "), _readable(name, value))
-    stdout_console().print(table)
+            first, *others = _readable(name, value)
+            typer.echo(f"{name.replace('_', ' '):<20}{first}")
+            for line in others:
+                typer.echo(" " * 20 + line)
 
 
-def _readable(name: str, value: Any) -> str:
+def _readable(name: str, value: Any) -> list[str]:
     if name == "bytes":
-        return f"{value:,} ({value / 2**20:.1f} MiB)"
+        return [f"{value:,} ({value / 2**20:.1f} MiB)"]
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {part}" for key, part in value.items()) or "-"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+        return [f"{key}: {part}" for key, part in value.items() if part not in (None, "")] or ["-"]
+    return [f"{value:,}" if isinstance(value, int) else str(value)]
 
 
 def verify(index: IndexArgument = None, as_json: JsonOption = False) -> None:
