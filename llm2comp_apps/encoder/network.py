@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["CompressionNetwork", "left_pad", "positions", "role"]
 
 SPREAD = 0.3
-"""Spread of fresh memory about the mean token embedding, as a share of the token embeddings' own."""
+"""Spread of fresh memory about its anchor, as a share of the spread of token embeddings about their mean."""
 
 
 def left_pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
@@ -171,22 +171,29 @@ class CompressionNetwork(nn.Module):
         return out
 
     @torch.no_grad()
-    def calibrate(self, input_ids: Tensor, mask: Tensor | None = None) -> None:
-        """Start the decoder's input where the decoder is at home, from a few texts' memory and token embeddings.
+    def calibrate(self, input_ids: Tensor, mask: Tensor | None, anchor: int) -> None:
+        """Start the decoder's input where the decoder is at home, from a few texts.
 
-        The part of each memory vector that all texts share is replaced by the mean token embedding, and the rest,
-        which tells texts apart, is scaled to :data:`SPREAD` times the spread of token embeddings about their mean.
-        With the norm alone matched, the shared part drowned the rest and the memory stayed dead: after 160 steps the
-        loss with another text's memory was as low as with the text's own.
+        The part of each memory vector that all texts share is replaced by the embedding of a neutral token, and the
+        rest, which tells texts apart, is scaled to :data:`SPREAD` times the spread of the texts' token embeddings.
+        Measured on SmolLM2-135M before any training, as the KL to the decoder that sees the 48 tokens of context:
+        newline anchors 2.2 (no better and no worse than no context), with that much of the rest 2.1, with the whole
+        spread 3.0; memory merely scaled to the norm of token embeddings 3.8; around the mean token embedding 7.5. The
+        last two stayed dead in training: another text's memory did as well as the text's own.
+
+        Args:
+            input_ids: ``(B, T)``, left-padded.
+            mask: ``(B, T)``, or ``None`` where nothing is padded.
+            anchor: id of a token that says nothing, such as a line break.
         """
         embedded = self.embed(input_ids).float()
         embedded = embedded.flatten(0, 1) if mask is None else embedded[mask.bool()]
         memory = self.memory(input_ids, mask).float()
-        center, middle = memory.mean(0), embedded.mean(0)
-        spread = (embedded - middle).norm(dim=-1).mean() / (memory - center).norm(dim=-1).mean()
+        center = memory.mean(0)
+        spread = (embedded - embedded.mean(0)).norm(dim=-1).mean() / (memory - center).norm(dim=-1).mean()
         gain = SPREAD * spread
         self.log_gain.fill_(float(gain.log()))
-        self.shift.copy_(middle - gain * center)
+        self.shift.copy_(self.embed(input_ids.new_tensor([anchor])).float() - gain * center)
 
     def autocast(self) -> Any:
         """Context for forward passes: float32 adapter weights beside a half-precision LM need autocasting."""

@@ -105,12 +105,12 @@ def test_role_is_restored_and_keeps_requires_grad(backbone_dir):
     assert not any(layer.disable_adapters for layer in layers)
 
 
-def test_calibrated_memory_starts_around_the_mean_token_embedding(network):
+def test_calibrated_memory_starts_around_its_anchor(network):
     ids, mask = left_pad([row(6), row(11), row(9, seed=4)], 0, "cpu")
-    network.calibrate(ids, mask)
+    network.calibrate(ids, mask, anchor=17)
     found = network.decoder_input(network.memory(ids, mask))
+    anchor = network.embed(torch.tensor(17))
+    torch.testing.assert_close(found.mean(0), anchor.expand(4, -1), rtol=1e-3, atol=1e-4)
     embedded = network.embed(ids)[mask.bool()]
-    middle = embedded.mean(0)
-    torch.testing.assert_close(found.mean(0), middle.expand(4, -1), rtol=1e-3, atol=1e-4)
-    spread = (found - middle).norm(dim=-1).mean() / (embedded - middle).norm(dim=-1).mean()
+    spread = (found - anchor).norm(dim=-1).mean() / (embedded - embedded.mean(0)).norm(dim=-1).mean()
     torch.testing.assert_close(float(spread), SPREAD, rtol=1e-3, atol=1e-4)

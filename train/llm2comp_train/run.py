@@ -197,9 +197,10 @@ def _stage_work(
 
 
 def _calibrate(network: CompressionNetwork, live: LiveEncoder, contexts: list[list[int]]) -> None:
-    """Bring memory vectors to the scale of token embeddings; unscaled, they stay dead (DESIGN: a first trial)."""
+    """Start the decoder's input around a line break, which says nothing; elsewhere memory stays dead."""
     from llm2comp_apps.encoder.network import left_pad
 
+    anchor = live.tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
     network.eval()
     with network.autocast():
-        network.calibrate(*left_pad(contexts, int(live.tokenizer.pad_token_id or 0), live.device))
+        network.calibrate(*left_pad(contexts, int(live.tokenizer.pad_token_id or 0), live.device), anchor)
