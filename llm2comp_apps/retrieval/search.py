@@ -36,8 +36,9 @@ Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
 #: Candidates that are scored anew with ``--rerank``, unless more hits are asked for.
 RERANK_DEPTH = 100
 #: Candidates that each side of a hybrid search brings at least. Fusion needs more than k: a document that is 30th on
-#: both sides may be first of all, and min-max scaling needs scores from below the top to scale by.
-_HYBRID_DEPTH = 100
+#: both sides may be first of all, and min-max scaling needs scores from below the top to scale by. On SciFact's train
+#: queries nDCG@10 grows with it (BM25 with LSA vectors: .649 at 10, .661 at 100, .665 at 200) and hardly beyond.
+_HYBRID_DEPTH = 200
 #: Queries that are encoded and searched at once in a batch; bounds memory for files of any length.
 QUERY_BLOCK = 256
 

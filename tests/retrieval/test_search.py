@@ -73,8 +73,8 @@ def test_hybrid_is_the_fusion_of_both_sides(searcher, index, hash_encoder, fusio
     query = "gas star"
     vectors = hash_encoder.encode([query], prompt="find: ")
     sides = [
-        [(hit.id, hit.score) for hit in index.search(vectors, 100)[0]],
-        [(hit.id, hit.score) for hit in index.search_lexical(query, 100)],
+        [(hit.id, hit.score) for hit in index.search(vectors, 200)[0]],
+        [(hit.id, hit.score) for hit in index.search_lexical(query, 200)],
     ]
     expected = {"minmax": min_max_average, "rrf": reciprocal_rank_fusion}[fusion](sides)[:7]
     found = searcher.rank([query], SearchOptions(k=7, fusion=fusion))[0]
