@@ -32,14 +32,15 @@ def write_plots(studies: Sequence[Study], out: Path) -> list[Path]:
 def _spectra(studies: Sequence[Study], path: Path) -> Path:
     figure, (axis,) = new_figure(8, 4.5)
     for index, study in enumerate(studies):
-        values = study.spectrum.singular_values
+        values = study.spectrum.variances
         label = f"{study.label} (effective dimension {study.spectrum.effective_dimension:.0f} of {study.dimension})"
         axis.plot(range(1, len(values) + 1), values, label=label, color=COLOURS[index % len(COLOURS)])
     axis.set_yscale("log")
-    # Centring leaves one singular value of rounding error, which would stretch the axis over ten empty decades.
-    axis.set_ylim(bottom=max(1e-6, min(study.spectrum.singular_values[-2] for study in studies) / 2))
-    axis.set_xlabel("singular value, by rank")
-    axis.set_ylabel("standard deviation along the axis")
+    # Rounding leaves values of about 1e-16, which would stretch the axis over ten empty decades.
+    least = min(value for study in studies for value in study.spectrum.variances if value > 1e-10)
+    axis.set_ylim(bottom=least / 2)
+    axis.set_xlabel("principal axis, by rank")
+    axis.set_ylabel("singular value of the covariance")
     axis.set_title("Spectrum of the embeddings after pooling")
     axis.legend(frameon=False, fontsize="small")
     save_png(figure, path)

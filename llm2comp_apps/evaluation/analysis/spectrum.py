@@ -14,19 +14,19 @@ __all__ = ["Spectrum", "measure_spectrum"]
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """Singular values of the centred embedding matrix and what they say.
+    """Singular values of the embeddings' covariance matrix (Jing et al., ICLR 2022) and what they say.
 
     Attributes:
-        singular_values: ``min(n, d)`` values, largest first, divided by sqrt(n - 1): the standard deviation along each
-            principal axis.
-        effective_dimension: effective rank of Roy and Vetterli (EUSIPCO 2007), exp(H(p)) with p = sigma / sum(sigma);
-            d for equal singular values, 1 for a line.
-        participation_ratio: (sum lambda)^2 / sum lambda^2 with lambda = sigma^2; heavier on the large ones.
+        variances: ``min(n, d)`` singular values lambda of the covariance matrix, largest first: the variance along
+            each principal axis.
+        effective_dimension: the covariance matrix's effective rank (Roy and Vetterli, EUSIPCO 2007), exp(H(p)) with
+            p = lambda / sum(lambda): d for an even space, 1 for a line.
+        participation_ratio: (sum lambda)^2 / sum lambda^2, heavier on the large ones.
         dimensions_90: principal axes that hold 90 % of the variance.
         dimensions_99: 99 %.
     """
 
-    singular_values: list[float]
+    variances: list[float]
     effective_dimension: float
     participation_ratio: float
     dimensions_90: int
@@ -43,18 +43,17 @@ def measure_spectrum(vectors: FloatArray) -> Spectrum:
     if len(rows) < 2:
         raise EvaluationError(f"a spectrum needs at least two embeddings, found {len(rows)}")
     centred = rows - rows.mean(axis=0)
-    sigma = np.linalg.svd(centred, compute_uv=False) / np.sqrt(len(rows) - 1)
+    variances = np.square(np.linalg.svd(centred, compute_uv=False)) / (len(rows) - 1)
     # Rounding leaves singular values of about 1e-16 where there is nothing.
-    if sigma[0] < 1e-9:
+    if variances[0] < 1e-16:
         raise EvaluationError("all embeddings are equal: the encoder has collapsed to one point")
-    share = sigma / sigma.sum()
-    variance = sigma**2
-    explained = np.cumsum(variance) / variance.sum()
+    share = variances / variances.sum()
+    explained = np.cumsum(share)
     positive = share[share > 0]
     return Spectrum(
-        singular_values=sigma.tolist(),
+        variances=variances.tolist(),
         effective_dimension=float(np.exp(-(positive * np.log(positive)).sum())),
-        participation_ratio=float(variance.sum() ** 2 / (variance**2).sum()),
+        participation_ratio=float(1.0 / np.square(share).sum()),
         dimensions_90=int(np.searchsorted(explained, 0.90) + 1),
         dimensions_99=int(np.searchsorted(explained, 0.99) + 1),
     )
