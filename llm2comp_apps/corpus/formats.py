@@ -99,8 +99,10 @@ def _whole_text(text: io.TextIOBase, file: SourceFile, kind: str, options: Corpu
     content = text.read(options.max_record_chars + 1)
     if len(content) > options.max_record_chars:
         raise BrokenFileError(0, f"the text is longer than {options.max_record_chars} characters")
-    fields = {options.id_fields[0]: file.relative, options.text_fields[0]: content}
-    if kind == "md":
-        heading = _HEADING.search(_FENCE.sub("", content))
-        fields[options.title_fields[0]] = heading.group(1) if heading else ""
+    heading = _HEADING.search(_FENCE.sub("", content)) if kind == "md" else None
+    fields = {
+        options.id_fields[0]: file.relative,
+        options.title_fields[0]: heading.group(1) if heading else "",
+        options.text_fields[0]: content,
+    }
     yield Record(fields, file.name, 0)

@@ -25,8 +25,9 @@ class CorpusOptions:
         format: one of :data:`FORMATS`; ``auto`` goes by the file's name, then by its content. ``lines`` (one document
             a line) is never guessed. In a folder, ``auto`` reads the files whose names say what they are, any other
             format reads every file that is not hidden.
-        id_field: the field that holds the id; ``None`` takes the first of :data:`ID_FIELDS` that a record has.
-        title_field: the same for the title, :data:`TITLE_FIELDS`.
+        id_field: the field that holds the id; ``None`` takes the first of :data:`ID_FIELDS` that a record has. A record
+            without the field that is named here is a broken one.
+        title_field: the same for the title, :data:`TITLE_FIELDS`, but a record may do without.
         text_field: the same for the text, :data:`TEXT_FIELDS`.
         encoding: the text encoding of every file but parquet. A byte order mark is removed, and UTF-16 is recognised
             by its own.

@@ -34,6 +34,7 @@ _LEFT_OUT = {
     "site-packages",
     "test",
     "tests",
+    "tkinter",
     "turtledemo",
 }
 _WITHOUT_SOURCE = ("builtins", "math", "itertools", "time")  # written in C and harmless to import
@@ -69,11 +70,11 @@ def _topics() -> Iterator[Entry]:
 def _compiled_modules() -> Iterator[Entry]:
     for name in _WITHOUT_SOURCE:
         module = importlib.import_module(name)
-        yield Entry(name, name, inspect.getdoc(module) or "", "module", name)
+        yield Entry(name, f"module {name}", inspect.getdoc(module) or "", "module", name)
         for member, value in sorted(vars(module).items()):
             if not member.startswith("_") and callable(value):
                 kind = "class" if inspect.isclass(value) else "function"
-                yield Entry(f"{name}.{member}", f"{name}.{member}", inspect.getdoc(value) or "", kind, name)
+                yield Entry(f"{name}.{member}", f"{kind} {member}", inspect.getdoc(value) or "", kind, name)
 
 
 def _source_modules() -> Iterator[Entry]:
@@ -86,7 +87,7 @@ def _source_modules() -> Iterator[Entry]:
 
 def _of_source(module: str, path: Path) -> Iterator[Entry]:
     tree = ast.parse(path.read_bytes(), str(path))
-    yield Entry(module, module, ast.get_docstring(tree) or "", "module", module)
+    yield Entry(module, f"module {module}", ast.get_docstring(tree) or "", "module", module)
     seen = set()
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -96,7 +97,7 @@ def _of_source(module: str, path: Path) -> Iterator[Entry]:
         seen.add(node.name)
         kind = "class" if isinstance(node, ast.ClassDef) else "function"
         name = f"{module}.{node.name}"
-        yield Entry(name, name, ast.get_docstring(node) or "", kind, module)
+        yield Entry(name, f"{kind} {name}", ast.get_docstring(node) or "", kind, module)
 
 
 def _beginning(text: str) -> str:

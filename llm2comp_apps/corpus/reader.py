@@ -63,8 +63,8 @@ __all__ = ["read_corpus", "read_records"]
 
 Sources = Sequence[str | os.PathLike[str]]
 
+_FIELDS_NAMED = 8  # of a record, in messages
 # Lone surrogates: those from U+DC80 to U+DCFF are bytes that could not be decoded (PEP 383), the others came escaped.
-_FIELDS_NAMED = 8
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -191,7 +191,7 @@ def _documents(
     with SeenIds() as seen:
         for record in records:
             try:
-                document, derived = _document(record, options)
+                document, derived = _document(record, options, report)
             except _UnfitError as problem:
                 report.reject(record.place, str(problem), options)
                 continue
@@ -217,18 +217,24 @@ class _UnfitError(Exception):
     """A record that cannot be a document, and why."""
 
 
-def _document(record: Record, options: CorpusOptions) -> tuple[Document, bool]:
+def _document(record: Record, options: CorpusOptions, report: ReadReport) -> tuple[Document, bool]:
     """Make a record a document; also whether its id was derived."""
     rest = dict(record.fields)
-    key = next((field for field in options.text_fields if field in rest), None)
-    if key is None:
-        have = ", ".join(map(repr, list(rest)[:_FIELDS_NAMED])) or "no field at all"
+    text_key, title_key, id_key = (
+        next((field for field in fields if field in rest), "")
+        for fields in (options.text_fields, options.title_fields, options.id_fields)
+    )
+    have = ", ".join(map(repr, list(rest)[:_FIELDS_NAMED])) or "no field at all"
+    if not text_key:
         raise _UnfitError(
             f"no text: looked for {' or '.join(options.text_fields)}, found {have} (--text-field names it)"
         )
-    text = _string(rest, key)
-    title = _string(rest, next((field for field in options.title_fields if field in rest), ""))
-    given = _id(rest, next((field for field in options.id_fields if field in rest), ""))
+    if options.id_field and not id_key:
+        raise _UnfitError(f"no field {options.id_field!r} (--id-field), but {have}")
+    if options.title_field and not title_key:
+        report.note(f"{record.path}: there are records without the field {options.title_field!r} (--title-field)")
+    text, title = _string(rest, text_key), _string(rest, title_key)
+    given = _id(rest, id_key)
     return Document(given or content_id(title, text), text, title, rest, record.place), not given
 
 

@@ -48,7 +48,7 @@ def peak(path: Path) -> int:
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
 def test_peak_does_not_grow_with_the_corpus(suffix: str, tmp_path: Path) -> None:
     peaks = []
-    for count in (500, 4_000):
+    for count in (300, 2_000):
         path = tmp_path / f"{count}{suffix}"
         write_corpus(path, count)
         peak(path)  # the first reading also pays for imports

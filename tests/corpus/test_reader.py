@@ -49,6 +49,15 @@ def test_missing_text_field_names_what_is_there(write: Any, read: Any) -> None:
         read(path)
 
 
+def test_named_fields_that_are_not_there_do_not_go_unnoticed(write: Any, read: Any) -> None:
+    path = write("c.jsonl", '{"id": 1, "text": "a"}\n{"nr": 2, "text": "b", "t": "title"}\n')
+    with pytest.raises(CorpusError, match=r"c\.jsonl:1: no field 'nr' \(--id-field\), but 'id', 'text'"):
+        read(path, id_field="nr")
+    documents, report = read(path, title_field="t")
+    assert [d.title for d in documents] == ["", "title"]
+    assert report.notes == [f"{path}: there are records without the field 't' (--title-field)"]
+
+
 def test_csv_cells_become_numbers_only_without_loss(write: Any, read: Any) -> None:
     cells = ["12", "-0.5", "007", "1.50", "1e5", "-0", "", "12345678901234567890", "NaN", "x"]
     path = write("c.csv", "text," + ",".join("abcdefghij") + "\n1," + ",".join(cells) + "\n")
