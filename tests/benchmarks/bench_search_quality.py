@@ -4,8 +4,8 @@
     python tests/benchmarks/bench_search_quality.py --index scifact.index --task scifact
 
 Modes are lexical, dense, hybrid (min-max and reciprocal ranks), each also reranked by MaxSim over memory vectors, if
-the index stores them, and by ``--cross-encoder``, if one is named. Cost is given as milliseconds per query, and bytes of
-memory vectors per document. Queries and judgements are read from ``$LLM2COMP_DATA/eval/retrieval/TASK``.
+the index stores them, and by ``--cross-encoder``, if one is named. Cost is given as milliseconds per query, and bytes
+of memory vectors per document. Queries and judgements are read from ``$LLM2COMP_DATA/eval/retrieval/TASK``.
 """
 
 from __future__ import annotations
