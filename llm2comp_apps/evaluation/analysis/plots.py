@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from llm2comp_apps.evaluation.analysis.study import Study
+import numpy as np
+
+from llm2comp_apps.evaluation.analysis.study import PoolingResult, Study
 from llm2comp_apps.evaluation.plotting import COLOURS, new_figure, save_png
 
 __all__ = ["write_plots"]
@@ -65,7 +68,10 @@ def _correlations(studies: Sequence[Study], path: Path) -> Path:
     figure, axes = new_figure(3.2 * len(studies) + 0.8, 3.4, columns=len(studies))
     image = None
     for axis, study in zip(axes, studies, strict=True):
-        image = axis.imshow(study.memory_correlation, vmin=-1, vmax=1, cmap="RdBu_r")
+        matrix = np.asarray(study.memory_correlation)
+        edge = len(matrix) + 0.5
+        image = axis.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r", extent=(0.5, edge, edge, 0.5))
+        _whole_numbers(axis.xaxis, axis.yaxis)
         mean = study.mean_memory_correlation
         axis.set_title(study.label if mean is None else f"{study.label}\nmean off the diagonal {mean:.2f}", fontsize=9)
         axis.set_xlabel("memory vector")
@@ -75,20 +81,31 @@ def _correlations(studies: Sequence[Study], path: Path) -> Path:
 
 
 def _effect_of_k(studies: Sequence[Study], path: Path) -> Path:
-    figure, (dimension, score) = new_figure(11, 4, columns=2)
+    scored = all(result.scores for study in studies for result in study.poolings)
+    figure, axes = new_figure(11 if scored else 6, 4, columns=2 if scored else 1)
     for index, study in enumerate(studies):
         colour = COLOURS[index % len(COLOURS)]
-        firsts = [result for result in study.poolings if result.pooling != "merge"]
-        merge = [result for result in study.poolings if result.pooling == "merge"]
-        counts = [result.k for result in firsts]
-        dimension.plot(counts, [result.effective_dimension for result in firsts], "o-", color=colour, label=study.label)
-        dimension.plot([item.k for item in merge], [item.effective_dimension for item in merge], "D", color=colour)
-        if firsts and firsts[0].scores:
-            score.plot(counts, [100 * item.scores["average"] for item in firsts], "o-", color=colour, label=study.label)
-            score.plot([item.k for item in merge], [100 * item.scores["average"] for item in merge], "D", color=colour)
-    for axis, title in ((dimension, "effective dimension"), (score, "average score x 100")):
+        _draw_poolings(axes[0], study, lambda result: result.effective_dimension, colour)
+        if scored:
+            _draw_poolings(axes[1], study, lambda result: 100 * result.scores["average"], colour)
+    for axis, title in zip(axes, ("effective dimension", "average score x 100"), strict=False):
+        _whole_numbers(axis.xaxis)
         axis.set_xlabel("memory vectors averaged (diamond: cluster-then-merge)")
         axis.set_ylabel(title)
-    dimension.legend(frameon=False, fontsize="small")
+    axes[0].legend(frameon=False, fontsize="small")
     save_png(figure, path)
     return path
+
+
+def _draw_poolings(axis: Any, study: Study, value: Callable[[PoolingResult], float], colour: str) -> None:
+    firsts = [result for result in study.poolings if result.pooling != "merge"]
+    axis.plot([item.k for item in firsts], [value(item) for item in firsts], "o-", color=colour, label=study.label)
+    merged = [result for result in study.poolings if result.pooling == "merge"]
+    axis.plot([item.k for item in merged], [value(item) for item in merged], "D", color=colour, markersize=8)
+
+
+def _whole_numbers(*axes: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(integer=True))
