@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from llm2comp_apps.cli._progress import ProgressDisplay
 from llm2comp_apps.cli._shared import note
+from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.trec import trec_lines
 
 if TYPE_CHECKING:
-    from llm2comp_apps.corpus import Document
     from llm2comp_apps.retrieval.search import Ranked, Searcher, SearchOptions
 
 __all__ = ["write_run"]
@@ -46,7 +45,7 @@ def write_run(
     queries = read_corpus([os.fspath(queries_path)])
     count = 0
     with _opened(output) as file, ProgressDisplay("searching", "queries") as progress:
-        for block in _blocks(queries):
+        for block in batched(queries, _BLOCK):
             rankings = searcher.rank([query.content for query in block], options)
             for query, ranking in zip(block, rankings, strict=True):
                 for line in _lines(query.id, ranking, run_format, options):
@@ -63,12 +62,6 @@ def _lines(query_id: str, ranking: list[Ranked], run_format: str, options: Searc
     else:
         hits = [{"id": ranked.id, "score": ranked.score} for ranked in ranking]
         yield json.dumps({"query_id": query_id, "hits": hits}, ensure_ascii=False)
-
-
-def _blocks(queries: Iterable[Document]) -> Iterator[list[Document]]:
-    iterator = iter(queries)
-    while block := list(islice(iterator, _BLOCK)):
-        yield block
 
 
 @contextmanager

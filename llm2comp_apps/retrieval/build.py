@@ -11,12 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.corpus import Document, chunk_document
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.recipe import Recipe
 from llm2comp_apps.retrieval.rerank import encode_memory_with, pool_memory
 
@@ -166,17 +166,11 @@ def _compare(
     index: Index | None, documents: Iterable[Document], recipe: Recipe, fingerprint: str
 ) -> Iterator[tuple[Document, str | None]]:
     """Documents with their content hashes; ``None`` for those that the index holds just so."""
-    for block in _blocks(documents, _LOOKUP):
+    for block in batched(documents, _LOOKUP):
         held = index.hashes([document.id for document in block]) if index is not None else {}
         for document in block:
             content_hash = recipe.content_hash(document, fingerprint)
             yield document, None if held.get(document.id) == content_hash else content_hash
-
-
-def _blocks(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
-    iterator = iter(documents)
-    while block := list(islice(iterator, size)):
-        yield block
 
 
 def _pieces(document: Document, encoder: TextEncoder, recipe: Recipe) -> tuple[tuple[tuple[int, int], ...], list[str]]:
@@ -215,12 +209,16 @@ class _Build:
         with self.index.writer() as writer:
             for jobs in self.slices(documents):
                 self.add(writer, jobs)
-                if self.should_stop is not None and self.should_stop():
-                    self.report.interrupted = True
+                if self.stopping():
                     break
             self.commit(writer)
         self.report.seconds = time.perf_counter() - start
         return self.report
+
+    def stopping(self) -> bool:
+        """Whether the build is to end here."""
+        self.report.interrupted = self.should_stop is not None and self.should_stop()
+        return self.report.interrupted
 
     def slices(self, documents: Iterable[Document]) -> Iterator[list[_Job]]:
         """Cut windows, longest documents first, into pieces of about :data:`_SLICE_SECONDS`."""
@@ -244,6 +242,8 @@ class _Build:
             self.report.read += 1
             if content_hash is None:
                 self.report.unchanged += 1
+                if self.stopping():  # a corpus of which nothing is new has no slices to stop after
+                    return
                 continue
             window.append(self.job(document, content_hash))
             size += window[-1].characters

@@ -155,6 +155,14 @@ def test_stopping_keeps_what_was_done_and_the_next_build_does_the_rest(hash_enco
     assert content(index) == content(whole)
 
 
+def test_stopping_works_where_nothing_is_new(hash_encoder, make_index):
+    index = make_index(hash_encoder)
+    fill_index(index, hash_encoder, documents(30), Recipe())
+    report = fill_index(index, hash_encoder, documents(30), Recipe(), should_stop=lambda: True)
+    assert report.interrupted
+    assert report.read < 30
+
+
 def test_an_encoder_that_fails_leaves_the_last_commit(make_hash_encoder, make_index, monkeypatch):
     monkeypatch.setattr("llm2comp_apps.retrieval.build._WINDOW_DOCUMENTS", 10)
     encoder = make_hash_encoder()
