@@ -124,12 +124,16 @@ class Baseline(BatchedEncoder):
         vectors: FloatArray = unit.numpy()
         return vectors
 
-    def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
-        before = self._tokenise([self._active.before], self.max_length)[0]  # carries the BOS token, if there is one
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Token ids in front of a text and behind it; the first carry the BOS token, if there is one."""
+        before = self._tokenise([self._active.before], self.max_length)[0]
         after = self._tokenise([self._active.after], self.max_length, special=False)[0]
+        return before, after
+
+    def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
+        before, after = self._frame()
         # An empty text still needs one state to read.
-        texts = [prompt + text or " " for text in texts]
-        bodies = self._tokenise(texts, self.max_length, special=False)
+        bodies = self._tokenise([prompt + text or " " for text in texts], self.max_length, special=False)
         return [before + body + after + (body if self._active.echo else []) for body in bodies]
 
     def _forward(self, rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:
@@ -149,7 +153,7 @@ class Baseline(BatchedEncoder):
 
     def _second_copy(self, rows: list[list[int]], ids: Tensor) -> Tensor:
         """1 at the tokens of the echo ``(B, T)``, which ends each left-padded row."""
-        around = len(self._rows([""], "")[0]) - 2 * len(self._tokenise([" "], 1, special=False)[0])
+        around = sum(len(part) for part in self._frame())
         copies = torch.tensor([(len(row) - around) // 2 for row in rows], device=ids.device)
         from_end = torch.arange(ids.shape[1], 0, -1, device=ids.device)
         return (from_end[None, :] <= copies[:, None]).float()
