@@ -6,7 +6,7 @@ import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm2comp_apps.errors import EncoderError
+from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
@@ -21,15 +21,32 @@ def load_named_encoder(name: str, device: str | None = None) -> TextEncoder:
 
     The garbage collector rests meanwhile: it would walk the growing heap of torch's and transformers' modules again and
     again, a fifth of the loading time, and none of what it sees is garbage.
+
+    Raises:
+        UsageError: there is no such device here.
+        EncoderError: the encoder cannot be found or loaded.
     """
     gc.disable()
     try:
+        if device is not None:
+            _check_device(device)
         from llm2comp_apps.encoder import load_encoder
 
         return load_encoder(name, device=device)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UsageError(f"--device {device!r} is no device; take cpu, cuda, cuda:1, mps") from error
+    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
+        raise UsageError(f"--device {device}: torch finds none here (llm2comp doctor tells more); cpu always works")
 
 
 def encoder_record(encoder: TextEncoder, source: str) -> dict[str, str]:

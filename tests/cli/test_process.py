@@ -208,3 +208,11 @@ def test_lexical_search_imports_no_torch(write_corpus, cli, encoders):
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.splitlines()[-1] == "False False"
+
+
+@pytest.mark.parametrize(("device", "message"), [("quantum", "is no device"), ("cuda:77", "torch finds none here")])
+def test_a_device_that_is_not_there_is_one_line(cli, tiny_encoder_dir, write_corpus, device, message, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = cli("index", "build", write_corpus(4), "--encoder", tiny_encoder_dir, "--device", device)
+    assert result.exit_code == 2
+    assert message in result.stderr
