@@ -119,6 +119,7 @@ def test_twenty_killed_builds_go_on_where_they_stopped(start_build, cli, undistu
         )
         for n in range(20)
     ]
+    print(f"documents safe when killed, of {DOCUMENTS}: {safe}")
     assert any(0 < count < DOCUMENTS for count in safe), "no build was killed in the middle: the test tested nothing"
 
 
@@ -148,7 +149,7 @@ def test_ctrl_c_keeps_what_was_encoded_and_says_how_to_go_on(
     popen = start_build(corpus, path)
     wait_for_progress(popen)
     popen.send_signal(2)
-    stdout, stderr = popen.communicate(timeout=60)
+    stdout, stderr = popen.communicate(timeout=300)
     assert popen.returncode == 130
     assert stdout == ""
     assert "goes on from there" in stderr
@@ -169,7 +170,7 @@ def test_a_second_ctrl_c_stops_at_once_and_harms_nothing(start_build, undisturbe
     wait_for_progress(popen)
     popen.send_signal(2)
     popen.send_signal(2)
-    _, stderr = popen.communicate(timeout=60)
+    _, stderr = popen.communicate(timeout=300)
     assert popen.returncode == 130
     assert "Traceback" not in stderr
     assert Index.open(path).verify() == []
@@ -178,7 +179,7 @@ def test_a_second_ctrl_c_stops_at_once_and_harms_nothing(start_build, undisturbe
 def test_progress_in_a_pipe_is_plain_lines_with_rate_and_time_left(start_build, undisturbed, tmp_path):
     corpus, _ = undisturbed
     popen = start_build(corpus, tmp_path / "x.index")
-    stdout, stderr = popen.communicate(timeout=60)
+    stdout, stderr = popen.communicate(timeout=300)
     assert (popen.returncode, stdout) == (0, "")
     assert "\r" not in stderr
     assert "\x1b" not in stderr

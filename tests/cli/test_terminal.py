@@ -22,7 +22,7 @@ class Terminal:
             os.execv(sys.executable, [sys.executable, "-c", code, *map(str, arguments)])
         self.seen = ""
 
-    def wait_for(self, pattern, timeout=60):
+    def wait_for(self, pattern, timeout=300):
         """Read until the pattern is on the screen."""
         end = time.monotonic() + timeout
         while not re.search(pattern, self.seen):
