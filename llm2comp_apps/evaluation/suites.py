@@ -41,8 +41,8 @@ _SAMPLERS: dict[str, Callable[..., Any]] = {
 }
 
 NANO: dict[str, dict[str, int]] = {
-    "scifact": {"queries": 60, "documents": 240},
-    "cranfield": {"queries": 40, "documents": 240},
+    "scifact": {"queries": 50, "documents": 160},
+    "cranfield": {"queries": 25, "documents": 200},
     "wikiqa_test": {"size": 40},
     "twentynewsgroups_subjects": {"size": 1000},
     "mrpc": {"size": 300},
