@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -16,6 +16,7 @@ from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.trec import trec_lines
 
 if TYPE_CHECKING:
+    from llm2comp_apps.corpus import Document
     from llm2comp_apps.retrieval.search import Ranked, Searcher, SearchOptions
 
 __all__ = ["write_run"]
@@ -25,24 +26,21 @@ _BLOCK = 64
 
 
 def write_run(
-    searcher: Searcher, options: SearchOptions, queries_path: Path, run_format: str, output: Path | None
+    searcher: Searcher, options: SearchOptions, queries: Iterable[Document], run_format: str, output: Path | None
 ) -> None:
-    """Answer every query of a file.
+    """Answer many queries.
 
     Args:
         searcher: ready to search.
         options: for all queries.
-        queries_path: ``_id`` and ``text`` in any format that a corpus may have.
+        queries: read as documents: an id and a text.
         run_format: ``trec``, or ``json`` for one JSON object a line with ``query_id`` and ``hits``.
         output: written whole or not at all; ``None`` for stdout.
 
     Raises:
-        CorpusError: the file of queries is missing or broken.
+        CorpusError: the file of queries is broken.
         UsageError: an id cannot be written in TREC form.
     """
-    from llm2comp_apps.corpus import read_corpus
-
-    queries = read_corpus([os.fspath(queries_path)])
     count = 0
     with _opened(output) as file, ProgressDisplay("searching", "queries") as progress:
         for block in batched(queries, _BLOCK):

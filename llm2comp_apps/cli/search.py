@@ -83,17 +83,19 @@ def search(
     The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
     """
     from llm2comp_apps.cli._timings import report_timings
+    from llm2comp_apps.corpus import read_corpus
     from llm2comp_apps.retrieval.search import SearchOptions
     from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
     options = SearchOptions(k=k, mode=mode, fusion=fusion, where=where, rerank_depth=rerank_depth)  # type: ignore[arg-type]  # checked there
     _check_call(query, queries, run_format, output)
+    questions = read_corpus([str(queries)]) if queries is not None else None  # a missing file is told right here
     clock = Stopwatch()
     searcher = _open_searcher(index, options, rerank, encoder, device, clock)
-    if queries is not None:
+    if questions is not None:
         from llm2comp_apps.cli._runs import write_run
 
-        write_run(searcher, options, queries, run_format or ("json" if as_json else "trec"), output)
+        write_run(searcher, options, questions, run_format or ("json" if as_json else "trec"), output)
     elif query is not None:
         _answer(searcher, options, query, as_json=as_json)
     else:
@@ -132,15 +134,20 @@ def _open_searcher(
     device: str | None,
     clock: Stopwatch,
 ) -> Searcher:
-    """Everything that is loaded once: the index, and the models that the options need."""
+    """Everything that is loaded once: the index, and the models that the options need, but nothing in vain."""
     from llm2comp_apps.cli._open import load_index_encoder
     from llm2comp_apps.retrieval.discovery import find_index
     from llm2comp_apps.retrieval.search import Searcher
 
     with clock.part("open index"):
         from llm2comp_indexes import Index
+        from llm2comp_indexes.filters import compile_filter
 
         index = Index.open(find_index(index_path))
+    if options.where is not None:
+        compile_filter(options.where)
+    if rerank == _MEMORY and not index.memory_tokens:
+        raise UsageError(f"{index.path} stores no memory vectors; build it with --memory to rerank by them")
     encoder = None
     if options.mode != "lexical" or rerank == _MEMORY:
         with clock.part("load encoder"):
@@ -157,8 +164,6 @@ def _reranker(name: str | None, index: Index, encoder: TextEncoder | None, devic
 
     if name != _MEMORY:
         return CrossEncoderReranker(name, device)
-    if not index.memory_tokens:
-        raise UsageError(f"{index.path} stores no memory vectors; build it with --memory to rerank by them")
     assert encoder is not None
     return MemoryReranker(encoder, index.memory)
 

@@ -102,12 +102,13 @@ def test_another_encoder_is_refused_by_name(cli, built):
         (["q", "-o", "out"], "--queries"),
         (["--queries", "x.jsonl", "--format", "csv"], "trec, json"),
         ([], "no query"),
-        (["q", "--where", "year >=", "--mode", "lexical"], ""),
+        (["q", "--where", "year >="], "year >="),
         (["q", "--index", "nothing.index"], "nothing.index"),
     ],
 )
-def test_wrong_calls_are_one_line_and_exit_with_2(cli, built, arguments, message):
+def test_wrong_calls_are_one_line_and_exit_with_2_before_a_model_is_loaded(cli, built, encoders, arguments, message):
     result = cli("search", *arguments)
+    assert encoders.loaded == []
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.startswith("Error: ")
@@ -166,6 +167,12 @@ def test_an_unfinished_run_leaves_no_file(cli, built, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir() if "run" in entry.name] == []
 
 
+def test_a_missing_file_of_queries_is_told_before_a_model_is_loaded(cli, built, encoders):
+    result = cli("search", "--queries", "nothing.jsonl")
+    assert (result.exit_code, encoders.loaded) == (1, [])
+    assert "nothing.jsonl" in result.stderr
+
+
 def test_reranking_by_memory(cli, built):
     plain = json.loads(cli("search", "cells divide", "--json", "-k", "3").stdout)["hits"]
     reranked = json.loads(cli("search", "cells divide", "--json", "-k", "3", "--rerank", "memory").stdout)["hits"]
@@ -176,8 +183,9 @@ def test_reranking_by_memory(cli, built):
 
 def test_reranking_by_memory_needs_stored_memory(cli, encoders, write_corpus):
     cli("index", "build", write_corpus(4))
+    encoders.loaded.clear()
     result = cli("search", "cells", "--rerank", "memory")
-    assert result.exit_code == 2
+    assert (result.exit_code, encoders.loaded) == (2, [])
     assert "--memory" in result.stderr
 
 
