@@ -1,8 +1,8 @@
 """Assigning vectors to fitted topics, by what was fitted and nothing that would have to be fitted again.
 
-A vector that was fitted gets the label and the membership it got then, looked up by a hash of its bytes: equality is exact
-before and after a reload. Any other vector asks its nearest fitted documents and mixes their memberships. Nothing depends
-on the low-dimensional layout, which has no exact counterpart for a new point.
+A vector that was fitted gets the label and the membership it got then, looked up by a hash of its bytes: equality is
+exact before and after a reload. Any other vector asks its nearest fitted documents and mixes their memberships. Nothing
+depends on the low-dimensional layout, which has no exact counterpart for a new point.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Assigner:
     """A fitted clustering, as far as new documents need it.
 
     Attributes:
-        vectors: ``(n, d)`` float16, the fitted vectors (unit rows under cosine). Half precision moves a cosine by less than
-            1e-6 and halves the file.
+        vectors: ``(n, d)`` float16, the fitted vectors (unit rows under cosine). Half precision moves a cosine by less
+            than 1e-6 and halves the file.
         keys: ``(n,)`` uint64, :func:`hash_rows` of the fitted vectors as they came.
         labels: ``(n,)`` int32.
         membership: ``(n, C)`` float32.
         neighbors: fitted documents asked about a new one.
-        reach: a new document farther than this from every fitted one is an outlier (unless ``outliers`` is ``nearest``): the
-            distance that all but one of a hundred fitted documents have to their nearest neighbour.
+        reach: a new document farther than this from every fitted one is an outlier (unless ``outliers`` is
+            ``nearest``): 99 of 100 fitted documents have a neighbour within this distance.
         outliers: policy, see :mod:`~llm2comp_apps.clustering.membership`.
         threshold: membership that the policy ``threshold`` asks for.
         cosine: whether rows are scaled to unit length first.
@@ -97,7 +97,8 @@ class Assigner:
     @classmethod
     def restore(cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]) -> Assigner:
         """Undo :meth:`arrays` and :meth:`settings`."""
-        return cls(**{name: arrays[name] for name in _ARRAYS}, **settings)
+        stored: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+        return cls(**stored, **settings)
 
 
 def unit_rows(vectors: FloatArray) -> FloatArray:

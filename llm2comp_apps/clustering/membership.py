@@ -1,10 +1,10 @@
 """Soft membership: how much every document belongs to every topic.
 
-A random walk on the neighbour graph starts at a document. At a document with a label it stops with probability 1/2, at an
-outlier it is lost with probability 1/20; else it goes on to a neighbour. A document's membership of a topic is the
-probability that its walk ends there (the absorbing walks of Zhu et al. 2003, relaxed as in Zhou et al. 2004). So a labelled
-document belongs to its own topic by at least 1/2, an outlier between two topics to both, and one far from all to none:
-what is missing to 1 is the share of walks that were lost.
+A random walk on the neighbour graph starts at a document. At a document with a label it stops with probability 1/2, at
+an outlier it is lost with probability 1/20; else it goes on to a neighbour. A document's membership of a topic is the
+probability that its walk ends there (the absorbing walks of Zhu et al. 2003, relaxed as in Zhou et al. 2004). So a
+labelled document belongs to its own topic by at least 1/2, an outlier between two topics to both, and one far from all
+to none: what is missing to 1 is the share of walks that were lost.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def settle_outliers(labels: IntArray, membership: FloatArray, policy: str, thres
     Args:
         labels: ``(n,)`` with -1 for outliers.
         membership: ``(n, C)``.
-        policy: ``keep`` them; ``nearest`` gives each the topic it belongs to most; ``threshold`` only if it does by at least
-            ``threshold``.
+        policy: ``keep`` them; ``nearest`` gives each the topic it belongs to most; ``threshold`` only if it does by at
+            least ``threshold``.
         threshold: in [0, 1].
     """
     if policy == "keep" or membership.shape[1] == 0:

@@ -31,8 +31,8 @@ __all__ = [
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 
-# Exact search is quadratic: 50k vectors of 384 dimensions take about 10 s on 2 cores. Above that an inverted file is used,
-# and not HNSW, since a graph built by several threads differs from run to run.
+# Exact search is quadratic: 50k vectors of 384 dimensions take about 10 s on 2 cores. Above that an inverted file is
+# used, and not HNSW, since a graph built by several threads differs from run to run.
 EXACT_BELOW = 50_000
 _PROBED_SHARE = 0.04
 _BISECTIONS = 48
@@ -98,7 +98,7 @@ def random_walk(graph: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def local_weights(distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Weigh the neighbours ``(n, k)``, nearest first, of each point on the point's own scale: the directed edges above."""
+    """Weigh the neighbours ``(n, k)``, nearest first, of each point on its own scale: the directed edges above."""
     excess = distances - distances[:, :1]
     target = np.log2(distances.shape[1] + 1)
     low, high = np.zeros(len(distances)), np.full(len(distances), np.inf)
@@ -130,7 +130,4 @@ def _build(points: FloatArray, k: int) -> faiss.Index:
     index.train(points)
     index.add(points)
     index.nprobe = max(16, int(_PROBED_SHARE * lists), k // 8)
-    # The quantizer is owned by Python: without this it would be freed while the index still points to it.
-    index.own_fields = True
-    flat.this.disown()
     return index

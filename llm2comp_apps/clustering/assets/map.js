@@ -9,15 +9,19 @@ const X = decode(data.x, Uint16Array), Y = decode(data.y, Uint16Array);
 const topicOf = decode(data.topic, Int16Array), probability = decode(data.probability, Uint8Array);
 const n = X.length, topics = data.topics, OUTLIER = topics.length;
 const slotOf = Uint16Array.from(topicOf, (t) => (t < 0 ? OUTLIER : t));
-const SPAN = 65535, MARGIN = 36, PICK = 10;
+const MARGIN = 40, PICK = 10;
+const edges = (values) => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [65535, 0]);
+const [[left, right], [top, bottom]] = [edges(X), edges(Y)];
+const box = { left, top, right: Math.max(right, left + 1), bottom: Math.max(bottom, top + 1) };
 const number = new Intl.NumberFormat("en");
 
 const stage = $("stage"), canvas = $("points"), overlay = $("labels"), tip = $("tip"), legend = $("legend");
 const paint = canvas.getContext("2d"), ink = overlay.getContext("2d");
 const view = { scale: 1, x: 0, y: 0, fit: 1 };
+const everything = new Set(topics.keys());
 const chosen = new Set();       // slots of the topics the legend keeps; empty: all
 let hits = null;                // Uint8Array of search hits, or null
-let words = [], hovered = -1, preview = -1, selected = -1;
+let words = [], hovered = -1, preview = null, selected = -1;
 let width = 0, height = 0, ratio = 1, image = null, pixels = null, palette = [], background = 0, queued = false;
 
 // ---------------------------------------------------------------- drawing
@@ -41,14 +45,14 @@ function resize() {
   image = paint.createImageData(canvas.width, canvas.height);
   pixels = new Uint32Array(image.data.buffer);
   const old = view.fit;
-  view.fit = Math.max(1e-6, Math.min(width - 2 * MARGIN, height - 2 * MARGIN) / SPAN);
+  view.fit = Math.max(1e-6, Math.min((width - 2 * MARGIN) / (box.right - box.left), (height - 2 * MARGIN) / (box.bottom - box.top)));
   if (!before || view.scale === old) whole(); else redraw();
 }
 
 function whole() {
   view.scale = view.fit;
-  view.x = (width - SPAN * view.scale) / 2;
-  view.y = (height - SPAN * view.scale) / 2;
+  view.x = (width - (box.left + box.right) * view.scale) / 2;
+  view.y = (height - (box.top + box.bottom) * view.scale) / 2;
   redraw();
 }
 
@@ -80,7 +84,7 @@ function splat(px, py, [r, g, b], disc, strength) {
 // 0 dimmed, 1 plain, 2 brought out
 function rank(i) {
   const slot = slotOf[i];
-  if (preview >= 0) return slot === preview ? 2 : 0;
+  if (preview) return preview.has(slot) ? 2 : 0;
   if (chosen.size && !chosen.has(slot)) return 0;
   if (hits) return hits[i] ? 2 : 0;
   return slot === OUTLIER && !chosen.size ? 0.5 : 1;
@@ -88,9 +92,9 @@ function rank(i) {
 
 function drawPoints() {
   pixels.fill(background);
-  const zoom = view.scale / view.fit, base = n > 20000 ? 1.2 : n > 5000 ? 1.6 : n > 1000 ? 2.2 : 3;
-  const radius = Math.min(7, base * Math.pow(zoom, 0.35)) * ratio;
-  const focus = preview >= 0 || hits || chosen.size, pad = 10 * ratio;
+  const zoom = view.scale / view.fit, base = Math.max(1.1, Math.min(4.5, 130 / Math.sqrt(n + 100) + 0.6));
+  const radius = Math.min(8, base * Math.pow(zoom, 0.35)) * ratio;
+  const focus = preview || hits || chosen.size, pad = 10 * ratio;
   const passes = [[0, mask(radius * 0.85), focus ? 48 : 256], [0.5, mask(radius * 0.8), 170], [1, mask(radius), 215], [2, mask(radius * 1.25), 256]];
   const ranks = Float32Array.from({ length: n }, (_, i) => rank(i));
   for (const [level, disc, strength] of passes) for (let i = 0; i < n; i++) {
@@ -118,13 +122,14 @@ function drawLabels() {
   ink.textAlign = "center"; ink.textBaseline = "middle"; ink.lineJoin = "round";
   const style = getComputedStyle(document.documentElement), taken = [];
   const color = style.getPropertyValue("--ink"), halo = style.getPropertyValue("--halo");
-  const shown = topics.map((_, slot) => slot).filter((slot) => (preview >= 0 ? slot === preview : !chosen.size || chosen.has(slot)));
+  const shown = topics.map((_, slot) => slot).filter((slot) => (preview || (chosen.size ? chosen : null) || everything).has(slot));
   for (const slot of shown) {  // topics come largest first, so the large ones claim their place first
     const topic = topics[slot], size = Math.round(Math.max(11, Math.min(16, 9 + Math.sqrt(topic.size / n) * 24)));
     ink.font = `600 ${size}px ${getComputedStyle(document.body).fontFamily}`;
     const lines = topic.lines, high = lines.length * size * 1.15, wide = Math.max(...lines.map((l) => ink.measureText(l).width));
-    const x = topic.x * view.scale + view.x, middle = topic.y * view.scale + view.y;
-    if (x < -wide / 2 || x > width + wide / 2 || middle < 0 || middle > height) continue;
+    const anchor = topic.x * view.scale + view.x, middle = topic.y * view.scale + view.y;
+    if (anchor < 0 || anchor > width || middle < 0 || middle > height) continue;
+    const x = Math.max(wide / 2 + 6, Math.min(width - wide / 2 - 6, anchor));
     for (const shift of [0, -0.7, 0.7, -1.3, 1.3]) {
       const y = middle + shift * high, box = [x - wide / 2 - 5, y - high / 2 - 3, x + wide / 2 + 5, y + high / 2 + 3];
       if (taken.some((t) => box[0] < t[2] && box[2] > t[0] && box[1] < t[3] && box[3] > t[1])) continue;
@@ -216,29 +221,40 @@ function select(i) {
 
 // ---------------------------------------------------------------- legend and search
 
-function legendRow(slot, size) {
+const slotsOf = (button) => button.dataset.slots.split(",").map(Number);
+
+function legendRow(slots, name, size, group) {
   const item = document.createElement("li"), button = document.createElement("button");
-  button.innerHTML = `<span class="dot" data-slot="${slot}"></span><span class="name">${escaped(nameOf(slot))}</span><span class="size">${number.format(size)}</span>`;
+  button.innerHTML = `${group ? "" : `<span class="dot" data-slot="${slots[0]}"></span>`}<span class="name">${escaped(name)}</span><span class="size">${number.format(size)}</span>`;
+  button.className = group ? "group" : "topic";
   button.setAttribute("aria-pressed", "false");
-  button.dataset.topic = slot === OUTLIER ? -1 : topics[slot].id;
-  if (slot !== OUTLIER) button.title = topics[slot].keywords.join(", ");
-  button.onclick = (event) => choose(slot, event.ctrlKey || event.metaKey || event.shiftKey);
-  button.onpointerenter = () => { preview = slot; redraw(); };
-  button.onpointerleave = () => { preview = -1; redraw(); };
+  button.dataset.slots = slots.join(",");
+  if (!group && slots[0] !== OUTLIER) button.title = topics[slots[0]].keywords.join(", ");
+  button.onclick = (event) => choose(slots, event.ctrlKey || event.metaKey || event.shiftKey);
+  button.onpointerenter = () => { preview = new Set(slots); redraw(); };
+  button.onpointerleave = () => { preview = null; redraw(); };
   item.append(button);
   legend.append(item);
 }
 
-function choose(slot, add) {
-  const alone = chosen.size === 1 && chosen.has(slot);
-  if (!add) chosen.clear();
-  if (add && chosen.has(slot)) chosen.delete(slot); else if (!alone) chosen.add(slot);
-  legend.classList.toggle("filtered", chosen.size > 0);
-  for (const button of legend.querySelectorAll("button")) {
-    const own = Number(button.dataset.topic) < 0 ? OUTLIER : topics.findIndex((t) => t.id === Number(button.dataset.topic));
-    button.setAttribute("aria-pressed", String(chosen.has(own)));
+function buildLegend(outliers) {
+  const groups = new Map();
+  topics.forEach((topic, slot) => groups.set(topic.group, [...(groups.get(topic.group) || []), slot]));
+  for (const [group, slots] of groups) {
+    if (group && groups.size > 1) legendRow(slots, group, slots.reduce((sum, slot) => sum + topics[slot].size, 0), true);
+    for (const slot of slots) legendRow([slot], topics[slot].name, topics[slot].size, false);
   }
-  preview = -1;
+  if (outliers) legendRow([OUTLIER], "Outliers", outliers, false);
+}
+
+// Show only these topics, or leave them out again if they are shown alone; with add, change one and keep the others.
+function choose(slots, add) {
+  const shown = slots.every((slot) => chosen.has(slot)), alone = shown && chosen.size === slots.length;
+  if (!add) chosen.clear();
+  for (const slot of slots) if (add && shown) chosen.delete(slot); else if (!alone) chosen.add(slot);
+  legend.classList.toggle("filtered", chosen.size > 0);
+  for (const button of legend.querySelectorAll("button")) button.setAttribute("aria-pressed", String(slotsOf(button).every((slot) => chosen.has(slot))));
+  preview = null;
   report(); redraw();
 }
 
@@ -306,7 +322,7 @@ const keys = {
 window.addEventListener("keydown", (e) => {
   const typing = e.target === $("search");
   if (e.key === "Escape") {
-    $("search").value = ""; chosen.clear(); choose(-1, true); chosen.clear(); search(); select(-1);
+    $("search").value = ""; choose([], false); search(); select(-1);
   } else if (e.key === "/" && !typing) { e.preventDefault(); $("search").focus(); }
   else if (!typing && keys[e.key] && !e.ctrlKey && !e.metaKey) { e.preventDefault(); keys[e.key](); }
 });
@@ -318,8 +334,8 @@ $("search").addEventListener("input", search);
 
 const outliers = slotOf.reduce((sum, slot) => sum + (slot === OUTLIER), 0);
 $("summary").textContent = `${number.format(n)} documents, ${number.format(topics.length)} topics` + (outliers ? `, ${number.format(outliers)} outliers` : "");
-topics.forEach((topic, slot) => { topic.lines = wrapped(topic.name); legendRow(slot, topic.size); });
-if (outliers) legendRow(OUTLIER, outliers);
+for (const topic of topics) topic.lines = wrapped(topic.name);
+buildLegend(outliers);
 const scheme = window.matchMedia("(prefers-color-scheme: dark)");
 applyTheme(scheme.matches ? "dark" : "light");
 scheme.addEventListener("change", (e) => applyTheme(e.matches ? "dark" : "light"));

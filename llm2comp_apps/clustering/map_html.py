@@ -1,0 +1,119 @@
+"""The topic map: one HTML file with its data, style and script inside, that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.palette import topic_color
+from llm2comp_apps.clustering.topics import Topic
+
+__all__ = ["MapData", "label_positions", "map_html"]
+
+_SPAN = 65_535
+_TEXT_LENGTH = 240
+_ASSETS = "llm2comp_apps.clustering", "assets"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapData:
+    """What a map shows.
+
+    Attributes:
+        title: of the page.
+        positions: ``(n, 2)``.
+        labels: ``(n,)``, 0 to C - 1 or -1.
+        probabilities: ``(n,)``.
+        topics: as :func:`~llm2comp_apps.clustering.topics.build_topics` gives them, parents last.
+        ids: n.
+        texts: n.
+    """
+
+    title: str
+    positions: FloatArray
+    labels: IntArray
+    probabilities: FloatArray
+    topics: Sequence[Topic]
+    ids: Sequence[str]
+    texts: Sequence[str]
+
+
+def map_html(data: MapData) -> str:
+    """Make the page."""
+    folder = resources.files(_ASSETS[0]) / _ASSETS[1]
+    page = (folder / "map.html").read_text("utf-8")
+    parts = {
+        "TITLE": html.escape(data.title),
+        "CSS": (folder / "map.css").read_text("utf-8"),
+        "JS": (folder / "map.js").read_text("utf-8"),
+        # "</script>" inside a string would end the script element, and "<!--" would begin a comment.
+        "DATA": json.dumps(_payload(data), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    before, *rest = page.split("{{")
+    # Split, not replace: a document may contain "{{JS}}".
+    return before + "".join(parts[name] + tail for name, tail in (piece.split("}}", 1) for piece in rest))
+
+
+def label_positions(positions: FloatArray, labels: IntArray, topics: int) -> FloatArray:
+    """Where to write each topic's name: the document nearest to the median of its documents, ``(C, 2)``."""
+    places = np.zeros((topics, 2), dtype=np.float32)
+    for topic in range(topics):
+        own = positions[labels == topic]
+        distance = np.linalg.norm(own - np.median(own, axis=0), axis=1)
+        places[topic] = own[distance.argmin()]
+    return places
+
+
+def _payload(data: MapData) -> dict[str, Any]:
+    low, high = data.positions.min(axis=0), data.positions.max(axis=0)
+    reach = float((high - low).max()) or 1.0
+    middle = (low + high) / 2
+
+    def scaled(points: FloatArray) -> npt.NDArray[np.uint16]:
+        unit = np.clip((points - middle) / reach + 0.5, 0.0, 1.0)
+        return (unit * _SPAN).round().astype("<u2")
+
+    topics = [topic for topic in data.topics if topic.level == 1]
+    parents = {topic.id: topic for topic in data.topics if topic.level == 2}
+    places = scaled(label_positions(data.positions, data.labels, len(topics)))
+    points = scaled(data.positions)
+    return {
+        "x": _base64(points[:, 0]),
+        "y": _base64(_SPAN - points[:, 1]),  # screens count downwards
+        "topic": _base64(data.labels.astype("<i2")),
+        "probability": _base64((data.probabilities * 255).round().astype("u1")),
+        "topics": [
+            {
+                "id": topic.id,
+                "name": topic.name,
+                "group": parents[topic.parent].name if topic.parent in parents else "",
+                "size": topic.size,
+                "keywords": [term for term, _ in topic.keywords],
+                "light": topic_color(topic.id, "light"),
+                "dark": topic_color(topic.id, "dark"),
+                "x": int(places[topic.id, 0]),
+                "y": _SPAN - int(places[topic.id, 1]),
+            }
+            for topic in topics
+        ],
+        "ids": list(data.ids),
+        "texts": [_short(text) for text in data.texts],
+    }
+
+
+def _short(text: str) -> str:
+    line = " ".join(text[: 4 * _TEXT_LENGTH].split())
+    return line if len(line) <= _TEXT_LENGTH else line[: _TEXT_LENGTH - 1].rstrip() + "…"
+
+
+def _base64(values: npt.NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")

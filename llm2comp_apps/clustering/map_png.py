@@ -1,0 +1,71 @@
+"""The topic map as a picture for papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llm2comp_apps.clustering.map_html import MapData, label_positions
+from llm2comp_apps.clustering.palette import OUTLIER_COLOR, topic_color
+from llm2comp_apps.errors import ClusteringError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["write_map_png"]
+
+_SIDE = 10.0  # inches
+_DPI = 160
+
+
+def write_map_png(data: MapData, path: Path) -> None:
+    """Draw the map; the same data give the same bytes.
+
+    Raises:
+        ClusteringError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ClusteringError("map.png needs matplotlib: pip install 'llm2comp-apps[plot]'") from error
+    figure = Figure(figsize=(_SIDE, _SIDE), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)  # no pyplot: no global state, and no window system
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set_aspect("equal", adjustable="datalim")
+    size = float(np.clip(45_000 / (len(data.labels) + 500), 1.5, 30))
+    colors = np.array([*(topic_color(t) for t in range(data.labels.max(initial=-1) + 1)), OUTLIER_COLOR])
+    for inside in (data.labels < 0, data.labels >= 0):  # outliers beneath
+        points, color = data.positions[inside], colors[data.labels[inside]]
+        axes.scatter(points[:, 0], points[:, 1], s=size, c=color, linewidths=0, alpha=0.75, rasterized=True)
+    _write_labels(axes, data)
+    figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def _write_labels(axes: Axes, data: MapData) -> None:
+    """Write the names of topics where they fit, the largest first."""
+    from matplotlib import patheffects
+
+    topics = [topic for topic in data.topics if topic.level == 1]
+    axes.figure.draw_without_rendering()
+    renderer = axes.figure.canvas.get_renderer()
+    taken = []
+    for topic, place in zip(topics, label_positions(data.positions, data.labels, len(topics)), strict=True):
+        font = float(np.clip(7 + 18 * np.sqrt(topic.size / len(data.labels)), 7.5, 13))
+        text = axes.text(*place, _wrapped(topic.name), size=font, weight="bold", ha="center", va="center")
+        text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
+        text.set_in_layout(False)
+        box = text.get_window_extent(renderer).padded(2)
+        if any(box.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(box)
+
+
+def _wrapped(name: str) -> str:
+    import textwrap
+
+    return textwrap.fill(name, 20, break_long_words=False)
