@@ -15,19 +15,20 @@ from llm2comp_apps.cli._shared import (
     examples,
     note,
     print_json,
-    stderr_console,
     stdout_console,
     warn,
 )
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from llm2comp_apps.evaluation.report import Report
     from llm2comp_apps.evaluation.results import TaskResult
     from llm2comp_apps.evaluation.table import System, Table
     from llm2comp_apps.evaluation.tasks import Task
 
-__all__ = ["announce", "register"]
+__all__ = ["announce", "register", "wide_console"]
 
 _INSTRUCTIONS = ("auto", "task", "none")
 
@@ -170,7 +171,7 @@ def run(
         # A reference that could not be loaded leaves the first row as the reference.
         report = build_report(table, settings, against if against in table.cells else None)
         _write_report(report, out)
-        _print_report(report, as_json=as_json)
+        _print_report(report, out, as_json=as_json)
     if table.failures:
         for line in table.failures:
             warn(f"not evaluated: {line}")
@@ -254,9 +255,13 @@ def _load_tasks(suite: str, data: Path | None, names: list[str]) -> list[Task[An
         return poster_tasks(names)
     if data is None:
         raise UsageError("where is the evaluation data? give --data DIR or set LLM2COMP_EVAL_DATA")
-    from llm2comp_apps.evaluation.suites import load_suite
+    from llm2comp_apps.evaluation.suites import load_suite, missing_tasks
 
-    return load_suite(suite, data, names)
+    tasks = load_suite(suite, data, names)
+    missing = [] if names else missing_tasks(suite, tasks)
+    if missing:
+        warn(f"suite {suite}: {data} lacks {', '.join(missing)}")
+    return tasks
 
 
 def _print_tasks(tasks: list[Task[Any]], *, as_json: bool) -> None:
@@ -305,18 +310,26 @@ def _write_report(report: Report, out: Path) -> None:
         warn(f"no report.html: {error}")
 
 
-def _print_report(report: Report, *, as_json: bool) -> None:
+def _print_report(report: Report, out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(report.to_json())
         return
-    from llm2comp_apps.evaluation.report_text import rich_comparisons, rich_scores
+    from llm2comp_apps.evaluation.report_text import rich_comparisons, rich_scores, rich_summary
 
+    console = wide_console()
+    console.print(rich_summary(report))
+    by_task, comparisons = rich_scores(report), rich_comparisons(report)
+    for table in (by_task, comparisons):
+        if table is not None and console.measure(table).maximum <= console.width:
+            console.print(table)
+        elif table is not None:
+            note(f"{table.title}: too wide for this terminal, see the report")
+    note(f"wrote report.md, report.html and report.json in {out}")
+
+
+def wide_console() -> Console:
+    """For tables: as wide as the terminal, as wide as need be in a pipe."""
     console = stdout_console()
     if not console.is_terminal:
-        # A pipe has no width to fit into: whole lines are worth more than 80 columns.
         console.width = 10_000
-    console.print(rich_scores(report))
-    comparisons = rich_comparisons(report)
-    if comparisons is not None:
-        console.print(comparisons)
-    stderr_console().print("Report: report.md, report.html and report.json in the output folder.")
+    return console

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table as RichTable
 
-from llm2comp_apps.cli._shared import note, print_json, stdout_console, warn
-from llm2comp_apps.cli.evaluate import announce
+from llm2comp_apps.cli._shared import note, print_json, warn
+from llm2comp_apps.cli.evaluate import announce, wide_console
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.evaluation.adapters import load_system
@@ -62,9 +62,7 @@ def run_analysis(
     if as_json:
         print_json(report)
         return
-    console = stdout_console()
-    if not console.is_terminal:
-        console.width = 10_000
+    console = wide_console()
     console.print(_summary(studies))
     for study in studies:
         if study.poolings:
@@ -100,9 +98,7 @@ def run_curve(
     if as_json:
         print_json(points)
         return
-    console = stdout_console()
-    if not console.is_terminal:
-        console.width = 10_000
+    console = wide_console()
     console.print(rich_scores(report))
 
 

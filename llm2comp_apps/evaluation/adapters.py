@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,10 @@ class SentenceTransformerEncoder:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise EvaluationError(f"{path}: needs sentence-transformers; pip install 'llm2comp-apps[eval]'") from error
+        if not sys.stderr.isatty():
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()
         try:
             self._model: Any = SentenceTransformer(path, device=device)
         except (OSError, ValueError) as error:

@@ -103,6 +103,20 @@ class Report:
     environment: dict[str, Any]
     failures: list[str] = field(default_factory=list)
 
+    @property
+    def summary(self) -> list[Line]:
+        """One line per category and the overall average: what the poster prints, encoders down."""
+        tasks = {line.name: line for line in self.lines if line.kind == "task"}
+        averages = {line.name: line for line in self.lines if line.kind == "category"}
+        category_of = {task: cell.category for row in self.cells.values() for task, cell in row.items()}
+        chosen = []
+        for category in CATEGORIES:
+            members = [line for name, line in tasks.items() if category_of.get(name) == category]
+            if members:
+                values = averages[category].values if category in averages else members[0].values
+                chosen.append(Line("category", f"{category} ({len(members)})", "", values))
+        return [*chosen, *(line for line in self.lines if line.kind == "overall")]
+
     def to_json(self) -> dict[str, Any]:
         """The whole report as JSON-shaped values."""
         return {

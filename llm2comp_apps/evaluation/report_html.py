@@ -8,7 +8,7 @@ from typing import Any
 
 from llm2comp_apps.evaluation.plotting import COLOURS, as_data_uri, new_figure
 from llm2comp_apps.evaluation.report import Line, Report
-from llm2comp_apps.evaluation.report_text import COMPARISON_NOTE, comparison_text, percent
+from llm2comp_apps.evaluation.report_text import COMPARISON_NOTE, comparison_text, is_best, percent
 
 __all__ = ["render_html"]
 
@@ -33,7 +33,8 @@ def render_html(report: Report) -> str:
     Raises:
         EvaluationError: matplotlib is not installed.
     """
-    parts = ["<h1>Evaluation</h1>", _scores(report), _figure(_averages_plot(report), "Scores by category, times 100.")]
+    plot = _figure(_averages_plot(report), "Scores by category, times 100.")
+    parts = ["<h1>Evaluation</h1>", _summary(report), plot, "<h2>By task</h2>", _scores(report)]
     if report.comparisons:
         title = f"<h2>Difference from {escape(report.reference or '')}</h2>"
         parts += [title, _comparisons(report), _figure(_forest_plot(report), COMPARISON_NOTE)]
@@ -53,6 +54,15 @@ def render_html(report: Report) -> str:
     )
 
 
+def _summary(report: Report) -> str:
+    head = "".join(f"<th>{escape(line.name)}</th>" for line in report.summary)
+    rows = "".join(
+        f"<tr><td>{escape(label)}</td>{''.join(_score_cell(line, label) for line in report.summary)}</tr>"
+        for label in report.labels
+    )
+    return f"<table><tr><th>encoder</th>{head}</tr>{rows}</table>"
+
+
 def _scores(report: Report) -> str:
     head = "".join(f"<th>{escape(label)}</th>" for label in report.labels)
     rows = "".join(_score_row(line, report.labels) for line in report.lines)
@@ -60,12 +70,13 @@ def _scores(report: Report) -> str:
 
 
 def _score_row(line: Line, labels: list[str]) -> str:
-    cells = []
-    for label in labels:
-        value = line.values[label]
-        best = value is not None and value == line.best and len(labels) > 1
-        cells.append(f'<td class="best">{percent(value)}</td>' if best else f"<td>{percent(value)}</td>")
-    return f'<tr class="{line.kind}"><td>{escape(line.name)}</td><td>{line.metric}</td>{"".join(cells)}</tr>'
+    cells = "".join(_score_cell(line, label) for label in labels)
+    return f'<tr class="{line.kind}"><td>{escape(line.name)}</td><td>{line.metric}</td>{cells}</tr>'
+
+
+def _score_cell(line: Line, label: str) -> str:
+    best = ' class="best"' if is_best(line, label) else ""
+    return f"<td{best}>{percent(line.values[label])}</td>"
 
 
 def _comparisons(report: Report) -> str:
@@ -88,8 +99,8 @@ def _figure(figure: Any, caption: str) -> str:
 
 
 def _averages_plot(report: Report) -> Any:
-    """A dot for each encoder and line; the averages where there are any, else the tasks."""
-    lines = [line for line in report.lines if line.kind != "task"] or report.lines
+    """A dot for each encoder on each average."""
+    lines = report.summary
     figure, (axis,) = new_figure(10, 0.9 + 0.45 * len(lines))
     for index, label in enumerate(report.labels):
         points = [(100 * value, row) for row, line in enumerate(lines) if (value := line.values[label]) is not None]

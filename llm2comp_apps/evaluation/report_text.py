@@ -9,7 +9,15 @@ from llm2comp_apps.evaluation.report import Comparison, Line, Report
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-__all__ = ["comparison_text", "percent", "render_markdown", "rich_comparisons", "rich_scores"]
+__all__ = [
+    "comparison_text",
+    "is_best",
+    "percent",
+    "render_markdown",
+    "rich_comparisons",
+    "rich_scores",
+    "rich_summary",
+]
 
 COMPARISON_NOTE = (
     "Difference in points with its 95 % bootstrap interval; * where the randomisation test, Holm-adjusted over this "
@@ -31,6 +39,29 @@ def comparison_text(comparison: Comparison) -> str:
     return f"{percent(found.delta, signed=True)} {interval}{'*' if comparison.significant else ''}"
 
 
+def is_best(line: Line, label: str) -> bool:
+    """Whether ``label`` has the best value of a line that several systems share."""
+    value = line.values[label]
+    return value is not None and value == line.best and len(line.values) > 1
+
+
+def rich_summary(report: Report) -> RichTable:
+    """Encoders down, category averages across; the best of each column in bold."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    table = RichTable(title="Averages (scores x 100)")
+    table.add_column("encoder")
+    for line in report.summary:
+        table.add_column(line.name, justify="right")
+    for label in report.labels:
+        cells = [
+            Text(percent(line.values[label]), style="bold" if is_best(line, label) else "") for line in report.summary
+        ]
+        table.add_row(Text(label), *cells)
+    return table
+
+
 def rich_scores(report: Report) -> RichTable:
     """Tasks and averages down, encoders across; the best of each line in bold."""
     from rich.table import Table as RichTable
@@ -43,12 +74,11 @@ def rich_scores(report: Report) -> RichTable:
         table.add_column(label, justify="right", no_wrap=True)
     for line in report.lines:
         average = line.kind != "task"
-        cells = [Text(line.name, style="italic" if average else ""), Text(line.metric)]
-        for label in report.labels:
-            value = line.values[label]
-            best = value is not None and value == line.best and len(report.labels) > 1
-            cells.append(Text(percent(value), style="bold" if best else ""))
-        table.add_row(*cells, end_section=average)
+        scores = [
+            Text(percent(line.values[label]), style="bold" if is_best(line, label) else "") for label in report.labels
+        ]
+        name = Text(line.name, style="italic" if average else "")
+        table.add_row(name, Text(line.metric), *scores, end_section=average)
     return table
 
 
@@ -71,7 +101,8 @@ def rich_comparisons(report: Report) -> RichTable | None:
 
 def render_markdown(report: Report) -> str:
     """The whole report as a Markdown page."""
-    parts = ["# Evaluation", "", "Scores times 100; best of each line in bold.", "", *_score_lines(report)]
+    parts = ["# Evaluation", "", "Scores times 100; the best in bold.", "", *_summary_lines(report)]
+    parts += ["", "## By task", "", *_score_lines(report)]
     if report.comparisons:
         parts += ["", f"## Difference from {_escape(report.reference or '')}", "", COMPARISON_NOTE, ""]
         parts += _comparison_lines(report)
@@ -117,12 +148,18 @@ def _score_lines(report: Report) -> list[str]:
 
 def _score_line(line: Line, labels: list[str]) -> str:
     name = _escape(line.name) if line.kind == "task" else f"*{_escape(line.name)}*"
-    cells = []
-    for label in labels:
-        value = line.values[label]
-        best = value is not None and value == line.best and len(labels) > 1
-        cells.append(f"**{percent(value)}**" if best else percent(value))
-    return _row([name, line.metric, *cells])
+    return _row([name, line.metric, *[_score_cell(line, label) for label in labels]])
+
+
+def _score_cell(line: Line, label: str) -> str:
+    score = percent(line.values[label])
+    return f"**{score}**" if is_best(line, label) else score
+
+
+def _summary_lines(report: Report) -> list[str]:
+    summary = report.summary
+    head = [_row(["encoder", *[line.name for line in summary]]), _row(["---", *["---:"] * len(summary)])]
+    return head + [_row([_escape(label), *[_score_cell(line, label) for line in summary]]) for label in report.labels]
 
 
 def _comparison_lines(report: Report) -> list[str]:

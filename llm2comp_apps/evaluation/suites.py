@@ -27,7 +27,7 @@ from llm2comp_apps.evaluation.sampling import (
 )
 from llm2comp_apps.evaluation.tasks import ClassificationTask, Task
 
-__all__ = ["SUITES", "load_suite"]
+__all__ = ["SUITES", "load_suite", "missing_tasks"]
 
 CORE = ("stsbenchmark", "sickr", "scifact", "cranfield", "banking77", "twentynewsgroups_subjects")
 
@@ -61,6 +61,13 @@ DEV: dict[str, dict[str, int]] = {
 }
 
 SUITES = ("offline", "core", "nano", "dev")
+
+
+def missing_tasks(suite: str, tasks: Sequence[Task[Any]]) -> list[str]:
+    """Tasks that a fixed suite has and ``tasks``, loaded from some folder, lacks."""
+    wanted = {"core": CORE, "nano": tuple(NANO), "dev": tuple(DEV)}.get(suite, ())
+    there = {task.name for task in tasks}
+    return [name for name in wanted if name not in there]
 
 
 def load_suite(suite: str, data: Path, names: Sequence[str] = ()) -> list[Task[Any]]:

@@ -64,7 +64,7 @@ class Table:
         systems: the rows that could be loaded, in the order asked for.
         tasks: the columns.
         cells: results by label and task; a system that cannot do a task has no cell.
-        failures: one line for each row that could not be loaded.
+        failures: one line for each row that could not be loaded or finished.
     """
 
     systems: list[System] = field(default_factory=list)
@@ -115,7 +115,7 @@ def fill_table(
         on_cell: called with each cell and whether it was kept from before.
 
     Returns:
-        The table. A row that cannot be loaded is named in ``failures`` and does not stop the others.
+        The table. A row that cannot be loaded or finished is named in ``failures`` and does not stop the others.
     """
     options = options or TableOptions()
     table = Table(tasks=list(tasks))
@@ -128,12 +128,15 @@ def fill_table(
         table.systems.append(system)
         row = table.cells.setdefault(system.label, {})
         folder = out / "results" / _file_name(system.label)
-        with _Embeddings(encoder, out, options) as embedder:
-            for task in applicable(encoder, tasks):
-                result, kept = _cell(embedder, task, folder, options)
-                row[task.name] = result
-                if on_cell is not None:
-                    on_cell(system, result, kept)
+        try:
+            with _Embeddings(encoder, out, options) as embedder:
+                for task in applicable(encoder, tasks):
+                    result, kept = _cell(embedder, task, folder, options)
+                    row[task.name] = result
+                    if on_cell is not None:
+                        on_cell(system, result, kept)
+        except EvaluationError as error:
+            table.failures.append(f"{system.label}: {error}")
     return table
 
 
@@ -191,10 +194,8 @@ def _cell(
 def _read_cell(path: Path, identity: dict[str, Any]) -> TaskResult | None:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"{path}: a kept result cannot be read ({error}); delete it") from error
+    except (FileNotFoundError, ValueError):
+        return None  # not there, or damaged: it is computed again
     return TaskResult.from_json(kept["result"]) if kept.get("identity") == identity else None
 
 

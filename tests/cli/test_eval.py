@@ -74,6 +74,7 @@ def test_eval_alone_is_eval_run_and_goes_on_where_it_stopped(cli, encoders, data
     second = cli(*call)
     assert "default: stsbenchmark:dev cosine_spearman" in second.stderr
     assert second.stderr.count("(kept)") == 1
+    assert "lacks scifact:train" in first.stderr
     tables = [json.loads(result.stdout)["table"] for result in (first, second)]
     assert tables[0] == tables[1]
 

@@ -15,7 +15,7 @@ from llm2comp_apps.evaluation import load_suite
 from llm2comp_apps.evaluation.bm25 import Bm25Searcher
 from llm2comp_apps.evaluation.report import build_report
 from llm2comp_apps.evaluation.report_html import render_html
-from llm2comp_apps.evaluation.report_text import percent, render_markdown, rich_comparisons, rich_scores
+from llm2comp_apps.evaluation.report_text import percent, render_markdown, rich_comparisons, rich_scores, rich_summary
 from llm2comp_apps.evaluation.table import fill_table, parse_systems
 
 
@@ -50,6 +50,15 @@ def test_categories_and_the_whole_are_averaged_over_tasks(report):
     assert line(report, "Average (7 tasks)").values["hash"] == pytest.approx(np.mean(list(values.values())))
     # A category of one task needs no average.
     assert not [item for item in report.lines if item.name == "STS"]
+
+
+def test_the_summary_has_every_category_and_the_whole(report):
+    assert [item.name for item in report.summary] == [
+        "Retrieval (1)", "Reranking (1)", "Clustering (2)", "PairClassification (1)", "Classification (1)", "STS (1)",
+        "Average (7 tasks)",
+    ]  # fmt: skip
+    assert report.summary[2].values == line(report, "Clustering").values
+    assert report.summary[0].values == line(report, "library").values
 
 
 def test_a_system_that_lacks_a_task_has_no_average_over_it(report):
@@ -89,8 +98,8 @@ def test_markdown_has_every_score_and_stays_a_table(report):
     assert "| library | ndcg@10 |" in page
     for item in report.lines:
         assert percent(item.values["hash"]) in page
-    widths = {row.count(" | ") for row in page.split("\n\n")[2].splitlines()}
-    assert widths == {4}
+    for part, columns in ((2, 7), (4, 4)):  # encoder + 6 averages and the whole, task + metric + 3 encoders
+        assert {row.replace("\\|", "").count(" | ") for row in page.split("\n\n")[part].splitlines()} == {columns}
     assert "prompt: a\\|b" in page
     assert "`find: `" in page
     assert "gone: no such model" in page
@@ -123,7 +132,7 @@ def test_html_needs_nothing_from_outside(report):
 
 def test_the_terminal_table_has_a_column_for_each_row(report):
     out = io.StringIO()
-    Console(width=200, file=out).print(rich_scores(report), rich_comparisons(report))
+    Console(width=200, file=out).print(rich_summary(report), rich_scores(report), rich_comparisons(report))
     text = out.getvalue()
     for label in report.labels:
         assert label in text

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm2comp_apps.errors import EncoderError, EvaluationError, UsageError
+from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.evaluation import load_suite
 from llm2comp_apps.evaluation.bm25 import Bm25Searcher
 from llm2comp_apps.evaluation.results import TaskResult
@@ -100,12 +101,26 @@ def test_a_row_that_cannot_be_loaded_does_not_stop_the_others(data, tmp_path, ha
     assert table.systems == [System("good", "good")]
 
 
-def test_a_damaged_cell_is_named(fill, tmp_path):
-    fill(["a"])
+def test_a_damaged_cell_is_computed_again(fill, tmp_path):
+    first, _ = fill(["a"])
     path = tmp_path / "out" / "results" / "a" / "groups.json"
     path.write_text(path.read_text()[:100])
-    with pytest.raises(EvaluationError, match=r"groups\.json: a kept result cannot be read .*delete it"):
-        fill(["a"])
+    again, kept = fill(["a"])
+    assert [task for (_, task), was in kept.items() if not was] == ["groups"]
+    assert again.cells["a"]["groups"].scores == first.cells["a"]["groups"].scores
+
+
+def test_a_row_that_breaks_off_keeps_what_it_has(fill):
+    encode = fill.encoders["a"].encode
+
+    def nan_for_pairs(texts, *, prompt=None, show_progress=False):
+        return encode(texts, prompt=prompt) * (np.nan if prompt == "like: " else 1)
+
+    fill.encoders["a"].encode = nan_for_pairs
+    table, _ = fill(["a", "b"], TableOptions(prompt_overrides={"STS": "like: "}))
+    assert set(table.cells["a"]) == set(table.cells["b"]) - {"likeness"}
+    assert len(table.failures) == 1
+    assert table.failures[0].startswith("a: likeness: encoder hash returned")
 
 
 def test_labels():
