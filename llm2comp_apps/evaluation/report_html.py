@@ -117,12 +117,12 @@ def _averages_plot(report: Report) -> Any:
 def _forest_plot(report: Report) -> Any:
     """Difference and interval of each comparison around zero."""
     figure, (axis,) = new_figure(10, 1.2 + 0.24 * len(report.comparisons))
-    others = [label for label in report.labels if label != report.reference]
     for row, comparison in enumerate(report.comparisons):
         found = comparison.difference
-        colour = COLOURS[others.index(comparison.label) % len(COLOURS)]
+        colour = COLOURS[report.labels.index(comparison.label) % len(COLOURS)]
         axis.plot([100 * found.low, 100 * found.high], [row, row], color=colour, linewidth=2)
-        axis.scatter([100 * found.delta], [row], color=colour if comparison.significant else "white", edgecolor=colour)
+        fill = colour if comparison.significant else "white"
+        axis.scatter([100 * found.delta], [row], color=fill, edgecolor=colour, zorder=3)
     axis.axvline(0, color="#333", linewidth=1)
     axis.set_yticks(range(len(report.comparisons)), [f"{item.task} · {item.label}" for item in report.comparisons])
     axis.invert_yaxis()
