@@ -51,10 +51,11 @@ SAMPLES_PER_LABEL = {"emotion": 16, "amazon_counterfactual_en": 32}
 
 @dataclass(slots=True)
 class _Folder:
-    """The dataset files of one folder, by stem."""
+    """The dataset files of one folder: row files and judgements by stem."""
 
     path: Path
-    files: dict[str, Path] = field(default_factory=dict)
+    rows: dict[str, Path] = field(default_factory=dict)
+    judgements: dict[str, Path] = field(default_factory=dict)
 
 
 def discover(root: Path) -> dict[str, Task[Any]]:
@@ -67,9 +68,11 @@ def discover(root: Path) -> dict[str, Task[Any]]:
         raise EvaluationError(f"{root}: no such folder; give the folder of evaluation data with --data")
     folders: dict[Path, _Folder] = {}
     for path in sorted(root.rglob("*")):
-        stem = _stem(path)
-        if stem and path.is_file():
-            folders.setdefault(path.parent, _Folder(path.parent)).files[stem] = path
+        folder = folders.setdefault(path.parent, _Folder(path.parent))
+        if path.suffix == ".tsv" and path.stem.endswith("qrels"):
+            folder.judgements[path.stem] = path
+        elif stem := _row_stem(path.name):
+            folder.rows[stem] = path
     tasks: dict[str, Task[Any]] = {}
     for folder in folders.values():
         for task in _tasks_of(folder, root):
@@ -90,38 +93,42 @@ def reported(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
     return [task for task in tasks if ":" not in task.name and not task.name.endswith(hidden)]
 
 
-def _stem(path: Path) -> str | None:
+def _row_stem(name: str) -> str | None:
+    """``train`` for ``train.jsonl`` and ``train.jsonl.gz``; ``None`` for a file that is neither."""
     for suffix in (".jsonl.gz", ".jsonl"):
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return "qrels.tsv:" + path.stem if path.suffix == ".tsv" and path.stem.endswith("qrels") else None
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return None
 
 
 def _tasks_of(folder: _Folder, root: Path) -> Iterable[Task[Any]]:
-    if "corpus" in folder.files:
+    if "corpus" in folder.rows:
         return _retrieval_tasks(folder, root)
-    rows = {stem: path for stem, path in folder.files.items() if path.suffix != ".tsv"}
-    splits = [stem for stem in rows if stem in SPLITS]
-    if splits and len(splits) == len(rows):
+    splits = [stem for stem in folder.rows if stem in SPLITS]
+    if splits and len(splits) == len(folder.rows):
         return _split_tasks(folder, splits, root)
-    return [_single_task(path, root) for path in rows.values()]
+    return [_single_task(stem, path, root) for stem, path in folder.rows.items()]
 
 
-def _retrieval_tasks(folder: _Folder, root: Path) -> Iterable[Task[Any]]:
-    for stem, queries in folder.files.items():
-        qrels = folder.files.get("qrels.tsv:" + stem.removesuffix("queries") + "qrels")
+def _retrieval_tasks(folder: _Folder, root: Path) -> list[Task[Any]]:
+    tasks: list[Task[Any]] = []
+    for stem, queries in folder.rows.items():
+        qrels = folder.judgements.get(stem.removesuffix("queries") + "qrels")
         if not stem.endswith("queries") or qrels is None:
             continue
         split = stem.removesuffix("queries").rstrip("_")
         name = f"{folder.path.name}:{split}" if split else folder.path.name
-        load = partial(read_retrieval, folder.files["corpus"], queries, qrels)
-        yield RetrievalTask(name, load, _origin(folder.path, root, split or "test"))
+        load = partial(read_retrieval, folder.rows["corpus"], queries, qrels)
+        tasks.append(RetrievalTask(name, load, _origin(folder.path, root, split or "test")))
+    if not tasks:
+        raise EvaluationError(f"{folder.path}: a corpus without queries.jsonl and qrels.tsv is no retrieval task")
+    return tasks
 
 
 def _split_tasks(folder: _Folder, splits: list[str], root: Path) -> Iterable[Task[Any]]:
     main = next((split for split in REPORTED_SPLITS if split in splits), None)
     for split in splits:
-        path = folder.files[split]
+        path = folder.rows[split]
         name = folder.path.name if split == main else f"{folder.path.name}:{split}"
         origin = _origin(folder.path, root, split)
         fields = _fields(path)
@@ -131,15 +138,14 @@ def _split_tasks(folder: _Folder, splits: list[str], root: Path) -> Iterable[Tas
             yield PairClassificationTask(name, partial(read_pairs, path, "label"), origin)
         elif {"text", "label"} <= fields and "train" in splits:
             if split != "train":
-                load = partial(read_labelled, folder.files["train"], path)
+                load = partial(read_labelled, folder.rows["train"], path)
                 per_label = SAMPLES_PER_LABEL.get(folder.path.name, 8)
                 yield ClassificationTask(name, load, origin, samples_per_label=per_label)
         else:
             raise _unknown_form(path, fields)
 
 
-def _single_task(path: Path, root: Path) -> Task[Any]:
-    name = _stem(path) or path.name
+def _single_task(name: str, path: Path, root: Path) -> Task[Any]:
     fields = _fields(path)
     origin = _origin(path, root, "test")
     if {"text", "label"} <= fields:

@@ -77,6 +77,13 @@ def test_a_folder_without_a_known_form_is_refused(tmp_path, name, text, message)
         discover(tmp_path)
 
 
+def test_a_corpus_alone_is_no_task(data):
+    for name in ("qrels.tsv", "train_qrels.tsv"):
+        (data / "retrieval" / "library" / name).unlink()
+    with pytest.raises(EvaluationError, match=r"library: a corpus without queries\.jsonl and qrels\.tsv"):
+        discover(data)
+
+
 def test_no_folder(tmp_path):
     with pytest.raises(EvaluationError, match="no such folder"):
         discover(tmp_path / "nothing")
