@@ -42,6 +42,8 @@ class EncoderSettings:
         pooling: default pooling, see :mod:`.pooling`.
         max_length: tokens of a text (prompt included, memory tokens not); the rest is cut off.
         prompts: by role, ``query`` and ``document``.
+        float32_layers: decoder layers at the front that stay in float32 where the rest is rounded, see
+            :mod:`.precision`; changes no vector by more than rounding does.
         name: short name for people.
         training: how it was made (stage, steps, seed, ...); for people, changes no vector.
         format: version of this layout.
@@ -53,6 +55,7 @@ class EncoderSettings:
     pooling: str = "mean"
     max_length: int = 512
     prompts: dict[str, str] = field(default_factory=dict)
+    float32_layers: int = 0
     name: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT

@@ -17,6 +17,7 @@ from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.pooling import POOLINGS, pool
+from llm2comp_apps.encoder.precision import lower_precision
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.errors import EncoderError, UsageError
@@ -131,7 +132,7 @@ class LLM2Comp(BatchedEncoder):
             name: ``default``, a checkpoint directory, or a Hugging Face id of one.
             backbone: where its backbone lies now, if not where the checkpoint says; must be the very same weights.
             device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best there is.
-            dtype: of the merged weights; by default bfloat16 where the hardware has it, else float32.
+            dtype: of the matrix products; by default bfloat16 where the hardware has it, else float32.
             pooling: instead of the checkpoint's own; see :mod:`.pooling`.
             max_length: instead of the checkpoint's own, in tokens.
 
@@ -158,7 +159,7 @@ class LLM2Comp(BatchedEncoder):
         network = CompressionNetwork(lm, **memory).to(device)
         network.requires_grad_(False)
         probe(network, loaded.name)  # in float32, where rounding cannot be mistaken for a leak
-        network.lm.to(dtype=dtype or default_dtype(device))
+        lower_precision(network, dtype or default_dtype(device), settings.float32_layers)
         return cls(network, loaded.tokenizer, settings, adapter=adapter, adapter_sha256=digest)
 
     def encode(
@@ -203,7 +204,8 @@ class LLM2Comp(BatchedEncoder):
         return self._tokenise([prompt + text for text in texts] if prompt else texts, self.max_length)
 
     def _forward(self, rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002 - signature
-        return self.network.memory(ids, mask)
+        with self.network.autocast():
+            return self.network.memory(ids, mask)
 
 
 def _merge_adapter(lm: PreTrainedModel, directory: Path) -> tuple[PreTrainedModel, _Adapter | None, str]:

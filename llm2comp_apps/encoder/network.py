@@ -79,6 +79,7 @@ class CompressionNetwork(nn.Module):
         memory_tokens: ``(k, d)`` float32, what is appended to every text.
         log_gain: ``()`` float32, see :meth:`decoder_input`.
         shift: ``(k, d)`` float32, see :meth:`decoder_input`.
+        compute_dtype: of the matrix products.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class CompressionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.lm = lm
+        self.compute_dtype: torch.dtype = lm.get_input_embeddings().weight.dtype
         self.memory_tokens = nn.Parameter(memory_tokens.detach().float().clone())
         self.log_gain = nn.Parameter(torch.as_tensor(log_gain, dtype=torch.float32).detach().clone())
         start = torch.zeros_like(self.memory_tokens) if shift is None else shift
@@ -197,7 +199,6 @@ class CompressionNetwork(nn.Module):
 
     def autocast(self) -> Any:
         """Context for forward passes: float32 adapter weights beside a half-precision LM need autocasting."""
-        dtype = self.lm.get_input_embeddings().weight.dtype
-        if dtype is torch.float32:
+        if self.compute_dtype is torch.float32:
             return nullcontext()
-        return torch.autocast(self.memory_tokens.device.type, dtype=dtype)
+        return torch.autocast(self.memory_tokens.device.type, dtype=self.compute_dtype)

@@ -49,7 +49,9 @@ def main() -> None:
             modules=[transformer, Pooling(transformer.get_word_embedding_dimension())], device="cpu"
         )
     tokens = sum(len(ids) for ids in exact._rows(texts, ""))
-    print(f"{len(texts)} texts, {tokens} tokens, {torch.get_num_threads()} threads, ours in {ours.network.base.dtype}")
+    print(
+        f"{len(texts)} texts, {tokens} tokens, {torch.get_num_threads()} threads, ours in {ours.network.compute_dtype}"
+    )
 
     runs = {
         "ours": lambda: ours.encode(texts),
