@@ -8,7 +8,7 @@ depends on the low-dimensional layout, which has no exact counterpart for a new 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,7 @@ def hash_rows(vectors: FloatArray) -> KeyArray:
     return _keys(row.tobytes() for row in rows)
 
 
-def hash_texts(texts: list[str]) -> KeyArray:
+def hash_texts(texts: Sequence[str]) -> KeyArray:
     """One 64-bit key for each text."""
     return _keys(text.encode("utf-8", "surrogatepass") for text in texts)
 

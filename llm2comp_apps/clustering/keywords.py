@@ -8,6 +8,7 @@ share in all topics is taken off, since among few topics the logarithm alone lea
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from llm2comp_apps.clustering.neighbors import IntArray
+from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
 
 __all__ = ["TermCounts", "count_terms", "ctfidf", "topic_keywords"]
 
@@ -68,7 +69,7 @@ def count_terms(texts: Sequence[str], language: str = "english") -> TermCounts:
     def terms_of(text: str) -> list[str]:
         words = [word for word in find(text) if len(word) > 1]
         kept = [None if word in stop_words else word for word in words]
-        pairs = [f"{a} {b}" for a, b in zip(kept, kept[1:], strict=False) if a and b and a != b]
+        pairs = [f"{a} {b}" for a, b in itertools.pairwise(kept) if a and b and a != b]
         return [word for word in kept if word] + pairs
 
     counter = CountVectorizer(analyzer=terms_of, min_df=least, max_features=_MOST_TERMS, dtype=np.float32)
@@ -115,9 +116,9 @@ def topic_keywords(
         together = _together(counts.counts[members][:, candidates])
         relevance = _favor_phrases(relevance, together, [str(term) for term in counts.terms[candidates]])
         size = np.sqrt(np.maximum(together.diagonal(), 1.0))
-        likeness = together / size[:, None] / size[None, :] + _alike(counts.terms[candidates])
+        likeness = (together / np.outer(size, size) + _alike(counts.terms[candidates])).astype(np.float32)
         chosen = _diverse(relevance, likeness, count)
-        spelled = _as_written([str(counts.terms[candidates[c]]) for c in chosen], [texts[i] for i in members])
+        spelled = _as_written([str(counts.terms[candidates[c]]) for c in chosen], [texts[i] for i in members.tolist()])
         keywords.append([(term, round(float(relevance[c]), 6)) for term, c in zip(spelled, chosen, strict=True)])
     return keywords
 
@@ -135,15 +136,13 @@ def _stem(term: str) -> str:
     return " ".join(words)
 
 
-def _together(counts: sparse.csr_matrix) -> npt.NDArray[np.float32]:
+def _together(counts: sparse.csr_matrix) -> FloatArray:
     """In how many documents two terms both occur: ``(c, c)``."""
     present = (counts > 0).astype(np.float32)
     return np.asarray((present.T @ present).todense())
 
 
-def _favor_phrases(
-    relevance: npt.NDArray[np.float32], together: npt.NDArray[np.float32], terms: Sequence[str]
-) -> npt.NDArray[np.float32]:
+def _favor_phrases(relevance: FloatArray, together: FloatArray, terms: Sequence[str]) -> FloatArray:
     """Move the weight of ``coli`` to ``escherichia coli`` where most documents that have the one have the other."""
     moved = relevance.copy()
     for pair, phrase in enumerate(terms):
@@ -154,18 +153,18 @@ def _favor_phrases(
     return moved
 
 
-def _alike(terms: npt.NDArray[np.str_]) -> npt.NDArray[np.float32]:
+def _alike(terms: npt.NDArray[np.str_]) -> FloatArray:
     """2 for two terms with a word in common, or nearly (``Israel`` and ``Israeli``), else 0: ``(c, c)``."""
     words = [{word[:_SAME_START] for word in str(term).split()} for term in terms]
     return np.array([[2.0 * bool(one & other) for other in words] for one in words], dtype=np.float32)
 
 
-def _diverse(relevance: npt.NDArray[np.float32], likeness: npt.NDArray[np.float32], count: int) -> list[int]:
+def _diverse(relevance: FloatArray, likeness: FloatArray, count: int) -> list[int]:
     if not len(relevance):
         return []
     scaled = relevance / max(float(relevance.max()), 1e-12)
     chosen = [int(relevance.argmax())]
-    while len(chosen) < min(count, np.count_nonzero(relevance)):
+    while len(chosen) < min(count, int(np.count_nonzero(relevance))):
         gain = _RELEVANCE * scaled - (1 - _RELEVANCE) * likeness[:, chosen].max(axis=1)
         gain[chosen] = -np.inf
         chosen.append(int(gain.argmax()))
@@ -173,7 +172,7 @@ def _diverse(relevance: npt.NDArray[np.float32], likeness: npt.NDArray[np.float3
 
 
 def _as_written(terms: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """Give back the capitals that most of the documents use: ``NASA``, ``Windows``, but ``gun`` at a sentence's start."""
+    """Give back the capitals that most of the documents use: ``NASA``, but ``gun`` also at a sentence's start."""
     spelled = []
     pool = " \n ".join(text[:_CHARACTERS] for text in texts[:_SURFACE_SAMPLE])
     for term in terms:

@@ -13,6 +13,9 @@ from llm2comp_apps.errors import ClusteringError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 __all__ = ["write_map_png"]
 
@@ -32,7 +35,7 @@ def write_map_png(data: MapData, path: Path) -> None:
     except ImportError as error:
         raise ClusteringError("map.png needs matplotlib: pip install 'llm2comp-apps[plot]'") from error
     figure = Figure(figsize=(_SIDE, _SIDE), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)  # no pyplot: no global state, and no window system
+    canvas = FigureCanvasAgg(figure)  # no pyplot: no global state, and no window system
     axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_aspect("equal", adjustable="datalim")
@@ -41,21 +44,21 @@ def write_map_png(data: MapData, path: Path) -> None:
     for inside in (data.labels < 0, data.labels >= 0):  # outliers beneath
         points, color = data.positions[inside], colors[data.labels[inside]]
         axes.scatter(points[:, 0], points[:, 1], s=size, c=color, linewidths=0, alpha=0.75, rasterized=True)
-    _write_labels(axes, data)
+    _write_labels(figure, axes, canvas.get_renderer(), data)
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def _write_labels(axes: Axes, data: MapData) -> None:
+def _write_labels(figure: Figure, axes: Axes, renderer: RendererBase, data: MapData) -> None:
     """Write the names of topics where they fit, the largest first."""
     from matplotlib import patheffects
 
     topics = [topic for topic in data.topics if topic.level == 1]
-    axes.figure.draw_without_rendering()
-    renderer = axes.figure.canvas.get_renderer()
-    taken = []
+    figure.draw_without_rendering()  # settles where things are
+    taken: list[Bbox] = []
     for topic, place in zip(topics, label_positions(data.positions, data.labels, len(topics)), strict=True):
         font = float(np.clip(7 + 18 * np.sqrt(topic.size / len(data.labels)), 7.5, 13))
-        text = axes.text(*place, _wrapped(topic.name), size=font, weight="bold", ha="center", va="center")
+        x, y = place.tolist()
+        text = axes.text(x, y, _wrapped(topic.name), size=font, weight="bold", ha="center", va="center")
         text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
         text.set_in_layout(False)
         box = text.get_window_extent(renderer).padded(2)

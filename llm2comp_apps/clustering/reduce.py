@@ -15,7 +15,7 @@ from scipy import sparse
 from llm2comp_apps.clustering.layout import neighbor_layout
 from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
 
-__all__ = ["REDUCTIONS", "Neighborhood", "principal_components", "reduce_vectors"]
+__all__ = ["REDUCTIONS", "Neighborhood", "map_positions", "principal_components", "reduce_vectors"]
 
 REDUCTIONS = {"neighbor": 2, "umap": 5, "pca": 10, "none": 0}  # with the dimensions each gives by default
 _LAYOUT_EPOCHS = 300
@@ -66,6 +66,15 @@ def reduce_vectors(
         return _umap(vectors, neighborhood, c, seed)
     start = principal_components(vectors, c)
     return neighbor_layout(neighborhood.graph, start, epochs=_LAYOUT_EPOCHS, seed=seed)
+
+
+def map_positions(
+    vectors: FloatArray, neighborhood: Neighborhood, reduced: FloatArray, method: str, seed: int
+) -> FloatArray:
+    """Place the documents on a plane: where ``neighbor`` put them if they were clustered there, else by it now."""
+    if method == "neighbor" and reduced.shape[1] == 2:
+        return reduced
+    return reduce_vectors(vectors, neighborhood, "neighbor", 2, seed)
 
 
 def _umap(vectors: FloatArray, neighborhood: Neighborhood, components: int, seed: int) -> FloatArray:

@@ -1,0 +1,125 @@
+"""``llm2comp cluster``: what is in a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.corpus_args import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
+
+__all__ = ["register"]
+
+_HOW = "How to cluster"
+_WHAT = "What to write"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "cluster",
+        epilog=examples(
+            "llm2comp cluster papers.jsonl",
+            "llm2comp cluster papers.index --levels 3 --name-with-llm",
+            "llm2comp cluster reviews.csv --text-field review --method kmeans --k 20",
+            "llm2comp cluster new.jsonl --with papers.clusters",
+        ),
+    )(cluster)
+
+
+def cluster(
+    docs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DOCS...", help="An index; or files (jsonl json csv tsv parquet txt md), folders, or -."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="PATH", help="The folder. [default: DOCS.clusters beside the corpus]"),
+    ] = None,
+    with_: Annotated[
+        Path | None,
+        typer.Option("--with", metavar="DIR", help="Assign DOCS to the topics of this folder; writes a .jsonl file."),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="hdbscan, kmeans, agglomerative or spectral.", rich_help_panel=_HOW),
+    ] = "hdbscan",
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "--k",
+            metavar="N",
+            help="Number of topics, not for hdbscan. [default: best silhouette]",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    min_cluster_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Smallest topic of hdbscan. [default: 0.8 sqrt(documents)]", rich_help_panel=_HOW
+        ),
+    ] = None,
+    reduce: Annotated[
+        str, typer.Option(metavar="NAME", help="Dimensions: neighbor, umap, pca or none.", rich_help_panel=_HOW)
+    ] = "neighbor",
+    outliers: Annotated[
+        str,
+        typer.Option(metavar="POLICY", help="keep; nearest topic; or that above a threshold.", rich_help_panel=_HOW),
+    ] = "threshold",
+    outlier_threshold: Annotated[
+        float, typer.Option(metavar="P", help="Membership needed for threshold.", rich_help_panel=_HOW)
+    ] = 0.2,
+    merge: Annotated[
+        float, typer.Option(metavar="COS", help="Join topics with keywords this much alike.", rich_help_panel=_HOW)
+    ] = 0.7,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of everything that draws.", rich_help_panel=_HOW)] = 0,
+    levels: Annotated[
+        int, typer.Option(metavar="N", help="Levels of topics: 1 for no parents.", rich_help_panel=_WHAT)
+    ] = 2,
+    name_with_llm: Annotated[
+        bool, typer.Option("--name-with-llm", help="The language model names the topics.", rich_help_panel=_WHAT)
+    ] = False,
+    language: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the stop words: english or none.", rich_help_panel=_WHAT)
+    ] = "english",
+    label_field: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Compare with the labels in this field.", rich_help_panel=_WHAT),
+    ] = None,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="The table of documents as .parquet too.", rich_help_panel=_WHAT)
+    ] = False,
+    encoder: EncoderOption = None,
+    device: DeviceOption = None,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings for the next time.")] = True,
+    as_json: JsonOption = False,
+    format: Format = "auto",  # noqa: A002 - the name of the option, as CorpusOptions has it
+    id_field: IdField = None,
+    title_field: TitleField = None,
+    text_field: TextField = None,
+    encoding: Encoding = "utf-8",
+    encoding_errors: EncodingErrors = "strict",
+    on_error: OnError = "stop",
+) -> None:
+    """Find the topics of a corpus, and draw a map of it.
+
+    Writes a folder: documents.jsonl (topic of each document, probability, next best topic), topics.json, map.html to
+    open in a browser, map.png, report.md, and the model that --with takes.
+    """
+    from llm2comp_apps.cli._clustering import Request, assign_documents, find_topics
+    from llm2comp_apps.clustering import ClusterSettings
+    from llm2comp_apps.corpus import CorpusOptions
+
+    settings = ClusterSettings(
+        method, k, min_cluster_size, reduce, outliers, outlier_threshold, levels, merge, language, label_field, seed
+    )
+    options = CorpusOptions(format, id_field, title_field, text_field, encoding, encoding_errors, on_error)
+    request = Request(docs, options, encoder, device, cache, output, parquet, as_json)
+    if with_ is None:
+        find_topics(request, settings, name_with_llm)
+    else:
+        assign_documents(request, with_)

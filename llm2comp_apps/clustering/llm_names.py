@@ -1,0 +1,95 @@
+"""Topic names by a language model: it reads a topic's keywords and central documents and answers with a title."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from llm2comp_apps.clustering.topics import Topic
+
+__all__ = ["Generator", "backbone_generator", "clean_name", "name_prompt", "name_topics"]
+
+Generator = Callable[[str], str]
+
+_DOCUMENTS = 4
+_DOCUMENT_LENGTH = 240
+_KEYWORDS = 8
+_MOST_WORDS = 8
+_NEW_TOKENS = 16
+
+
+def name_topics(topics: Sequence[Topic], texts: Sequence[str], generate: Generator) -> list[Topic]:
+    """Rename topics; one whose answer is no title keeps its name, and so does one whose title is taken on its level.
+
+    Args:
+        topics: of all levels.
+        texts: the documents, which ``Topic.representatives`` point into.
+        generate: continues a prompt; deterministic if the result shall be.
+    """
+    named: list[Topic] = []
+    taken: set[tuple[int, str]] = set()
+    for topic in topics:
+        name = clean_name(generate(name_prompt(topic, texts)))
+        if not name or (topic.level, name.casefold()) in taken:
+            name = topic.name
+        taken.add((topic.level, name.casefold()))
+        named.append(replace(topic, name=name))
+    return named
+
+
+def name_prompt(topic: Topic, texts: Sequence[str]) -> str:
+    """What the model is asked."""
+    keywords = ", ".join(term for term, _ in topic.keywords[:_KEYWORDS])
+    documents = "\n".join(f"- {_short(texts[position])}" for position in topic.representatives[:_DOCUMENTS])
+    return (
+        f"Keywords: {keywords}\nTexts:\n{documents}\n\n"
+        "What one subject do these texts share? Answer with a title of two to five words and nothing else."
+    )
+
+
+def clean_name(answer: str) -> str:
+    """The title in a model's answer: its first line without quotes, labels and end marks; empty if it is no title."""
+    line = next((line for line in answer.splitlines() if line.strip()), "")
+    line = re.sub(r"^\W*(?:title|topic|subject|answer)\s*:\s*", "", line.strip(), flags=re.IGNORECASE)
+    name = line.strip(" \t\"'“”‘’*#-.:;,")
+    return name if 1 <= len(name.split()) <= _MOST_WORDS and re.search(r"[^\W\d_]", name) else ""
+
+
+def backbone_generator(name: str, device: str | None = None) -> Generator:
+    """Let a backbone answer, greedily, in its chat form if it has one.
+
+    Args:
+        name: a backbone, as :func:`~llm2comp_apps.encoder.backbones.load_backbone` takes it.
+        device: by default the best there is.
+
+    Raises:
+        EncoderError: it cannot be loaded.
+    """
+    import torch
+
+    from llm2comp_apps.encoder.backbones import default_device, default_dtype, load_backbone
+
+    device = device or default_device()
+    backbone = load_backbone(name, device=device, dtype=default_dtype(device))
+    tokenizer = backbone.tokenizer
+
+    def generate(prompt: str) -> str:
+        if tokenizer.chat_template:
+            message = [{"role": "user", "content": prompt}]
+            prompt = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        inputs = tokenizer([prompt], return_tensors="pt", add_special_tokens=not tokenizer.chat_template)
+        with torch.inference_mode():
+            tokens = backbone.lm.generate(
+                **inputs.to(device),
+                max_new_tokens=_NEW_TOKENS,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        return str(tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+    return generate
+
+
+def _short(text: str) -> str:
+    return " ".join(text[: 4 * _DOCUMENT_LENGTH].split())[:_DOCUMENT_LENGTH]

@@ -1,0 +1,229 @@
+"""Documents and vectors in, topics out: what ``llm2comp cluster`` does between reading and writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llm2comp_apps.clustering import quality
+from llm2comp_apps.clustering.assign import Assigner
+from llm2comp_apps.clustering.estimator import TopicClusterer
+from llm2comp_apps.clustering.keywords import count_terms
+from llm2comp_apps.clustering.membership import OUTLIER_POLICIES
+from llm2comp_apps.clustering.methods import METHODS, default_cluster_size
+from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.reduce import REDUCTIONS, map_positions
+from llm2comp_apps.clustering.sources import Source, check_vectors
+from llm2comp_apps.clustering.topics import Topic, build_topics, find_duplicates
+from llm2comp_apps.errors import ClusteringError, UsageError
+
+__all__ = ["ClusterSettings", "Clustering", "cluster"]
+
+_MANY_OUTLIERS = 0.3
+Namer = Callable[[Sequence[Topic], Sequence[str]], list[Topic]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """How to cluster; see :class:`~llm2comp_apps.clustering.estimator.TopicClusterer` for what is not explained here.
+
+    Attributes:
+        method: ``hdbscan``, ``kmeans``, ``agglomerative`` or ``spectral``.
+        k: number of topics; not for ``hdbscan``.
+        min_cluster_size: for ``hdbscan``.
+        reduce: ``neighbor``, ``umap``, ``pca`` or ``none``.
+        outliers: ``keep``, ``nearest`` or ``threshold``.
+        outlier_threshold: for the last.
+        levels: of topics: 1 for no parents.
+        merge: topics are joined when the cosine of their keyword profiles is at least this; never with a given ``k``.
+        language: of the stop words: ``english`` or ``none``.
+        label_field: metadata field with the true label, to compare with.
+        seed: of everything that draws.
+    """
+
+    method: str = "hdbscan"
+    k: int | None = None
+    min_cluster_size: int | None = None
+    reduce: str = "neighbor"
+    outliers: str = "threshold"
+    outlier_threshold: float = 0.2
+    levels: int = 2
+    merge: float = 0.7
+    language: str = "english"
+    label_field: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check.
+
+        Raises:
+            UsageError: a value that makes no sense, or two that do not go together.
+        """
+        for name, allowed in (
+            ("method", METHODS),
+            ("reduce", tuple(REDUCTIONS)),
+            ("outliers", OUTLIER_POLICIES),
+            ("language", ("english", "none")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"--{name} {getattr(self, name)}: it must be one of {', '.join(allowed)}")
+        if self.k is not None and self.method == "hdbscan":
+            raise UsageError("--k: hdbscan finds the number of topics itself; use --method kmeans with --k")
+        if self.min_cluster_size is not None and self.method != "hdbscan":
+            raise UsageError(f"--min-cluster-size: not for --method {self.method}; it takes --k")
+        for name, low in (("k", 1), ("min_cluster_size", 2), ("levels", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UsageError(f"--{name.replace('_', '-')} {value}: it must be at least {low}")
+        if not 0 <= self.outlier_threshold <= 1 or self.merge <= 0:
+            raise UsageError("--outlier-threshold must be between 0 and 1, and --merge above 0")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clustering:
+    """What was found.
+
+    Attributes:
+        source: the documents and vectors.
+        settings: as asked for.
+        labels: ``(n,)``, 0 to C - 1 or -1.
+        probabilities: ``(n,)``.
+        membership: ``(n, C)``.
+        topics: the C topics, then their parents.
+        positions: ``(n, 2)``, on the map.
+        scores: by name; those that are not defined are left out.
+        warnings: what a reader of the result should know, a line each.
+        assigner: for new documents.
+    """
+
+    source: Source
+    settings: ClusterSettings
+    labels: IntArray
+    probabilities: FloatArray
+    membership: FloatArray
+    topics: list[Topic]
+    positions: FloatArray
+    scores: dict[str, float]
+    warnings: list[str]
+    assigner: Assigner
+
+    @property
+    def base_topics(self) -> list[Topic]:
+        """The topics that documents belong to, in the order of their labels."""
+        return [topic for topic in self.topics if topic.level == 1]
+
+
+def cluster(
+    source: Source,
+    settings: ClusterSettings,
+    *,
+    namer: Namer | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Clustering:
+    """Cluster documents, describe the topics and score the result.
+
+    Args:
+        source: at least one document.
+        settings: how.
+        namer: renames the topics; they are called after their keywords otherwise.
+        note: told what is being done.
+
+    Raises:
+        ClusteringError: nothing to cluster, more topics asked for than documents, vectors that are not numbers, no
+            such label field.
+    """
+    say = note or _be_quiet
+    texts = [document.content for document in source.documents]
+    n = len(texts)
+    if not n:
+        raise ClusteringError("there are no documents to cluster")
+    if settings.k is not None and settings.k > n:
+        raise ClusteringError(f"--k {settings.k}: there are only {n} documents")
+    check_vectors(source)
+    truth = _truth(source, settings.label_field)
+    say(f"clustering {n} documents by {settings.method}")
+    model = _estimator(settings).fit(source.vectors)
+    say("describing the topics")
+    counts = count_terms(texts, settings.language)
+    if settings.k is None:
+        model.merge_topics(find_duplicates(counts, model.labels_, settings.merge).tolist())
+    topics = build_topics(texts, source.vectors, model.labels_, counts, settings.levels)
+    if namer is not None and topics:
+        say("naming the topics")
+        topics = namer(topics, texts)
+    return Clustering(
+        source=source,
+        settings=settings,
+        labels=model.labels_,
+        probabilities=model.probabilities_,
+        membership=model.membership_,
+        topics=topics,
+        positions=map_positions(source.vectors, model.neighborhood_, model.embedding_, settings.reduce, settings.seed),
+        scores=_scores(source.vectors, model, truth),
+        warnings=_warnings(source, settings, model.labels_, truth),
+        assigner=model.assigner_,
+    )
+
+
+def _be_quiet(line: str) -> None:
+    pass
+
+
+def _estimator(settings: ClusterSettings) -> TopicClusterer:
+    return TopicClusterer(
+        settings.method,
+        n_clusters=settings.k,
+        min_cluster_size=settings.min_cluster_size,
+        reduce=settings.reduce,
+        outliers=settings.outliers,
+        outlier_threshold=settings.outlier_threshold,
+        random_state=settings.seed,
+    )
+
+
+def _truth(source: Source, field: str | None) -> list[str | None]:
+    """The true label of each document; None where it has none."""
+    if field is None:
+        return []
+    labels = [document.metadata.get(field) for document in source.documents]
+    if all(label is None for label in labels):
+        known = sorted({name for document in source.documents[:100] for name in document.metadata})
+        hint = f"; they have {', '.join(known)}" if known else ""
+        raise ClusteringError(f"--label-field {field}: no document has this field{hint}")
+    return [None if label is None else str(label) for label in labels]
+
+
+def _scores(vectors: FloatArray, model: TopicClusterer, truth: Sequence[str | None]) -> dict[str, float]:
+    labels = model.labels_
+    scores: dict[str, float | None] = {
+        "outlier_share": float((labels < 0).mean()),
+        "silhouette": quality.silhouette(vectors, labels),
+        "dbcv": quality.density_validity(model.embedding_, labels),
+    }
+    known = [position for position, label in enumerate(truth) if label is not None]
+    if known:
+        scores |= quality.agreement([str(truth[position]) for position in known], labels[known])
+    return {name: score for name, score in scores.items() if score is not None}
+
+
+def _warnings(source: Source, settings: ClusterSettings, labels: IntArray, truth: Sequence[str | None]) -> list[str]:
+    n, topics = len(labels), int(labels.max(initial=-1)) + 1
+    size = settings.min_cluster_size or default_cluster_size(n)
+    outliers = int((labels < 0).sum())
+    lines = []
+    if n > 1 and not np.ptp(source.vectors, axis=0).any():
+        lines.append(f"all {n} documents have the same vector")
+    if topics == 0 and n < size:
+        lines.append(f"{n} documents are fewer than a topic needs ({size}): all are outliers; see --min-cluster-size")
+    elif topics == 0:
+        lines.append("no region is dense enough for a topic: all documents are outliers; try --method kmeans")
+    elif topics == 1 and n > 1:
+        lines.append("the documents fall into one topic only")
+    elif outliers > _MANY_OUTLIERS * n:
+        lines.append(f"{outliers / n:.0%} of the documents are outliers; --outliers nearest gives each a topic")
+    unlabelled = sum(label is None for label in truth)
+    if unlabelled:
+        lines.append(f"{unlabelled} documents have no {settings.label_field}; the comparison leaves them out")
+    return lines

@@ -1,0 +1,95 @@
+"""``report.md``: settings, scores, topics and warnings of a clustering, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.clustering import quality
+from llm2comp_apps.clustering.methods import default_cluster_size
+
+if TYPE_CHECKING:
+    from llm2comp_apps.clustering.pipeline import Clustering
+    from llm2comp_apps.clustering.topics import Topic
+
+__all__ = ["SCORE_NAMES", "report_markdown"]
+
+SCORE_NAMES = {
+    "outlier_share": "outlier share",
+    "silhouette": "silhouette (cosine, original vectors)",
+    "dbcv": "DBCV (space that was clustered)",
+    "v_measure": "V-measure",
+    "nmi": "NMI",
+    "ari": "adjusted Rand index",
+    "purity": "purity",
+}
+
+
+def report_markdown(clustering: Clustering, title: str) -> str:
+    """Write the report; nothing in it changes from run to run."""
+    sections = [
+        f"# {title}",
+        _overview(clustering),
+        *(["## Warnings", "\n".join(f"- {line}" for line in clustering.warnings)] if clustering.warnings else []),
+        "## Scores",
+        _scores(clustering),
+        "## Topics",
+        _topics(clustering),
+        "## Settings",
+        _settings(clustering),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _overview(clustering: Clustering) -> str:
+    n, outliers = len(clustering.labels), int((clustering.labels < 0).sum())
+    sizes = sorted(topic.size for topic in clustering.base_topics)
+    line = f"{n} documents, {len(sizes)} topics, {outliers} outliers ({outliers / n:.1%})."
+    if sizes:
+        line += f" Topic sizes from {sizes[0]} to {sizes[-1]}, median {sizes[len(sizes) // 2]}."
+    return line
+
+
+def _scores(clustering: Clustering) -> str:
+    rows = [(SCORE_NAMES[name], f"{score:.4f}") for name, score in clustering.scores.items()]
+    table = _table(("score", "value"), rows)
+    inside = int((clustering.labels >= 0).sum())
+    notes = ["Silhouette and DBCV leave outliers out; the comparison with given labels counts them as one cluster."]
+    if inside > quality.SAMPLE:
+        notes.append(f"Silhouette and DBCV are taken from {quality.SAMPLE} documents.")
+    return f"{table}\n\n{' '.join(notes)}"
+
+
+def _topics(clustering: Clustering) -> str:
+    if not clustering.topics:
+        return "None."
+    parents = {topic.id: topic.name for topic in clustering.topics}
+    documents = clustering.source.documents
+
+    def row(topic: Topic) -> tuple[str, ...]:
+        central = documents[topic.representatives[0]].id if topic.representatives else ""
+        above = parents[topic.parent] if topic.parent is not None else ""
+        keywords = ", ".join(term for term, _ in topic.keywords)
+        return str(topic.id), topic.name, str(topic.size), above, keywords, central
+
+    header = ("id", "name", "documents", "parent", "keywords", "most central document")
+    return _table(header, [row(topic) for topic in clustering.topics])
+
+
+def _settings(clustering: Clustering) -> str:
+    settings = asdict(clustering.settings)
+    if clustering.settings.method == "hdbscan" and settings["min_cluster_size"] is None:
+        settings["min_cluster_size"] = default_cluster_size(len(clustering.labels))
+    rows = [(name, str(value)) for name, value in settings.items() if value is not None]
+    rows += [(f"encoder {key}", value) for key, value in sorted(clustering.source.encoder.items())]
+    return _table(("setting", "value"), rows)
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
