@@ -104,7 +104,7 @@ def read_vectors(path: str | Path) -> np.ndarray:
     """
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as a NumPy array: {error}") from error
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise InputError(f"{path}: shape {vectors.shape} of {vectors.dtype}, where a matrix of numbers is needed")

@@ -39,16 +39,17 @@ def write_faiss(index: Any, writer: fs.FileWriter) -> None:
     faiss = import_faiss()
     failure: OSError | None = None
 
-    def receive(data: bytes) -> int:
+    def receive(data: bytes) -> None:
         nonlocal failure
         try:
-            writer.write(data)
-        except OSError as error:  # kept, since it cannot cross the C++ frames
-            failure = failure or error
-            return 0
-        return len(data)
+            if failure is None:
+                writer.write(data)
+        except OSError as error:  # kept, since FAISS ignores what a callback returns
+            failure = error
 
     try:
         faiss.write_index(index, faiss.PyCallbackIOWriter(receive, _WRITE_BUFFER))
     except RuntimeError as error:
-        raise failure or OSError(telling_part(error)) from error
+        raise OSError(telling_part(error)) from error
+    if failure is not None:
+        raise failure

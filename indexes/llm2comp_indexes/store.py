@@ -20,6 +20,7 @@ from typing import Any
 
 import apsw
 import apsw.sqlite_extra
+import numpy as np
 
 from llm2comp_indexes import schema
 from llm2comp_indexes.errors import (
@@ -41,6 +42,8 @@ __all__ = [
     "connect_reader",
     "connect_writer",
     "create_store",
+    "damaged_pages",
+    "has_pages_beyond",
     "read_manifest",
     "translated",
     "write_manifest",
@@ -53,6 +56,8 @@ DIRECTORIES = {"vectors": "segments", "lexical": "lexical", "ann": "ann"}
 _VFS = "cksmvfs"
 _RESERVED_BYTES = 8  # per page, for cksumvfs
 _HEADER_BYTES = 100
+_PAGES = 4096  # checked at a time
+_LOCK_BYTE = 1 << 30  # SQLite never writes the page that holds this byte
 _RESERVED_OFFSET = 20  # in the header of a SQLite file
 
 
@@ -169,6 +174,43 @@ def _open(path: Path, flags: int, *, immutable: bool = False) -> apsw.Connection
     connection = apsw.Connection(name, flags=flags | apsw.SQLITE_OPEN_URI, vfs=_VFS)
     connection.set_busy_timeout(10_000)
     return connection
+
+
+def damaged_pages(index: Path) -> Iterator[int]:
+    """Numbers of the pages of ``store.db``, free ones too, that do not match the checksum in their last 8 bytes.
+
+    SQLite checks the pages that it reads; this reads them all. The checksum is that of ``cksumvfs``: two sums over the
+    page's little-endian 32-bit words, taken in turns, here for many pages at a time.
+    """
+    path = index / STORE_NAME
+    with path.open("rb") as file:
+        size = _page_size(file.read(_HEADER_BYTES))
+        file.seek(0)
+        first = 1
+        while chunk := file.read(_PAGES * size):
+            words = np.frombuffer(chunk, dtype="<u4", count=len(chunk) // size * (size // 4)).reshape(-1, size // 4)
+            low, high = np.zeros(len(words), dtype=np.uint32), np.zeros(len(words), dtype=np.uint32)
+            for even in range(0, size // 4 - 2, 2):
+                low += words[:, even] + high
+                high += words[:, even + 1] + low
+            wrong = (low != words[:, -2]) | (high != words[:, -1])
+            numbers = first + np.flatnonzero(wrong)
+            yield from numbers[numbers != _LOCK_BYTE // size + 1].tolist()
+            first += len(words)
+
+
+def has_pages_beyond(index: Path, connection: apsw.Connection) -> bool:
+    """Whether the file is longer or shorter than its pages; only without a write-ahead log can that be told."""
+    path = index / STORE_NAME
+    log = path.with_name(STORE_NAME + "-wal")
+    if log.exists() and log.stat().st_size:
+        return False
+    return path.stat().st_size != int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
+
+
+def _page_size(header: bytes) -> int:
+    size = int.from_bytes(header[16:18], "big")
+    return 65_536 if size == 1 else size
 
 
 def create_store(index: Path, manifest: Manifest) -> None:

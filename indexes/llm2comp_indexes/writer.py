@@ -208,6 +208,9 @@ class Writer:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        """Turn what the operating system says into our errors; after one of them this writer writes no more."""
+        if self._failed:
+            raise IndexWriteError(f"{self._index}: a write failed; the index stays at generation {self.generation}")
         completed = False
         try:
             with translated(self._index):
@@ -246,10 +249,6 @@ class Writer:
         return vectors_f16, narrow(tokens, "memory")
 
     def _begin(self) -> None:
-        if self._failed:
-            raise IndexWriteError(
-                f"{self._index}: a write failed before; the index stays at generation {self.generation}"
-            )
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
         self._changed = True

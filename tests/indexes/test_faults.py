@@ -257,14 +257,17 @@ def change(content: bytes, chance: random.Random) -> bytes | None:
 
 
 def answers(index: Index, workload: ModuleType) -> list[object]:
-    """Searches of every kind, rounded: a damaged FAISS file makes way for a scan, which adds up in another order."""
+    """Searches of every kind; scores rounded, since a scan in place of a damaged FAISS file adds up in another order.
+
+    BM25 scores are left out: an index that is rebuilt in memory counts no deleted documents.
+    """
     queries = np.concatenate([workload.vector(f"query{i}", 0) for i in range(3)])
     found: list[object] = [
         [(hit.id, round(hit.score, 4), hit.span) for hit in hits]
         for where in (None, "version = 1 and name like 'b%'")
         for hits in index.search(queries, 200, where=where)
     ]
-    found.append([(hit.id, round(hit.score, 4)) for hit in index.search_lexical("common namea7 version1", 200)])
+    found.append([hit.id for hit in index.search_lexical("common namea7 version1", 200)])
     found.append(index.get(list(index.ids())))
     found.append(index.memory(["a1", "b2", "c3"]).tolist())
     return found

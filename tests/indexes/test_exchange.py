@@ -1,0 +1,119 @@
+"""Vectors and documents to and from files that other programs read."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from llm2comp_indexes import (
+    IndexedDocument,
+    IndexWriteError,
+    InputError,
+    export_index,
+    fs,
+    import_vectors,
+    read_parquet,
+    read_vectors,
+)
+
+
+@pytest.fixture
+def filled(make_index, fill):
+    index = make_index()
+    fill(index, 40, chunks=3)
+    with index.writer() as writer:
+        writer.delete(["d5", "d6"])
+        writer.commit()
+    return index
+
+
+def rows(index) -> list[tuple[str, tuple[int, int] | None]]:
+    return [(doc.id, span) for doc in index.get(list(index.ids())) for span in doc.spans or (None,)]
+
+
+def test_numpy_export_holds_the_stored_vectors(filled, fast_path):
+    target = fast_path / "vectors.npy"
+    assert export_index(filled, target) == len(rows(filled))
+    exported = np.load(target)
+    assert exported.dtype == np.float32
+    np.testing.assert_array_equal(exported, filled.vectors(list(filled.ids())))
+    lines = [json.loads(line) for line in (fast_path / "vectors.ids.jsonl").read_text().splitlines()]
+    assert [(line["id"], (line["start"], line["end"]) if "start" in line else None) for line in lines] == rows(filled)
+
+
+def test_faiss_export_is_searched_by_plain_faiss(filled, fast_path):
+    import faiss
+
+    assert export_index(filled, fast_path / "plain.faiss") == len(rows(filled))
+    plain = faiss.read_index(str(fast_path / "plain.faiss"))
+    query = np.random.default_rng(3).standard_normal((1, 8)).astype(np.float32)
+    query /= np.linalg.norm(query)
+    scores, positions = plain.search(query, 1)
+    best = filled.search(query, 1)[0][0]
+    assert rows(filled)[positions[0, 0]] == (best.id, best.span)
+    assert scores[0, 0] == pytest.approx(best.score, abs=1e-3)
+
+
+def test_parquet_goes_out_and_comes_back(filled, make_index, fast_path):
+    target = fast_path / "all.parquet"
+    assert export_index(filled, target) == len(rows(filled))
+    copy = make_index("copy")
+    with copy.writer() as writer:
+        for documents, vectors in read_parquet(target, batch=7):
+            writer.add(documents, vectors)
+        writer.commit()
+    names = list(filled.ids())
+    assert list(copy.ids()) == names
+    assert copy.get(names) == filled.get(names)
+    np.testing.assert_allclose(copy.vectors(names), filled.vectors(names), atol=1e-3)
+
+
+def test_ready_vectors_are_imported_from_a_memory_map(make_index, fast_path):
+    vectors = np.random.default_rng(0).standard_normal((50, 8))
+    np.save(fast_path / "ready.npy", vectors)
+    index = make_index()
+    documents = [IndexedDocument(f"d{i}", "t", spans=((0, 1), (1, 2))) for i in range(25)]
+    assert import_vectors(index, iter(documents), read_vectors(fast_path / "ready.npy"), batch=4) == 25
+    assert index.search(vectors[11], 1)[0][0].id == "d5"
+
+
+@pytest.mark.parametrize("count", [9, 11])
+def test_an_import_with_too_few_or_too_many_vectors_adds_nothing(make_index, count):
+    index = make_index()
+    documents = [IndexedDocument(f"d{i}", "t") for i in range(10)]
+    with pytest.raises(InputError, match=f"vectors: {count} rows"):
+        import_vectors(index, documents, np.ones((count, 8)), batch=3)
+    assert len(index) == 0
+
+
+@pytest.mark.parametrize("content", [b"not an array", b""])
+def test_files_that_are_no_vectors_are_refused(fast_path, content):
+    for name, read in (("x.npy", read_vectors), ("x.parquet", lambda path: list(read_parquet(path)))):
+        (fast_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read as"):
+            read(fast_path / name)
+    np.save(fast_path / "words.npy", np.array(["a", "b"]))
+    with pytest.raises(InputError, match="where a matrix of numbers is needed"):
+        read_vectors(fast_path / "words.npy")
+
+
+def test_an_unknown_suffix_is_refused(filled, fast_path):
+    with pytest.raises(InputError, match=r"take one of \.npy, \.parquet, \.faiss"):
+        export_index(filled, fast_path / "out.txt")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet", ".faiss"])
+def test_a_full_disk_leaves_the_old_export(filled, fast_path, suffix):
+    target = fast_path / f"out{suffix}"
+    target.write_bytes(b"old")
+
+    def fail(operation, path, size):
+        if operation == "write":
+            raise OSError(28, "No space left on device", str(path))
+        return size
+
+    with fs.observed(fail), pytest.raises(IndexWriteError, match="No space left on device"):
+        export_index(filled, target)
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in fast_path.iterdir() if path != filled.path] == [target.name]
