@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,7 +221,10 @@ def _merge_adapter(lm: PreTrainedModel, directory: Path) -> tuple[PreTrainedMode
     try:
         config = json.loads((directory / checkpoint.ADAPTER_CONFIG).read_text("utf-8"))
         weights = load_file(path)
-        merged = PeftModel.from_pretrained(lm, str(directory)).merge_and_unload()
+        with warnings.catch_warnings():
+            # peft asks transformers for a property under the name it had before 5.20; nothing a user could do.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            merged = PeftModel.from_pretrained(lm, str(directory)).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise EncoderError(f"{directory}: the adapter cannot be read or does not fit the backbone: {error}") from error
     return merged, (config, weights), file_sha256(path)
