@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from typing import Annotated
 
 import typer
 
 from llm2comp_apps import __version__
+from llm2comp_apps.cli import cluster, doctor, encode, evaluate, index, rerank, search, train
 from llm2comp_apps.cli._shared import CommandGroup, examples
 
 __all__ = ["app", "main"]
-
-_COMMANDS = ("index", "search", "rerank", "cluster", "train", "evaluate", "encode", "doctor")
 
 app = typer.Typer(
     name="llm2comp",
@@ -45,9 +42,9 @@ def _llm2comp(
     """
 
 
-for _name in _COMMANDS:
-    if importlib.util.find_spec(f"llm2comp_apps.cli.{_name}"):
-        importlib.import_module(f"llm2comp_apps.cli.{_name}").register(app)
+# In the order in which people come to need them; each module imports what is heavy inside its command.
+for _module in (index, search, rerank, cluster, train, evaluate, encode, doctor):
+    _module.register(app)
 
 
 def main() -> None:
