@@ -291,6 +291,8 @@ def _fill(
 def announce(system: System, result: TaskResult, kept: bool) -> None:
     """One line on stderr for each cell of a table."""
     how = "kept" if kept else f"{result.seconds:.1f} s"
+    if result.prompts["query"]:
+        how += f", query prompt {result.prompts['query']!r}"
     note(f"{system.label}: {result.task} {result.main_metric} {100 * result.main_score:.2f} ({how})")
 
 

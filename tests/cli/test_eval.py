@@ -73,7 +73,7 @@ def test_eval_alone_is_eval_run_and_goes_on_where_it_stopped(cli, encoders, data
     assert "kept" not in first.stderr
     second = cli(*call)
     assert "default: stsbenchmark:dev cosine_spearman" in second.stderr
-    assert second.stderr.count("(kept)") == 1
+    assert second.stderr.count("(kept") == 1
     assert "lacks scifact:train" in first.stderr
     tables = [json.loads(result.stdout)["table"] for result in (first, second)]
     assert tables[0] == tables[1]
@@ -85,6 +85,7 @@ def test_prompts_are_taken_and_printed(cli, encoders, data):
         "--prompt", "library=find it:\\n",
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
+    assert "query prompt 'find it:\\n'" in done.stderr
     assert "`find it:⏎`" in (data.parent / "out" / "report.md").read_text()
 
 
