@@ -39,6 +39,7 @@ __all__ = [
 DEBUG_ENV = "LLM2COMP_DEBUG"
 #: What a shell reports for a process that SIGINT ended.
 INTERRUPTED = 130
+_ORDER = ("index", "search", "rerank", "cluster", "encode", "train", "eval", "doctor")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 DeviceOption = Annotated[
@@ -100,6 +101,12 @@ class CommandGroup(TyperGroup):
 
     Here and not in ``main`` so that typer's ``CliRunner`` sees the same behaviour as the process does.
     """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Commands in the order in which people come to need them; typer itself puts groups last."""
+        return sorted(
+            super().list_commands(ctx), key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER)
+        )
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for.

@@ -42,8 +42,8 @@ def _llm2comp(
     """
 
 
-# In the order in which people come to need them; each module imports what is heavy inside its command.
-for _module in (index, search, rerank, cluster, train, evaluate, encode, doctor):
+# Each module imports what is heavy inside its commands.
+for _module in (cluster, doctor, encode, evaluate, index, rerank, search, train):
     _module.register(app)
 
 
