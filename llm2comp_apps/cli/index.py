@@ -61,7 +61,7 @@ def _open(named: Path | None) -> Index:
 
 
 def info(index: IndexArgument = None, as_json: JsonOption = False) -> None:
-    """Tell what is in an index: documents, dimension, encoder, kind, bytes."""
+    """Tell what is in an index: documents, encoder, kind, size."""
     facts = asdict(_open(index).info())
     if as_json:
         print_json(facts)
@@ -83,7 +83,7 @@ def _readable(name: str, value: Any) -> list[str]:
 
 
 def verify(index: IndexArgument = None, as_json: JsonOption = False) -> None:
-    """Read every byte of an index and compare it with what was committed.
+    """Compare every byte of an index with what was committed.
 
     Exits with 1 and names the files if any differs.
     """
@@ -109,7 +109,7 @@ def delete(
         str | None, typer.Option("--where", metavar="CONDITION", help="Delete all documents whose fields meet it.")
     ] = None,
 ) -> None:
-    """Delete documents from an index, by id or by what their fields say."""
+    """Delete documents, by id or by what their fields say."""
     if not ids and where is None:
         raise UsageError("say what to delete: --id ID (may be repeated) or --where CONDITION")
     opened = _open(index)
@@ -132,9 +132,10 @@ def compact(
     max_ram: MaxRamOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Merge the segments of an index and drop what was deleted, for speed and size; or change its kind.
+    """Merge segments, drop what was deleted, change the kind.
 
-    Without options it stays of its kind. A kind that misses the target recall is refused, and the index stays whole.
+    This makes searches faster and the index smaller. Without options it stays of its kind. A kind that misses the
+    target recall is refused, and the index stays whole.
     """
     from llm2comp_indexes.kinds import Policy
 

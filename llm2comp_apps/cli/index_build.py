@@ -115,7 +115,7 @@ def add(
     encoding_errors: EncodingErrors = "strict",
     on_error: OnError = "stop",
 ) -> None:
-    """Add documents to an index, or replace those whose ids it has.
+    """Add documents, or replace those with the same ids.
 
     They are encoded, chunked and stored as the index was built. Documents that it holds unchanged are skipped.
     """

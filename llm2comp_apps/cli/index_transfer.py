@@ -41,7 +41,7 @@ def export(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="An existing index.")],
     target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: .parquet (documents too), .npy or .faiss.")],
 ) -> None:
-    """Write the vectors of an index to a file that other programs read.
+    """Write vectors to a file that other programs read.
 
     Beside .npy and .faiss comes .ids.jsonl, a line for each row.
     """
