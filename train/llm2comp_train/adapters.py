@@ -1,7 +1,14 @@
-"""The trainable part: a LoRA adapter injected into the frozen LLM, memory tokens and gain beside it; and its export."""
+"""The trainable part: a LoRA adapter injected into the frozen LLM, memory tokens beside it; and its export.
+
+A later stage trains an earlier stage's adapter on (``continue``), or leaves it as it is and adds a fresh one beside it
+(``fresh``, as the paper does; there the earlier one is merged into the weights, which the decoder here still needs as
+they were). Either way the result is the backbone and *one* adapter: two adapters side by side,
+``s1 B1 A1 + s2 B2 A2``, are one of rank r1 + r2, ``s2 [B1 s1/s2, B2] [A1; A2]``, exactly.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +19,7 @@ from torch import Tensor, nn
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.errors import TrainingError
+from llm2comp_train.sharding import whole
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -21,6 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["adapter_state", "build_network", "export", "trainable"]
 
+OWN = "default"
+"""PEFT's name for the adapter that is trained."""
+EARLIER = "earlier"
+"""The name of a frozen one beside it."""
+
 
 def build_network(backbone: Backbone, settings: Settings, init: Path | None) -> CompressionNetwork:
     """Inject a float32 adapter into the backbone and put memory tokens beside it.
@@ -28,19 +41,24 @@ def build_network(backbone: Backbone, settings: Settings, init: Path | None) -> 
     Args:
         backbone: its LM is changed in place.
         settings: of the stage.
-        init: checkpoint whose adapter, memory tokens and gain are trained on; ``None`` for fresh ones.
+        init: checkpoint whose adapter, memory tokens and decoder input go on, see the module; ``None`` for fresh ones.
 
     Raises:
         TrainingError: the checkpoint was made for another backbone, adapter shape or number of memory tokens.
     """
-    from peft import inject_adapter_in_model
-
     lm = backbone.lm
     torch.manual_seed(settings.seed)
+    if init is not None:
+        _check_init(init, backbone, settings)
+        if settings.adapter == "fresh":
+            _inject(lm, _saved_config(init, backbone), EARLIER)
+            _load(lm, init, EARLIER)
+    _inject(lm, lora_config(backbone, settings), OWN)
+    if init is not None and settings.adapter == "continue":
+        _load(lm, init, OWN)
     # Master weights in float32 beside a half-precision LM; CompressionNetwork.autocast multiplies them in half.
-    inject_adapter_in_model(lora_config(backbone, settings), lm)
     for name, parameter in lm.named_parameters():
-        parameter.requires_grad_("lora_" in name)
+        parameter.requires_grad_(_is_adapter(name, OWN))
         if "lora_" in name:
             parameter.data = parameter.data.float()
     _set_attention_dropout(lm, settings.attention_dropout)
@@ -48,12 +66,9 @@ def build_network(backbone: Backbone, settings: Settings, init: Path | None) -> 
     if init is None:
         network = CompressionNetwork.fresh(lm, settings.k, seed=settings.seed)
     else:
-        _check_init(init, backbone, settings)
-        _load_adapter(lm, init)
         network = CompressionNetwork(lm, **checkpoint.read_memory(init, settings.k))
-    network.memory_tokens.requires_grad_(settings.train_memory)
-    network.log_gain.requires_grad_(settings.train_memory)
-    network.shift.requires_grad_(settings.train_memory)
+    for parameter in network.parameters(recurse=False):
+        parameter.requires_grad_(settings.train_memory)
     return network.to(device)
 
 
@@ -72,48 +87,92 @@ def lora_config(backbone: Backbone, settings: Settings) -> LoraConfig:
 
 
 def trainable(network: CompressionNetwork) -> dict[str, nn.Parameter]:
-    """What the optimiser sees, by name: adapter, memory tokens, gain."""
+    """What the optimiser sees, by name: adapter, memory tokens, decoder input."""
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
-def adapter_state(lm: nn.Module, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """Adapter weights by PEFT's names, on the CPU."""
-    return {name: parameter.detach().to("cpu", dtype) for name, parameter in _adapter_parameters(lm)}
+def adapter_state(lm: nn.Module, adapter: str = OWN) -> dict[str, Tensor]:
+    """An adapter's float32 weights by PEFT's names, on the CPU, gathered if they are sharded."""
+    return {name: whole(parameter) for name, parameter in _weights(lm, adapter)}
 
 
-def export(directory: Path, network: CompressionNetwork, backbone: Backbone, settings: Settings, about: Any) -> None:
+def export(
+    directory: Path | None, network: CompressionNetwork, backbone: Backbone, settings: Settings, about: Any
+) -> None:
     """Write the encoder as it stands: a checkpoint that ``LLM2Comp.from_pretrained`` loads.
 
     The adapter is rounded to float16, which halves the file (9 MB at rank 16 on 135M parameters); its weights lie far
     inside float16's range.
+
+    Args:
+        directory: made if missing; ``None`` to help the other processes gather sharded weights, and write nothing.
+        network: whose adapter and memory tokens.
+        backbone: its LM and what to call it.
+        settings: of the stage.
+        about: how it was made; for people.
     """
     config = lora_config(backbone, settings).to_dict()
     config |= {"target_modules": sorted(settings.targets), "inference_mode": True}
+    weights = adapter_state(network.lm)
+    if earlier := adapter_state(network.lm, EARLIER):
+        config, weights = _side_by_side(network.lm, config, weights, earlier)
+    if directory is None:
+        return
     plain = {key: getattr(value, "value", value) for key, value in config.items()}
     plain = {key: value for key, value in plain.items() if value is None or isinstance(value, _JSON)}
-    prompts = {"query": settings.query_prompt, "document": ""} if settings.query_prompt else {}
     described = checkpoint.EncoderSettings(
         backbone=backbone.name,
         backbone_sha256=backbone.sha256,
         k=network.k,
         max_length=settings.encoder_length,
-        prompts=prompts,
+        prompts={"query": settings.query_prompt, "document": ""} if settings.query_prompt else {},
         name=f"llm2comp-{Path(backbone.name).name}",
         training=about,
+        float32_layers=settings.float32_layers,
     )
-    adapter = (plain, adapter_state(network.lm, torch.float16))
-    checkpoint.write(directory, described, network.memory_state(), adapter)
+    half = {name: tensor.half() for name, tensor in weights.items()}
+    checkpoint.write(directory, described, network.memory_state(), (plain, half))
 
 
 _JSON = (str, int, float, bool, list, dict)
 
 
-def _adapter_parameters(lm: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Adapter weights under the names that PEFT's files use."""
+def _inject(lm: nn.Module, config: LoraConfig, name: str) -> None:
+    from peft import inject_adapter_in_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    inject_adapter_in_model(config, lm, adapter_name=name)
+    for module in lm.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.set_adapter([given for given in (EARLIER, OWN) if given in module.r])
+
+
+def _is_adapter(parameter: str, adapter: str) -> bool:
+    return "lora_" in parameter and f".{adapter}." in parameter
+
+
+def _weights(lm: nn.Module, adapter: str) -> Iterator[tuple[str, nn.Parameter]]:
+    """An adapter's weights under the names that PEFT's files use."""
     for name, parameter in lm.named_parameters():
-        if "lora_" in name:
-            plain = name.replace(".default.", ".").replace("_orig_mod.", "")
+        if _is_adapter(name, adapter):
+            plain = name.replace(f".{adapter}.", ".").replace("_orig_mod.", "")
             yield f"base_model.model.{plain}", parameter
+
+
+def _side_by_side(
+    lm: nn.Module, config: dict[str, Any], own: dict[str, Tensor], earlier: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Two adapters as one; see the module."""
+    from peft.tuners.lora import LoraLayer
+
+    layer = next(module for module in lm.modules() if isinstance(module, LoraLayer))
+    ratio = layer.scaling[EARLIER] / layer.scaling[OWN]
+    rank = layer.r[EARLIER] + layer.r[OWN]
+    weights = {}
+    for name, tensor in own.items():
+        is_a = ".lora_A." in name
+        weights[name] = torch.cat([earlier[name] if is_a else earlier[name] * ratio, tensor], dim=0 if is_a else 1)
+    return config | {"r": rank, "lora_alpha": layer.scaling[OWN] * rank}, weights
 
 
 def _check_init(init: Path, backbone: Backbone, settings: Settings) -> None:
@@ -124,13 +183,21 @@ def _check_init(init: Path, backbone: Backbone, settings: Settings) -> None:
         raise TrainingError(f"--init {init}: has {made.k} memory tokens; --k says {settings.k}.")
 
 
-def _load_adapter(lm: nn.Module, directory: Path) -> None:
+def _saved_config(init: Path, backbone: Backbone) -> LoraConfig:
+    from peft import LoraConfig
+
+    saved = json.loads((init / checkpoint.ADAPTER_CONFIG).read_text("utf-8"))
+    kept = {name: saved[name] for name in ("r", "lora_alpha", "target_modules", "task_type")}
+    return LoraConfig(**kept, base_model_name_or_path=backbone.name)
+
+
+def _load(lm: nn.Module, directory: Path, adapter: str) -> None:
     from safetensors.torch import load_file
 
     path = directory / checkpoint.ADAPTER_WEIGHTS
     if not path.is_file():
         raise TrainingError(f"--init {directory}: holds no adapter to train on.")
-    saved, own = load_file(path), dict(_adapter_parameters(lm))
+    saved, own = load_file(path), dict(_weights(lm, adapter))
     if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
         raise TrainingError(f"{path}: an adapter of another rank or for other layers than --lora-r, --lora-targets.")
     with torch.no_grad():
@@ -140,6 +207,7 @@ def _load_adapter(lm: nn.Module, directory: Path) -> None:
 
 def _set_attention_dropout(lm: nn.Module, rate: float) -> None:
     """In every attention module, since the configuration is read when they are made."""
+    name = "attention_dropout"
     for module in lm.modules():
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = rate
+        if isinstance(getattr(module, name, None), float):
+            setattr(module, name, rate)

@@ -5,8 +5,8 @@
 3. Embed every pass again, with a graph and the remembered random state (the same dropout), and push the kept gradients
    back through it.
 
-The gradients are those of one large batch; the price is one more forward pass. A batch whose tokens fit ``kept`` at
-once is done directly.
+The gradients are those of one large batch; the price is one more forward pass. A batch that one process can hold at
+once is done directly. Several processes each embed their share, and all of them see all embeddings in step 2.
 """
 
 from __future__ import annotations
@@ -17,66 +17,72 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.batching import length_batches
+from llm2comp_train.processes import Processes
 
 __all__ = ["contrastive_backward"]
 
 Embed = Callable[[list[list[int]]], Tensor]
+"""Token rows of one pass -> ``(n, d)``."""
+LossOf = Callable[[Tensor], Tensor]
+"""``(N, d)`` -> scalar."""
 
 
 def contrastive_backward(
     rows: Sequence[list[int]],
     embed: Embed,
-    loss_of: Callable[[Tensor], Tensor],
+    loss_of: LossOf,
+    processes: Processes,
     *,
     tokens_per_pass: int,
     tokens_kept: int,
     extra_tokens: int = 0,
-    scale: float = 1.0,
 ) -> float:
-    """Accumulate the gradients of ``scale * loss_of(embeddings of rows)``; returns the loss.
+    """Accumulate the gradients of ``loss_of(embeddings of rows)``, this process' share of them; returns the loss.
 
     Args:
-        rows: N token rows of any length.
-        embed: token rows of one pass -> ``(n, d)`` with a graph.
-        loss_of: ``(N, d)`` in the order of ``rows`` -> scalar.
+        rows: N token rows of any length, the same in all processes.
+        embed: embeds one pass.
+        loss_of: the loss of all embeddings, in the order of ``rows``.
+        processes: who shares the work.
         tokens_per_pass: padded tokens of one pass.
         tokens_kept: if all passes together are no larger, their graphs are kept and nothing is computed twice.
         extra_tokens: added to each row by the network (the memory tokens).
-        scale: of the gradient.
     """
-    passes = length_batches([len(row) + extra_tokens for row in rows], tokens_per_pass)
-    padded = sum(max(len(rows[index]) + extra_tokens for index in part) * len(part) for part in passes)
-    back = torch.empty(len(rows), dtype=torch.long)
-    back[torch.tensor([index for part in passes for index in part])] = torch.arange(len(rows))
-    if padded <= tokens_kept:
-        together = torch.cat([embed([rows[index] for index in part]) for part in passes])
-        loss = loss_of(together[back.to(together.device)])
-        (loss * scale).backward()
+    mine = processes.share(rows)
+    lengths = [len(row) + extra_tokens for row in mine]
+    passes = length_batches(lengths, tokens_per_pass)
+    padded = sum(max(lengths[index] for index in part) * len(part) for part in passes)
+    if processes.world == 1 and padded <= tokens_kept:
+        loss = loss_of(_in_order([embed([mine[index] for index in part]) for part in passes], passes))
+        loss.backward()
         return float(loss.detach())
 
     states, pieces = [], []
     with torch.no_grad():
         for part in passes:
             states.append(_random_state())
-            pieces.append(embed([rows[index] for index in part]))
-    embeddings = torch.cat(pieces).detach().requires_grad_()
-    after = _random_state()
-    loss = loss_of(embeddings[back.to(embeddings.device)])
-    (loss * scale).backward()
-    assert embeddings.grad is not None
-    gradients = embeddings.grad.split([len(part) for part in passes])
-    for part, state, gradient in zip(passes, states, gradients, strict=True):
+            pieces.append(embed([mine[index] for index in part]))
+    everything = processes.gather(_in_order(pieces, passes), len(rows)).requires_grad_()
+    loss = loss_of(everything)
+    (gradient,) = torch.autograd.grad(loss, everything)
+    kept = gradient[processes.rank :: processes.world]
+    for part, state in zip(passes, states, strict=True):
         _restore(state)
-        embed([rows[index] for index in part]).backward(gradient)
-    _restore(after)
+        embed([mine[index] for index in part]).backward(kept[part])
     return float(loss.detach())
 
 
-def _random_state() -> tuple[Tensor, list[Tensor]]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+def _in_order(pieces: Sequence[Tensor], passes: Sequence[Sequence[int]]) -> Tensor:
+    """The embeddings of all passes, back in the order of the rows."""
+    order = torch.tensor([index for part in passes for index in part], dtype=torch.long)
+    return torch.cat(list(pieces))[order.argsort().to(pieces[0].device)]
 
 
-def _restore(state: tuple[Tensor, list[Tensor]]) -> None:
+def _random_state() -> tuple[Tensor, Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+
+def _restore(state: tuple[Tensor, Tensor | None]) -> None:
     torch.set_rng_state(state[0])
-    if state[1]:
-        torch.cuda.set_rng_state_all(state[1])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1])

@@ -7,7 +7,6 @@ last checkpoint goes through the losses of one that was not.
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
@@ -18,23 +17,28 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.errors import TrainingError
 from llm2comp_train import checkpoints
 from llm2comp_train.adapters import trainable
+from llm2comp_train.metrics import MetricsLog
+from llm2comp_train.processes import Processes
 from llm2comp_train.recipes import Settings
+from llm2comp_train.sharding import placed_like, whole
 from llm2comp_train.steps import Outcome, Work
 
 __all__ = ["Progress", "Run", "train"]
 
-_METRICS = "metrics.jsonl"
+_ROWS_NAMED = 8
+_SMOOTHING = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is shown after a step; ``evaluation`` is that of the last one that was evaluated."""
+    """What is shown after a step; ``evaluation`` is the last one."""
 
     step: int
     steps: int
@@ -44,29 +48,33 @@ class Progress:
     evaluation: dict[str, float]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A stage in training.
 
     Attributes:
         directory: see :mod:`.checkpoints`.
-        network: with its adapter.
         settings: of the stage.
+        network: with its adapter.
+        processes: who shares the work.
         work: accumulates the gradients of a step.
-        export: writes the encoder as it stands into a directory.
         evaluate: figures of the encoder as it stands; ``score``, if among them, decides which one is the best.
+        export: writes the encoder as it stands into a directory; ``None`` to help gather it only.
         place: ``file:line`` of a row of the training data.
         show: is told of every step.
+        tensorboard: write its files, too.
     """
 
     directory: Path
-    network: CompressionNetwork
     settings: Settings
+    network: CompressionNetwork
+    processes: Processes
     work: Work
-    export: Callable[[Path], None]
     evaluate: Callable[[], dict[str, float]]
+    export: Callable[[Path | None], None]
     place: Callable[[int], str]
     show: Callable[[Progress], None]
+    tensorboard: bool = False
 
 
 def train(run: Run, *, resume: bool) -> int:
@@ -76,68 +84,129 @@ def train(run: Run, *, resume: bool) -> int:
         TrainingError: loss or gradient is not finite, the memory is dead, or the machine's memory ran out.
     """
     settings, parameters = run.settings, trainable(run.network)
-    optimiser = torch.optim.AdamW(parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
+    # Where sharded and whole parameters stand side by side, they cannot be updated in one go (foreach).
+    foreach = False if settings.shard else None
+    memory = {id(tensor) for tensor in run.network.parameters(recurse=False)}
+    groups = [
+        {"params": [item for item in parameters.values() if id(item) not in memory], "scale": 1.0},
+        {"params": [item for item in parameters.values() if id(item) in memory], "scale": settings.memory_lr},
+    ]
+    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, foreach=foreach)
     step = _restore(run, optimiser, parameters) if resume else 0
-    log = _Log(run, step)
-    with _StopRequest() as stop:
-        while step < settings.max_steps and not stop.asked:
+    log = MetricsLog(run.directory, settings, step, tensorboard=run.tensorboard) if run.processes.main else None
+    pace = 0.0
+    with _StopRequest(run.processes) as stop:
+        while step < settings.max_steps and not stop.agreed():
             begun = time.perf_counter()
             outcome, figures = _step(run, optimiser, parameters, step)
             step += 1
-            log.stepped(step, outcome, figures, time.perf_counter() - begun)
-            last = step == settings.max_steps
-            evaluated = last or step % settings.eval_every == 0
-            if evaluated:
-                log.evaluated(step, _evaluate(run))
-            if evaluated or stop.asked or step % settings.save_every == 0:
-                _save(run, optimiser, parameters, step, log.kept)
-            if evaluated:
-                log.require_life(step)
+            seconds = time.perf_counter() - begun
+            pace = _SMOOTHING * pace + (1 - _SMOOTHING) * seconds if pace else seconds
+            evaluated = step == settings.max_steps or step % settings.eval_every == 0
+            found = _evaluate(run) if evaluated else {}
+            if log is not None:
+                log.write({"step": step, **figures, "tokens": outcome.tokens, "seconds": seconds})
+                if evaluated:
+                    log.write({"step": step, **found})
+                _show(run, log, step, figures["loss"], outcome.tokens / seconds, pace)
+            if evaluated or step % settings.save_every == 0:
+                _save(run, optimiser, parameters, step, log)
+            if log is not None and evaluated:
+                log.require_life()
+    if step < settings.max_steps:
+        _save(run, optimiser, parameters, step, log)
     return step
 
 
 def _step(
     run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], step: int
 ) -> tuple[Outcome, dict[str, float]]:
-    settings = run.settings
-    torch.manual_seed(settings.seed * 1_000_003 + step)
+    settings, processes = run.settings, run.processes
+    torch.manual_seed((settings.seed * 1_000_003 + step) * processes.world + processes.rank)
     run.network.train()
     rate = settings.lr_at(step)
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]
     try:
         outcome = run.work.backward(step)
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
         raise TrainingError(
             f"step {step + 1}: out of memory; lower --tokens-per-pass (now {settings.tokens_per_pass}) or "
             f"--tokens-kept (now {settings.tokens_kept}), or add --gradient-checkpointing, and --resume."
         ) from error
-    norm = float(nn.utils.clip_grad_norm_(list(parameters.values()), settings.clip_norm))
-    if not (math.isfinite(outcome.loss) and math.isfinite(norm)):
-        shown = ", ".join(map(run.place, outcome.rows[:8])) + (", ..." if len(outcome.rows) > 8 else "")
+    processes.add_gradients(parameters.values())
+    (loss,) = processes.total(outcome.loss)
+    norm = _clip(list(parameters.values()), settings.clip_norm, processes)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        shown = ", ".join(map(run.place, outcome.rows[:_ROWS_NAMED]))
+        more = ", ..." if len(outcome.rows) > _ROWS_NAMED else ""
         raise TrainingError(
-            f"step {step + 1}: the loss is {outcome.loss:g} and the gradient's norm {norm:g}. Its batch: {shown}. "
+            f"step {step + 1}: the loss is {loss:g} and the gradient's norm {norm:g}. Its batch: {shown}{more}. "
             f"Lower --lr (now {settings.lr:g}) or mend these rows; the last checkpoint is whole."
         )
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return outcome, {"lr": rate, "grad_norm": norm}
+    return outcome, {"loss": loss, "lr": rate, "grad_norm": norm}
+
+
+def _clip(parameters: list[nn.Parameter], limit: float, processes: Processes) -> float:
+    """Scale all gradients down to a common norm of ``limit``; returns the norm before."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    shards = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
+    (of_shards,) = processes.total(_squares(shards))
+    norm = math.sqrt(_squares([grad for grad in gradients if not isinstance(grad, DTensor)]) + of_shards)
+    if norm > limit:
+        for gradient in gradients:
+            gradient.mul_(limit / norm)
+    return norm
+
+
+def _squares(tensors: list[Tensor]) -> float:
+    return float(torch.stack([tensor.square().sum() for tensor in tensors]).sum()) if tensors else 0.0
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _evaluate(run: Run) -> dict[str, float]:
+    """All processes take part, since all gather sharded weights."""
     run.network.eval()
-    return run.evaluate()
+    if not run.settings.compile:
+        return run.evaluate()
+    with torch.compiler.set_stance("force_eager"):  # its shapes and modes are not worth compiling for
+        return run.evaluate()
+
+
+def _show(run: Run, log: MetricsLog, step: int, loss: float, speed: float, pace: float) -> None:
+    last = {name: value for name, value in (log.evaluations or [{}])[-1].items() if name != "step"}
+    run.show(Progress(step, run.settings.max_steps, loss, speed, (run.settings.max_steps - step) * pace, last))
 
 
 def _save(
-    run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], step: int, kept: set[int]
+    run: Run,
+    optimiser: torch.optim.Optimizer,
+    parameters: dict[str, nn.Parameter],
+    step: int,
+    log: MetricsLog | None,
 ) -> None:
     state = {
         "step": step,
-        "parameters": {name: parameter.detach().cpu() for name, parameter in parameters.items()},
-        "optimiser": optimiser.state_dict(),
+        "parameters": {name: whole(parameter) for name, parameter in parameters.items()},
+        "moments": {
+            name: {key: whole(value) for key, value in optimiser.state[parameter].items()}
+            for name, parameter in parameters.items()
+            if parameter in optimiser.state
+        },
+        "statistics": {name: whole(buffer) for name, buffer in run.network.named_buffers(recurse=False)},
     }
-    checkpoints.save(run.directory, step, state, run.export, kept)
+    if log is None:
+        run.export(None)
+    else:
+        checkpoints.save(run.directory, step, state, run.export, {int(row["step"]) for row in log.evaluations})
+    run.processes.wait()
 
 
 def _restore(run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> int:
@@ -147,80 +216,21 @@ def _restore(run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, n
     state = checkpoints.load_state(newest)
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(state["parameters"][name])
-    optimiser.load_state_dict(state["optimiser"])
+            parameter.copy_(placed_like(state["parameters"][name], parameter))
+        for name, buffer in run.network.named_buffers(recurse=False):
+            buffer.copy_(state["statistics"][name])
+    for name, moments in state["moments"].items():
+        parameter = parameters[name]
+        optimiser.state[parameter] = {key: placed_like(value, parameter) for key, value in moments.items()}
     return int(state["step"])
-
-
-class _Log:
-    """``metrics.jsonl``, which evaluation was best, whether the memory lives.
-
-    Attributes:
-        kept: steps whose encoders are kept, those evaluated.
-    """
-
-    def __init__(self, run: Run, step: int) -> None:
-        self._run = run
-        self._path = run.directory / _METRICS
-        self._rate = 0.0
-        rows = [row for row in _rows(self._path) if row["step"] <= step]  # what came after the checkpoint comes again
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-        self._evaluations = [row for row in rows if "loss" not in row]
-        self.kept = {row["step"] for row in self._evaluations}
-
-    def stepped(self, step: int, outcome: Outcome, figures: dict[str, float], seconds: float) -> None:
-        self._write({"step": step, "loss": outcome.loss, **figures, "tokens": outcome.tokens, "seconds": seconds})
-        self._rate = seconds if not self._rate else 0.95 * self._rate + 0.05 * seconds
-        left = (self._run.settings.max_steps - step) * self._rate
-        last = self._evaluations[-1] if self._evaluations else {}
-        shown = {name: value for name, value in last.items() if name != "step"}
-        self._run.show(
-            Progress(step, self._run.settings.max_steps, outcome.loss, outcome.tokens / seconds, left, shown)
-        )
-
-    def evaluated(self, step: int, figures: dict[str, float]) -> None:
-        self._evaluations.append({"step": step, **figures})
-        self.kept.add(step)
-        self._write(self._evaluations[-1])
-
-    def require_life(self, step: int) -> None:
-        """Stop a run whose memory vectors carry nothing.
-
-        Raises:
-            TrainingError: the gain of the last ``dead_after`` evaluations was under ``dead_gain``.
-        """
-        settings = self._run.settings
-        gains = [row["gain"] for row in self._evaluations[-settings.dead_after :] if "gain" in row]
-        if len(gains) == settings.dead_after and max(gains) < settings.dead_gain:
-            raise TrainingError(
-                f"step {step}: the memory is dead: the decoder does as well with another text's memory as with the "
-                f"text's own (gain {gains[-1]:.3f}, wanted {settings.dead_gain:g}), so whatever the loss does, the "
-                f"encoder learns nothing. Change --lr (now {settings.lr:g}), shorten --context, or raise --dead-after."
-            )
-
-    def _write(self, row: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(row) + "\n")
-
-
-def best_step(run: Path) -> int | None:
-    """The evaluated step with the highest score; ``None`` if none has a score."""
-    scored = [row for row in _rows(run / _METRICS) if "score" in row]
-    return max(scored, key=lambda row: row["score"])["step"] if scored else None
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("}\n")]  # a kill may have cut the last one short
 
 
 class _StopRequest:
     """Turns SIGINT and SIGTERM into a request to stop after the step; a second SIGINT stops at once."""
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._asked = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> _StopRequest:
@@ -232,7 +242,11 @@ class _StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def agreed(self) -> bool:
+        """Whether any process was asked to stop; the same answer in all of them."""
+        return self._processes.total(float(self._asked))[0] > 0
+
     def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+        if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = True
+        self._asked = True

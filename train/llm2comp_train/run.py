@@ -16,14 +16,19 @@ from torch import nn
 
 from llm2comp_apps.encoder.backbones import Backbone, default_device, default_dtype, load_backbone
 from llm2comp_apps.encoder.checkpoint import SETTINGS
-from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.errors import TrainingError, UsageError
 from llm2comp_train import checkpoints
 from llm2comp_train.adapters import build_network, export
 from llm2comp_train.batches import CompressionBatches, sentence_ends
-from llm2comp_train.loop import Progress, Run, best_step, train
+from llm2comp_train.curve import draw_curve
+from llm2comp_train.loop import Progress, Run, train
+from llm2comp_train.metrics import best_step
+from llm2comp_train.processes import Processes
 from llm2comp_train.recipes import COMPRESSION, Settings
+from llm2comp_train.recompute import checkpoint_layers
+from llm2comp_train.sharding import shard_layers
 from llm2comp_train.sources import DataFile, Row, find_data, pair_rows, sentence_rows, text_rows
 from llm2comp_train.steps import Compression, Supervised, Unsupervised, Work
 from llm2comp_train.store import TokenStore, write_store
@@ -40,13 +45,14 @@ class RunOptions:
     """What a run is given besides its settings.
 
     Attributes:
-        data: files, folders, globs.
+        data: files, folders, globs, Hugging Face datasets.
         out: the run's directory.
-        init: run or checkpoint whose adapter, memory tokens and gain are trained on.
+        init: run or checkpoint whose adapter, memory tokens and decoder input go on.
         resume: go on with the run in ``out``.
         device: by default the best there is.
         eval_data: folder with evaluation data for the ``dev`` suite; ``None`` for no scores.
         instructions: prompt of the queries of a pair file, by name pattern.
+        tensorboard: write its files, too.
         show: is told of every step.
     """
 
@@ -57,6 +63,7 @@ class RunOptions:
     device: str | None = None
     eval_data: Path | None = None
     instructions: Mapping[str, str] = field(default_factory=dict)
+    tensorboard: bool = False
     show: Callable[[Progress], None] = lambda _progress: None
 
 
@@ -68,28 +75,39 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
         UsageError: ``out`` holds a run and ``resume`` is not set, or one with other settings.
     """
     init = _encoder_of(options.init) if options.init else None
-    _claim(stage, settings, options)
-    backbone = _load(settings, options.device or default_device())
-    store = _store(stage, settings, options, backbone.tokenizer)
+    processes = Processes(options.device or default_device())
+    if processes.main:
+        _claim(stage, settings, options)
+    backbone = _load(settings, processes.device)
+    store = _store(stage, settings, options, backbone.tokenizer, processes)
     network = build_network(backbone, settings, init)
     probe(network, backbone.name)
-    work, evaluate = _stage_work(stage, settings, options, network, backbone, store)
-    if settings.compile:
-        for layer in _layers(network):
-            layer.compile(dynamic=True)
+    work, evaluate = _stage_work(stage, settings, options, network, backbone, store, processes)
+    _spare(network, settings, processes)
     about = {"stage": stage, "data": store.names, "init": str(init) if init else None, **dataclasses.asdict(settings)}
-
-    def write(directory: Path) -> None:
-        export(directory, network, backbone, settings, about)
-
-    run = Run(options.out, network, settings, work, write, evaluate, store.place, options.show)
+    run = Run(
+        directory=options.out,
+        settings=settings,
+        network=network,
+        processes=processes,
+        work=work,
+        evaluate=evaluate,
+        export=lambda directory: export(directory, network, backbone, settings, about),
+        place=store.place,
+        show=options.show,
+        tensorboard=options.tensorboard,
+    )
     steps = train(run, resume=options.resume)
     if steps < settings.max_steps:
         raise TrainingError(f"stopped after step {steps} of {settings.max_steps}; --resume goes on from there.")
-    return _publish_result(options.out, steps)
+    if processes.main:
+        _publish_result(options.out, steps)
+        draw_curve(options.out)
+    processes.wait()
+    return options.out / "encoder"
 
 
-def _publish_result(out: Path, steps: int) -> Path:
+def _publish_result(out: Path, steps: int) -> None:
     chosen = out / "checkpoints" / f"step-{best_step(out) or steps:06d}"
 
     def copy(directory: Path) -> None:
@@ -98,7 +116,6 @@ def _publish_result(out: Path, steps: int) -> Path:
                 shutil.copy2(file, directory)
 
     checkpoints.publish(out / "encoder", copy)
-    return out / "encoder"
 
 
 def _encoder_of(init: Path) -> Path:
@@ -109,10 +126,19 @@ def _encoder_of(init: Path) -> Path:
     raise TrainingError(f"--init {init}: neither an encoder's directory nor a finished run.")
 
 
-def _layers(network: CompressionNetwork) -> nn.ModuleList:
+def _spare(network: CompressionNetwork, settings: Settings, processes: Processes) -> None:
+    """What saves time or memory, layer by layer."""
     layers = network.base.layers
     assert isinstance(layers, nn.ModuleList)
-    return layers
+    if settings.gradient_checkpointing:
+        checkpoint_layers(layers)
+    if settings.shard and processes.world > 1:
+        shard_layers(layers, processes.device, processes.world)
+    if settings.compile:
+        # Encoder, teacher and student, with padding and without, trained and not, are so many forms of one layer.
+        torch._dynamo.config.recompile_limit = 16
+        for layer in layers:
+            layer.compile(dynamic=True)
 
 
 def _claim(stage: str, settings: Settings, options: RunOptions) -> None:
@@ -123,7 +149,7 @@ def _claim(stage: str, settings: Settings, options: RunOptions) -> None:
         "data": list(options.data),
         "init": str(options.init) if options.init else None,
         "instructions": dict(options.instructions),
-        "settings": dataclasses.asdict(settings),
+        **dataclasses.asdict(settings),
     }
     if not path.is_file():
         options.out.mkdir(parents=True, exist_ok=True)
@@ -131,25 +157,30 @@ def _claim(stage: str, settings: Settings, options: RunOptions) -> None:
         return
     if not options.resume:
         raise UsageError(f"--out {options.out}: already holds a run; add --resume to go on with it.")
-    before = json.loads(path.read_text("utf-8"))
-    flat_before, flat_wanted = ({**run, **run.pop("settings")} for run in (before, dict(wanted)))
-    changed = [name for name, value in flat_wanted.items() if flat_before.get(name) != value]
+    # A setting that the run does not know is younger than the run, which had its default.
+    before = dataclasses.asdict(Settings()) | json.loads(path.read_text("utf-8"))
+    changed = [name for name, value in wanted.items() if before[name] != value]
     if changed:
         raise UsageError(f"--resume: the run in {options.out} was started with other values of {', '.join(changed)}.")
 
 
 def _load(settings: Settings, device: str) -> Backbone:
-    dtype = default_dtype(device) if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    dtype = getattr(torch, settings.dtype, None) or default_dtype(device)
+    if dtype is torch.float16:  # its gradients underflow
+        dtype = torch.float32
     # The fused attention kernel has no fast backward pass on CPUs for short texts.
     attention = {"auto": "eager" if device == "cpu" else "sdpa"}.get(settings.attention, settings.attention)
     return load_backbone(settings.backbone, device=device, dtype=dtype, attn_implementation=attention)
 
 
-def _store(stage: str, settings: Settings, options: RunOptions, tokenizer: PreTrainedTokenizerBase) -> TokenStore:
+def _store(
+    stage: str, settings: Settings, options: RunOptions, tokenizer: PreTrainedTokenizerBase, processes: Processes
+) -> TokenStore:
     directory = options.out / "data"
-    if not (options.resume and (directory / "store.json").is_file()):
+    if processes.main and not (options.resume and (directory / "store.json").is_file()):
         files = [(file.name, _rows(stage, settings, options, file)) for file in find_data(options.data)]
         write_store(directory, files, tokenizer, settings.max_length)
+    processes.wait()
     return TokenStore(directory)
 
 
@@ -170,6 +201,7 @@ def _stage_work(
     network: CompressionNetwork,
     backbone: Backbone,
     store: TokenStore,
+    processes: Processes,
 ) -> tuple[Work, Callable[[], dict[str, float]]]:
     """What a step does and how the encoder is judged."""
     live = LiveEncoder(network, backbone.tokenizer, settings)
@@ -179,28 +211,20 @@ def _stage_work(
         return dev_scores(live, options.eval_data) if options.eval_data else {}
 
     if stage not in COMPRESSION:
-        return (Supervised if stage == "scl" else Unsupervised)(network, settings, store, pad), scores
+        return (Supervised if stage == "scl" else Unsupervised)(settings, network, store, pad, processes), scores
 
     vocabulary = backbone.tokenizer.convert_ids_to_tokens(list(range(len(backbone.tokenizer))))
     ends = sentence_ends(vocabulary) if settings.crop else ()
     batches = CompressionBatches(store, settings, reconstruct=stage == "rc", ends=ends)
-    work = Compression(network, stage, settings, batches, pad)
+    work = Compression(stage, settings, network, batches, pad, processes)
     held_out = batches.validation()
     contexts = [split.context for split in held_out]
-    if options.init is None:
-        _calibrate(network, live, contexts)
+    anchor = None if options.init else backbone.tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
+    network.eval()
+    with network.autocast():
+        network.calibrate(*left_pad(contexts, pad, processes.device), anchor)
 
     def figures() -> dict[str, float]:
         return {**memory_gain(work, held_out), "cosine": mean_cosine(live.embed_ids(contexts)), **scores()}
 
     return work, figures
-
-
-def _calibrate(network: CompressionNetwork, live: LiveEncoder, contexts: list[list[int]]) -> None:
-    """Start the decoder's input around a line break, which says nothing; elsewhere memory stays dead."""
-    from llm2comp_apps.encoder.network import left_pad
-
-    anchor = live.tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
-    network.eval()
-    with network.autocast():
-        network.calibrate(*left_pad(contexts, int(live.tokenizer.pad_token_id or 0), live.device), anchor)

@@ -18,6 +18,7 @@ from llm2comp_train.objectives.nll import nll_loss
 from llm2comp_train.objectives.rc import rc_loss
 from llm2comp_train.objectives.scl import scl_loss
 from llm2comp_train.objectives.ucl import ucl_loss
+from llm2comp_train.processes import Processes
 from llm2comp_train.recipes import Settings
 from llm2comp_train.store import TokenStore
 
@@ -31,8 +32,8 @@ class Outcome:
     """What a step did.
 
     Attributes:
-        loss: mean over the batch.
-        tokens: that went through the encoder, memory tokens included, padding not.
+        loss: this process' share of the batch's loss; the shares add up to it.
+        tokens: of the batch that went through the encoder, memory tokens included, padding not.
         rows: of the store, for messages.
     """
 
@@ -45,7 +46,7 @@ class Work(Protocol):
     """A stage as the loop sees it."""
 
     def backward(self, step: int) -> Outcome:
-        """Accumulate the gradients of a step into the network's parameters."""
+        """Accumulate this process' share of a step's gradients in the network's parameters."""
         ...
 
 
@@ -53,43 +54,64 @@ class Compression:
     """``rc``, ``nll``, ``kl``: the batch is cut into as many passes as the token budget needs."""
 
     def __init__(
-        self, network: CompressionNetwork, stage: str, settings: Settings, batches: CompressionBatches, pad_id: int
+        self,
+        stage: str,
+        settings: Settings,
+        network: CompressionNetwork,
+        batches: CompressionBatches,
+        pad_id: int,
+        processes: Processes,
     ) -> None:
-        self._network, self._settings, self._batches, self._pad_id = network, settings, batches, pad_id
+        self._settings, self._network, self._batches = settings, network, batches
+        self._pad_id, self._processes = pad_id, processes
         self._loss = COMPRESSION_LOSSES[stage]
 
     def backward(self, step: int) -> Outcome:
         """See :meth:`Work.backward`."""
         splits = self._batches.batch(step)
-        total = 0.0
-        for part in self.passes(splits):
-            loss = self.losses(part).sum() / len(splits)
+        total, squares = torch.zeros_like(self._network.memory_tokens), self._network.memory_tokens.new_zeros(())
+        losses = 0.0
+        for part in self.passes(self._processes.share(splits)):
+            found, memory = self.losses(part)
+            loss = found.sum() / len(splits)
             loss.backward()
-            total += float(loss.detach())
+            losses += float(loss.detach())
+            total += memory.detach().float().sum(0)
+            squares += memory.detach().float().square().sum()
+        total, squares = self._processes.added(total.detach(), squares)
+        self._network.track(total, squares, len(splits))
         tokens = sum(len(split.context) + self._network.k for split in splits)
-        return Outcome(total, tokens, [split.row for split in splits])
+        return Outcome(losses, tokens, [split.row for split in splits])
 
     def passes(self, splits: Sequence[Split]) -> list[Sequence[Split]]:
         """Cut texts of similar length into runs under the token budget."""
+        if not splits:
+            return []
         widest = max(len(split.context) + len(split.target) for split in splits) + self._network.k
         size = max(1, self._settings.tokens_per_pass // widest)
         return [splits[start : start + size] for start in range(0, len(splits), size)]
 
-    def losses(self, splits: Sequence[Split], *, other: bool = False) -> Tensor:
-        """Loss of each text ``(B,)``; with ``other``, of each text given its neighbour's memory vectors."""
+    def losses(self, splits: Sequence[Split], *, other: bool = False) -> tuple[Tensor, Tensor]:
+        """Loss of each text ``(B,)`` and the memory vectors ``(B, k, d)`` it comes from.
+
+        With ``other``, each text is given its neighbour's memory.
+        """
         batch = collate(splits, self._pad_id, self._network.memory_tokens.device)
         with self._network.autocast():
             memory = self._network.memory(batch.context, batch.context_mask)
             if other:
                 memory = memory.roll(1, dims=0)
-            return self._loss(self._network, batch, memory, chunk=self._settings.head_chunk)
+            return self._loss(self._network, batch, memory, chunk=self._settings.head_chunk), memory
 
 
 class _Contrastive:
     """What ``ucl`` and ``scl`` share: embedding token rows under the token budget."""
 
-    def __init__(self, network: CompressionNetwork, settings: Settings, store: TokenStore, pad_id: int) -> None:
-        self._network, self._settings, self._store, self._pad_id = network, settings, store, pad_id
+    def __init__(
+        self, settings: Settings, network: CompressionNetwork, store: TokenStore, pad_id: int, processes: Processes
+    ) -> None:
+        self._settings, self._network, self._store = settings, network, store
+        self._pad_id, self._processes = pad_id, processes
 
     def _backward(self, texts: Sequence[int], loss_of: Callable[[Tensor], Tensor], rows: list[int]) -> Outcome:
         ids = [self._store.ids(text) for text in texts]
@@ -97,11 +119,12 @@ class _Contrastive:
             ids,
             self._embed,
             loss_of,
+            self._processes,
             tokens_per_pass=self._settings.tokens_per_pass,
             tokens_kept=self._settings.tokens_kept,
             extra_tokens=self._network.k,
         )
-        return Outcome(loss, sum(map(len, ids)) + len(ids) * self._network.k, rows)
+        return Outcome(loss / self._processes.world, sum(map(len, ids)) + len(ids) * self._network.k, rows)
 
     def _embed(self, rows: list[list[int]]) -> Tensor:
         ids, mask = left_pad(rows, self._pad_id, self._network.memory_tokens.device)
@@ -114,8 +137,10 @@ class _Contrastive:
 class Supervised(_Contrastive):
     """``scl``."""
 
-    def __init__(self, network: CompressionNetwork, settings: Settings, store: TokenStore, pad_id: int) -> None:
-        super().__init__(network, settings, store, pad_id)
+    def __init__(
+        self, settings: Settings, network: CompressionNetwork, store: TokenStore, pad_id: int, processes: Processes
+    ) -> None:
+        super().__init__(settings, network, store, pad_id, processes)
         self._batches = PairBatches(store, settings)
         self._symmetric = [settings.is_symmetric(name) for name in store.names]
 
@@ -140,8 +165,10 @@ class Supervised(_Contrastive):
 class Unsupervised(_Contrastive):
     """``ucl``: every sentence goes through twice, with different dropout."""
 
-    def __init__(self, network: CompressionNetwork, settings: Settings, store: TokenStore, pad_id: int) -> None:
-        super().__init__(network, settings, store, pad_id)
+    def __init__(
+        self, settings: Settings, network: CompressionNetwork, store: TokenStore, pad_id: int, processes: Processes
+    ) -> None:
+        super().__init__(settings, network, store, pad_id, processes)
         self._batches = SentenceBatches(store, settings)
 
     def backward(self, step: int) -> Outcome:

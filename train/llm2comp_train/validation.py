@@ -39,8 +39,8 @@ def memory_gain(work: Compression, splits: Sequence[Split]) -> dict[str, float]:
     """
     own = other = 0.0
     for part in work.passes(splits):
-        own += float(work.losses(part).sum())
-        other += float(work.losses(part, other=True).sum())
+        own += float(work.losses(part)[0].sum())
+        other += float(work.losses(part, other=True)[0].sum())
     return {"validation_loss": own / len(splits), "gain": (other - own) / len(splits)}
 
 

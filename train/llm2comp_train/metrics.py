@@ -1,0 +1,84 @@
+"""``metrics.jsonl``: one line per step, one per evaluation; what they say about the run.
+
+{"step": 7, "loss": 1.93, "lr": 0.0001, "grad_norm": 0.7, "tokens": 640, "seconds": 1.2}
+{"step": 200, "validation_loss": 1.21, "gain": 0.55, "cosine": 0.63, "scifact:train": 38.2, "score": 55.1}
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llm2comp_apps.errors import TrainingError
+from llm2comp_train.recipes import Settings
+
+__all__ = ["METRICS", "MetricsLog", "best_step", "read_metrics"]
+
+METRICS = "metrics.jsonl"
+
+
+class MetricsLog:
+    """The file, its evaluations, and whether the memory lives.
+
+    Attributes:
+        evaluations: so far, each with its step.
+    """
+
+    def __init__(self, run: Path, settings: Settings, step: int, *, tensorboard: bool = False) -> None:
+        """Go on after ``step``: what a killed run wrote beyond its last checkpoint is dropped, it will come again."""
+        self._path, self._settings = run / METRICS, settings
+        rows = [row for row in read_metrics(run) if row["step"] <= step]
+        self._path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        self.evaluations = [row for row in rows if "loss" not in row]
+        self._board = _board(run, step) if tensorboard else None
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add a step's line or an evaluation's."""
+        with self._path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row) + "\n")
+        if "loss" not in row:
+            self.evaluations.append(row)
+        if self._board is not None:
+            for name, value in row.items():
+                self._board.add_scalar(name, value, row["step"])
+            self._board.flush()
+
+    def require_life(self) -> None:
+        """Stop a run whose memory vectors carry nothing.
+
+        Raises:
+            TrainingError: the gain of the last ``dead_after`` evaluations was under ``dead_gain``.
+        """
+        settings = self._settings
+        last = [row for row in self.evaluations[-settings.dead_after :] if "gain" in row]
+        if len(last) == settings.dead_after and max(row["gain"] for row in last) < settings.dead_gain:
+            raise TrainingError(
+                f"step {last[-1]['step']}: the memory is dead: the decoder does as well with another text's memory as "
+                f"with the text's own (gain {last[-1]['gain']:.3f}, wanted {settings.dead_gain:g}), so whatever the "
+                f"loss does, the encoder learns nothing. Change --lr (now {settings.lr:g}), shorten --context, or "
+                "raise --dead-after."
+            )
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's file; a last line that a kill cut short is left out."""
+    path = run / METRICS
+    if not path.is_file():
+        return []
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+
+def best_step(run: Path) -> int | None:
+    """The evaluated step with the highest score; ``None`` if none has a score."""
+    scored = [row for row in read_metrics(run) if "score" in row]
+    return int(max(scored, key=lambda row: row["score"])["step"]) if scored else None
+
+
+def _board(run: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TrainingError("--tensorboard needs tensorboard: pip install 'llm2comp-apps[train]'.") from error
+    return SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)

@@ -1,0 +1,45 @@
+"""Weights of a backbone that one GPU cannot hold, spread over all of them (FSDP), and tensors whole again.
+
+Each layer of the LLM is one unit: its weights are gathered from all processes just before it runs and dropped after.
+Only layers are sharded, since embeddings, head and memory tokens are used on their own, outside any layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["placed_like", "shard_layers", "whole"]
+
+
+def shard_layers(layers: Iterable[nn.Module], device: str, world: int) -> None:
+    """Spread the weights of each layer over ``world`` processes; gradients will be sums over them."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.split(":")[0], (world,))
+    for layer in layers:
+        fully_shard(layer, mesh=mesh).set_gradient_divide_factor(1.0)
+
+
+def whole(value: Any) -> Any:
+    """A tensor on the CPU, put together if it is sharded (all processes must ask); other values as they are."""
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach()
+    gather = getattr(value, "full_tensor", None)
+    return (gather() if gather else value).cpu()
+
+
+def placed_like(value: Any, parameter: nn.Parameter) -> Any:
+    """Undo :func:`whole`: put a tensor where ``parameter`` is and shard it as it is, if it has its shape."""
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value  # AdamW's step count, which stays on the CPU
+    mesh = getattr(parameter, "device_mesh", None)
+    if mesh is None:
+        return value.to(parameter.device)
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(mesh.device_type), mesh, parameter.placements)  # type: ignore[attr-defined]
