@@ -31,7 +31,7 @@ _LOOKUP = 512
 _WINDOW_DOCUMENTS = 2048
 _WINDOW_CHARACTERS = 16_000_000
 #: Wanted seconds of encoding between two looks at the clock, the keyboard and the progress line.
-_SLICE_SECONDS = 6.0
+_SLICE_SECONDS = 8.0
 #: Characters of a slice at least, and of the first, when the encoder's speed is not known yet: about two full
 #: batches of our encoders on a CPU, since half-empty ones waste time.
 _MIN_SLICE = 16_000
