@@ -5,8 +5,8 @@
 
 ``ratio`` encodes the same SciFact abstracts alone and as a build, in turns in one process and each going first in turn,
 and compares medians (wall clock, and CPU seconds, which another process on the machine stretches less). ``memory`` runs
-``llm2comp index build`` in processes of their own over 5,000 and 20,000 short documents and compares their peak resident
-memory.
+``llm2comp index build`` in processes of their own over 5,000 and 20,000 short documents and compares their peak
+resident memory.
 
 SciFact is taken from ``$LLM2COMP_DATA`` (``../shared/data`` beside the repository by default).
 """
