@@ -95,7 +95,7 @@ def build(
     }
     settings |= {"target_recall": target_recall, "max_ram": max_ram and max_ram * 2**20}
     filling = Filling(documents, encoder, device, as_json)
-    if output.exists():
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         filling.existing(output, settings, whole=True)
     else:
         filling.new(output, settings)

@@ -117,6 +117,12 @@ def test_chunks_and_memory_are_kept_in_the_settings(cli, encoders, write_corpus)
     assert "0 documents added" in again.stderr
 
 
+def test_an_empty_directory_is_as_good_as_none(cli, encoders, write_corpus, tmp_path):
+    (tmp_path / "made.index").mkdir()
+    assert cli("index", "build", write_corpus(4), "-o", "made.index").exit_code == 0
+    assert len(Index.open("made.index")) == 4
+
+
 def test_a_directory_that_is_no_index_is_left_alone(cli, encoders, write_corpus, tmp_path):
     (tmp_path / "corpus.index").mkdir()
     (tmp_path / "corpus.index" / "precious.txt").write_text("mine")
