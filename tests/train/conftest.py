@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from llm2comp_train.recipes import Settings
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llm2comp_apps.encoder.backbones import load_backbone
-from llm2comp_train.recipes import Settings
 
-WORDS = "the a cell energy market river king queen war peace atom light sound of and in . ? tree stone".split()
+WORDS = ["the", "a", "cell", "energy", "market", "river", "king", "queen", "war", "peace", "atom", "light", "sound", "of", "and", "in", ".", "?", "tree", "stone"]
 
 
 def tiny_lm() -> LlamaForCausalLM:
@@ -41,9 +41,7 @@ def backbone_dir(tmp_path_factory) -> Path:
     vocabulary |= {"\n": len(vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
     fast.save_pretrained(directory)
     return directory
 

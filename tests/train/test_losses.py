@@ -6,8 +6,6 @@ import copy
 
 import pytest
 import torch
-from torch.nn.functional import log_softmax
-
 from llm2comp_train.adapters import build_network, trainable
 from llm2comp_train.batches import Split, collate
 from llm2comp_train.losses import chunked_cross_entropy, chunked_kl
@@ -16,6 +14,7 @@ from llm2comp_train.objectives.nll import nll_loss
 from llm2comp_train.objectives.rc import rc_loss
 from llm2comp_train.objectives.scl import scl_loss
 from llm2comp_train.objectives.ucl import ucl_loss
+from torch.nn.functional import log_softmax
 
 SPLITS = [
     Split([5, 6, 7, 8, 9], [10, 11, 12], 0),

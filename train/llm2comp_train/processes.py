@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from llm2comp_apps.errors import TrainingError
 
@@ -75,13 +76,17 @@ class Processes:
         return list(tensors)
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up every parameter's gradient over the processes; sharded ones have been reduced already."""
+        """Add up every parameter's gradient over the processes; of sharded ones there are means already."""
         if self.world == 1:
             return
-        mine = [parameter for parameter in parameters if not hasattr(parameter, "full_tensor")]
-        for parameter in mine:
+        mine = []
+        for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+            if isinstance(parameter, DTensor):
+                parameter.grad.mul_(self.world)
+            else:
+                mine.append(parameter)
         flat = torch.cat([parameter.grad.flatten() for parameter in mine if parameter.grad is not None])
         torch.distributed.all_reduce(flat)
         for parameter, part in zip(mine, flat.split([parameter.numel() for parameter in mine]), strict=True):

@@ -15,13 +15,13 @@ __all__ = ["placed_like", "shard_layers", "whole"]
 
 
 def shard_layers(layers: Iterable[nn.Module], device: str, world: int) -> None:
-    """Spread the weights of each layer over ``world`` processes; gradients will be sums over them."""
+    """Spread the weights of each layer over ``world`` processes; their gradients will be means over these."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.split(":")[0], (world,))
     for layer in layers:
-        fully_shard(layer, mesh=mesh).set_gradient_divide_factor(1.0)
+        fully_shard(layer, mesh=mesh)
 
 
 def whole(value: Any) -> Any:

@@ -1,0 +1,122 @@
+"""GradCache against one plain pass, with dropout on; and the work of two processes against that of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from llm2comp_train.adapters import build_network, trainable
+from llm2comp_train.gradcache import contrastive_backward
+from llm2comp_train.metrics import read_metrics
+from llm2comp_train.objectives.scl import scl_loss
+from llm2comp_train.processes import Processes
+from llm2comp_train.run import RunOptions, run_stage
+
+from llm2comp_apps.encoder.network import left_pad
+from llm2comp_apps.encoder.pooling import pool
+
+ROWS = [[5, 6, 7], [8, 9], [4, 5, 6, 7, 8, 9], [10], [11, 12, 13], [3, 4], [5, 9, 7, 11], [12, 3]]
+
+
+def loss_of(vectors):
+    return scl_loss(vectors[:4], vectors[4:], temperature=0.05)
+
+
+@pytest.fixture
+def network(backbone, settings):
+    network = build_network(backbone, replace(settings, lora_dropout=0.3), None)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    return network.train()
+
+
+def gradients(network, *, tokens_kept, seed=0):
+    seen = []
+
+    def embed(rows):
+        vectors = pool(network.memory(*left_pad(rows, 0, "cpu")))
+        seen.append(vectors.detach().clone())
+        return vectors
+
+    torch.manual_seed(seed)
+    network.zero_grad()
+    # Two rows a pass in both ways, so that both draw the same dropout.
+    loss = contrastive_backward(
+        ROWS, embed, loss_of, Processes("cpu"), tokens_per_pass=12, tokens_kept=tokens_kept, extra_tokens=3
+    )
+    return (
+        loss,
+        {name: parameter.grad.clone() for name, parameter in trainable(network).items() if "shift" not in name},
+        seen,
+    )
+
+
+def test_cached_gradients_equal_plain_ones_with_dropout(network):
+    plain_loss, plain, once = gradients(network, tokens_kept=10**6)
+    cached_loss, cached, twice = gradients(network, tokens_kept=1)
+    assert len(twice) == 2 * len(once) > 2
+    for first, second in zip(twice, twice[len(once) :], strict=False):
+        assert torch.equal(first, second)  # the random state was replayed
+    assert cached_loss == pytest.approx(plain_loss, rel=1e-6)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(cached[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_dropout_is_really_on_in_this_comparison(network):
+    one, _, _ = gradients(network, tokens_kept=10**6, seed=0)
+    other, _, _ = gradients(network, tokens_kept=10**6, seed=1)
+    assert one != pytest.approx(other, rel=1e-3)
+
+
+CHILD = """
+import sys, json
+from pathlib import Path
+from llm2comp_train.recipes import Settings
+from llm2comp_train.run import RunOptions, run_stage
+given = json.loads(sys.argv[1])
+run_stage(given["stage"], Settings(**given["settings"]), RunOptions(
+    data=[given["data"]], out=Path(given["out"]), device="cpu"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "shard"), [("kl", False), ("scl", False), ("kl", True)])
+def test_two_processes_do_what_one_does(stage, shard, settings, data, tmp_path):
+    settings = replace(settings, max_steps=4, batch_size=7)  # odd, so that the shares differ
+    path = str(data["pairs" if stage == "scl" else "text"])
+    run_stage(stage, settings, RunOptions(data=[path], out=tmp_path / "1", device="cpu"))
+    given = {
+        "stage": stage,
+        "data": path,
+        "out": str(tmp_path / "2"),
+        "settings": asdict(replace(settings, shard=shard)),
+    }
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    children = []
+    for rank in ("0", "1"):
+        group = address | {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", CHILD, json.dumps(given)]
+        children.append(subprocess.Popen(command, env=os.environ | group, stderr=subprocess.PIPE, text=True))
+    for child in children:
+        _, complaint = child.communicate(timeout=300)
+        assert child.returncode == 0, complaint
+    alone, together = ([row["loss"] for row in read_metrics(tmp_path / n) if "loss" in row] for n in ("1", "2"))
+    assert len(together) == 4
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+    one, two = (
+        torch.load(tmp_path / n / "checkpoints/step-000004/state.pt", weights_only=True)["parameters"]
+        for n in ("1", "2")
+    )
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=name)

@@ -1,0 +1,228 @@
+"""Runs end to end on a tiny backbone: every stage learns, resumes exactly, and ends in a loadable encoder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from llm2comp_train.metrics import MetricsLog, read_metrics
+from llm2comp_train.run import RunOptions, run_stage
+from safetensors.torch import load_file
+
+from llm2comp_apps.encoder.model import LLM2Comp
+from llm2comp_apps.errors import CorpusError, TrainingError, UsageError
+
+STAGES = ("rc", "nll", "kl", "ucl", "scl")
+
+
+def go(stage, settings, data, out, **options):
+    kind = "pairs" if stage == "scl" else "text"
+    given = {"data": [str(data[kind])], "out": out, "device": "cpu"} | options
+    return run_stage(stage, settings, RunOptions(**given))
+
+
+def losses(run: Path) -> list[float]:
+    return [row["loss"] for row in read_metrics(run) if "loss" in row]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    step = sorted((run / "checkpoints").glob("step-*"))[-1]
+    return torch.load(step / "state.pt", weights_only=True)["parameters"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_lowers_its_loss_and_ends_in_an_encoder(stage, settings, data, tmp_path):
+    dropout = 0.1 if stage == "ucl" else 0.0
+    settings = replace(settings, max_steps=40, lr=1e-2, lora_dropout=dropout, batch_size=8, save_every=100)
+    directory = go(stage, settings, data, tmp_path / "run")
+    found = losses(tmp_path / "run")
+    assert len(found) == 40
+    assert np.mean(found[-8:]) < np.mean(found[:8]) - 0.01
+    encoder = LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32)
+    vectors = encoder.encode(["the king and the queen", "atom"])
+    assert vectors.shape == (2, 32)
+    assert encoder.settings.training["stage"] == stage
+    assert load_file(directory / "adapter_model.safetensors").popitem()[1].dtype == torch.float16
+    assert (tmp_path / "run" / "curve.png").is_file()
+
+
+@pytest.mark.parametrize("stage", ["kl", "scl"])
+def test_an_interrupted_run_that_is_resumed_ends_bit_for_bit_as_an_undisturbed_one(stage, settings, data, tmp_path):
+    settings = replace(settings, max_steps=7, save_every=3, lora_dropout=0.1)
+    go(stage, settings, data, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress):
+        if progress.step == 5:  # two steps beyond the last checkpoint
+            raise Killed
+
+    with pytest.raises(Killed):
+        go(stage, settings, data, tmp_path / "cut", show=kill)
+    go(stage, settings, data, tmp_path / "cut", resume=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+CHILD = """
+import sys, json
+from pathlib import Path
+from llm2comp_train.recipes import Settings
+from llm2comp_train.run import RunOptions, run_stage
+given = json.loads(sys.argv[1])
+run_stage("kl", Settings(**given["settings"]), RunOptions(
+    data=[given["data"]], out=Path(given["out"]), resume=given["resume"], device="cpu"))
+"""
+
+
+def _start(settings, data, out, resume):
+    from dataclasses import asdict
+
+    given = {"settings": asdict(settings), "data": str(data["text"]), "out": str(out), "resume": resume}
+    return subprocess.Popen([sys.executable, "-c", CHILD, json.dumps(given)], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_run_killed_three_times_ends_with_the_weights_of_an_undisturbed_one(settings, data, tmp_path):
+    settings = replace(settings, max_steps=30, save_every=2)
+    go("kl", settings, data, tmp_path / "whole")
+    for number, wanted in enumerate((4, 11, 19)):
+        child = _start(settings, data, tmp_path / "cut", resume=number > 0)
+        _wait_for_step(tmp_path / "cut", wanted, child)
+        child.send_signal(signal.SIGTERM if number == 1 else signal.SIGKILL)
+        child.communicate(timeout=60)
+        assert child.returncode != 0
+    child = _start(settings, data, tmp_path / "cut", resume=True)
+    _, complaint = child.communicate(timeout=120)
+    assert child.returncode == 0, complaint
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def _wait_for_step(run, step, child):
+    deadline = time.monotonic() + 120
+    while not (rows := read_metrics(run)) or rows[-1]["step"] < step:
+        assert child.poll() is None, child.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_sigterm_saves_and_says_how_to_go_on(settings, data, tmp_path):
+    def stop(progress):
+        if progress.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TrainingError, match="after step 3 of 6; --resume"):
+        go("kl", settings, data, tmp_path / "run", show=stop)
+    assert (tmp_path / "run/checkpoints/step-000003/state.pt").is_file()
+
+
+def test_only_two_checkpoints_stay_besides_the_evaluated_encoders(settings, data, tmp_path):
+    go("kl", replace(settings, max_steps=10, save_every=2, eval_every=4), data, tmp_path / "run")
+    states = {path.parent.name for path in (tmp_path / "run/checkpoints").glob("*/state.pt")}
+    encoders = {path.parent.name for path in (tmp_path / "run/checkpoints").glob("*/encoder.json")}
+    assert states == {"step-000008", "step-000010"}
+    assert encoders == {"step-000004", "step-000008", "step-000010"}
+
+
+def test_several_passes_give_the_losses_of_one(settings, data, tmp_path):
+    go("kl", settings, data, tmp_path / "one")
+    go("kl", replace(settings, tokens_per_pass=20), data, tmp_path / "many")
+    np.testing.assert_allclose(losses(tmp_path / "many"), losses(tmp_path / "one"), rtol=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["kl", "scl"])
+def test_gradient_checkpointing_changes_nothing(stage, settings, data, tmp_path):
+    settings = replace(settings, lora_dropout=0.1)
+    go(stage, settings, data, tmp_path / "off")
+    go(stage, replace(settings, gradient_checkpointing=True), data, tmp_path / "on")
+    np.testing.assert_allclose(losses(tmp_path / "on"), losses(tmp_path / "off"), rtol=1e-5)
+
+
+@pytest.mark.parametrize("adapter", ["continue", "fresh"])
+def test_a_later_stage_starts_where_the_earlier_one_ended(adapter, settings, data, tmp_path):
+    first = go("kl", settings, data, tmp_path / "kl")
+    settings = replace(settings, adapter=adapter, lr=1e-12, lora_alpha=12, train_memory=False, max_steps=1)
+    if adapter == "continue":
+        settings = replace(settings, lora_alpha=8)
+    second = go("scl", settings, data, tmp_path / "scl", init=tmp_path / "kl")
+    texts = ["the king and the queen", "atom light sound"]
+    before, after = (
+        LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32).encode(texts)
+        for directory in (first, second)
+    )
+    np.testing.assert_allclose(after, before, atol=2e-4)
+    rank = json.loads((second / "adapter_config.json").read_text())["r"]
+    assert rank == (8 if adapter == "fresh" else 4)
+
+
+def test_a_fresh_adapter_leaves_the_earlier_one_as_it_was(settings, data, tmp_path):
+    first = go("kl", settings, data, tmp_path / "kl")
+    second = go("scl", replace(settings, adapter="fresh"), data, tmp_path / "scl", init=first)
+    before, after = (load_file(directory / "adapter_model.safetensors") for directory in (first, second))
+    for name, tensor in before.items():
+        if ".lora_A." in name:
+            assert torch.equal(after[name][:4], tensor)
+            assert after[name].shape[0] == 8
+
+
+def test_not_a_number_stops_with_step_and_rows(settings, data, tmp_path):
+    with pytest.raises(TrainingError, match=r"step \d+: the loss is .*text\.jsonl:\d+"):
+        go("kl", replace(settings, lr=1e30, max_steps=20), data, tmp_path / "run")
+
+
+def test_a_dead_memory_stops_the_run(settings, tmp_path):
+    log = MetricsLog(tmp_path, replace(settings, dead_gain=0.02, dead_after=2), 0)
+    log.write({"step": 1, "gain": 0.5})
+    log.write({"step": 2, "gain": 0.0})
+    log.require_life()
+    log.write({"step": 3, "gain": -0.1})
+    with pytest.raises(TrainingError, match="step 3: the memory is dead"):
+        log.require_life()
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(settings, data, tmp_path):
+    settings = replace(settings, max_steps=2)
+    go("kl", settings, data, tmp_path / "run")
+    with pytest.raises(UsageError, match="--resume"):
+        go("kl", settings, data, tmp_path / "run")
+    with pytest.raises(UsageError, match="other values of lr"):
+        go("kl", replace(settings, lr=1e-4), data, tmp_path / "run", resume=True)
+
+
+def test_a_damaged_state_is_named(settings, data, tmp_path):
+    settings = replace(settings, max_steps=2)
+    go("kl", settings, data, tmp_path / "run")
+    state = tmp_path / "run/checkpoints/step-000002/state.pt"
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(TrainingError, match="step-000002"):
+        go("kl", settings, data, tmp_path / "run", resume=True)
+
+
+def test_a_broken_row_is_reported_with_file_and_line_before_training(settings, tmp_path):
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"text": "the king"}\n{"txt": "the queen"}\n', "utf-8")
+    with pytest.raises(CorpusError, match=r"broken\.jsonl:2: the field 'text' is not there"):
+        go("kl", settings, {"text": broken}, tmp_path / "run")
+
+
+def test_another_backbone_or_shape_of_the_initial_checkpoint_is_refused(settings, data, tmp_path):
+    go("kl", replace(settings, max_steps=1), data, tmp_path / "kl")
+    with pytest.raises(TrainingError, match="--k says 5"):
+        go("scl", replace(settings, k=5), data, tmp_path / "a", init=tmp_path / "kl")
+    with pytest.raises(TrainingError, match="another rank"):
+        go("scl", replace(settings, lora_r=2), data, tmp_path / "b", init=tmp_path / "kl")
+    with pytest.raises(TrainingError, match="neither an encoder"):
+        go("scl", settings, data, tmp_path / "c", init=tmp_path)
