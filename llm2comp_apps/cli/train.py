@@ -11,6 +11,7 @@ import typer
 from llm2comp_train.recipes import RECIPES, STAGES, Settings, resolve
 
 from llm2comp_apps.cli._shared import DeviceOption, examples, note
+from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
     from llm2comp_train.loop import Progress
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 def train(
     out: Annotated[Path, typer.Option("--out", help="Directory of the run; the encoder comes to OUT/encoder.")],
-    stage: Annotated[str, typer.Option("--stage", help=f"{', '.join(STAGES)}.")] = "kl",
+    stage: Annotated[str, typer.Option("--stage", help=f"{', '.join(STAGES)}; all: the recipe's chain.")] = "kl",
     data: Annotated[
         list[str] | None, typer.Option("--data", help="File, folder or glob: rows with text, or query and positive.")
     ] = None,
@@ -53,6 +54,7 @@ def train(
     eval_data: Annotated[
         Path | None, typer.Option("--eval-data", help="Evaluation data: score every evaluated step on its dev suite.")
     ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write OUT/tensorboard, too.")] = False,
     device: DeviceOption = None,
     **settings: Any,
 ) -> None:
@@ -61,12 +63,13 @@ def train(
     Interrupt it whenever you like: with --resume it goes on from its last checkpoint, through the same losses.
     The options from --backbone on replace values of the recipe; the defaults shown are those without a recipe.
     """
+    from llm2comp_train.chain import run_chain
     from llm2comp_train.run import RunOptions, run_stage
 
     from llm2comp_apps.encoder.backbones import default_device
 
     device = device or default_device()
-    resolved = resolve(recipe, stage, settings, gpu=device.startswith("cuda"))
+    gpu = device.startswith("cuda")
     options = RunOptions(
         data=data or [],
         out=out,
@@ -75,8 +78,13 @@ def train(
         device=device,
         eval_data=eval_data,
         instructions=_instructions(instruction or []),
+        tensorboard=tensorboard,
         show=_show,
     )
+    if stage == "all":
+        note(f"encoder: {run_chain(recipe, settings, options, gpu=gpu)}")
+        return
+    resolved = resolve(recipe, stage, settings, gpu=gpu)
     note(f"stage {stage}, recipe {recipe}: {resolved.max_steps} steps of {resolved.batch_size} into {out}")
     note(f"encoder: {run_stage(stage, resolved, options)}")
 
@@ -107,6 +115,9 @@ def _option(setting: dataclasses.Field[Any]) -> inspect.Parameter:
 
 
 def _instructions(given: list[str]) -> dict[str, str]:
+    for item in given:
+        if "=" not in item:
+            raise UsageError(f"--instruction {item!r}: write FILE=TEXT, such as 'medquad*=question: '.")
     return dict(item.partition("=")[::2] for item in given)
 
 

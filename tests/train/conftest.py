@@ -15,7 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llm2comp_apps.encoder.backbones import load_backbone
 
-WORDS = ["the", "a", "cell", "energy", "market", "river", "king", "queen", "war", "peace", "atom", "light", "sound", "of", "and", "in", ".", "?", "tree", "stone"]
+_TEXT = "the a cell energy market river king queen war peace atom light sound of and in . ? tree stone"
+WORDS = _TEXT.split(" ")
 
 
 def tiny_lm() -> LlamaForCausalLM:

@@ -14,6 +14,9 @@ __all__ = ["DataFile", "Row", "find_data", "pair_rows", "sentence_rows", "text_r
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(\[])")
 _SHORTEST_SENTENCE = 20
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
+_COLUMNS = {"sentence": "text", "anchor": "query", "question": "query", "answer": "positive"}
+"""What common datasets call the fields that are read here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,12 @@ class DataFile:
 
     Attributes:
         name: without folders, for name patterns and messages.
+        source: what ``--data`` may say to mean this one alone.
         records: opens it; each call reads from the start.
     """
 
     name: str
+    source: str
     records: Callable[[], Iterator[Record]]
 
 
@@ -43,12 +48,16 @@ class Row:
 
 
 def find_data(sources: Sequence[str]) -> list[DataFile]:
-    """The files behind ``--data``, sorted within each source: files, folders and globs.
+    """The files behind ``--data``, sorted within each source: files, folders, globs, datasets of the hub.
 
     Raises:
         TrainingError: a source does not exist or holds nothing.
     """
-    files = [_local(path) for source in sources for path in _paths(source)]
+    files: list[DataFile] = []
+    for source in sources:
+        files += [_hub(source)] if _is_hub_id(source) else map(_local, _paths(source))
+    if not files:
+        raise TrainingError("no training data; --data names files, folders, globs or datasets of the Hugging Face hub.")
     names = [file.name for file in files]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -71,7 +80,36 @@ def _paths(source: str) -> list[Path]:
 
 
 def _local(path: Path) -> DataFile:
-    return DataFile(path.name, lambda: read_records([str(path)]))
+    return DataFile(path.name, str(path), lambda: read_records([str(path)]))
+
+
+def _is_hub_id(source: str) -> bool:
+    return bool(_HUB_ID.fullmatch(source)) and not Path(source).parent.is_dir()
+
+
+def _hub(source: str) -> DataFile:
+    """A dataset of the Hugging Face hub, ``OWNER/NAME[:CONFIGURATION[:SPLIT]]``, streamed."""
+    name, _, rest = source.partition(":")
+    configuration, _, split = rest.partition(":")
+
+    def records() -> Iterator[Record]:
+        try:
+            import datasets
+        except ImportError as error:
+            raise TrainingError(
+                f"--data {source}: datasets of the hub need: pip install 'llm2comp-apps[train]'."
+            ) from error
+        try:
+            rows = datasets.load_dataset(name, configuration or None, split=split or "train", streaming=True)
+            for line, row in enumerate(rows, start=1):
+                yield Record({_COLUMNS.get(key, key): value for key, value in row.items()}, source, line)
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise TrainingError(
+                f"--data {source}: no such file, and as a dataset of the Hugging Face hub it cannot be read: {reason}"
+            ) from error
+
+    return DataFile(name.replace("/", "--") + (f"--{configuration}" if configuration else ""), source, records)
 
 
 def text_rows(records: Iterable[Record], shortest: int = 1) -> Iterator[Row]:

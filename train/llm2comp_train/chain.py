@@ -1,0 +1,54 @@
+"""``--stage all``: a recipe's stages one after another, each going on from the one before."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llm2comp_apps.errors import TrainingError
+from llm2comp_train.recipes import get_recipe, resolve
+from llm2comp_train.run import RunOptions, run_stage
+from llm2comp_train.sources import find_data
+
+__all__ = ["run_chain"]
+
+
+def run_chain(
+    recipe: str, changes: Mapping[str, Any], options: RunOptions, *, gpu: bool, stages: tuple[str, ...] = ()
+) -> Path:
+    """Train the stages of a recipe's chain in ``OUT/1-kl``, ``OUT/2-scl`` ...; returns the last stage's encoder.
+
+    Files with ``text`` rows go to the compression stages and ``ucl``, those with ``query`` and ``positive`` to ``scl``.
+    With ``resume``, stages that are finished are passed over.
+
+    Raises:
+        TrainingError: there is no data for a stage; or see :func:`~.run.run_stage`.
+    """
+    kinds = _by_kind(options)
+    chain = stages or get_recipe(recipe).chain
+    for stage in chain:
+        if not kinds["pairs" if stage == "scl" else "text"]:
+            wanted = "query and positive" if stage == "scl" else "text"
+            raise TrainingError(f"--stage all: none of the data files has rows with {wanted}, which {stage} needs.")
+    init = options.init
+    for number, stage in enumerate(chain, start=1):
+        out = options.out / f"{number}-{stage}"
+        data = kinds["pairs" if stage == "scl" else "text"]
+        if not (options.resume and (out / "encoder").is_dir()):
+            given = dataclasses.replace(
+                options, data=data, out=out, init=init, resume=options.resume and (out / "run.json").is_file()
+            )
+            run_stage(stage, resolve(recipe, stage, changes, gpu=gpu), given)
+        init = out
+    return options.out / f"{len(chain)}-{chain[-1]}" / "encoder"
+
+
+def _by_kind(options: RunOptions) -> dict[str, list[str]]:
+    kinds: dict[str, list[str]] = {"text": [], "pairs": []}
+    for file in find_data(options.data):
+        first = next(iter(file.records()), None)
+        if first is not None:
+            kinds["pairs" if "positive" in first.fields else "text"].append(file.source)
+    return kinds
