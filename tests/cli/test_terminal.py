@@ -35,9 +35,14 @@ class Terminal:
     def type(self, text):
         os.write(self.file, text.encode())
 
-    def finish(self):
+    def finish(self, timeout=300):
         """Read to the end; returns the exit code."""
-        while chunk := self._read():
+        end = time.monotonic() + timeout
+        while True:
+            ready, _, _ = select.select([self.file], [], [], max(0, end - time.monotonic()))
+            assert ready, f"the command did not end; the screen was:\n{self.seen}"
+            if not (chunk := self._read()):
+                break
             self.seen += chunk.decode(errors="replace")
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
