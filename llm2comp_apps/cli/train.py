@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from llm2comp_train.recipes import RECIPES, STAGES, Settings, resolve
 
-from llm2comp_apps.cli._shared import DeviceOption, examples, note
+from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, examples, note
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,19 +23,28 @@ _SHOW_EVERY = 10
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        "train",
+    """Add the command group."""
+    group = typer.Typer(
+        name="train", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+    )
+    group.callback(
         epilog=examples(
             "llm2comp train --stage kl --data paragraphs/ --out runs/kl",
             "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval",
             "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval --resume",
-        ),
+            "llm2comp train mine-negatives pairs.jsonl --out mined.jsonl",
+        )
     )(_with_settings(train))
+    example = "llm2comp train mine-negatives pairs.jsonl --encoder runs/scl/encoder --out mined.jsonl"
+    group.command("mine-negatives", epilog=examples(example))(mine_negatives)
+    app.add_typer(group)
 
 
 def train(
-    out: Annotated[Path, typer.Option("--out", help="Directory of the run; the encoder comes to OUT/encoder.")],
+    ctx: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory of the run; the encoder comes to OUT/encoder.")
+    ] = None,
     stage: Annotated[str, typer.Option("--stage", help=f"{', '.join(STAGES)}; all: the recipe's chain.")] = "kl",
     data: Annotated[
         list[str] | None, typer.Option("--data", help="File, folder or glob: rows with text, or query and positive.")
@@ -66,6 +75,10 @@ def train(
     from llm2comp_train.chain import run_chain
     from llm2comp_train.run import RunOptions, run_stage
 
+    if ctx.invoked_subcommand is not None:
+        return
+    if out is None:
+        raise UsageError("--out is missing: the directory of the run.")
     from llm2comp_apps.encoder.backbones import default_device
 
     device = device or default_device()
@@ -87,6 +100,29 @@ def train(
     resolved = resolve(recipe, stage, settings, gpu=gpu)
     note(f"stage {stage}, recipe {recipe}: {resolved.max_steps} steps of {resolved.batch_size} into {out}")
     note(f"encoder: {run_stage(stage, resolved, options)}")
+
+
+def mine_negatives(
+    pairs: Annotated[str, typer.Argument(help="Pairs file: rows with query and positive.")],
+    out: Annotated[Path, typer.Option("--out", help="New pairs file (JSON lines).")],
+    encoder: EncoderOption = None,
+    negatives: Annotated[int, typer.Option("--negatives", help="Hard negatives per pair, at most.")] = 1,
+    margin: Annotated[
+        float, typer.Option("--margin", help="Documents closer than this share of the positive's cosine are left out.")
+    ] = 0.95,
+    device: DeviceOption = None,
+) -> None:
+    """Mine hard negatives for a pairs file: near documents of the file that do not answer the query.
+
+    Documents nearly as close as the query's own positive are left out, since they may well answer it, too.
+    """
+    from llm2comp_train.mining import mine_file
+
+    from llm2comp_apps.encoder import load_encoder
+
+    loaded = load_encoder(encoder or "default", device=device)
+    report = mine_file(loaded, pairs, out, negatives=negatives, margin=margin)
+    note(f"{report.pairs} pairs, {report.mined} with negatives; {report.too_close} documents left out as too close")
 
 
 def _with_settings(command: Any) -> Any:

@@ -102,3 +102,20 @@ def test_every_recipe_resolves_for_every_stage(recipe, gpu):
         assert max(rates) <= settings.lr * 1.0001
         assert rates[0] < settings.lr
     assert set(RECIPES[recipe].chain) <= set(STAGES)
+
+
+def test_mined_negatives_train_on(run, data, small, tiny_encoder_dir, tmp_path):
+    mined = tmp_path / "mined.jsonl"
+    found = run("mine-negatives", data["pairs"], "--encoder", tiny_encoder_dir, "--out", mined, "--device", "cpu")
+    assert found.exit_code == 0, found.output
+    assert found.stderr.startswith("40 pairs")
+    assert len(mined.read_text("utf-8").splitlines()) == 40
+    assert run("mine-negatives", data["pairs"], "--encoder", tiny_encoder_dir, "--out", mined).exit_code == 2
+    again = run("--stage", "scl", "--data", mined, "--out", tmp_path / "scl", *small)
+    assert again.exit_code == 0, again.output
+
+
+def test_a_run_needs_a_directory(run, data):
+    found = run("--stage", "kl", "--data", data["text"])
+    assert found.exit_code == 2
+    assert "--out is missing" in found.stderr

@@ -1,0 +1,120 @@
+"""Hard negatives for pairs: documents that an encoder finds close to a query but that are not its answer.
+
+For each query the documents of the file are ranked by cosine. Those closer than ``margin`` times the query's own
+positive are taken for unlabelled positives and passed over (positive-aware mining, NV-Retriever, arXiv 2407.15831); of
+the rest, the closest are taken. Scoring is exact, block by block: no index is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_apps.encoder import TextEncoder
+from llm2comp_apps.errors import TrainingError, UsageError
+from llm2comp_train.sources import find_data, pair_rows
+
+__all__ = ["MiningReport", "hard_negatives", "mine_file"]
+
+_BLOCK = 512
+_CANDIDATES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class MiningReport:
+    """What came out: pairs written, how many of them with a negative, and documents passed over as too close."""
+
+    pairs: int
+    mined: int
+    too_close: int
+
+
+def mine_file(
+    encoder: TextEncoder, source: str, out: Path, *, negatives: int = 1, margin: float = 0.95, prompt: str | None = None
+) -> MiningReport:
+    """Write the pairs of a file with mined negatives in place of those it has.
+
+    Args:
+        encoder: embeds queries and documents.
+        source: a pairs file, as ``--data`` of training takes it.
+        out: JSON lines ``{"query", "positive", "negative": [...]}``; comes into being whole or not at all.
+        negatives: at most so many per pair.
+        margin: see :func:`hard_negatives`.
+        prompt: in front of queries; by default the encoder's own for queries.
+
+    Raises:
+        TrainingError: ``source`` is not one file, or holds no pair.
+        UsageError: ``out`` exists, or a number is out of range.
+    """
+    if out.exists():
+        raise UsageError(f"--out {out}: exists already.")
+    if negatives < 1 or not 0 < margin <= 1:
+        raise UsageError("--negatives must be at least 1 and --margin above 0 and at most 1.")
+    files = find_data([source])
+    if len(files) != 1:
+        raise TrainingError(f"{source}: {len(files)} files; mine them one by one.")
+    rows = [row.texts for row in pair_rows(files[0].records(), "", 0)]
+    if not rows:
+        raise TrainingError(f"{source}: holds no pair.")
+    number = {text: index for index, text in enumerate(dict.fromkeys(positive for _, positive in rows))}
+    own: dict[str, set[int]] = {}
+    for query, positive in rows:
+        own.setdefault(query, set()).add(number[positive])
+    documents = list(number)
+    document_vectors = encoder.encode(documents, prompt=encoder.prompts.get("document"))
+    query_vectors = encoder.encode(
+        [query for query, _ in rows], prompt=encoder.prompts.get("query") if prompt is None else prompt
+    )
+    positives = [number[positive] for _, positive in rows]
+    # A query's own text among the documents (symmetric files) answers it as well as its positive does.
+    excluded = [own[query] | ({number[query]} if query in number else set()) for query, _ in rows]
+    mined = close = 0
+    temporary = out.with_name(f".{out.name}.new")
+    with temporary.open("w", encoding="utf-8") as file:
+        found = hard_negatives(query_vectors, document_vectors, positives, excluded, negatives, margin)
+        for (query, positive), (chosen, passed_over) in zip(rows, found, strict=True):
+            row = {"query": query, "positive": positive, "negative": [documents[index] for index in chosen]}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            mined += bool(chosen)
+            close += passed_over
+    temporary.replace(out)
+    return MiningReport(len(rows), mined, close)
+
+
+def hard_negatives(
+    queries: npt.NDArray[np.float32],
+    documents: npt.NDArray[np.float32],
+    positives: Sequence[int],
+    excluded: Sequence[set[int]],
+    count: int,
+    margin: float,
+) -> Iterator[tuple[list[int], int]]:
+    """The closest documents of each query whose cosine is at most ``margin`` times that of its positive.
+
+    Args:
+        queries: ``(n, d)`` unit rows.
+        documents: ``(m, d)`` unit rows.
+        positives: the document that answers each query.
+        excluded: documents that are no negatives of each query, its positive among them.
+        count: negatives wanted per query.
+        margin: share of the positive's cosine.
+
+    Yields:
+        For each query the documents chosen, closest first, and how many were passed over as too close.
+    """
+    width = min(len(documents), _CANDIDATES + count)
+    for start in range(0, len(queries), _BLOCK):
+        scores = queries[start : start + _BLOCK] @ documents.T
+        nearest = np.argpartition(-scores, width - 1, axis=1)[:, :width]
+        for row, candidates in enumerate(nearest):
+            place = start + row
+            limit = margin * scores[row, positives[place]]
+            ranked = candidates[np.argsort(-scores[row, candidates], kind="stable")].tolist()
+            allowed = [index for index in ranked if index not in excluded[place]]
+            apart = [index for index in allowed if scores[row, index] <= limit]
+            yield apart[:count], len(allowed) - len(apart)
