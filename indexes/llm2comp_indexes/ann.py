@@ -34,6 +34,7 @@ ANN: Final = "ann.faiss"
 _BLOCK_ROWS: Final = 16_384
 _TRAINING_ROWS: Final = 50  # for each list of an IVF; FAISS asks for at least 39
 _LEAST_TRAINING_ROWS: Final = 20_000  # for quantisers without lists
+_MOST_EF_SEARCH: Final = 4096
 _TUNED_COUNT: Final = 10  # documents for which the search parameter was tuned
 
 
@@ -48,6 +49,10 @@ class AnnIndex:
     Args:
         index: the FAISS index.
         order: (rows,) row of each FAISS number.
+
+    Attributes:
+        parameter: name of the knob that trades recall for speed; None where there is none.
+        most: the largest value of it that makes sense.
     """
 
     def __init__(self, index: faiss.Index, order: Int64Array) -> None:
@@ -55,10 +60,15 @@ class AnnIndex:
         self._order = order
         self._selects = True
         self._value = self._widening = 1
-        faiss = import_faiss()
+        self._faiss = faiss = import_faiss()
         outer = faiss.downcast_index(index)
         self._wrapped = isinstance(outer, faiss.IndexPreTransform)
         self._inner = faiss.downcast_index(outer.index) if self._wrapped else outer
+        self.parameter = self._knob()
+        self.most = int(self._inner.nlist) if self.parameter == "nprobe" else _MOST_EF_SEARCH
+        self._unfiltered: dict[
+            int, Any
+        ] = {}  # search parameters by value: making them takes longer than a short search
 
     @classmethod
     def train(
@@ -104,6 +114,16 @@ class AnnIndex:
         ann._value, ann._widening = record.detail["value"], record.detail["widening"]
         return ann, None
 
+    @classmethod
+    def resident(cls, vectors: CheckedRows) -> AnnIndex:
+        """A copy of all rows in memory, as they are; its candidates are exact."""
+        faiss = import_faiss()
+        float16 = faiss.ScalarQuantizer.QT_fp16
+        index = faiss.IndexScalarQuantizer(vectors.array.shape[1], float16, faiss.METRIC_INNER_PRODUCT)
+        ann = cls(index, np.arange(len(vectors)))
+        ann.add(vectors, 0, len(vectors))
+        return ann
+
     def reach(self, count: int, widening: float) -> tuple[int, int]:
         """How many candidates to fetch for ``count`` rows, and with which search parameter.
 
@@ -140,18 +160,11 @@ class AnnIndex:
         finally:
             file.abandon()
 
-    @property
-    def parameter(self) -> str | None:
-        """Name of the knob that trades recall for speed, if the index has one."""
-        faiss = import_faiss()
-        if isinstance(self._inner, faiss.IndexIVF):
+    def _knob(self) -> str | None:
+        """Name of the parameter that trades recall for speed, if the index has one."""
+        if isinstance(self._inner, self._faiss.IndexIVF):
             return "nprobe"
-        return "efSearch" if isinstance(self._inner, faiss.IndexHNSW) else None
-
-    @property
-    def most(self) -> int:
-        """The largest value of `parameter` that makes sense."""
-        return int(self._inner.nlist) if self.parameter == "nprobe" else 4096
+        return "efSearch" if isinstance(self._inner, self._faiss.IndexHNSW) else None
 
     def candidates(
         self, queries: Float32Array, count: int, value: int, allowed: npt.NDArray[np.bool_] | None = None
@@ -167,25 +180,24 @@ class AnnIndex:
         Returns:
             (q, count) rows of the segment, -1 where FAISS found no more.
         """
-        faiss = import_faiss()
-        selector = bits = None
-        if allowed is not None and self._selects:
-            bits = np.packbits(allowed[self._order], bitorder="little")
-            selector = faiss.IDSelectorBitmap(len(self._order), faiss.swig_ptr(bits))
         count = min(count, len(self._order))
-        try:
-            _, found = self.index.search(queries, count, params=self._parameters(value, selector))
-        except RuntimeError:
-            if selector is None:
-                raise
-            self._selects = False
-            return self.candidates(queries, count, value)
+        if allowed is None or not self._selects:
+            if value not in self._unfiltered:
+                self._unfiltered[value] = self._parameters(value, None)
+            _, found = self.index.search(queries, count, params=self._unfiltered[value])
+        else:
+            bits = np.packbits(allowed[self._order], bitorder="little")
+            selector = self._faiss.IDSelectorBitmap(len(self._order), self._faiss.swig_ptr(bits))
+            try:
+                _, found = self.index.search(queries, count, params=self._parameters(value, selector))
+            except RuntimeError:  # this type of index cannot select
+                self._selects = False
+                return self.candidates(queries, count, value)
         return np.where(found < 0, -1, self._order[found])
 
     def _parameters(self, value: int, selector: Any) -> Any:
         """The parameter object that fits the type of index; None where FAISS takes none."""
-        faiss = import_faiss()
-        inner = self._inner
+        faiss, inner = self._faiss, self._inner
         options = {} if selector is None else {"sel": selector}
         if isinstance(inner, faiss.IndexIVFRaBitQ | faiss.IndexIVFRaBitQFastScan):
             parameters = faiss.IVFRaBitQSearchParameters(nprobe=value, **options)

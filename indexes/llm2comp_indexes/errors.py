@@ -4,6 +4,7 @@
     +-- IndexMissingError   there is no index at that path
     +-- IndexExistsError    something is already there
     +-- IndexFormatError    it is not an index, or one that a newer version wrote
+    |   +-- OlderFormatError    it waits for its migration
     +-- IndexLockedError    another process is writing to it
     +-- IndexDamagedError   bytes on disk are not the bytes that were written
     +-- IndexWriteError     the operating system refused to write (disk full, I/O error); the last commit stands
@@ -31,6 +32,7 @@ __all__ = [
     "IndexWriteError",
     "InputError",
     "KindError",
+    "OlderFormatError",
 ]
 
 
@@ -50,6 +52,10 @@ class IndexExistsError(IndexStoreError):
 
 class IndexFormatError(IndexStoreError):
     """The path is not an index, or its format is newer than this version reads."""
+
+
+class OlderFormatError(IndexFormatError):
+    """The index is of an older format; opening it for writing migrates it."""
 
 
 class IndexLockedError(IndexStoreError):

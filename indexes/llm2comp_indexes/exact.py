@@ -61,7 +61,7 @@ def rescore(vectors: CheckedRows, queries: Float32Array, candidates: Int64Array)
     """
     scores = np.full(candidates.shape, -np.inf, dtype=np.float32)
     query, column = np.nonzero(candidates >= 0)
-    wide = np.empty((BLOCK_ROWS, queries.shape[1]), dtype=np.float32)
+    wide = np.empty((min(len(query), BLOCK_ROWS), queries.shape[1]), dtype=np.float32)
     for start in range(0, len(query), BLOCK_ROWS):
         q, c = query[start : start + BLOCK_ROWS], column[start : start + BLOCK_ROWS]
         block = widen(vectors.take(candidates[q, c]), wide[: len(q)])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+from functools import cache
 from typing import Any, Final
 
 from llm2comp_indexes import fs
 from llm2comp_indexes.errors import DependencyError
 
-__all__ = ["import_faiss", "telling_part", "write_faiss"]
+__all__ = ["has_faiss", "import_faiss", "telling_part", "write_faiss"]
 
 _WRITE_BUFFER: Final = 1 << 20
 
@@ -23,6 +25,12 @@ def import_faiss() -> Any:
     except ImportError as error:
         raise DependencyError("FAISS is not installed: pip install 'llm2comp-apps[cpu]' (or [gpu])") from error
     return faiss
+
+
+@cache
+def has_faiss() -> bool:
+    """Whether FAISS is installed, without importing it."""
+    return importlib.util.find_spec("faiss") is not None
 
 
 def telling_part(error: Exception) -> str:

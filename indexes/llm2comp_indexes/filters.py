@@ -59,7 +59,8 @@ _MOST_PREDICATES: Final = 200
 
 # A number, or a string that spells one, as a number; else NULL. In SQLite's order every text is above every number, and
 # comparing with a NUMERIC operand first turns text that spells a number into one: only such a `{v}` is <= infinity.
-_NUMBER: Final = "CASE WHEN {v} <= CAST(9e999 AS NUMERIC) THEN CAST({v} AS NUMERIC) END"
+_INFINITY: Final = "CAST(9e999 AS NUMERIC)"
+_NUMBER: Final = f"CASE WHEN {{v}} <= {_INFINITY} THEN CAST({{v}} AS NUMERIC) END"
 
 Condition = Callable[[str, str], str]
 """Makes SQL for one scalar out of the SQL of its value and the SQL of its JSON type."""
@@ -286,12 +287,15 @@ class _Parser:
             word = self._bind("true" if value else "false")
             return lambda v, t: f"{t} = {word} OR ({t} = 'text' AND lower({v}) = {word})"
         number = _spelled(value)
-        numeric = None if number is None else self._bind(number)
+        numeric = None if number is None else f"CAST({self._bind(number)} AS NUMERIC)"
         textual = self._bind(value) if isinstance(value, str) else None
+        # Any text that spells no number lies above all numbers, so only > and >= could take it for one.
+        guard = f" AND {{v}} <= {_INFINITY}" if operator in (">", ">=") else ""
 
         def compare(v: str, t: str) -> str:
-            as_number = f"({t} NOT IN ('true', 'false') AND {_NUMBER.format(v=v)} {operator} {numeric})"
-            as_text = f"({t} = 'text' AND {v} {operator} {textual})"
+            # The comparison first: it fails for most rows, and the type costs another look into the JSON.
+            as_number = f"({v} {operator} {numeric}{guard.format(v=v)} AND {t} NOT IN ('true', 'false'))"
+            as_text = f"({v} {operator} {textual} AND {t} = 'text')"
             if numeric is None:
                 return as_text
             if textual is None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from llm2comp_indexes import documents as rows_of
 from llm2comp_indexes import fs
-from llm2comp_indexes.errors import IndexExistsError, IndexWriteError, InputError
+from llm2comp_indexes.errors import IndexExistsError, IndexWriteError, InputError, OlderFormatError
 from llm2comp_indexes.gpu import check_device
 from llm2comp_indexes.kinds import Policy
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
@@ -43,7 +43,11 @@ class Index:
         check_device(device)
         self.path = Path(path)
         self._device = device
-        self._snapshot = Snapshot(self.path, device)
+        try:
+            self._snapshot = Snapshot(self.path, device)
+        except OlderFormatError:
+            Writer(self.path).close()  # migrates
+            self._snapshot = Snapshot(self.path, device)
 
     @classmethod
     def create(
@@ -206,7 +210,11 @@ class Index:
         k = self._check_k(k)
         if not len(self) or not len(queries):
             return [[] for _ in queries]
-        return snapshot.hits(snapshot.search(queries, k, where, exact=exact))
+        allowed = None
+        if where is not None:
+            nums, mask = snapshot.allowed(where)
+            allowed = (mask, len(nums))
+        return snapshot.hits(snapshot.searcher.search(queries, k, allowed, exact=exact))
 
     def search_lexical(self, query: str, k: int, *, where: str | None = None) -> list[Hit]:
         """The k best documents by BM25 over title and text. Any text is a query; nothing in it is syntax.
@@ -219,7 +227,7 @@ class Index:
         k = self._check_k(k)
         if snapshot.lexical is None:
             return []
-        allowed = None if where is None else snapshot.allowed(where)
+        allowed = None if where is None else snapshot.allowed(where)[0]
         return snapshot.lexical_hits(*snapshot.lexical.search(query, k, allowed))
 
     def _check_k(self, k: int) -> int:
@@ -252,7 +260,7 @@ class Index:
             if where is None:
                 yield from rows_of.all_ids(self._snapshot.connection)
                 return
-            nums = self._snapshot.allowed(where).tolist()
+            nums = self._snapshot.allowed(where)[0].tolist()
             found = rows_of.ids_and_spans(self._snapshot.connection, nums)
             yield from (found[num][0] for num in nums)
 
@@ -312,7 +320,7 @@ class Index:
             generation=manifest.generation,
             documents=manifest.documents,
             vectors=vectors,
-            deleted=0 if snapshot.alive is None else int((~snapshot.alive).sum()),
+            deleted=snapshot.deleted,
             dimension=manifest.dimension,
             memory_tokens=manifest.memory_tokens,
             encoder=dict(manifest.encoder),

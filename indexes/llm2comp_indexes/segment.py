@@ -48,6 +48,9 @@ class Segment:
         if not len(self.nums) == len(self.vectors) == record.rows:
             raise IndexDamagedError(f"{self.directory}: holds another number of rows than was committed; {REPAIR}")
 
+    def __len__(self) -> int:
+        return len(self.nums)
+
     def _file(self, name: str) -> FileRecord:
         record = self.record.file(name)
         if record is None:

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import apsw
 import numpy as np
-import numpy.typing as npt
 
 from llm2comp_indexes import documents as rows_of
-from llm2comp_indexes.ann import AnnIndex
 from llm2comp_indexes.checked import REPAIR
-from llm2comp_indexes.errors import DamageWarning, IndexDamagedError
-from llm2comp_indexes.exact import all_rows, rescore, scan, some_rows
+from llm2comp_indexes.errors import IndexDamagedError
 from llm2comp_indexes.filters import compile_filter
-from llm2comp_indexes.gpu import GpuScanner
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalReader
 from llm2comp_indexes.lock import Pin
+from llm2comp_indexes.searcher import Mask, Searcher
 from llm2comp_indexes.segment import Segment
 from llm2comp_indexes.store import STORE_NAME, Manifest, connect_reader, read_manifest, translated
-from llm2comp_indexes.topk import Ranking, TopDocuments
+from llm2comp_indexes.topk import Ranking
 from llm2comp_indexes.types import Float16Array, Float32Array, Hit, Int64Array
 
 __all__ = ["Snapshot"]
 
-_FEW_ROWS = 50_000  # rows kept by a filter up to which they are scanned ...
-_FEW_SHARE = 0.2  # ... or share of all rows
-_BATCH = 256  # queries whose candidates are scored together
-_GPU_MARGIN = 16  # candidates beyond k: float16 sums on the GPU may swap neighbours at the cut
-_KEPT_FILTERS = 16  # results of filters, 8 bytes for each matching document
+_KEPT_FILTERS = 16  # results of filters: 8 bytes for each matching document and 1 for each row
 _ATTEMPTS = 20  # to open a generation before a busy writer replaces it
 
 
@@ -46,8 +37,7 @@ class Snapshot:
         self.manifest: Manifest
         self.segments: list[Segment] = []
         self._pins: list[Pin] = []
-        self._anns: dict[int, AnnIndex | None] = {}
-        self._filters: dict[str, Int64Array] = {}
+        self._filters: dict[str, tuple[Int64Array, Mask]] = {}
         self._open()
         self.nums: Int64Array = np.concatenate([np.empty(0, dtype=np.int64), *(part.nums for part in self.segments)])
         if (np.diff(self.nums) < 0).any():
@@ -55,11 +45,7 @@ class Snapshot:
             raise IndexDamagedError(f"{index / STORE_NAME}: segments are out of order; {REPAIR}")
         with translated(index):
             dead = np.array(rows_of.tombstones(self.connection), dtype=np.int64)
-        self.alive: npt.NDArray[np.bool_] | None = ~np.isin(self.nums, dead) if len(dead) else None
-        sizes = [len(segment.nums) for segment in self.segments]
-        self._bases = [0, *itertools.accumulate(sizes)][: len(sizes)]
-        counts = np.diff(np.flatnonzero(np.diff(self.nums, prepend=-1, append=-1)))
-        self.most_rows = int(counts.max()) if len(counts) else 1
+        self._alive: Mask | None = ~np.isin(self.nums, dead) if len(dead) else None
 
     def _open(self) -> None:
         seen = -1
@@ -104,118 +90,10 @@ class Snapshot:
         language = self.manifest.settings.get("language", DEFAULT_LANGUAGE)
         return LexicalReader(self.index, record, language, rows_of.iterate(self.connection))
 
-    def search(self, queries: Float32Array, k: int, where: str | None = None, *, exact: bool = False) -> list[Ranking]:
-        """The k best documents of each query (fewer only if fewer match), scored exactly.
-
-        Segments with a FAISS index propose candidates; the others are scanned. A filter that keeps few rows makes
-        scanning those both faster and exact. Queries that end up short are answered by a scan.
-        """
-        mask, matching = self._mask(where)
-        kept = len(self.nums) if mask is None else int(mask.sum())
-        if where is None and self._gpu is not None:
-            return self._scan_gpu(self._gpu, queries, k)
-        if exact or (where is not None and kept <= max(_FEW_ROWS, _FEW_SHARE * len(self.nums))):
-            return self._scan(queries, k, mask)
-        top = self._top(len(queries), k)
-        widening = len(self.nums) / max(1, kept)
-        approximate = False
-        for position, base in enumerate(self._bases):
-            ann = self._ann(position)
-            part = None if mask is None else mask[base : base + len(self.segments[position].nums)]
-            if ann is None:
-                self._scan_segment(queries, position, part, top)
-            else:
-                approximate = True
-                self._propose(ann, position, queries, k, widening, part, top)
-        rankings = top.rankings()
-        short = [query for query, found in enumerate(rankings) if approximate and len(found.rows) < min(k, matching)]
-        for query, ranking in zip(short, self._scan(queries[short], k, mask) if short else (), strict=True):
-            rankings[query] = ranking
-        return rankings
-
-    def _mask(self, where: str | None) -> tuple[npt.NDArray[np.bool_] | None, int]:
-        """Which rows may be returned (None = all), and how many documents that are."""
-        if where is None:
-            return self.alive, self.manifest.documents
-        allowed = self.allowed(where)
-        return np.isin(self.nums, allowed), len(allowed)
-
-    def _top(self, queries: int, k: int) -> TopDocuments:
-        return TopDocuments(queries, k, self.nums, self.most_rows)
-
-    def _scan(self, queries: Float32Array, k: int, mask: npt.NDArray[np.bool_] | None) -> list[Ranking]:
-        top = self._top(len(queries), k)
-        for position, base in enumerate(self._bases):
-            part = None if mask is None else mask[base : base + len(self.segments[position].nums)]
-            self._scan_segment(queries, position, part, top)
-        return top.rankings()
-
     @cached_property
-    def _gpu(self) -> GpuScanner | None:
-        """Every live row on the GPUs, if that was asked for and fits."""
-        if self._device == "cpu" or not len(self.nums):
-            return None
-        alive = np.ones(len(self.nums), dtype=bool) if self.alive is None else self.alive
-        parts = [
-            (segment.vectors, np.flatnonzero(alive[base : base + len(segment.nums)]))
-            for segment, base in zip(self.segments, self._bases, strict=True)
-        ]
-        return GpuScanner.open(parts, self.manifest.dimension)
-
-    def _scan_gpu(self, scanner: GpuScanner, queries: Float32Array, k: int) -> list[Ranking]:
-        top = self._top(len(queries), k)
-        count = k * self.most_rows + _GPU_MARGIN
-        for start in range(0, len(queries), _BATCH):
-            rows = scanner.candidates(queries[start : start + _BATCH], count)
-            for position, base in enumerate(self._bases):
-                mine = (rows >= base) & (rows < base + len(self.segments[position].nums))
-                self._offer(position, np.where(mine, rows - base, -1), queries, start, top)
-        return top.rankings()
-
-    def _offer(self, position: int, rows: Int64Array, queries: Float32Array, start: int, top: TopDocuments) -> None:
-        """Score candidates (q, c) of one segment, -1 for none, for the queries from ``start`` on."""
-        scores = rescore(self.segments[position].vectors, queries[start : start + len(rows)], rows)
-        query, column = np.nonzero(rows >= 0)
-        top.add_candidates(start + query, self._bases[position] + rows[query, column], scores[query, column])
-
-    def _scan_segment(
-        self, queries: Float32Array, position: int, mask: npt.NDArray[np.bool_] | None, top: TopDocuments
-    ) -> None:
-        vectors = self.segments[position].vectors
-        blocks = all_rows(vectors) if mask is None or mask.all() else some_rows(vectors, np.flatnonzero(mask))
-        scan(queries, blocks, top, self._bases[position])
-
-    def _propose(
-        self,
-        ann: AnnIndex,
-        position: int,
-        queries: Float32Array,
-        k: int,
-        widening: float,
-        mask: npt.NDArray[np.bool_] | None,
-        top: TopDocuments,
-    ) -> None:
-        """Offer the candidates of a segment's FAISS index; a filter that keeps a share widens the search to match."""
-        count, value = ann.reach(k * self.most_rows, widening)
-        for start in range(0, len(queries), _BATCH):
-            rows = ann.candidates(queries[start : start + _BATCH], count, value, mask)
-            if mask is not None:
-                rows = np.where((rows >= 0) & mask[rows], rows, -1)
-            self._offer(position, rows, queries, start, top)
-
-    def _ann(self, position: int) -> AnnIndex | None:
-        """The FAISS index of a segment, loaded at first use; None where there is none that can be trusted."""
-        if position not in self._anns:
-            record = self.manifest.ann(self.segments[position].record.name)
-            ann = None
-            if record is not None and record.files:
-                ann, reason = AnnIndex.load(self.index / record.directory, record)
-                if ann is None:
-                    path = self.index / record.directory / record.files[0].name
-                    message = f"{path}: {reason}; searching exactly (the next commit repairs it)"
-                    warnings.warn(message, DamageWarning, stacklevel=5)
-            self._anns[position] = ann
-        return self._anns[position]
+    def searcher(self) -> Searcher:
+        """The dense side."""
+        return Searcher(self.index, self.manifest, self.segments, self.nums, self._alive, self._device)
 
     def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None]) -> Float16Array:
         """(n, k, d) stored memory vectors of the given chunks; None = the first."""
@@ -240,22 +118,31 @@ class Snapshot:
     def _gather(self, rows: Int64Array, *, memory: bool) -> Float16Array:
         width = (self.manifest.memory_tokens, self.manifest.dimension) if memory else (self.manifest.dimension,)
         gathered = np.empty((len(rows), *width), dtype=np.float16)
-        owner = np.searchsorted(self._bases, rows, side="right") - 1
-        for position in np.unique(owner).tolist():
-            segment, mine = self.segments[position], owner == position
+        base = 0
+        for segment in self.segments:
+            mine = (rows >= base) & (rows < base + len(segment))
             source = segment.memory if memory else segment.vectors
-            gathered[mine] = source.take(rows[mine] - self._bases[position])
+            gathered[mine] = source.take(rows[mine] - base)
+            base += len(segment)
         return gathered
 
-    def allowed(self, where: str) -> Int64Array:
-        """Numbers of the documents that satisfy ``where``, ascending; kept for the next search with the same filter."""
+    @property
+    def deleted(self) -> int:
+        """Rows that wait to be merged away."""
+        return 0 if self._alive is None else int((~self._alive).sum())
+
+    def allowed(self, where: str) -> tuple[Int64Array, Mask]:
+        """Numbers of the documents that satisfy ``where``, ascending, and the mask of their rows.
+
+        Both are kept for the next search with the same filter.
+        """
         if where not in self._filters:
             condition = compile_filter(where)
             with translated(self.index):
                 nums = np.array(rows_of.matching(self.connection, condition), dtype=np.int64)
             if len(self._filters) >= _KEPT_FILTERS:
                 self._filters.pop(next(iter(self._filters)))
-            self._filters[where] = nums
+            self._filters[where] = nums, np.isin(self.nums, nums)
         return self._filters[where]
 
     def hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
@@ -264,7 +151,7 @@ class Snapshot:
         nums = self.nums[rows]
         chunks = rows - np.searchsorted(self.nums, nums)
         with translated(self.index):
-            found = rows_of.ids_and_spans(self.connection, np.unique(nums).tolist())
+            found = rows_of.ids_and_spans(self.connection, list(set(nums.tolist())))
         hits, position = [], 0
         for ranking in rankings:
             of_query = []

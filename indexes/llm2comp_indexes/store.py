@@ -31,6 +31,7 @@ from llm2comp_indexes.errors import (
     IndexMissingError,
     IndexStoreError,
     IndexWriteError,
+    OlderFormatError,
 )
 from llm2comp_indexes.fs import FileRecord
 
@@ -44,6 +45,7 @@ __all__ = [
     "create_store",
     "damaged_pages",
     "has_pages_beyond",
+    "migrate",
     "read_manifest",
     "translated",
     "write_manifest",
@@ -270,7 +272,9 @@ def read_manifest(index: Path, connection: apsw.Connection) -> Manifest:
                 "upgrade llm2comp-apps"
             )
         if version < schema.FORMAT:
-            raise IndexFormatError(f"{index}: index format {version} is older; open it once for writing to migrate it")
+            raise OlderFormatError(
+                f"{index}: index format {version} is older than {schema.FORMAT}; it must be migrated"
+            )
         files: dict[str, list[FileRecord]] = {}
         for segment, *rest in connection.execute(
             "SELECT segment, name, size, sha256, checksums FROM files ORDER BY 1, 2"
@@ -296,6 +300,16 @@ def read_manifest(index: Path, connection: apsw.Connection) -> Manifest:
         anns=tuple(record for record in records if record.role == "ann"),
         format=version,
     )
+
+
+def migrate(index: Path, connection: apsw.Connection) -> None:
+    """Bring an older format to this version's, one step and one transaction a version; newer ones are left alone."""
+    with translated(index):
+        while (version := int(connection.execute("SELECT value FROM meta WHERE key = 'format'").get)) < schema.FORMAT:
+            connection.execute("BEGIN IMMEDIATE")
+            schema.MIGRATIONS[version](connection)
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(version + 1),))
+            connection.execute("COMMIT")
 
 
 def write_manifest(connection: apsw.Connection, manifest: Manifest) -> None:

@@ -35,6 +35,7 @@ from llm2comp_indexes.store import (
     Manifest,
     SegmentRecord,
     connect_writer,
+    migrate,
     read_manifest,
     translated,
     write_manifest,
@@ -62,6 +63,7 @@ class Writer:
             self._lock.release()
             raise
         try:
+            migrate(index, self._connection)
             self._manifest = read_manifest(index, self._connection)
         except BaseException:
             self.close()

@@ -20,7 +20,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from llm2comp_indexes import DamageWarning, Index, IndexMissingError, IndexStoreError, Policy, fs
+from llm2comp_indexes import DamageWarning, Index, IndexMissingError, IndexStoreError, fs
 
 HERE = Path(__file__).parent
 
@@ -220,25 +220,8 @@ def test_a_file_system_that_is_really_full(fast_path, workload):
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory, workload) -> Path:
-    """An index with everything in it: several segments, tombstones, chunks, memory, a FAISS index."""
     path = tmp_path_factory.mktemp("pristine") / "index"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llm2comp_indexes.merging.SMALL_ROWS", 20)
-        patch.setattr("llm2comp_indexes.kinds.SMALL_ROWS", 20)
-        with workload.create(path) as index:
-            for group, count in (("a", 60), ("b", 30), ("c", 25)):
-                documents = [workload.document(f"{group}{i}", 1) for i in range(count)]
-                with index.writer() as writer:
-                    writer.add(documents, *workload.vectors(documents))
-                    if group == "c":
-                        writer.delete(["a3", "b4"])
-                    writer.commit()
-            with index.writer() as writer:
-                writer.maintain(Policy("SQ8", target_recall=0.1))
-            assert index.info().segments == 3
-            assert index.info().deleted > 0
-            assert index.info().kind == "SQ8"
-    Index.open(path).close()
+    workload.everything(path)
     return path
 
 

@@ -36,6 +36,10 @@ def index(make_index, vectors):
     return made
 
 
+def ids(found) -> list[list[str]]:
+    return [[hit.id for hit in hits] for hits in found]
+
+
 def recall(index: Index, queries: np.ndarray, k: int = 10, **options: object) -> float:
     found, exact = index.search(queries, k, **options), index.search(queries, k, exact=True, **options)
     assert [len(hits) for hits in found] == [len(hits) for hits in exact]
@@ -85,7 +89,7 @@ def test_filtered_search_is_exact_where_few_rows_are_kept(index, kind, kept):
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw", "rabitq", "PQ24x4fs"])
 def test_wide_filters_go_through_the_faiss_index(index, kind, monkeypatch):
-    monkeypatch.setattr("llm2comp_indexes.snapshot._FEW_ROWS", 10)
+    monkeypatch.setattr("llm2comp_indexes.searcher._FEW_ROWS", 10)
     index.compact(Policy(kind, target_recall=0.9))
     queries = clustered(100, seed=5)
     assert recall(index, queries, where="n < 1500") >= 0.85
@@ -249,3 +253,16 @@ def test_many_small_adds_leave_few_segments(make_index):
             writer.add([IndexedDocument(f"d{i}", f"text {i}")], rng.standard_normal((1, 4)))
             writer.commit()
     assert (len(index), index.info().segments) == (150, 1)
+
+
+def test_single_queries_of_a_large_segment_are_answered_from_memory(index, monkeypatch):
+    monkeypatch.setattr("llm2comp_indexes.searcher._RESIDENT_ROWS", 100)
+    queries = clustered(5, seed=5)
+    expected = index.search(queries, 10)
+    filtered = index.search(queries, 10, where="n < 700")
+    with Index.open(index.path) as reader:
+        for _ in range(3):
+            assert ids([reader.search(query, 10)[0] for query in queries]) == ids(expected)
+            assert ids([reader.search(query, 10, where="n < 700")[0] for query in queries]) == ids(filtered)
+        assert [part.__dict__.keys() >= {"_resident"} for part in reader._snapshot.searcher._parts] == [True]
+        assert len(reader.search(queries[0], ROWS)[0]) == ROWS

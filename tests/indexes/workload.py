@@ -16,9 +16,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
-from llm2comp_indexes import Index, IndexedDocument, Policy, fs
+from llm2comp_indexes import Index, IndexedDocument, Policy, fs, kinds, merging
 
 DIMENSION = 8
 TOKENS = 2
@@ -133,6 +134,26 @@ def contents(index: Index) -> State:
     return state
 
 
+def everything(path: Path) -> State:
+    """An index with several segments, tombstones, chunks, memory and a FAISS index; returns its state."""
+    small = (mock.patch.object(kinds, "SMALL_ROWS", 20), mock.patch.object(merging, "SMALL_ROWS", 20))
+    with small[0], small[1], create(path) as index:
+        for group, count in (("a", 60), ("b", 30), ("c", 25)):
+            documents = [document(f"{group}{i}", 1) for i in range(count)]
+            with index.writer() as writer:
+                writer.add(documents, *vectors(documents))
+                if group == "c":
+                    writer.delete(["a3", "b4"])
+                writer.commit()
+        with index.writer() as writer:
+            writer.maintain(Policy("SQ8", target_recall=0.1))
+        info = index.info()
+        assert (info.segments, info.kind, info.deleted > 0) == (3, "SQ8", True)
+        state = contents(index)
+    Index.open(path).close()  # the last reader folds the write-ahead log in
+    return state
+
+
 def main() -> None:
     """Live the life, saying when each step starts and ends."""
     parser = argparse.ArgumentParser()
@@ -140,7 +161,11 @@ def main() -> None:
     parser.add_argument("--kill-at", type=int, default=0, help="kill this process at the n-th operation")
     parser.add_argument("--kill-at-point", default="", help="kill this process at this named point: NAME:OCCURRENCE")
     parser.add_argument("--limit-file-size", type=int, default=0, help="bytes a file may have, as on a full disk")
+    parser.add_argument("--everything", action="store_true", help="make the index of a golden fixture instead")
     options = parser.parse_args()
+    if options.everything:
+        everything(options.directory)
+        return
     if options.limit_file_size:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (options.limit_file_size, options.limit_file_size))

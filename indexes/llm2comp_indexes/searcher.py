@@ -1,0 +1,209 @@
+"""Dense search over the segments of a generation: who proposes candidates, who is scanned, what a filter changes.
+
+Every score that is returned is the inner product with the stored float16 row. Approximation can only lose a document,
+never misplace one, and never shorten a list: a query that ends up with too few documents is answered by a scan.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_indexes.ann import AnnIndex
+from llm2comp_indexes.errors import DamageWarning
+from llm2comp_indexes.exact import all_rows, rescore, scan, some_rows
+from llm2comp_indexes.faiss_module import has_faiss
+from llm2comp_indexes.gpu import GpuScanner
+from llm2comp_indexes.kinds import Policy
+from llm2comp_indexes.segment import Segment
+from llm2comp_indexes.store import Manifest
+from llm2comp_indexes.topk import Ranking, TopDocuments
+from llm2comp_indexes.types import Float32Array, Int64Array
+
+__all__ = ["Mask", "Searcher"]
+
+Mask = npt.NDArray[np.bool_]
+
+_FEW_ROWS = 50_000  # rows kept by a filter up to which they are scanned ...
+_FEW_SHARE = 0.2  # ... or share of all rows
+_BATCH = 256  # queries whose candidates are scored together
+_GPU_MARGIN = 16  # candidates beyond k: float16 sums on the GPU may swap neighbours at the cut
+_FEW_QUERIES = 4  # up to which FAISS scans faster than widening every row for one matrix product
+_RESIDENT_ROWS = 16_384  # from which that matters
+_RESIDENT_BYTES = 1 << 31  # that one reader may hold in memory for it, unless ``max_ram`` says otherwise
+
+
+class Part:
+    """One segment, and whatever speeds up comparing its rows."""
+
+    def __init__(self, segment: Segment, base: int, load: Callable[[], AnnIndex | None], resident_bytes: int) -> None:
+        self.vectors = segment.vectors
+        self.base = base
+        self._load = load
+        self._may_reside = len(self.vectors) >= _RESIDENT_ROWS and segment.vectors.array.nbytes <= resident_bytes
+        self._scans = 0
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @cached_property
+    def ann(self) -> AnnIndex | None:
+        """The FAISS index of the segment, loaded at first use; None where there is none that can be trusted."""
+        return self._load()
+
+    @cached_property
+    def _resident(self) -> AnnIndex:
+        return AnnIndex.resident(self.vectors)
+
+    def scan(self, queries: Float32Array, count: int, mask: Mask | None, top: TopDocuments) -> None:
+        """Offer every row that ``mask`` allows.
+
+        A process that keeps asking single queries of a large segment gets its rows copied into memory, where FAISS
+        compares them directly; a process that asks once would wait longer for the copy than for its answer.
+        """
+        self._scans += 1
+        few = len(queries) <= _FEW_QUERIES and count * 4 <= len(self)
+        if few and self._may_reside and self._scans > 1 and has_faiss():
+            self.offer(self._resident.candidates(queries, count, 0, mask), queries, 0, top)
+            return
+        if mask is None or mask.all():
+            blocks = all_rows(self.vectors)
+        else:
+            blocks = some_rows(self.vectors, np.flatnonzero(mask))
+        scan(queries, blocks, top, self.base)
+
+    def propose(
+        self, ann: AnnIndex, queries: Float32Array, count: int, widening: float, mask: Mask | None, top: TopDocuments
+    ) -> None:
+        """Offer the candidates of the FAISS index; ``widening`` makes up for rows that a filter keeps out."""
+        fetched, value = ann.reach(count, widening)
+        for start in range(0, len(queries), _BATCH):
+            rows = ann.candidates(queries[start : start + _BATCH], fetched, value, mask)
+            if mask is not None:
+                rows = np.where((rows >= 0) & mask[rows], rows, -1)
+            self.offer(rows, queries, start, top)
+
+    def offer(self, rows: Int64Array, queries: Float32Array, start: int, top: TopDocuments) -> None:
+        """Score candidates (q, c), -1 for none, for the queries from ``start`` on."""
+        scores = rescore(self.vectors, queries[start : start + len(rows)], rows)
+        query, column = np.nonzero(rows >= 0)
+        top.add_candidates(start + query, self.base + rows[query, column], scores[query, column])
+
+
+class Searcher:
+    """Searches all segments of one generation.
+
+    Args:
+        index: the index directory.
+        manifest: of the generation.
+        segments: its segments, open.
+        nums: (rows,) document number of each row over all segments, ascending.
+        alive: (rows,) which rows are not deleted; None = all.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(
+        self,
+        index: Path,
+        manifest: Manifest,
+        segments: Sequence[Segment],
+        nums: Int64Array,
+        alive: Mask | None,
+        device: str,
+    ) -> None:
+        self._nums = nums
+        self._alive = alive
+        self._documents = manifest.documents
+        self._dimension = manifest.dimension
+        self._on_gpu = device == "cuda" and len(nums) > 0
+        budget = Policy.from_settings(manifest.settings).max_ram or _RESIDENT_BYTES
+        self._parts: list[Part] = []
+        base = 0
+        for segment in segments:
+            self._parts.append(Part(segment, base, partial(_load, index, manifest, segment.record.name), budget))
+            budget -= segment.vectors.array.nbytes
+            base += len(segment)
+        counts = np.diff(np.flatnonzero(np.diff(nums, prepend=-1, append=-1)))
+        self._most_rows = int(counts.max()) if len(counts) else 1
+
+    def search(
+        self, queries: Float32Array, k: int, allowed: tuple[Mask, int] | None = None, *, exact: bool = False
+    ) -> list[Ranking]:
+        """The k best documents of each query, fewer only if fewer match.
+
+        Args:
+            queries: (q, d).
+            k: documents wanted.
+            allowed: what a filter lets through: a mask over the rows, and the number of documents.
+            exact: scan, whatever indexes there are.
+        """
+        if allowed is None:
+            if self._gpu is not None:
+                return self._search_gpu(self._gpu, queries, k)
+            mask, kept, matching = self._alive, len(self._nums), self._documents
+        else:
+            mask, matching = allowed
+            kept = int(mask.sum())
+            exact = exact or kept <= max(_FEW_ROWS, _FEW_SHARE * len(self._nums))
+        if exact:
+            return self._scan(queries, k, mask)
+        top, count, approximate = self._top(len(queries), k), k * self._most_rows, False
+        for part, rows in self._masked(mask):
+            if part.ann is None:
+                part.scan(queries, count, rows, top)
+            else:
+                approximate = True
+                part.propose(part.ann, queries, count, len(self._nums) / kept, rows, top)
+        rankings = top.rankings()
+        short = [query for query, found in enumerate(rankings) if approximate and len(found.rows) < min(k, matching)]
+        for query, ranking in zip(short, self._scan(queries[short], k, mask) if short else (), strict=True):
+            rankings[query] = ranking
+        return rankings
+
+    def _top(self, queries: int, k: int) -> TopDocuments:
+        return TopDocuments(queries, k, self._nums, self._most_rows)
+
+    def _masked(self, mask: Mask | None) -> list[tuple[Part, Any]]:
+        """Each part with its piece of the mask, None if there is no mask."""
+        return [(part, None if mask is None else mask[part.base : part.base + len(part)]) for part in self._parts]
+
+    def _scan(self, queries: Float32Array, k: int, mask: Mask | None) -> list[Ranking]:
+        top = self._top(len(queries), k)
+        for part, rows in self._masked(mask):
+            part.scan(queries, k * self._most_rows, rows, top)
+        return top.rankings()
+
+    @cached_property
+    def _gpu(self) -> GpuScanner | None:
+        """Every live row on the GPUs, if that was asked for and fits."""
+        if not self._on_gpu:
+            return None
+        alive = np.ones(len(self._nums), dtype=bool) if self._alive is None else self._alive
+        pieces = [(part.vectors, np.flatnonzero(rows)) for part, rows in self._masked(alive)]
+        return GpuScanner.open(pieces, self._dimension)
+
+    def _search_gpu(self, scanner: GpuScanner, queries: Float32Array, k: int) -> list[Ranking]:
+        top = self._top(len(queries), k)
+        for start in range(0, len(queries), _BATCH):
+            rows = scanner.candidates(queries[start : start + _BATCH], k * self._most_rows + _GPU_MARGIN)
+            for part in self._parts:
+                mine = (rows >= part.base) & (rows < part.base + len(part))
+                part.offer(np.where(mine, rows - part.base, -1), queries, start, top)
+        return top.rankings()
+
+
+def _load(index: Path, manifest: Manifest, segment: str) -> AnnIndex | None:
+    record = manifest.ann(segment)
+    if record is None or not record.files:
+        return None
+    ann, reason = AnnIndex.load(index / record.directory, record)
+    if ann is None:
+        path = index / record.directory / record.files[0].name
+        warnings.warn(f"{path}: {reason}; searching exactly (the next commit repairs it)", DamageWarning, stacklevel=6)
+    return ann
