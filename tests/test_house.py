@@ -58,7 +58,11 @@ def test_readme_commands_parse(line: str) -> None:
         context = command.make_context(name, arguments, parent=context)
         if not hasattr(command, "commands"):
             break
-        name, command, arguments = command.resolve_command(context, arguments)
+        rest = [*context._protected_args, *context.args]
+        if not rest:  # a group that does something by itself, as `llm2comp train` does
+            assert command.invoke_without_command
+            break
+        name, command, arguments = command.resolve_command(context, rest)
         arguments = [name, *arguments]
 
 
