@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Request", "assign_documents", "find_topics"]
 
 _SNIPPET = 200
+_CENTRAL = "most central document"
+_NUMBERS = ("topic", "documents", "share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ def _show(found: Clustering) -> None:
         rows.append((str(topic.id), str(topic.size), share, topic.name, " ".join(central[:_SNIPPET].split())))
     outliers = int((found.labels < 0).sum())
     rows.append(("", str(outliers), f"{outliers / n:.1%}", "(outliers)", ""))
-    _print_table(("topic", "documents", "share", "name", "most central document"), rows)
+    _print_table(("topic", "documents", "share", "name", _CENTRAL), rows)
     for name, score in found.scores.items():
         if name != "outlier_share":
             stdout_console().print(f"{SCORE_NAMES[name]}: {score:.3f}", soft_wrap=True)
@@ -233,11 +235,12 @@ def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, expand=True)
     for name in header:
-        number = name in ("topic", "documents", "share")
-        last = name == header[-1]
-        table.add_column(name, justify="right" if number else "left", no_wrap=number or last, overflow="ellipsis")
+        if name in _NUMBERS:
+            table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+        else:
+            table.add_column(name, ratio=1, no_wrap=name == _CENTRAL, overflow="ellipsis")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: brackets in documents are no markup
     stdout_console().print(table)

@@ -27,7 +27,7 @@ _CHARACTERS = 4_000  # of a document: the start of a long one says what it is ab
 _MOST_TERMS = 50_000
 _CANDIDATES = 30
 _RELEVANCE = 0.7  # of maximal marginal relevance; the rest is diversity
-_SURFACE_SAMPLE = 200
+_SURFACE_SAMPLE = 50  # documents with a keyword that are asked how it is written
 _SAME_START = 5  # letters
 _PHRASE_SHARE = 0.6
 
@@ -113,13 +113,18 @@ def topic_keywords(
         members = np.flatnonzero(labels == topic)
         candidates = _without_inflections(counts.terms, row.indices[best])
         relevance = np.asarray(weights[topic, candidates].todense()).ravel()
-        together = _together(counts.counts[members][:, candidates])
+        present = (counts.counts[members][:, candidates] > 0).astype(np.float32).tocsc()
+        together = np.asarray((present.T @ present).todense())  # documents that have both terms, (c, c)
         relevance = _favor_phrases(relevance, together, [str(term) for term in counts.terms[candidates]])
         size = np.sqrt(np.maximum(together.diagonal(), 1.0))
         likeness = (together / np.outer(size, size) + _alike(counts.terms[candidates])).astype(np.float32)
         chosen = _diverse(relevance, likeness, count)
-        spelled = _as_written([str(counts.terms[candidates[c]]) for c in chosen], [texts[i] for i in members.tolist()])
-        keywords.append([(term, round(float(relevance[c]), 6)) for term, c in zip(spelled, chosen, strict=True)])
+        found = []
+        for c in chosen:
+            having = members[present[:, [c]].nonzero()[0][:_SURFACE_SAMPLE]]
+            spelled = _as_written(str(counts.terms[candidates[c]]), [texts[i] for i in having.tolist()])
+            found.append((spelled, round(float(relevance[c]), 6)))
+        keywords.append(found)
     return keywords
 
 
@@ -134,12 +139,6 @@ def _stem(term: str) -> str:
     for _ in range(2):  # viruses, virus, viru
         words = [re.sub(r"(?<=..)(?:ies|es?|(?<!s)s|y)$", "", word) for word in words]
     return " ".join(words)
-
-
-def _together(counts: sparse.csr_matrix) -> FloatArray:
-    """In how many documents two terms both occur: ``(c, c)``."""
-    present = (counts > 0).astype(np.float32)
-    return np.asarray((present.T @ present).todense())
 
 
 def _favor_phrases(relevance: FloatArray, together: FloatArray, terms: Sequence[str]) -> FloatArray:
@@ -171,12 +170,9 @@ def _diverse(relevance: FloatArray, likeness: FloatArray, count: int) -> list[in
     return chosen
 
 
-def _as_written(terms: Sequence[str], texts: Sequence[str]) -> list[str]:
+def _as_written(term: str, texts: Sequence[str]) -> str:
     """Give back the capitals that most of the documents use: ``NASA``, but ``gun`` also at a sentence's start."""
-    spelled = []
-    pool = " \n ".join(text[:_CHARACTERS] for text in texts[:_SURFACE_SAMPLE])
-    for term in terms:
-        pattern = r"\b" + r"\W+".join(re.escape(word) for word in term.split(" ")) + r"(?!\w)"
-        forms = Counter(" ".join(form.split()) for form in re.findall(pattern, pool, flags=re.IGNORECASE))
-        spelled.append(max(forms, key=lambda form: (forms[form], form)) if forms else term)
-    return spelled
+    pattern = r"\b" + r"\W+".join(re.escape(word) for word in term.split(" ")) + r"(?!\w)"
+    pool = "\n".join(text[:_CHARACTERS] for text in texts)
+    forms = Counter(" ".join(form.split()) for form in re.findall(pattern, pool, flags=re.IGNORECASE))
+    return max(forms, key=lambda form: (forms[form], form)) if forms else term

@@ -241,7 +241,7 @@ function buildLegend(outliers) {
   const groups = new Map();
   topics.forEach((topic, slot) => groups.set(topic.group, [...(groups.get(topic.group) || []), slot]));
   for (const [group, slots] of groups) {
-    if (group && groups.size > 1) legendRow(slots, group, slots.reduce((sum, slot) => sum + topics[slot].size, 0), true);
+    if (group && slots.length > 1) legendRow(slots, group, slots.reduce((sum, slot) => sum + topics[slot].size, 0), true);
     for (const slot of slots) legendRow([slot], topics[slot].name, topics[slot].size, false);
   }
   if (outliers) legendRow([OUTLIER], "Outliers", outliers, false);
