@@ -61,7 +61,7 @@ class Part:
     def _resident(self) -> AnnIndex:
         return AnnIndex.resident(self.vectors)
 
-    def scan(self, queries: Float32Array, count: int, mask: Mask | None, top: TopDocuments) -> None:
+    def scan(self, queries: Float32Array, count: int, mask: Any, top: TopDocuments) -> None:
         """Offer every row that ``mask`` allows.
 
         A process that keeps asking single queries of a large segment gets its rows copied into memory, where FAISS
@@ -72,10 +72,8 @@ class Part:
         if few and self._may_reside and self._scans > 1 and has_faiss():
             self.offer(self._resident.candidates(queries, count, 0, mask), queries, 0, top)
             return
-        if mask is None or mask.all():
-            blocks = all_rows(self.vectors)
-        else:
-            blocks = some_rows(self.vectors, np.flatnonzero(mask))
+        thinned = mask is not None and not mask.all()
+        blocks = some_rows(self.vectors, np.flatnonzero(mask)) if thinned else all_rows(self.vectors)
         scan(queries, blocks, top, self.base)
 
     def propose(
