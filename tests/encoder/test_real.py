@@ -72,7 +72,7 @@ def test_the_default_encoder_knows_what_texts_are_about(default):
 def test_the_second_load_is_fast_and_offline(backbone):
     program = (
         "import socket, sys, time\n"
-        "import torch, transformers\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM\n"  # imports are no part of it
         "from llm2comp_apps.encoder.backbones import load_backbone\n"
         "def refuse(*_): raise OSError('offline')\n"
         "socket.socket.connect = refuse\n"
