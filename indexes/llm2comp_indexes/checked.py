@@ -99,4 +99,4 @@ class CheckedRows:
             last = ((rows + 1) * self._row_bytes - 1) // BLOCK_BYTES
             span = int((last - first).max()) + 1
             self._check(np.unique(np.minimum(first[:, None] + np.arange(span), last[:, None])))
-        return self.array[rows]
+        return self.array.take(rows, axis=0)

@@ -100,7 +100,7 @@ def ids_and_spans(
     connection: apsw.Connection, nums: Sequence[int]
 ) -> dict[int, tuple[str, tuple[tuple[int, int], ...]]]:
     """Id and chunk spans by number."""
-    sql = "SELECT num, id, spans FROM documents WHERE num IN (SELECT value FROM json_each(?))"
+    sql = "SELECT d.num, d.id, d.spans FROM json_each(?) AS key CROSS JOIN documents AS d ON d.num = key.value"
     return {num: (id_, _spans(spans)) for num, id_, spans in _many(connection, sql, nums)}
 
 

@@ -59,11 +59,16 @@ def rescore(vectors: CheckedRows, queries: Float32Array, candidates: Int64Array)
     Returns:
         (q, c) inner products, -inf where there is no candidate.
     """
-    scores = np.full(candidates.shape, -np.inf, dtype=np.float32)
-    query, column = np.nonzero(candidates >= 0)
-    wide = np.empty((min(len(query), BLOCK_ROWS), queries.shape[1]), dtype=np.float32)
-    for start in range(0, len(query), BLOCK_ROWS):
-        q, c = query[start : start + BLOCK_ROWS], column[start : start + BLOCK_ROWS]
-        block = widen(vectors.take(candidates[q, c]), wide[: len(q)])
-        scores[q, c] = np.einsum("ij,ij->i", block, queries[q])
+    scores = np.empty(candidates.shape, dtype=np.float32)
+    width = min(candidates.shape[1], BLOCK_ROWS)
+    queries_at_a_time = BLOCK_ROWS // max(1, width)
+    wide = np.empty((min(len(candidates), queries_at_a_time) * width, queries.shape[1]), dtype=np.float32)
+    for start in range(0, len(candidates), queries_at_a_time):
+        for left in range(0, candidates.shape[1], BLOCK_ROWS):
+            box = np.s_[start : start + queries_at_a_time, left : left + BLOCK_ROWS]
+            part = candidates[box]
+            rows = vectors.take(np.maximum(part, 0).ravel())
+            block = widen(rows, wide[: len(rows)]).reshape(*part.shape, queries.shape[1])
+            np.matmul(block, queries[box[0], :, None], out=scores[box][:, :, None])
+    scores[candidates < 0] = -np.inf
     return scores

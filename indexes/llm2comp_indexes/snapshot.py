@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -148,19 +149,18 @@ class Snapshot:
     def hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         """Rows as hits: the document's id, and which of its chunks the row is."""
         rows = np.concatenate([np.empty(0, dtype=np.int64), *(ranking.rows for ranking in rankings)])
+        scores = np.concatenate([np.empty(0, dtype=np.float32), *(ranking.scores for ranking in rankings)]).tolist()
         nums = self.nums[rows]
-        chunks = rows - np.searchsorted(self.nums, nums)
+        chunks = (rows - np.searchsorted(self.nums, nums)).tolist()
+        keys = nums.tolist()
         with translated(self.index):
-            found = rows_of.ids_and_spans(self.connection, list(set(nums.tolist())))
-        hits, position = [], 0
-        for ranking in rankings:
-            of_query = []
-            for score in ranking.scores.tolist():
-                id_, spans = self._document(found, int(nums[position]))
-                of_query.append(Hit(id_, score, spans[chunks[position]] if spans else None))
-                position += 1
-            hits.append(of_query)
-        return hits
+            found = rows_of.ids_and_spans(self.connection, list(set(keys)))
+        hits = []
+        for num, chunk, score in zip(keys, chunks, scores, strict=True):
+            id_, spans = self._document(found, num)
+            hits.append(Hit(id_, score, spans[chunk] if spans else None))
+        ends = list(itertools.accumulate(len(ranking.rows) for ranking in rankings))
+        return [hits[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def lexical_hits(self, nums: Int64Array, scores: Float32Array) -> list[Hit]:
         """Numbers as hits."""
