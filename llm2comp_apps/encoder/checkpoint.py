@@ -3,7 +3,7 @@
     encoder.json               format version, backbone reference and digest, k, pooling, prompts, maximum length
     adapter_config.json        plain PEFT, loadable with PeftModel.from_pretrained
     adapter_model.safetensors
-    memory_tokens.safetensors  memory_tokens (k, d); log_gain () and shift (k, d) of the decoder's input
+    memory_tokens.safetensors  memory_tokens (k, d); shift, center (k, d) and spread () of the decoder's input
     README.md                  model card, where there is one
 
 The tokenizer is the backbone's own, unchanged; the backbone's digest covers it. Nothing here is a pickle and no code is
@@ -88,7 +88,7 @@ def read_settings(directory: Path) -> EncoderSettings:
 
 
 def read_memory(directory: Path, k: int) -> dict[str, Tensor]:
-    """``memory_tokens (k, d)``, ``log_gain ()`` and ``shift (k, d)`` in float32.
+    """``memory_tokens``, ``shift``, ``center`` ``(k, d)`` and ``spread ()`` in float32.
 
     Raises:
         EncoderError: missing, damaged, or of another k than ``encoder.json`` says.
@@ -99,7 +99,7 @@ def read_memory(directory: Path, k: int) -> dict[str, Tensor]:
     path = directory / MEMORY
     try:
         found = load_file(path)
-        tensors = {name: found[name].float() for name in ("memory_tokens", "log_gain", "shift")}
+        tensors = {name: found[name].float() for name in ("memory_tokens", "shift", "center", "spread")}
     except (OSError, SafetensorError, KeyError) as error:
         raise EncoderError(f"{path}: missing or damaged ({error}).") from error
     shape = tuple(tensors["memory_tokens"].shape)

@@ -105,12 +105,22 @@ def test_role_is_restored_and_keeps_requires_grad(backbone_dir):
     assert not any(layer.disable_adapters for layer in layers)
 
 
-def test_calibrated_memory_starts_around_its_anchor(network):
+def test_calibrated_memory_lies_around_its_anchor_as_far_as_tokens_lie_around_theirs(network):
     ids, mask = left_pad([row(6), row(11), row(9, seed=4)], 0, "cpu")
     network.calibrate(ids, mask, anchor=17)
-    found = network.decoder_input(network.memory(ids, mask))
-    anchor = network.embed(torch.tensor(17))
-    torch.testing.assert_close(found.mean(0), anchor.expand(4, -1), rtol=1e-3, atol=1e-4)
+    memory = network.memory(ids, mask)
+    torch.testing.assert_close(network.center, memory.mean(0))
+    distance = (network.decoder_input(memory) - network.embed(torch.tensor(17))).square().sum(-1).mean(-1)
     embedded = network.embed(ids)[mask.bool()]
-    spread = (found - anchor).square().sum(-1).mean() / (embedded - embedded.mean(0)).square().sum(-1).mean()
-    torch.testing.assert_close(float(spread.sqrt()), SPREAD, rtol=1e-3, atol=1e-4)
+    spread = SPREAD**2 * (embedded - embedded.mean(0)).square().sum(-1).mean()
+    torch.testing.assert_close(distance, spread.expand(3), rtol=1e-3, atol=1e-6)
+
+
+def test_no_gradient_shrinks_what_tells_texts_apart(network):
+    ids, mask = left_pad([row(6), row(11), row(9, seed=4)], 0, "cpu")
+    network.calibrate(ids, mask, anchor=17)
+    memory = network.memory(ids, mask).detach().requires_grad_()
+    network.decoder_input(memory).pow(3).sum().backward()
+    along = (memory.grad * (memory - network.center)).sum((1, 2))
+    assert memory.grad.norm() > 0
+    torch.testing.assert_close(along, torch.zeros(3), rtol=0, atol=1e-4 * float(memory.grad.norm()))

@@ -32,7 +32,7 @@ def network(backbone, settings):
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
         network.center.normal_()
-        network.log_gain.fill_(-0.3)
+        network.spread.fill_(0.7)
     return network
 
 
@@ -40,7 +40,9 @@ def reference(network, frozen, split: Split, kind: str) -> torch.Tensor:
     """The formula, spelled out with a second copy of the model as decoder."""
     embed = frozen.get_input_embeddings()
     memory = network.memory(torch.tensor([split.context]))
-    memory = (memory - network.center) * network.log_gain.exp() + network.shift
+    own = memory[0] - network.center
+    length = (sum(vector @ vector for vector in own) / network.k).sqrt()
+    memory = (network.spread / length * own + network.shift)[None]
     target = split.context if kind == "rc" else split.target
     y = torch.tensor([target], dtype=torch.long)
     student = frozen(inputs_embeds=torch.cat([memory, embed(y)], dim=1)).logits[0]

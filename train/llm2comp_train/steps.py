@@ -69,17 +69,15 @@ class Compression:
     def backward(self, step: int) -> Outcome:
         """See :meth:`Work.backward`."""
         splits = self._batches.batch(step)
-        total, squares = torch.zeros_like(self._network.memory_tokens), self._network.memory_tokens.new_zeros(())
-        losses = 0.0
+        total, losses = torch.zeros_like(self._network.memory_tokens), 0.0
         for part in self.passes(self._processes.share(splits)):
             found, memory = self.losses(part)
             loss = found.sum() / len(splits)
             loss.backward()
             losses += float(loss.detach())
-            total += memory.detach().float().sum(0)
-            squares += memory.detach().float().square().sum()
-        total, squares = self._processes.added(total.detach(), squares)
-        self._network.track(total, squares, len(splits))
+            total = total + memory.detach().float().sum(0)
+        (total,) = self._processes.added(total.detach())
+        self._network.track(total, len(splits))
         tokens = sum(len(split.context) + self._network.k for split in splits)
         return Outcome(losses, tokens, [split.row for split in splits])
 
