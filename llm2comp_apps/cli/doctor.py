@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ from llm2comp_apps import __version__
 from llm2comp_apps.cli._shared import JsonOption, examples, print_json
 
 if TYPE_CHECKING:
+    from importlib import metadata
+
     from packaging.requirements import Requirement
 
 __all__ = ["Check", "faiss_owners", "register"]
@@ -88,6 +89,8 @@ def _python() -> Check:
 
 def _packages() -> Check:
     """Whether the required packages are there in versions that fit, by our own package metadata."""
+    from importlib import metadata
+
     from packaging.requirements import Requirement
 
     try:
@@ -108,6 +111,8 @@ def _packages() -> Check:
 
 
 def _version(name: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -137,6 +142,8 @@ def faiss_owners(distributions: Iterable[metadata.Distribution]) -> list[str]:
 
 
 def _faiss() -> Check:
+    from importlib import metadata
+
     owners = faiss_owners(metadata.distributions())
     names = [owner.split()[0] for owner in owners]
     facts: dict[str, Any] = {"owners": owners}

@@ -97,7 +97,7 @@ def test_faiss_that_cannot_be_imported(owners, advice, checks, monkeypatch):
 
 def test_missing_and_wrong_packages(checks, monkeypatch):
     wanted = ["numpy>=1", "torch>=99", "no-such-thing>=2; extra == 'cpu'", "absent-package>=1"]
-    monkeypatch.setattr(doctor.metadata, "requires", lambda _: wanted)
+    monkeypatch.setattr(metadata, "requires", lambda _: wanted)
     exit_code, found = checks()
     assert exit_code == 1
     detail = found["packages"]["detail"]
