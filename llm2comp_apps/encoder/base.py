@@ -109,6 +109,7 @@ class BatchedEncoder(ABC):
         return out
 
     _extra_tokens = 0  # tokens that the network adds to every row
+    _of_text = False  # whether the states of the text itself are read
 
     @property
     def _pad_id(self) -> int:
@@ -119,7 +120,8 @@ class BatchedEncoder(ABC):
             list(texts), add_special_tokens=special, truncation=True, max_length=limit, return_attention_mask=False
         )
         rows: list[list[int]] = encoded["input_ids"]
-        return rows
+        # An empty text has no state of its own to read.
+        return [row or [self._pad_id] for row in rows] if self._of_text else rows
 
 
 def _progress(batches: list[list[int]], total: int, show: bool) -> Iterator[list[int]]:

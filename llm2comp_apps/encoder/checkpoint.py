@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
 from llm2comp_apps.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class EncoderSettings:
         backbone: short name, Hugging Face id or directory.
         backbone_sha256: digest of its weights and tokenizer; a checkpoint refuses another backbone.
         k: number of memory tokens.
+        readout: what the vectors of a text are read from, see :mod:`.readout`.
         pooling: default pooling, see :mod:`.pooling`.
         max_length: tokens of a text (prompt included, memory tokens not); the rest is cut off.
         prompts: by role, ``query`` and ``document``.
@@ -52,6 +54,7 @@ class EncoderSettings:
     backbone: str
     backbone_sha256: str
     k: int
+    readout: str = DEFAULT_READOUT.name
     pooling: str = "mean"
     max_length: int = 512
     prompts: dict[str, str] = field(default_factory=dict)
@@ -82,9 +85,12 @@ def read_settings(directory: Path) -> EncoderSettings:
         )
     known = set(EncoderSettings.__dataclass_fields__)
     try:
-        return EncoderSettings(**{key: value for key, value in raw.items() if key in known})
+        settings = EncoderSettings(**{key: value for key, value in raw.items() if key in known})
     except TypeError as error:
         raise EncoderError(f"{path}: a field is missing ({error}).") from error
+    if settings.readout not in READOUTS:
+        raise EncoderError(f"{path}: readout {settings.readout!r} is unknown; this version has {', '.join(READOUTS)}.")
+    return settings
 
 
 def read_memory(directory: Path, k: int) -> dict[str, Tensor]:

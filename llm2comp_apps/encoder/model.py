@@ -21,6 +21,7 @@ from llm2comp_apps.encoder.pooling import POOLINGS, pool
 from llm2comp_apps.encoder.precision import lower_precision
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.encoder.readout import DEFAULT_READOUT
 from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -97,12 +98,13 @@ class LLM2Comp(BatchedEncoder):
         self._adapter = adapter
         self.device = str(network.memory_tokens.device)
         self.dimension = network.memory_tokens.shape[1]
-        self.k = network.k
+        self.k = network.vectors
         self.max_length = settings.max_length
         self.prompts = dict(settings.prompts)
         self.pooling = settings.pooling
         self.name = settings.name or settings.backbone
-        self._extra_tokens = self.k
+        self._extra_tokens = network.extra_tokens
+        self._of_text = network.readout.of_text
         memory_digest = fingerprint_of({"memory": network.memory_tokens.detach().cpu().double().tolist()})
         self.fingerprint = fingerprint_of(
             {
@@ -113,6 +115,8 @@ class LLM2Comp(BatchedEncoder):
                 "pooling": self.pooling,
                 "max_length": self.max_length,
                 "prompts": self.prompts,
+                # Left out where it is the usual one, so that fingerprints in indexes stay as they are.
+                **({} if network.readout is DEFAULT_READOUT else {"readout": network.readout.name}),
             }
         )
 
@@ -157,7 +161,7 @@ class LLM2Comp(BatchedEncoder):
             )
         memory = checkpoint.read_memory(directory, settings.k)
         lm, adapter, digest = _merge_adapter(loaded.lm, directory)
-        network = CompressionNetwork(lm, **memory).to(device)
+        network = CompressionNetwork(lm, **memory).read_by(settings.readout, loaded.tokenizer).to(device)
         network.requires_grad_(False)
         probe(network, loaded.name)  # in float32, where rounding cannot be mistaken for a leak
         lower_precision(network, dtype or default_dtype(device), settings.float32_layers)

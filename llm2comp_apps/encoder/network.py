@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
+
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["CompressionNetwork", "left_pad", "positions", "role"]
 
@@ -83,6 +85,7 @@ class CompressionNetwork(nn.Module):
         center: ``(k, d)`` float32, what the memory of all texts has in common.
         spread: ``()`` float32, distance of the decoder's input from ``shift``.
         compute_dtype: of the matrix products.
+        readout: what the vectors of a text are read from, see :mod:`.readout`.
     """
 
     center: Tensor
@@ -104,6 +107,8 @@ class CompressionNetwork(nn.Module):
         self.shift = nn.Parameter(_own(zeros if shift is None else shift))
         self.register_buffer("center", _own(zeros if center is None else center))
         self.register_buffer("spread", _own(torch.as_tensor(spread)))
+        self.readout = DEFAULT_READOUT
+        self._prompts: list[list[int]] = [[]]
 
     @classmethod
     def fresh(cls, lm: PreTrainedModel, k: int, *, seed: int = 0) -> CompressionNetwork:
@@ -117,6 +122,23 @@ class CompressionNetwork(nn.Module):
     def k(self) -> int:
         """Number of memory tokens."""
         return self.memory_tokens.shape[0]
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a text: k, or 1 where its own states are averaged."""
+        return 1 if self.readout.of_text else self.k
+
+    @property
+    def extra_tokens(self) -> int:
+        """Tokens that are put behind every text."""
+        return self.k + sum(map(len, self._prompts))
+
+    def read_by(self, readout: str, tokenizer: PreTrainedTokenizerBase) -> CompressionNetwork:
+        """Read by another of :data:`.readout.READOUTS` than ``memory``; returns the network itself."""
+        self.readout = READOUTS[readout]
+        encoded = tokenizer(list(self.readout.prompts), add_special_tokens=False, return_attention_mask=False)
+        self._prompts = [list(ids) for ids in encoded["input_ids"]]
+        return self
 
     def memory_state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps beside the adapter, by the names of ``__init__``'s arguments."""
@@ -142,12 +164,28 @@ class CompressionNetwork(nn.Module):
         return states
 
     def memory(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Memory vectors ``(B, k, d)`` of left-padded token ids ``(B, T)``: the encoder's output E(x)."""
+        """Memory vectors ``(B, k, d)`` of left-padded token ids ``(B, T)``: the encoder's output E(x).
+
+        With readout ``tokens`` it is the mean of the text's own states, ``(B, 1, d)``; no text may be empty there.
+        """
         embeds = self.embed(input_ids)
-        tokens = self.memory_tokens.to(embeds.dtype).expand(len(embeds), -1, -1)
+        if self.readout.of_text:
+            states = self.hidden(embeds, mask, causal=self.readout.causal)
+            weights = torch.ones_like(input_ids) if mask is None else mask
+            return (states.float() * weights[..., None]).sum(1, keepdim=True) / weights.sum(1)[:, None, None]
+        shares = self.memory_tokens.tensor_split(len(self._prompts))
+        return torch.cat([self._behind(embeds, mask, *added) for added in zip(self._prompts, shares, strict=True)], 1)
+
+    def _behind(self, embeds: Tensor, mask: Tensor | None, prompt: list[int], tokens: Tensor) -> Tensor:
+        """States of ``tokens (m, d)`` where they follow text and prompt: ``(B, m, d)``."""
+        parts = [embeds]
+        if prompt:
+            parts.append(self.embed(torch.tensor([prompt], device=embeds.device)).expand(len(embeds), -1, -1))
+        parts.append(tokens.to(embeds.dtype).expand(len(embeds), -1, -1))
         if mask is not None:
-            mask = torch.cat([mask, mask.new_ones(len(mask), self.k)], dim=1)
-        return self.hidden(torch.cat([embeds, tokens], dim=1), mask, causal=False)[:, -self.k :]
+            mask = torch.cat([mask, mask.new_ones(len(mask), len(prompt) + len(tokens))], dim=1)
+        states = self.hidden(torch.cat(parts, dim=1), mask, causal=self.readout.causal)
+        return states[:, -len(tokens) :]
 
     def decoder_input(self, memory: Tensor) -> Tensor:
         """Memory vectors as the decoder reads them, ``(B, k, d)``.

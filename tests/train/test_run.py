@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.errors import CorpusError, TrainingError, UsageError
 
-STAGES = ("rc", "nll", "kl", "ucl", "scl")
+STAGES = ("rc", "nll", "kl", "mntp", "ebar", "ucl", "scl")
 
 
 def go(stage, settings, data, out, **options):
@@ -55,7 +55,7 @@ def test_each_stage_lowers_its_loss_and_ends_in_an_encoder(stage, settings, data
     assert (tmp_path / "run" / "curve.png").is_file()
 
 
-@pytest.mark.parametrize("stage", ["kl", "scl"])
+@pytest.mark.parametrize("stage", ["kl", "mntp", "ebar", "scl"])
 def test_an_interrupted_run_that_is_resumed_ends_bit_for_bit_as_an_undisturbed_one(stage, settings, data, tmp_path):
     settings = replace(settings, max_steps=7, save_every=3, lora_dropout=0.1)
     go(stage, settings, data, tmp_path / "whole")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
 from llm2comp_apps.errors import TrainingError
 from llm2comp_train.sharding import whole
 
@@ -35,21 +36,25 @@ EARLIER = "earlier"
 """The name of a frozen one beside it."""
 
 
-def build_network(backbone: Backbone, settings: Settings, init: Path | None) -> CompressionNetwork:
+def build_network(
+    backbone: Backbone, settings: Settings, init: Path | None, readout: str | None = None
+) -> CompressionNetwork:
     """Inject a float32 adapter into the backbone and put memory tokens beside it.
 
     Args:
         backbone: its LM is changed in place.
         settings: of the stage.
         init: checkpoint whose adapter, memory tokens and decoder input go on, see the module; ``None`` for fresh ones.
+        readout: what the stage reads a text's vectors from; ``None`` for what ``init`` reads them from.
 
     Raises:
-        TrainingError: the checkpoint was made for another backbone, adapter shape or number of memory tokens.
+        TrainingError: the checkpoint was made for another backbone, adapter shape, number of memory tokens or readout.
     """
     lm = backbone.lm
+    readout = readout or (checkpoint.read_settings(init).readout if init else DEFAULT_READOUT.name)
     torch.manual_seed(settings.seed)
     if init is not None:
-        _check_init(init, backbone, settings)
+        _check_init(init, backbone, settings, readout)
         if settings.adapter == "fresh":
             _inject(lm, _saved_config(init, backbone), EARLIER)
             _load(lm, init, EARLIER)
@@ -63,12 +68,14 @@ def build_network(backbone: Backbone, settings: Settings, init: Path | None) -> 
             parameter.data = parameter.data.float()
     _set_attention_dropout(lm, settings.attention_dropout)
     device = lm.device
+    k = 0 if READOUTS[readout].of_text else settings.k
     if init is None:
-        network = CompressionNetwork.fresh(lm, settings.k, seed=settings.seed)
+        network = CompressionNetwork.fresh(lm, k, seed=settings.seed)
     else:
-        network = CompressionNetwork(lm, **checkpoint.read_memory(init, settings.k))
+        network = CompressionNetwork(lm, **checkpoint.read_memory(init, k))
+    network.read_by(readout, backbone.tokenizer)
     for parameter in network.parameters(recurse=False):
-        parameter.requires_grad_(settings.train_memory)
+        parameter.requires_grad_(settings.train_memory and k > 0)
     return network.to(device)
 
 
@@ -124,6 +131,7 @@ def export(
         backbone=backbone.name,
         backbone_sha256=backbone.sha256,
         k=network.k,
+        readout=network.readout.name,
         max_length=settings.encoder_length,
         prompts={"query": settings.query_prompt, "document": ""} if settings.query_prompt else {},
         name=f"llm2comp-{Path(backbone.name).name}",
@@ -175,11 +183,13 @@ def _side_by_side(
     return config | {"r": rank, "lora_alpha": layer.scaling[OWN] * rank}, weights
 
 
-def _check_init(init: Path, backbone: Backbone, settings: Settings) -> None:
+def _check_init(init: Path, backbone: Backbone, settings: Settings, readout: str) -> None:
     made = checkpoint.read_settings(init)
     if made.backbone_sha256 != backbone.sha256:
         raise TrainingError(f"--init {init}: made for other weights than those of {backbone.name}.")
-    if made.k != settings.k:
+    if made.readout != readout:
+        raise TrainingError(f"--init {init}: reads its vectors from {made.readout}; this stage needs {readout}.")
+    if made.k != settings.k and not READOUTS[readout].of_text:
         raise TrainingError(f"--init {init}: has {made.k} memory tokens; --k says {settings.k}.")
 
 

@@ -23,7 +23,7 @@ WINDOW = 32
 LEAST = 10
 """Tokens on either side of a split, where a text has twice as many; else it is split in the middle."""
 
-_ORDER, _SPLIT, _MIX, _FILES, _REFILL, _HELD_OUT = range(6)  # purposes, so that no two draws share a generator
+_ORDER, _SPLIT, _MIX, _FILES, _REFILL, _HELD_OUT, _MASKED = range(7)  # purposes, so that no two draws share a generator
 
 
 def _generator(seed: int, *purpose: int) -> np.random.Generator:
@@ -65,19 +65,28 @@ class CompressionBatches:
     next to no padding; the batches of a window come in random order.
     """
 
-    def __init__(self, store: TokenStore, settings: Settings, *, reconstruct: bool, ends: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        settings: Settings,
+        *,
+        reconstruct: bool = False,
+        mask_id: int | None = None,
+        ends: Collection[int] = (),
+    ) -> None:
         """Hold out ``settings.validation_texts`` rows and shuffle the others.
 
         Args:
             store: rows of one text.
             settings: of the stage.
             reconstruct: the target is the context itself (``rc``), not what follows.
+            mask_id: the target is context and continuation in one, the context the same with masked tokens (``mntp``).
             ends: token ids that end a sentence, see :func:`sentence_ends`; empty for no cropping.
 
         Raises:
             TrainingError: too few texts.
         """
-        self._store, self._settings, self._reconstruct = store, settings, reconstruct
+        self._store, self._settings, self._reconstruct, self._mask_id = store, settings, reconstruct, mask_id
         self._ends = np.asarray(sorted(ends), dtype=np.int64)
         usable = np.flatnonzero(store.lengths() >= 2)
         if len(usable) < settings.validation_texts + settings.batch_size:
@@ -110,17 +119,21 @@ class CompressionBatches:
         """Split a row's text at a point drawn from ``generator``."""
         ids = self._store.ids(self._store.texts(row)[0])
         contexts, limit = self._settings.contexts, self._settings.continuation
-        if not contexts:
+        if contexts:
+            context = int(generator.choice(contexts))
+            ids = self._crop(ids, context + limit, generator)
+        else:
             least = min(LEAST, len(ids) // 2)
-            return self._cut(ids, int(generator.integers(least, len(ids) - least + 1)), row)
-        context = int(generator.choice(contexts))
-        return self._cut(self._crop(ids, context + limit, generator), context, row)
+            context = int(generator.integers(least, len(ids) - least + 1))
+        return self._mask(self._cut(ids, context, row), generator)
 
     def validation(self) -> list[Split]:
         """The held-out texts, cut the same way at every evaluation: from the start, at the longest context."""
         contexts = self._settings.contexts
         texts = [(int(row), self._store.ids(self._store.texts(int(row))[0])) for row in self._held_out]
         splits = [self._cut(ids, contexts[-1] if contexts else len(ids) // 2, row) for row, ids in texts]
+        generator = _generator(self._settings.seed, _MASKED)
+        splits = [self._mask(split, generator) for split in splits]
         return sorted(splits, key=lambda split: (len(split.context), len(split.target)))
 
     def _crop(self, ids: list[int], wanted: int, generator: np.random.Generator) -> list[int]:
@@ -138,6 +151,16 @@ class CompressionBatches:
         context = min(context, len(ids) - min(LEAST, len(ids) // 2))
         end = context + self._settings.continuation if self._settings.continuation else None
         return Split(ids[:context], ids[context:end], row)
+
+    def _mask(self, split: Split, generator: np.random.Generator) -> Split:
+        """For ``mntp``: masked text and text; at least one token is masked, never the first."""
+        if self._mask_id is None:
+            return split
+        ids = np.array(split.context + split.target)
+        count = max(1, round(self._settings.mask_share * (len(ids) - 1)))
+        masked = ids.copy()
+        masked[1 + generator.permutation(len(ids) - 1)[:count]] = self._mask_id
+        return Split(masked.tolist(), ids.tolist(), split.row)
 
 
 def collate(splits: Sequence[Split], pad_id: int, device: torch.device) -> SplitBatch:

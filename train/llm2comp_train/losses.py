@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-__all__ = ["chunked_cross_entropy", "chunked_kl", "per_text_mean"]
+__all__ = ["chunked_bag_cross_entropy", "chunked_cross_entropy", "chunked_kl", "per_text_mean"]
 
 Head = Callable[[Tensor], Tensor]
 
@@ -81,6 +81,27 @@ def chunked_cross_entropy(states: Tensor, targets: Tensor, head: Head, *, chunk:
 
     def loss_of(logits: Tensor, place: slice) -> Tensor:
         return cross_entropy(logits, targets[place], reduction="none")
+
+    return _head_loss(states, head, loss_of, chunk)
+
+
+def chunked_bag_cross_entropy(states: Tensor, bags: Tensor, present: Tensor, head: Head, *, chunk: int = 256) -> Tensor:
+    """Mean over a bag of tokens of -log p(token), all from one state.
+
+    Args:
+        states: hidden states ``(N, d)``; gradients flow here.
+        bags: token ids ``(N, T)``, padded anywhere.
+        present: ``(N, T)`` bool, false where ``bags`` is padding.
+        head: the frozen LM head, ``(n, d) -> (n, V)``.
+        chunk: states whose logits exist at once.
+
+    Returns:
+        ``(N,)`` float32, in nats; 0 for an empty bag.
+    """
+
+    def loss_of(logits: Tensor, place: slice) -> Tensor:
+        found = log_softmax(logits, dim=-1).gather(1, bags[place]) * present[place]
+        return -found.sum(1) / present[place].sum(1).clamp(min=1)
 
     return _head_loss(states, head, loss_of, chunk)
 

@@ -16,11 +16,24 @@ from typing import Any
 
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["COMPRESSION", "CONTRASTIVE", "RECIPES", "STAGES", "Recipe", "Settings", "get_recipe", "resolve"]
+__all__ = [
+    "COMPARATORS",
+    "COMPRESSION",
+    "CONTRASTIVE",
+    "RECIPES",
+    "STAGES",
+    "Recipe",
+    "Settings",
+    "get_recipe",
+    "resolve",
+]
 
 COMPRESSION = ("rc", "nll", "kl")
+COMPARATORS = ("mntp", "ebar")
+"""Other ways to adapt an LLM before the contrastive stages, on the same data."""
 CONTRASTIVE = ("ucl", "scl")
-STAGES = (*COMPRESSION, *CONTRASTIVE)
+STAGES = (*COMPRESSION, *COMPARATORS, *CONTRASTIVE)
+_ADAPTING = (*COMPRESSION, *COMPARATORS)
 _CHOICES = {
     "schedule": ("constant", "linear", "cosine"),
     "adapter": ("continue", "fresh"),
@@ -59,9 +72,14 @@ class Settings:
     weight_decay: float = _setting(0.0, "Weight decay (AdamW).")
     clip_norm: float = _setting(2.0, "Gradients are scaled down to this norm.")
     # The data
-    context: str = _setting("16,24,32,48", "rc, nll, kl: context lengths to draw from (tokens), or 'random'.")
-    continuation: int = _setting(16, "nll, kl: continuation tokens at most; 0 for all that follow.")
-    crop: bool = _setting(True, "rc, nll, kl: start at a sentence drawn anew at each visit, not at the text's start.")
+    context: str = _setting("16,24,32,48", "rc, nll, kl, ebar: context lengths to draw from (tokens), or 'random'.")
+    continuation: int = _setting(
+        16, "nll, kl, ebar: continuation tokens at most; 0 for all that follow. mntp: of context and continuation."
+    )
+    crop: bool = _setting(
+        True, "All but ucl, scl: start at a sentence drawn anew at each visit, not at the text's start."
+    )
+    mask_share: float = _setting(0.2, "mntp: share of the tokens that are masked.")
     min_chars: int = _setting(1, "Leave out texts with fewer characters.")
     max_length: int = _setting(96, "Tokens of a training text at most; the rest is cut off.")
     query_prompt: str = _setting("query: ", "scl: in front of queries, unless --instruction says otherwise.")
@@ -87,9 +105,11 @@ class Settings:
     save_every: int = _setting(100, "Steps between checkpoints.")
     encoder_length: int = _setting(512, "Maximum length of the encoder that comes out, in tokens.")
     float32_layers: int = _setting(0, "Front layers of the encoder that comes out which are never rounded to bfloat16.")
-    validation_texts: int = _setting(64, "rc, nll, kl: texts held out to measure loss and gain on.")
-    dead_after: int = _setting(2, "rc, nll, kl: evaluations in a row with a gain under dead_gain that end the run.")
-    dead_gain: float = _setting(0.02, "rc, nll, kl: the least gain of a run that lives, in nats per token.")
+    validation_texts: int = _setting(64, "All but ucl, scl: texts held out to measure loss and gain on.")
+    dead_after: int = _setting(
+        2, "rc, nll, kl, ebar: evaluations in a row with a gain under dead_gain that end the run."
+    )
+    dead_gain: float = _setting(0.02, "rc, nll, kl, ebar: the least gain of a run that lives, in nats per token.")
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -116,6 +136,7 @@ class Settings:
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and under 1")
         for name, allowed in _CHOICES.items():
             self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        self._require("mask_share", 0 < self.mask_share < 1, "between 0 and 1")
         self._require("lr_floor", 0 <= self.lr_floor <= 1, "between 0 and 1")
         self._require(
             "compile", not (self.compile and self.gradient_checkpointing), "off with --gradient-checkpointing"
@@ -180,14 +201,14 @@ _SMOLLM2 = Recipe(
         "symmetric": "paraphrase_*,parasci_*,wikisplit*,asset_*,disfl_qa*,flickr8k_*,snli_*",
     },
     stages={
-        **{stage: {"max_steps": 600, "memory_lr": 10.0, "batch_size": 16} for stage in COMPRESSION},
+        **{stage: {"max_steps": 600, "memory_lr": 10.0, "batch_size": 16} for stage in _ADAPTING},
         "ucl": {"max_steps": 150, "batch_size": 64, "lr": 1e-4, "lora_dropout": 0.1, "attention_dropout": 0.1,
                 "max_length": 64},
         "scl": {"max_steps": 600, "batch_size": 64},
     },
     gpu={
         "": {"tokens_per_pass": 32768, "tokens_kept": 131072, "schedule": "cosine"},
-        **{stage: {"max_steps": 2000, "batch_size": 64, "warmup_steps": 200} for stage in COMPRESSION},
+        **{stage: {"max_steps": 2000, "batch_size": 64, "warmup_steps": 200} for stage in _ADAPTING},
         "ucl": {"max_steps": 1000, "batch_size": 128},
         "scl": {"max_steps": 1500, "batch_size": 256, "max_length": 192},
     },
@@ -201,7 +222,7 @@ _QWEN3 = Recipe(
         **{
             stage: {"max_steps": 4000, "batch_size": 32, "lr": 2e-4, "memory_lr": 10.0, "warmup_steps": 200,
                     "context": "32,64,128,192", "continuation": 64, "max_length": 512, "tokens_per_pass": 16384}
-            for stage in COMPRESSION
+            for stage in _ADAPTING
         },
         "ucl": {"max_steps": 1000, "batch_size": 128, "lr": 3e-5, "attention_dropout": 0.1, "max_length": 64},
         "scl": {"max_steps": 1000, "batch_size": 512, "lr": 2e-4, "max_length": 256, "negatives": 3},
@@ -224,7 +245,7 @@ _LLAMA2 = Recipe(
         **{
             stage: {"max_steps": 8000, "batch_size": 4, "lr": 1e-4, "warmup_steps": 3200, "context": "random",
                     "continuation": 0, "crop": False, "min_chars": 1000, "max_length": 512}
-            for stage in COMPRESSION
+            for stage in _ADAPTING
         },
         "ucl": {"max_steps": 1000, "batch_size": 128, "lr": 3e-5, "warmup_steps": 300, "attention_dropout": 0.2,
                 "train_memory": False, "max_length": 128},

@@ -26,18 +26,22 @@ from llm2comp_train.curve import draw_curve
 from llm2comp_train.loop import Progress, Run, train
 from llm2comp_train.metrics import best_step
 from llm2comp_train.processes import Processes
-from llm2comp_train.recipes import COMPRESSION, Settings
+from llm2comp_train.recipes import COMPRESSION, CONTRASTIVE, Settings
 from llm2comp_train.recompute import checkpoint_layers
 from llm2comp_train.sharding import shard_layers
 from llm2comp_train.sources import DataFile, Row, find_data, pair_rows, sentence_rows, text_rows
-from llm2comp_train.steps import Compression, Supervised, Unsupervised, Work
+from llm2comp_train.steps import Compression, MaskedPrediction, Supervised, TextWork, Unsupervised, Work
 from llm2comp_train.store import TokenStore, write_store
-from llm2comp_train.validation import LiveEncoder, dev_scores, mean_cosine, memory_gain
+from llm2comp_train.validation import LiveEncoder, dev_scores, mean_cosine, memory_gain, validation_loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["RunOptions", "run_stage"]
+
+READOUT_OF = {**dict.fromkeys(COMPRESSION, "memory"), "mntp": "tokens", "ebar": "prompts"}
+"""What a stage reads a text's vectors from; a contrastive stage goes on with what it is given."""
+MASK_TOKEN = "_"  # noqa: S105 - a token of text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,7 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
         _claim(stage, settings, options)
     backbone = _load(settings, processes.device)
     store = _store(stage, settings, options, backbone.tokenizer, processes)
-    network = build_network(backbone, settings, init)
+    network = build_network(backbone, settings, init, READOUT_OF.get(stage))
     probe(network, backbone.name)
     work, evaluate = _stage_work(stage, settings, options, network, backbone, store, processes)
     _spare(network, settings, processes)
@@ -210,21 +214,37 @@ def _stage_work(
     def scores() -> dict[str, float]:
         return dev_scores(live, options.eval_data) if options.eval_data else {}
 
-    if stage not in COMPRESSION:
+    if stage in CONTRASTIVE:
         return (Supervised if stage == "scl" else Unsupervised)(settings, network, store, pad, processes), scores
 
-    vocabulary = backbone.tokenizer.convert_ids_to_tokens(list(range(len(backbone.tokenizer))))
-    ends = sentence_ends(vocabulary) if settings.crop else ()
-    batches = CompressionBatches(store, settings, reconstruct=stage == "rc", ends=ends)
-    work = Compression(stage, settings, network, batches, pad, processes)
-    held_out = batches.validation()
-    contexts = [split.context for split in held_out]
-    anchor = None if options.init else backbone.tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
+    tokenizer = backbone.tokenizer
+    ends = sentence_ends(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))) if settings.crop else ()
     network.eval()
-    with network.autocast():
-        network.calibrate(*left_pad(contexts, pad, processes.device), anchor)
+    if stage == "mntp":
+        batches = CompressionBatches(store, settings, mask_id=_last_id(tokenizer, MASK_TOKEN), ends=ends)
+        masked = MaskedPrediction(settings, network, batches, pad, processes)
+        return masked, lambda: {**_figures(masked, batches, live), **scores()}
 
-    def figures() -> dict[str, float]:
-        return {**memory_gain(work, held_out), "cosine": mean_cosine(live.embed_ids(contexts)), **scores()}
+    batches = CompressionBatches(store, settings, reconstruct=stage == "rc", ends=ends)
+    if stage in COMPRESSION:
+        anchor = None if options.init else _last_id(tokenizer, "\n")
+        contexts = [split.context for split in batches.validation()]
+        with network.autocast():
+            network.calibrate(*left_pad(contexts, pad, processes.device), anchor)
+    work = Compression(stage, settings, network, batches, pad, processes)
+    return work, lambda: {**_figures(work, batches, live), **scores()}
 
-    return work, figures
+
+def _figures(work: TextWork, batches: CompressionBatches, live: LiveEncoder) -> dict[str, float]:
+    """How held-out texts fare: their loss, what their memory is worth, and how alike their embeddings are."""
+    held_out = batches.validation()
+    if isinstance(work, Compression):
+        found, texts = memory_gain(work, held_out), [split.context for split in held_out]
+    else:
+        found, texts = validation_loss(work, held_out), [split.target for split in held_out]
+    return {**found, "cosine": mean_cosine(live.embed_ids(texts))}
+
+
+def _last_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids[-1]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +14,10 @@ from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
 from llm2comp_apps.encoder.pooling import pool
 from llm2comp_train.batches import CompressionBatches, PairBatches, SentenceBatches, Split, collate
 from llm2comp_train.gradcache import contrastive_backward
+from llm2comp_train.objectives.decoding import SplitBatch
+from llm2comp_train.objectives.ebar import ebar_loss
 from llm2comp_train.objectives.kl import kl_loss
+from llm2comp_train.objectives.mntp import mntp_loss
 from llm2comp_train.objectives.nll import nll_loss
 from llm2comp_train.objectives.rc import rc_loss
 from llm2comp_train.objectives.scl import scl_loss
@@ -22,9 +26,23 @@ from llm2comp_train.processes import Processes
 from llm2comp_train.recipes import Settings
 from llm2comp_train.store import TokenStore
 
-__all__ = ["COMPRESSION_LOSSES", "Compression", "Outcome", "Supervised", "Unsupervised", "Work"]
+__all__ = [
+    "COMPRESSION_LOSSES",
+    "Compression",
+    "MaskedPrediction",
+    "Outcome",
+    "Supervised",
+    "TextWork",
+    "Unsupervised",
+    "Work",
+]
 
-COMPRESSION_LOSSES: dict[str, Callable[..., Tensor]] = {"rc": rc_loss, "nll": nll_loss, "kl": kl_loss}
+COMPRESSION_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "rc": rc_loss,
+    "nll": nll_loss,
+    "kl": kl_loss,
+    "ebar": ebar_loss,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +68,11 @@ class Work(Protocol):
         ...
 
 
-class Compression:
-    """``rc``, ``nll``, ``kl``: the batch is cut into as many passes as the token budget needs."""
+class TextWork(ABC):
+    """Stages that learn from plain texts: the batch is cut into as many passes as the token budget needs."""
 
     def __init__(
         self,
-        stage: str,
         settings: Settings,
         network: CompressionNetwork,
         batches: CompressionBatches,
@@ -64,7 +81,10 @@ class Compression:
     ) -> None:
         self._settings, self._network, self._batches = settings, network, batches
         self._pad_id, self._processes = pad_id, processes
-        self._loss = COMPRESSION_LOSSES[stage]
+
+    @abstractmethod
+    def losses(self, splits: Sequence[Split]) -> tuple[Tensor, Tensor]:
+        """Loss of each text ``(B,)`` and the memory vectors ``(B, k, d)`` it comes from."""
 
     def backward(self, step: int) -> Outcome:
         """See :meth:`Work.backward`."""
@@ -78,28 +98,47 @@ class Compression:
             total = total + memory.detach().float().sum(0)
         (total,) = self._processes.added(total.detach())
         self._network.track(total, len(splits))
-        tokens = sum(len(split.context) + self._network.k for split in splits)
+        tokens = sum(len(split.context) + self._network.extra_tokens for split in splits)
         return Outcome(losses, tokens, [split.row for split in splits])
 
     def passes(self, splits: Sequence[Split]) -> list[Sequence[Split]]:
         """Cut texts of similar length into runs under the token budget."""
         if not splits:
             return []
-        widest = max(len(split.context) + len(split.target) for split in splits) + self._network.k
+        widest = max(len(split.context) + len(split.target) for split in splits) + self._network.extra_tokens
         size = max(1, self._settings.tokens_per_pass // widest)
         return [splits[start : start + size] for start in range(0, len(splits), size)]
 
-    def losses(self, splits: Sequence[Split], *, other: bool = False) -> tuple[Tensor, Tensor]:
-        """Loss of each text ``(B,)`` and the memory vectors ``(B, k, d)`` it comes from.
+    def _collate(self, splits: Sequence[Split]) -> SplitBatch:
+        return collate(splits, self._pad_id, self._network.memory_tokens.device)
 
-        With ``other``, each text is given its neighbour's memory.
-        """
-        batch = collate(splits, self._pad_id, self._network.memory_tokens.device)
+
+class Compression(TextWork):
+    """``rc``, ``nll``, ``kl``, ``ebar``: the loss comes from the memory vectors alone."""
+
+    def __init__(self, stage: str, settings: Settings, network: CompressionNetwork, *others: Any) -> None:
+        super().__init__(settings, network, *others)
+        self._loss = COMPRESSION_LOSSES[stage]
+
+    def losses(self, splits: Sequence[Split], *, other: bool = False) -> tuple[Tensor, Tensor]:
+        """See :class:`TextWork`; with ``other``, each text is given its neighbour's memory."""
+        batch = self._collate(splits)
         with self._network.autocast():
             memory = self._network.memory(batch.context, batch.context_mask)
             if other:
                 memory = memory.roll(1, dims=0)
             return self._loss(self._network, batch, memory, chunk=self._settings.head_chunk), memory
+
+
+class MaskedPrediction(TextWork):
+    """``mntp``: there is no memory, its vectors are none: ``(B, 0, d)``."""
+
+    def losses(self, splits: Sequence[Split]) -> tuple[Tensor, Tensor]:
+        """See :class:`TextWork`."""
+        batch = self._collate(splits)
+        with self._network.autocast():
+            loss = mntp_loss(self._network, batch, chunk=self._settings.head_chunk)
+        return loss, self._network.memory_tokens.detach().expand(len(splits), -1, -1)
 
 
 class _Contrastive:
@@ -120,9 +159,9 @@ class _Contrastive:
             self._processes,
             tokens_per_pass=self._settings.tokens_per_pass,
             tokens_kept=self._settings.tokens_kept,
-            extra_tokens=self._network.k,
+            extra_tokens=self._network.extra_tokens,
         )
-        return Outcome(loss / self._processes.world, sum(map(len, ids)) + len(ids) * self._network.k, rows)
+        return Outcome(loss / self._processes.world, sum(map(len, ids)) + len(ids) * self._network.extra_tokens, rows)
 
     def _embed(self, rows: list[list[int]]) -> Tensor:
         ids, mask = left_pad(rows, self._pad_id, self._network.memory_tokens.device)

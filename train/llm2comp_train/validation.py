@@ -13,14 +13,14 @@ from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.pooling import pool
 from llm2comp_train.batches import Split
-from llm2comp_train.steps import Compression
+from llm2comp_train.steps import Compression, TextWork
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from llm2comp_train.recipes import Settings
 
-__all__ = ["LiveEncoder", "dev_scores", "mean_cosine", "memory_gain"]
+__all__ = ["LiveEncoder", "dev_scores", "mean_cosine", "memory_gain", "validation_loss"]
 
 
 @torch.no_grad()
@@ -37,11 +37,16 @@ def memory_gain(work: Compression, splits: Sequence[Split]) -> dict[str, float]:
     Returns:
         ``validation_loss`` and ``gain``, in nats per position.
     """
-    own = other = 0.0
-    for part in work.passes(splits):
-        own += float(work.losses(part)[0].sum())
-        other += float(work.losses(part, other=True)[0].sum())
-    return {"validation_loss": own / len(splits), "gain": (other - own) / len(splits)}
+    own = validation_loss(work, splits)
+    other = sum(float(work.losses(part, other=True)[0].sum()) for part in work.passes(splits))
+    return {**own, "gain": other / len(splits) - own["validation_loss"]}
+
+
+@torch.no_grad()
+def validation_loss(work: TextWork, splits: Sequence[Split]) -> dict[str, float]:
+    """Mean loss of held-out texts, as ``validation_loss``; the network is in ``eval()``."""
+    total = sum(float(work.losses(part)[0].sum()) for part in work.passes(splits))
+    return {"validation_loss": total / len(splits)}
 
 
 def mean_cosine(embeddings: Tensor) -> float:
@@ -63,7 +68,8 @@ class LiveEncoder(BatchedEncoder):
         self.dimension = network.memory_tokens.shape[1]
         self.name = "training"
         self.fingerprint = fingerprint_of({"live": id(network)})
-        self._extra_tokens = network.k
+        self._extra_tokens = network.extra_tokens
+        self._of_text = network.readout.of_text
 
     def embed_ids(self, rows: Sequence[list[int]]) -> Tensor:
         """Embeddings ``(n, d)`` of token rows, in one batch."""
