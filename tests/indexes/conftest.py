@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +33,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in mine:
                 if item.get_closest_marker("gpu"):
                     item.add_marker(pytest.mark.skip(reason="FAISS sees no GPU"))
+
+
+@dataclass
+class Faults:
+    """One class of faults: how many were tried, and how many the index survived with nothing lost and nothing wrong."""
+
+    tried: int = 0
+    survived: int = 0
+    note: str = ""
+
+
+_FAULTS = pytest.StashKey[dict[str, Faults]]()
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> Callable[[str], Faults]:
+    """The count of a class of faults, by its name; all counts are printed after the tests."""
+    counts = request.config.stash.setdefault(_FAULTS, {})
+    return lambda name: counts.setdefault(name, Faults())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what was tried and what was survived."""
+    counts = config.stash.get(_FAULTS, {})
+    if counts:
+        terminalreporter.section("faults survived / tried")
+    width = max(map(len, counts), default=0)
+    for name, count in counts.items():
+        terminalreporter.line(f"{name:<{width}}  {count.survived:>6} / {count.tried:<6}  {count.note}".rstrip())
 
 
 @pytest.fixture

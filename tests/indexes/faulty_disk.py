@@ -7,7 +7,7 @@ tantivy writes count as synced once the directory that holds them is: tantivy ca
     python faulty_disk.py errors DIRECTORY --error full|io|short [--first N] [--stride N]
     python faulty_disk.py power-loss DIRECTORY [--stride N] [--seed N]
 
-Prints one JSON line: what was tried, what survived.
+Prints one JSON line: what was tried, what survived, and how often the index said so in one line (`refused`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -223,9 +224,18 @@ def load_workload() -> ModuleType:
     return module
 
 
-def run_with_errors(workload: ModuleType, directory: Path, error: str, first: int, stride: int) -> dict[str, int]:
+@dataclass
+class Report:
+    """What `main` prints, also where a check fails."""
+
+    tried: int = 0
+    survived: int = 0
+    refused: int = 0
+    operations: int = 0
+
+
+def run_with_errors(workload: ModuleType, directory: Path, error: str, first: int, stride: int, report: Report) -> None:
     """Fail the first operation, then the next, ... until the life of the index ends without a fault."""
-    tried = refused = 0
     fail_at = first
     while True:
         target = directory / f"{error}-{fail_at}"
@@ -233,7 +243,7 @@ def run_with_errors(workload: ModuleType, directory: Path, error: str, first: in
         steps = list(workload.steps())
         workload.create(target).close()
         FaultyVFS.disk, disk.error, disk.fail_at = disk, error, fail_at
-        done, failed_in, one_line = -1, None, True
+        done, failed_in, refusal = -1, None, ""
         try:
             with fs.observed(disk.observe):
                 index = Index.open(target)
@@ -243,16 +253,18 @@ def run_with_errors(workload: ModuleType, directory: Path, error: str, first: in
                     done = position
                 failed_in = None
                 index.close()
-        except IndexStoreError as refusal:
-            one_line = "\n" not in str(refusal)
-            refused += 1
+        except IndexStoreError as error_raised:
+            refusal = str(error_raised)
         FaultyVFS.disk = None
-        tried += 1
-        assert one_line
-        check_and_finish(workload, target, steps, done, failed_in)
-        shutil.rmtree(target)
+        assert "\n" not in refusal
+        report.refused += bool(refusal)
         if disk.count < fail_at:
-            return {"tried": tried, "refused": refused, "operations": disk.count}
+            report.operations = disk.count
+            return
+        report.tried += 1
+        check_and_finish(workload, target, steps, done, failed_in)
+        report.survived += 1
+        shutil.rmtree(target)
         fail_at += stride
 
 
@@ -271,7 +283,7 @@ def check_and_finish(workload: ModuleType, target: Path, steps: list, done: int,
         assert index.verify() == []
 
 
-def run_with_power_loss(workload: ModuleType, directory: Path, stride: int, seed: int) -> dict[str, int]:
+def run_with_power_loss(workload: ModuleType, directory: Path, stride: int, seed: int, report: Report) -> None:
     """Cut the power at every ``stride``-th operation, in a copy, while the original lives on."""
     target, wreck = directory / "index", directory / "wreck"
     chance = random.Random(seed)
@@ -279,18 +291,18 @@ def run_with_power_loss(workload: ModuleType, directory: Path, stride: int, seed
     workload.create(target).close()
     disk = Disk(target)
     disk.adopt()
-    done, position, tried = -1, 0, 0
+    done, position = -1, 0
 
     def cut() -> None:
-        nonlocal tried
         if disk.count % stride:
             return
         FaultyVFS.disk, before = None, disk.before_each
         disk.before_each = None
         shutil.rmtree(wreck, ignore_errors=True)
         disk.after_power_loss(wreck, chance)
-        tried += 1
+        report.tried += 1
         check_and_finish(workload, wreck, steps, done, position)
+        report.survived += 1
         FaultyVFS.disk, disk.before_each = disk, before
 
     with Index.open(target) as index:
@@ -300,7 +312,7 @@ def run_with_power_loss(workload: ModuleType, directory: Path, stride: int, seed
                 step.apply(index)
                 done = position
         FaultyVFS.disk = None
-    return {"tried": tried, "operations": disk.count}
+    report.operations = disk.count
 
 
 def main() -> None:
@@ -314,12 +326,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     vfs = FaultyVFS()
-    workload = load_workload()
-    if options.mode == "errors":
-        report = run_with_errors(workload, options.directory, options.error, options.first, options.stride)
-    else:
-        report = run_with_power_loss(workload, options.directory, options.stride, options.seed)
-    print(json.dumps(report))
+    workload, report = load_workload(), Report()
+    try:
+        if options.mode == "errors":
+            run_with_errors(workload, options.directory, options.error, options.first, options.stride, report)
+        else:
+            run_with_power_loss(workload, options.directory, options.stride, options.seed, report)
+    finally:
+        print(json.dumps(asdict(report)))
     vfs.unregister()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,9 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
+import llm2comp_indexes
 import numpy as np
 import pytest
 from llm2comp_indexes import DamageWarning, Index, IndexMissingError, IndexStoreError, fs
@@ -25,38 +28,55 @@ from llm2comp_indexes import DamageWarning, Index, IndexMissingError, IndexStore
 HERE = Path(__file__).parent
 
 
-def program(name: str, *arguments: object) -> dict[str, int]:
-    """Run one of the programs beside this file; returns its report."""
-    command = [sys.executable, str(HERE / name), *map(str, arguments)]
+class Faults(Protocol):
+    """The count of a class of faults, from `conftest.py`."""
+
+    tried: int
+    survived: int
+    note: str
+
+
+NAMES = {"full": "no space at the n-th operation", "io": "I/O error at the n-th operation", "short": "n-th write short"}
+
+
+def program(count: Faults, *arguments: object) -> dict[str, int]:
+    """Run ``faulty_disk.py``, and count what it reports; returns that."""
+    command = [sys.executable, str(HERE / "faulty_disk.py"), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
+    report = json.loads(result.stdout.splitlines()[-1])
+    count.tried += report["tried"]
+    count.survived += report["survived"]
     assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    return report
 
 
 @pytest.mark.parametrize(("error", "first"), [("full", 3), ("io", 17), ("short", 29)])
-def test_some_operations_fail(fast_path, error, first):
-    report = program("faulty_disk.py", "errors", fast_path, "--error", error, "--first", first, "--stride", 89)
-    assert report["tried"] >= 5
+def test_some_operations_fail(fast_path, faults, error, first):
+    arguments = ("errors", fast_path, "--error", error, "--first", first, "--stride", 131)
+    report = program(faults(NAMES[error]), *arguments)
+    assert report["tried"] >= 4
     assert (report["refused"] == 0) == (error == "short")
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("error", ["full", "io", "short"])
-def test_every_operation_fails_in_turn(fast_path, error):
-    report = program("faulty_disk.py", "errors", fast_path, "--error", error)
-    print(f"{error}: {report}")
-    assert report["tried"] > report["operations"] > 300
+def test_every_operation_fails_in_turn(fast_path, faults, error):
+    count = faults(NAMES[error])
+    report = program(count, "errors", fast_path, "--error", error)
+    count.note = f"every one of {report['operations']} operations; {report['refused']} refused in one line"
+    assert report["tried"] == report["operations"] > 400
 
 
-def test_the_power_fails_at_some_operations(fast_path):
-    assert program("faulty_disk.py", "power-loss", fast_path, "--stride", 61)["tried"] >= 6
+def test_the_power_fails_at_some_operations(fast_path, faults):
+    assert program(faults("power loss"), "power-loss", fast_path, "--stride", 97)["tried"] >= 4
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("seed", range(3))
-def test_the_power_fails_at_every_operation(fast_path, seed):
-    report = program("faulty_disk.py", "power-loss", fast_path, "--seed", seed)
-    print(f"power loss: {report}")
+def test_the_power_fails_at_every_operation(fast_path, faults, seed):
+    count = faults("power loss")
+    report = program(count, "power-loss", fast_path, "--seed", seed)
+    count.note = f"{seed + 1} times at each of {report['operations']} operations"
     assert report["tried"] == report["operations"]
 
 
@@ -77,15 +97,20 @@ class Life:
             self._errors = self.process.communicate()[1]
         return self._errors
 
-    def check(self) -> str:
-        """Check the index, finish its life and check again; returns the last line that the process wrote."""
+    def check(self, path: Path | None = None) -> str:
+        """Check the index, finish its life and check again; returns the last line that the process wrote.
+
+        Args:
+            path: a copy of it to look at instead.
+        """
+        path = path or self._path
         self.wait()
         lines = self._log.read_text().splitlines()
         steps = list(self._workload.steps())
         done = sum(line.startswith("done") for line in lines) - 1
         started = sum(line.startswith("start") for line in lines) - 1
         try:
-            index = Index.open(self._path)
+            index = Index.open(path)
         except IndexMissingError:
             assert not lines
             return ""
@@ -100,34 +125,63 @@ class Life:
             assert index.verify() == []
             with index.writer():
                 pass
-            assert list((self._path / "tmp").iterdir()) == []
+            assert list((path / "tmp").iterdir()) == []
         return lines[-1] if lines else ""
 
 
-POINTS = ["segment-written", "segment-renamed", "lexical-written", "lexical-renamed", "before-commit", "after-commit"]
+POINTS = {"segment-written": 2, "segment-renamed": 3, "lexical-written": 2, "lexical-renamed": 3}
+POINTS |= {"ann-written": 1, "ann-renamed": 1, "before-commit": 5, "after-commit": 6}
+"""Every named point of a commit, and which time of passing it the short form kills at."""
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_at_a_named_point(fast_path, workload, point):
-    life = Life(workload, fast_path / "index", "--kill-at-point", f"{point}:3")
+def kill_at(workload: ModuleType, path: Path, point: str, occurrence: int, count: Faults) -> bool:
+    """Kill a process at a named point; returns whether it came there so often."""
+    life = Life(workload, path, "--kill-at-point", f"{point}:{occurrence}")
+    life.wait()
+    killed = life.process.returncode == -signal.SIGKILL
+    count.tried += killed
     life.check()
-    assert life.process.returncode == -signal.SIGKILL
+    count.survived += killed
+    shutil.rmtree(path, ignore_errors=True)
+    return killed
+
+
+@pytest.mark.parametrize(("point", "occurrence"), POINTS.items())
+def test_killed_at_a_named_point(fast_path, workload, faults, point, occurrence):
+    assert kill_at(workload, fast_path / "index", point, occurrence, faults("kill -9 at a named point"))
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("occurrence", range(1, 9))
-def test_killed_at_every_named_point(fast_path, workload, point, occurrence):
-    Life(workload, fast_path / "index", "--kill-at-point", f"{point}:{occurrence}").check()
+def test_killed_at_every_named_point(fast_path, workload, faults, point):
+    count = faults("kill -9 at a named point")
+    count.note = f"each of {len(POINTS)} points, every time that it is passed"
+    times = 1
+    while kill_at(workload, fast_path / "index", point, times, count):
+        times += 1
+    assert times > POINTS[point]
 
 
-def kill_after(workload: ModuleType, path: Path, delay: float) -> bool:
+def test_every_named_point_is_killed_at():
+    source = "".join(path.read_text("utf-8") for path in Path(llm2comp_indexes.__file__).parent.glob("*.py"))
+    assert set(re.findall(r'fs\.point\("([\w-]+)"\)', source)) == set(POINTS)
+
+
+def kill_after(workload: ModuleType, path: Path, delay: float, count: Faults) -> bool:
+    """Kill a process after some seconds; returns whether it was still alive."""
     life = Life(workload, path)
     time.sleep(delay)
     life.process.kill()
-    last = life.check()
+    life.wait()
+    killed = life.process.returncode == -signal.SIGKILL
+    count.tried += killed
+    life.check()
+    count.survived += killed
     shutil.rmtree(path, ignore_errors=True)
-    return not last.startswith("operations")
+    return killed
+
+
+AT_RANDOM = "kill -9 at a random moment"
 
 
 def length_of_life(workload: ModuleType, path: Path) -> float:
@@ -137,44 +191,52 @@ def length_of_life(workload: ModuleType, path: Path) -> float:
     return time.perf_counter() - start
 
 
-def test_killed_at_random_moments(fast_path, workload):
+def test_killed_at_random_moments(fast_path, workload, faults):
     chance = random.Random(0)
     length = length_of_life(workload, fast_path / "whole")
-    for attempt in range(2):
-        kill_after(workload, fast_path / f"index{attempt}", length * chance.uniform(0.2, 0.9))
+    for _ in range(2):
+        kill_after(workload, fast_path / "index", length * chance.uniform(0.2, 0.9), faults(AT_RANDOM))
 
 
 @pytest.mark.torture
-def test_killed_at_two_hundred_random_moments(fast_path, workload):
+def test_killed_at_two_hundred_random_moments(fast_path, workload, faults):
     chance = random.Random(1)
     length = length_of_life(workload, fast_path / "whole")
-    killed = sum(kill_after(workload, fast_path / f"i{n}", length * chance.uniform(0.1, 1)) for n in range(200))
-    print(f"killed in mid-life: {killed} of 200")
-    assert killed > 100
+    count = faults(AT_RANDOM)
+    count.note = "during build, add, delete and compact"
+    killed = 0
+    for _ in range(2_000):
+        killed += kill_after(workload, fast_path / "index", length * chance.uniform(0.1, 1), count)
+        if killed == 200:
+            return
+    pytest.fail(f"only {killed} of 2000 processes were killed before they ended")
 
 
-def live_on_a_full_disk(workload: ModuleType, path: Path, limit: int) -> bool:
+def live_on_a_full_disk(workload: ModuleType, path: Path, limit: int, count: Faults) -> bool:
+    """Live where no file may grow beyond ``limit`` bytes; returns whether that was refused."""
     life = Life(workload, path, "--limit-file-size", limit)
     message = life.wait()
-    if life.process.returncode:
+    refused = life.process.returncode != 0
+    count.tried += refused
+    if refused:
         assert "llm2comp_indexes.errors." in message.splitlines()[-1], message
     life.check()
-    return life.process.returncode != 0
+    count.survived += refused
+    shutil.rmtree(path, ignore_errors=True)
+    return refused
 
 
 @pytest.mark.parametrize("limit", [1_000, 20_000, 45_000])
-def test_files_cannot_grow(fast_path, workload, limit):
-    assert live_on_a_full_disk(workload, fast_path / "index", limit)
+def test_files_cannot_grow(fast_path, workload, faults, limit):
+    assert live_on_a_full_disk(workload, fast_path / "index", limit, faults("files cannot grow"))
 
 
 @pytest.mark.torture
-def test_files_cannot_grow_at_many_sizes(fast_path, workload):
-    refused = 0
+def test_files_cannot_grow_at_many_sizes(fast_path, workload, faults):
+    count = faults("files cannot grow")
     for limit in range(500, 120_000, 1_500):
-        refused += live_on_a_full_disk(workload, fast_path / f"index{limit}", limit)
-        shutil.rmtree(fast_path / f"index{limit}", ignore_errors=True)
-    print(f"refused by a full disk: {refused} of 80")
-    assert refused > 10
+        live_on_a_full_disk(workload, fast_path / "index", limit, count)
+    assert count.tried > 10
 
 
 @contextlib.contextmanager
@@ -195,27 +257,29 @@ def small_file_system(path: Path, size: int) -> Iterator[bool]:
 
 
 @pytest.mark.torture
-def test_a_file_system_that_is_really_full(fast_path, workload):
-    """Fill up a small tmpfs in the middle of life, check, make room, and go on."""
-    tried = refused = 0
-    for size in range(100_000, 1_000_000, 50_000):
+def test_a_file_system_that_is_really_full(fast_path, workload, faults):
+    """Fill up a small tmpfs in the middle of life, check what is there, and go on where there is room."""
+    count = faults("full file system (tmpfs)")
+    count.note = "mounting is not permitted here; the line above covers it"
+    for size in range(100_000, 1_000_000, 25_000):
         with small_file_system(fast_path / f"disk{size}", size) as mounted:
             if not mounted:
-                return  # the file-size limit above covers it where mounting is not permitted
+                return
             path = fast_path / f"disk{size}" / "index"
             life = Life(workload, path)
             message = life.wait()
-            tried += 1
-            if life.process.returncode:
-                refused += 1
-                assert "llm2comp_indexes.errors." in message.splitlines()[-1], message
+            if not life.process.returncode:
+                continue
+            count.tried += 1
+            count.note = ""
+            assert "llm2comp_indexes.errors." in message.splitlines()[-1], message
+            copy = fast_path / "copy"
             if path.exists():
-                copy = fast_path / f"copy{size}"
                 shutil.copytree(path, copy)
-                with Index.open(copy) as index:
-                    assert index.verify() == []
-                    workload.contents(index)
-    print(f"refused by a full tmpfs: {refused} of {tried}")
+            life.check(copy)
+            shutil.rmtree(copy, ignore_errors=True)
+            count.survived += 1
+    assert count.tried > 10
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +320,9 @@ def answers(index: Index, workload: ModuleType) -> list[object]:
     return found
 
 
-def survive_changes(pristine: Path, copy: Path, workload: ModuleType, trials: int, seed: int) -> dict[str, int]:
+def survive_changes(
+    pristine: Path, copy: Path, workload: ModuleType, trials: int, seed: int, count: Faults
+) -> dict[str, int]:
     """Change one file at a time; returns how often a search answered rightly, or was refused."""
     shutil.copytree(pristine, copy)
     with Index.open(copy) as index:
@@ -270,6 +336,7 @@ def survive_changes(pristine: Path, copy: Path, workload: ModuleType, trials: in
         path.unlink()
         if (changed := change(content, chance)) is not None:
             path.write_bytes(changed)
+        count.tried += 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DamageWarning)
             assert found_by_verify(copy), path
@@ -281,6 +348,7 @@ def survive_changes(pristine: Path, copy: Path, workload: ModuleType, trials: in
             else:
                 assert given == expected, path
                 outcome["answered"] += 1
+        count.survived += 1
         for leftover in copy.glob("store.db-*"):
             leftover.unlink()
         path.write_bytes(content)
@@ -295,15 +363,21 @@ def found_by_verify(path: Path) -> bool:
         return True
 
 
-def test_changed_bytes_are_found_and_never_answered_from(pristine, fast_path, workload):
-    outcome = survive_changes(pristine, fast_path / "copy", workload, 150, seed=0)
+CHANGED = "changed, cut or missing file"
+
+
+def test_changed_bytes_are_found_and_never_answered_from(pristine, fast_path, workload, faults):
+    outcome = survive_changes(pristine, fast_path / "copy", workload, 150, 0, faults(CHANGED))
     assert min(outcome.values()) > 10
 
 
 @pytest.mark.torture
-def test_thousands_of_changed_bytes_are_found(pristine, fast_path, workload):
-    outcome = survive_changes(pristine, fast_path / "copy", workload, 5_000, seed=1)
-    print(f"changed files: {outcome}")
+def test_thousands_of_changed_bytes_are_found(pristine, fast_path, workload, faults):
+    count = faults(CHANGED)
+    outcome = survive_changes(pristine, fast_path / "copy", workload, 5_000, 1, count)
+    count.note = (
+        f"verify found every one; then {outcome['answered']} searched rightly without it, {outcome['refused']} refused"
+    )
     assert min(outcome.values()) > 100
 
 

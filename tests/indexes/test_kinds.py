@@ -192,8 +192,8 @@ def test_policies_that_make_no_sense_are_refused(options):
 def test_what_auto_chooses():
     auto = Policy("auto")
     assert plans(auto, AUTO_ROWS - 1, 576) == []
-    assert plans(auto, 1_000_000, 576) == ["HR576,IVF4096,RaBitQ", "IVF4096,SQ8", "SQ8"]
-    assert plans(Policy("auto", max_ram=2 * 10**8), 1_000_000, 576) == ["HR576,IVF4096,RaBitQ"]
+    assert plans(auto, 1_000_000, 576) == ["RR576,IVF4096,RaBitQ", "IVF4096,SQ8", "SQ8"]
+    assert plans(Policy("auto", max_ram=10**8), 1_000_000, 576) == ["RR576,IVF4096,RaBitQ"]
     assert plans(Policy("auto", max_ram=10**6), 1_000_000, 576) == []
     assert plans(Policy("hnsw"), SMALL_ROWS, 576) == []
     assert plans(Policy("IVF7,Flat"), 10_000, 576) == ["IVF7,Flat"]

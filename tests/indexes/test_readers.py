@@ -94,14 +94,21 @@ def live(path: Path, seconds: float, readers: int = 4) -> tuple[int, int]:
     return stamp, sum(reads for reads, _ in outcomes)
 
 
-def test_readers_always_see_one_generation(fast_path):
+READS = "look at a generation while a writer goes on"
+
+
+def test_readers_always_see_one_generation(fast_path, faults):
     commits, reads = live(fast_path / "index", seconds=2, readers=2)
+    count = faults(READS)
+    count.tried = count.survived = reads
     assert commits >= 5
     assert reads >= 2
 
 
 @pytest.mark.torture
-def test_four_readers_for_a_minute(fast_path):
+def test_four_readers_for_a_minute(fast_path, faults):
     commits, reads = live(fast_path / "index", seconds=60)
-    print(f"one writer, four readers: {commits} commits, {reads} reads")
+    count = faults(READS)
+    count.tried = count.survived = reads
+    count.note = f"four readers, {commits} commits in 60 s"
     assert reads > 100

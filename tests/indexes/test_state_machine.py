@@ -145,10 +145,24 @@ class IndexMachine(RuleBasedStateMachine):
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-def test_any_sequence_of_changes():
-    run_state_machine_as_test(IndexMachine, settings=settings(max_examples=12, stateful_step_count=12, **QUIET))
+def run(count, examples: int, steps: int) -> None:
+    """Count a step as tried, and as survived once the invariant was checked after it."""
+
+    class Counted(IndexMachine):
+        def check_invariants(self, *arguments) -> None:
+            count.tried += 1
+            super().check_invariants(*arguments)
+            count.survived += 1
+
+    run_state_machine_as_test(Counted, settings=settings(max_examples=examples, stateful_step_count=steps, **QUIET))
+
+
+def test_any_sequence_of_changes(faults):
+    run(faults("step of a random sequence"), 12, 12)
 
 
 @pytest.mark.torture
-def test_many_long_sequences_of_changes():
-    run_state_machine_as_test(IndexMachine, settings=settings(max_examples=400, stateful_step_count=40, **QUIET))
+def test_many_long_sequences_of_changes(faults):
+    count = faults("step of a random sequence")
+    run(count, 400, 40)
+    count.note = "against a dictionary and brute force"

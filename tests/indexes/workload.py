@@ -77,6 +77,12 @@ def _delete(names: list[str]) -> Callable[[Index], None]:
     return apply
 
 
+def _index_with_faiss(index: Index) -> None:
+    with mock.patch.object(kinds, "SMALL_ROWS", 20):
+        index.compact(Policy("SQ8", target_recall=0.1))
+    assert index.info().kind == "SQ8"
+
+
 def steps() -> Iterator[Step]:
     """Adds, replacements, deletions and compactions."""
     state: State = {}
@@ -92,6 +98,8 @@ def steps() -> Iterator[Step]:
 
     yield add("first documents", [f"a{i}" for i in range(6)], 1)
     yield add("more", [f"b{i}" for i in range(5)], 1)
+    yield add("many", [f"m{i}" for i in range(15)], 1)
+    yield Step("a FAISS index", _index_with_faiss, dict(state))
     yield add("replace some", ["a1", "a2", "b0", "c0"], 2)
     yield delete("delete some", ["a0", "b1", "nowhere"])
     yield Step("compact", lambda index: index.compact(), dict(state))
