@@ -39,7 +39,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         n_clusters: k of the last three; ``None`` takes the k with the best silhouette. ``hdbscan`` finds its own.
         min_cluster_size: of ``hdbscan``; ``None`` for ``0.8 sqrt(n)``, at least 5.
         min_samples: of ``hdbscan``: neighbours that make a region dense.
-        cluster_selection: of ``hdbscan``: ``leaf`` or ``eom``.
+        cluster_selection: of ``hdbscan``: ``leaf``, ``eom``, or ``auto`` for the better of both.
         reduce: ``neighbor``, ``umap``, ``pca`` or ``none``: what brings the vectors down to few dimensions first.
         n_components: dimensions after that; ``None`` for 2 (``neighbor``), 5 (``umap``), 10 (``pca``).
         n_neighbors: edges per vector in the neighbour graph; fewer below 300 vectors.
@@ -65,7 +65,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         n_clusters: int | None = None,
         min_cluster_size: int | None = None,
         min_samples: int = 10,
-        cluster_selection: str = "leaf",
+        cluster_selection: str = "auto",
         reduce: str = "neighbor",
         n_components: int | None = None,
         n_neighbors: int = 30,
@@ -110,14 +110,13 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         _, first, copy_of = np.unique(keys, return_index=True, return_inverse=True)
         membership = membership[first[copy_of]]  # copies have equal neighbours, but maybe not the same copies of them
         labels = settle_outliers(labels, membership, self.outliers, self.outlier_threshold)
-        nearest = self.neighborhood_.distances[:, 0] if n > 1 else np.array([np.inf])
         self.assigner_ = Assigner(
             vectors=vectors.astype(np.float16),
             keys=keys,
             labels=labels,
             membership=membership,
             neighbors=max(1, self.neighborhood_.indices.shape[1]),
-            reach=float(np.quantile(nearest, 0.99)),
+            reach=float(np.quantile(self.neighborhood_.distances[:, 0], 0.99)) if n > 1 else 0.0,
             outliers=self.outliers,
             threshold=self.outlier_threshold,
             cosine=self.metric == "cosine",
@@ -163,7 +162,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         choices = {
             "method": methods.METHODS,
-            "cluster_selection": ("leaf", "eom"),
+            "cluster_selection": ("auto", "leaf", "eom"),
             "reduce": tuple(REDUCTIONS),
             "outliers": OUTLIER_POLICIES,
             "metric": ("cosine", "euclidean"),
@@ -183,7 +182,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         points, graph, k = self.embedding_, self.neighborhood_.graph, self.n_clusters
         if self.method == "hdbscan":
             size = self.min_cluster_size or methods.default_cluster_size(len(points))
-            return methods.hdbscan(points, size, min(self.min_samples, size), self.cluster_selection)
+            return methods.hdbscan(points, graph, size, min(self.min_samples, size), self.cluster_selection)
         if k == 1 or len(points) < 3 or np.ptp(vectors, axis=0).max() == 0:
             return np.zeros(len(points), dtype=np.int32)
         if self.method == "kmeans":

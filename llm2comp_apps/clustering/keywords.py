@@ -30,6 +30,8 @@ _RELEVANCE = 0.7  # of maximal marginal relevance; the rest is diversity
 _SURFACE_SAMPLE = 50  # documents with a keyword that are asked how it is written
 _SAME_START = 5  # letters
 _PHRASE_SHARE = 0.6
+_ACRONYM = 4  # letters of the longest
+_QUIET_SHARE = 0.2
 
 # What scikit-learn's English list has not: contractions as the pattern above keeps them, and words of talk and mail.
 _MORE_STOP_WORDS = """
@@ -171,8 +173,14 @@ def _diverse(relevance: FloatArray, likeness: FloatArray, count: int) -> list[in
 
 
 def _as_written(term: str, texts: Sequence[str]) -> str:
-    """Give back the capitals that most of the documents use: ``NASA``, but ``gun`` also at a sentence's start."""
+    """Give back the capitals that most of the documents use: ``NASA``, but ``gun`` also at a sentence's start.
+
+    A long word in capitals only is more often a shout than an acronym: it gives way to a quieter form that is not rare.
+    """
     pattern = r"\b" + r"\W+".join(re.escape(word) for word in term.split(" ")) + r"(?!\w)"
     pool = "\n".join(text[:_CHARACTERS] for text in texts)
     forms = Counter(" ".join(form.split()) for form in re.findall(pattern, pool, flags=re.IGNORECASE))
+    quiet = {form: count for form, count in forms.items() if not form.isupper()}
+    if max(map(len, term.split(" "))) > _ACRONYM and sum(quiet.values()) >= _QUIET_SHARE * forms.total():
+        forms = Counter(quiet)
     return max(forms, key=lambda form: (forms[form], form)) if forms else term

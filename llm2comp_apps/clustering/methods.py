@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,7 @@ __all__ = [
     "default_cluster_size",
     "hdbscan",
     "kmeans",
+    "modularity",
     "spectral",
 ]
 
@@ -41,14 +44,18 @@ def default_cluster_size(n: int) -> int:
     return max(5, round(0.8 * n**0.5))
 
 
-def hdbscan(points: FloatArray, min_cluster_size: int, min_samples: int, selection: str) -> IntArray:
+def hdbscan(
+    points: FloatArray, graph: sparse.csr_matrix, min_cluster_size: int, min_samples: int, selection: str = "auto"
+) -> IntArray:
     """Cluster by density (Campello et al. 2013).
 
     Args:
         points: ``(n, c)``.
+        graph: ``(n, n)``, the neighbour graph of the original vectors; decides for ``auto``.
         min_cluster_size: smaller groups are outliers.
         min_samples: neighbours that make a region dense.
-        selection: ``leaf`` (finest clusters, of even sizes) or ``eom`` (most stable; at times two hold everything).
+        selection: ``leaf`` takes the finest clusters, which may be parts of one; ``eom`` the most stable, two of which
+            may hold everything; ``auto`` of these two the clusters of higher :func:`modularity`.
 
     Returns:
         ``(n,)``, -1 for outliers. A corpus without any split is one cluster.
@@ -56,16 +63,34 @@ def hdbscan(points: FloatArray, min_cluster_size: int, min_samples: int, selecti
     import hdbscan as library
 
     n = len(points)
-    labels = np.full(n, -1, dtype=np.int32)
     if n < min_cluster_size or n < 2:
-        return labels
+        return np.full(n, -1, dtype=np.int32)
     if np.ptp(points, axis=0).max() == 0:
         return np.zeros(n, dtype=np.int32)
-    options = {"min_cluster_size": min_cluster_size, "min_samples": min(min_samples, n - 1), "core_dist_n_jobs": 1}
-    labels[:] = library.HDBSCAN(cluster_selection_method=selection, **options).fit(points).labels_
-    if labels.max() < 0:
-        labels[:] = library.HDBSCAN(allow_single_cluster=True, **options).fit(points).labels_
-    return labels
+
+    def fit(**options: Any) -> IntArray:
+        neighbors = min(min_samples, n - 1)
+        model = library.HDBSCAN(min_cluster_size, min_samples=neighbors, core_dist_n_jobs=1, **options)
+        return model.fit(points).labels_.astype(np.int32)
+
+    selections = ("leaf", "eom") if selection == "auto" else (selection,)
+    labels = max((fit(cluster_selection_method=one) for one in selections), key=partial(modularity, graph))
+    return labels if labels.max() >= 0 else fit(allow_single_cluster=True)
+
+
+def modularity(graph: sparse.csr_matrix, labels: IntArray) -> float:
+    """Share of edge weight within clusters, less what chance would put there (Newman and Girvan 2004).
+
+    Splitting one cluster lowers it, and so does joining two. Every outlier (label -1) counts as a cluster of its own.
+    """
+    clusters = np.where(labels < 0, labels.max(initial=-1) + 1 + np.arange(len(labels)), labels)
+    edges = graph.tocoo()
+    degree = np.asarray(graph.sum(axis=1), dtype=np.float64).ravel()
+    total = degree.sum()
+    if total == 0:
+        return 0.0
+    within = edges.data[clusters[edges.row] == clusters[edges.col]].sum(dtype=np.float64)
+    return float(within / total - np.square(np.bincount(clusters, weights=degree) / total).sum())
 
 
 def kmeans(points: FloatArray, vectors: FloatArray, k: int | None, seed: int) -> IntArray:
@@ -112,7 +137,10 @@ def spectral(graph: sparse.csr_matrix, vectors: FloatArray, k: int | None, seed:
     from scipy.linalg import qr, svd
     from sklearn.manifold import spectral_embedding
 
-    most = k or cluster_count_candidates(len(vectors))[-1]
+    n = len(vectors)
+    if k == n:  # the solver finds fewer eigenvectors than there are
+        return np.arange(n, dtype=np.int32)
+    most = k or cluster_count_candidates(n)[-1]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
         eigenvectors = spectral_embedding(

@@ -52,8 +52,13 @@ def nearest_neighbors(points: FloatArray, queries: FloatArray, k: int) -> tuple[
     Raises:
         ClusteringError: FAISS is not installed.
     """
-    index = _build(np.ascontiguousarray(points, dtype=np.float32), k)
-    squared, found = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+    points, queries = (np.ascontiguousarray(rows, dtype=np.float32) for rows in (points, queries))
+    squared, found = _build(points, k).search(queries, k)
+    short = np.flatnonzero(found[:, -1] < 0)  # the lists that were probed held fewer than k points
+    if len(short):
+        import faiss
+
+        squared[short], found[short] = faiss.knn(queries[short], points, k)
     return np.sqrt(np.maximum(squared, 0.0)), found.astype(np.int32)
 
 
