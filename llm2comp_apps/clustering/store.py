@@ -68,7 +68,8 @@ class FittedModel:
         Args:
             texts: m documents. One that was fitted gets the label it got then, whatever its vector is now: a vector
                 depends in its last digits on the batch that it was encoded in, or on the machine.
-            vectors_of: asked for the vectors ``(q, d)`` of the texts at the given positions, which were not fitted.
+            vectors_of: asked for the vectors ``(q, d)`` of the texts at the given positions, which were not fitted,
+                or were with several vectors.
 
         Returns:
             Labels ``(m,)``, -1 for outliers, and membership ``(m, C)``.
@@ -76,10 +77,13 @@ class FittedModel:
         Raises:
             ClusteringError: vectors of another width, or that are not numbers.
         """
-        order = np.argsort(self.texts, kind="stable")
+        known, first, copy_of = np.unique(self.texts, return_index=True, return_inverse=True)
+        several = np.zeros(len(known), dtype=bool)
+        several[copy_of[self.assigner.keys != self.assigner.keys[first[copy_of]]]] = True
         keys = hash_texts(texts)
-        fitted = order[np.minimum(np.searchsorted(self.texts[order], keys), len(order) - 1)]
-        new = np.flatnonzero(self.texts[fitted] != keys).tolist()
+        place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        fitted = first[place]
+        new = np.flatnonzero((known[place] != keys) | several[place]).tolist()
         labels, membership = self.assigner.labels[fitted], self.assigner.membership[fitted]
         if new:
             vectors = vectors_of(new)

@@ -1,0 +1,161 @@
+"""The map as a page and as a picture: whole, self-contained, the same each time; what a document says stays text."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm2comp_apps.clustering.map_html import MapData, label_positions, map_html
+from llm2comp_apps.clustering.map_png import write_map_png
+from llm2comp_apps.clustering.palette import OUTLIER_COLOR, topic_color
+from llm2comp_apps.clustering.topics import Topic
+
+
+def topic(number, name, size, parent=None, level=1):
+    return Topic(number, level, size, name, ((name, 1.0),), (0,), parent)
+
+
+@pytest.fixture
+def drawn():
+    """A map of 60 documents of three topics and some outliers, with texts that would break a careless page."""
+    random = np.random.default_rng(0)
+    labels = np.array([0] * 25 + [1] * 20 + [2] * 10 + [-1] * 5, np.int32)
+    positions = (random.standard_normal((60, 2)) + 6 * np.eye(3)[labels][:, :2]).astype(np.float32)
+    texts = [f"text {i} " + "</script><script>alert(1)</script> {{JS}} <!-- & \u2028 é" * (i < 3) for i in range(60)]
+    topics = [topic(0, "bread, dough", 25, 3), topic(1, "orbit, <moon>", 20, 3), topic(2, "chess", 10, 4)]
+    topics += [topic(3, "both", 45, level=2), topic(4, "chess", 10, level=2)]
+    probabilities = np.linspace(0, 1, 60, dtype=np.float32)
+    return MapData("My <map>", positions, labels, probabilities, topics, [f"id-{i}" for i in range(60)], texts)
+
+
+class Page(HTMLParser):
+    """Collects the elements of a page, and the text of its data element."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.data, self._inside = [], "", False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._inside = ("id", "data") in attrs
+
+    def handle_data(self, data):
+        self.data += data * self._inside
+
+    def handle_endtag(self, tag):
+        self._inside = False
+
+
+def test_page_holds_all_documents_where_they_are(drawn):
+    data = json.loads(Page(map_html(drawn)).data)
+    x, y = (np.frombuffer(base64.b64decode(data[axis]), "<u2").astype(float) for axis in "xy")
+    decoded = np.stack([x, 65_535 - y], axis=1)
+    scale = np.ptp(drawn.positions, axis=0).max() / 65_535
+    np.testing.assert_allclose(decoded * scale, drawn.positions - drawn.positions.min(axis=0) + decoded.min(axis=0) * scale, atol=3 * scale)  # fmt: skip
+    np.testing.assert_array_equal(np.frombuffer(base64.b64decode(data["topic"]), "<i2"), drawn.labels)
+    probability = np.frombuffer(base64.b64decode(data["probability"]), "u1") / 255
+    np.testing.assert_allclose(probability, drawn.probabilities, atol=1 / 255)
+    assert data["ids"] == drawn.ids
+    assert data["texts"][5] == drawn.texts[5].strip()
+    assert [t["name"] for t in data["topics"]] == ["bread, dough", "orbit, <moon>", "chess"]
+    assert [t["group"] for t in data["topics"]] == ["both", "both", "chess"]
+
+
+def test_page_needs_no_network_and_runs_no_foreign_script(drawn):
+    page = map_html(drawn)
+    elements = Page(page).elements
+    assert sum(tag == "script" for tag, _ in elements) == 2
+    assert not any({"src", "href", "srcset"} & attributes.keys() for _, attributes in elements)
+    assert not re.search(r"@import|url\(|https?://(?!www\.w3\.org)", page)
+    policy = next(a["content"] for t, a in elements if t == "meta" and "http-equiv" in a)
+    assert "default-src 'none'" in policy
+    assert "<title>My &lt;map&gt;</title>" in page
+    assert "alert(1)</script>" not in page
+
+
+def test_same_data_same_bytes(drawn, tmp_path):
+    assert map_html(drawn) == map_html(drawn)
+    for name in ("one.png", "other.png"):
+        write_map_png(drawn, tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "other.png").read_bytes()
+
+
+def test_picture_shows_the_colors_of_the_topics(drawn, tmp_path):
+    from matplotlib.image import imread
+
+    write_map_png(drawn, tmp_path / "map.png")
+    pixels = imread(tmp_path / "map.png")[:, :, :3]
+    assert min(pixels.shape[:2]) > 500
+    flat = pixels.reshape(-1, 3)
+    for rank in range(3):
+        wanted = np.array([int(topic_color(rank)[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        assert (np.abs(flat - (0.75 * wanted + 0.25)).max(axis=1) < 0.03).sum() > 100, rank
+    assert (flat.min(axis=1) > 0.99).mean() > 0.3
+
+
+@pytest.mark.parametrize("stretch", [(1, 50), (50, 1), (0, 0), (1, 0)])
+def test_maps_of_any_shape(stretch, drawn, tmp_path):
+    from dataclasses import replace
+
+    from matplotlib.image import imread
+
+    data = replace(drawn, positions=drawn.positions * np.array(stretch, np.float32))
+    assert Page(map_html(data)).data
+    write_map_png(data, tmp_path / "map.png")
+    height, width = imread(tmp_path / "map.png").shape[:2]
+    assert 1 / 3 < height / width < 3
+
+
+def test_map_of_outliers_only_and_of_one_document(drawn, tmp_path):
+    for n in (1, 5):
+        data = MapData("few", drawn.positions[:n], np.full(n, -1, np.int32), np.zeros(n, np.float32), [], drawn.ids[:n], drawn.texts[:n])  # fmt: skip
+        assert json.loads(Page(map_html(data)).data)["topics"] == []
+        write_map_png(data, tmp_path / "map.png")
+
+
+def test_long_texts_are_cut(drawn):
+    from dataclasses import replace
+
+    page = map_html(replace(drawn, texts=["word " * 10_000] * 60))
+    assert len(page) < 60 * 300 + 40_000
+    assert json.loads(Page(page).data)["texts"][0].endswith("word…")
+
+
+def test_names_stand_on_documents_of_the_topic(drawn):
+    places = label_positions(drawn.positions, drawn.labels, 3)
+    for number, place in enumerate(places):
+        own = drawn.positions[drawn.labels == number]
+        assert (own == place).all(axis=1).any()
+
+
+def luminance(color):
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+@given(st.integers(0, 2000), st.sampled_from([("light", "#fcfcfa"), ("dark", "#14161b")]))
+def test_colors_stand_out_from_the_page(rank, theme):
+    """By the contrast that WCAG 2.1 asks of graphics, 3:1, or nearly."""
+    color = topic_color(rank, theme[0])
+    assert re.fullmatch("#[0-9a-f]{6}", color)
+    light, dark = sorted([luminance(color), luminance(theme[1])], reverse=True)
+    assert (light + 0.05) / (dark + 0.05) > 2.1
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colors_of_the_largest_topics_differ(theme):
+    def rgb(color):
+        return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+
+    colors = [rgb(topic_color(rank, theme)) for rank in range(12)] + [rgb(OUTLIER_COLOR)]
+    distances = [np.linalg.norm(a - b) for i, a in enumerate(colors) for b in colors[:i]]
+    assert min(distances) > 40

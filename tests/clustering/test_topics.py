@@ -1,0 +1,159 @@
+"""Topics as people see them: names, representatives, parents, near-duplicates; titles by a language model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm2comp_apps.clustering.hierarchy import group_sizes, group_topics
+from llm2comp_apps.clustering.keywords import count_terms
+from llm2comp_apps.clustering.llm_names import clean_name, name_prompt, name_topics
+from llm2comp_apps.clustering.topics import build_topics, find_duplicates, representatives
+
+
+@pytest.fixture
+def described(source):
+    """Topics of documents whose labels are known: ``build(levels)`` gives (topics, texts, labels)."""
+    made = source(120)
+    texts = [document.content for document in made.documents]
+    labels = (np.arange(120) % 4).astype(np.int32)
+    labels[:6] = -1
+
+    def build(levels=2):
+        return build_topics(texts, made.vectors, labels, count_terms(texts), levels), texts, labels
+
+    return build
+
+
+def test_topics_have_their_documents_and_words(described):
+    topics, texts, labels = described(1)
+    assert [topic.id for topic in topics] == [0, 1, 2, 3]
+    assert [topic.size for topic in topics] == [np.count_nonzero(labels == t) for t in range(4)]
+    for topic in topics:
+        words = {term.lower() for term, _ in topic.keywords}
+        own = " ".join(texts[i] for i in np.flatnonzero(labels == topic.id)).lower()
+        other = " ".join(texts[i] for i in np.flatnonzero((labels >= 0) & (labels != topic.id))).lower()
+        assert len(words) == 10
+        assert all(word in own for word in words)
+        assert sum(word in other for word in words) <= 2
+        weights = [weight for _, weight in topic.keywords]
+        assert weights[0] == max(weights)
+        assert topic.name == ", ".join(term for term, _ in topic.keywords[:3])
+        assert (labels[list(topic.representatives)] == topic.id).all()
+        assert topic.parent is None
+        assert topic.children == ()
+
+
+@pytest.mark.parametrize("levels", [2, 3, 5])
+def test_levels_are_one_tree(levels, described):
+    topics, _, labels = described(levels)
+    by_id = {topic.id: topic for topic in topics}
+    assert list(by_id) == list(range(len(topics)))
+    assert max(topic.level for topic in topics) > 1
+    for topic in topics:
+        if topic.level > 1:
+            assert topic.children
+            assert topic.size == sum(by_id[child].size for child in topic.children)
+            assert all(by_id[child].parent == topic.id for child in topic.children)
+            assert all(by_id[child].level == topic.level - 1 for child in topic.children)
+    top = max(topic.level for topic in topics)
+    assert all((topic.parent is None) == (topic.level == top) for topic in topics)
+    assert sum(topic.size for topic in topics if topic.level == top) == np.count_nonzero(labels >= 0)
+
+
+@given(topics=st.integers(1, 500), levels=st.integers(1, 8))
+def test_groups_get_fewer_by_level(topics, levels):
+    sizes = group_sizes(topics, levels)
+    assert len(sizes) <= levels - 1
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert all(1 < size < topics for size in sizes)
+
+
+def test_groups_are_the_near_topics():
+    """Four pairs of near directions far from each other, and all of them far from the origin."""
+    random = np.random.default_rng(0)
+    centers = np.repeat(np.eye(4, 16), 2, axis=0) + 0.05 * random.standard_normal((8, 16)) + 3
+    (pairs,) = group_topics(centers.astype(np.float32), [4])
+    assert pairs.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    four, two = group_topics(centers.astype(np.float32), [4, 2])
+    assert all(len({two[i] for i in np.flatnonzero(four == group)}) == 1 for group in range(4))
+    assert group_topics(centers.astype(np.float32), []) == []
+
+
+def test_names_of_one_level_differ(source):
+    made = source(80)
+    texts = ["dough yeast flour"] * 80
+    labels = (np.arange(80) % 2).astype(np.int32)
+    topics = build_topics(texts, made.vectors, labels, count_terms(texts), 1)
+    assert len({topic.name for topic in topics}) == 2
+
+
+def test_representatives_are_central_and_distinct():
+    vectors = np.array([[1, 0], [0.9, 0.1], [0.8, 0.6], [0, 1], [1, 0]], np.float32)
+    texts = ["Same text", "other", "third", "far", "same  TEXT"]
+    found = representatives(texts, vectors, np.arange(5, dtype=np.int32))
+    mean = vectors.mean(axis=0)
+    assert len(found) == 4, "copies come once"
+    assert not {0, 4} <= set(found)
+    closeness = [float(vectors[i] @ mean) for i in found]
+    assert closeness == sorted(closeness, reverse=True)
+
+
+def test_no_topics_of_outliers_only(source):
+    made = source(8)
+    texts = [document.content for document in made.documents]
+    assert build_topics(texts, made.vectors, np.full(8, -1, np.int32), count_terms(texts)) == []
+    assert find_duplicates(count_terms(texts), np.full(8, -1, np.int32), 0.7).tolist() == []
+
+
+def test_duplicates_are_found_by_their_words():
+    bread = ["dough yeast flour", "yeast oven dough", "flour oven dough", "bakery yeast"]
+    texts = [*bread * 10, *bread[::-1] * 5, *["orbit rocket moon"] * 20]
+    labels = np.repeat([0, 1, 2], [20, 40, 20]).astype(np.int32)
+    counts = count_terms(texts)
+    groups = find_duplicates(counts, labels, 0.7)
+    assert groups[0] == groups[1] != groups[2]
+    assert len(set(find_duplicates(counts, labels, 1.01).tolist())) == 3
+    assert find_duplicates(count_terms(["word"] * 80), labels, 0.7).tolist() in ([0, 0, 0], [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        ("Baking Bread", "Baking Bread"),
+        ('  Title: "Baking Bread."\nBecause ...', "Baking Bread"),
+        ("**Space flight**", "Space flight"),
+        ("\n\nTopic: x-ray optics", "x-ray optics"),
+        ("", ""),
+        ("- 123", ""),
+        ("These texts all share the subject of baking bread at home", ""),
+    ],
+)
+def test_title_in_an_answer(answer, name):
+    assert clean_name(answer) == name
+
+
+def test_llm_names_topics_and_a_useless_or_taken_title_changes_nothing(described):
+    topics, texts, _ = described(2)
+    base = [topic for topic in topics if topic.level == 1]
+    asked = []
+
+    def generate(prompt):
+        asked.append(prompt)
+        return ["Rockets", "Loaves of bread", "rockets", ""][len(asked) - 1] if len(asked) <= 4 else "Rockets"
+
+    named = name_topics(topics, texts, generate)
+    assert [topic.name for topic in named[:4]] == ["Rockets", "Loaves of bread", base[2].name, base[3].name]
+    assert named[4].name == "Rockets", "another level"
+    assert len(asked) == len(topics)
+    for topic, prompt in zip(topics, asked, strict=True):
+        assert prompt == name_prompt(topic, texts)
+        assert topic.keywords[0][0] in prompt
+        assert texts[topic.representatives[0]][:50] in prompt
+
+
+def test_prompt_is_short_whatever_the_documents_are(described):
+    topics, texts, _ = described(1)
+    assert len(name_prompt(topics[0], ["word " * 10_000] * len(texts))) < 2_000
