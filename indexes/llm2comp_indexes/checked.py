@@ -70,6 +70,7 @@ class CheckedRows:
         # A plain array and not np.memmap, whose every slice costs microseconds of Python.
         self.array: Float16Array = np.frombuffer(self._bytes, dtype="<f2").reshape(-1, *row_shape)
         self._row_bytes = self.array.itemsize * int(np.prod(row_shape))
+        self._steps = np.arange(2 + (self._row_bytes - 2) // BLOCK_BYTES)  # blocks that a row may touch
         self._expected = np.frombuffer(record.checksums, dtype="<u4")
         self._unchecked = np.ones(len(self._expected), dtype=bool)
         self._all_checked = False
@@ -95,8 +96,8 @@ class CheckedRows:
     def take(self, rows: Int64Array) -> Float16Array:
         """A copy of some rows."""
         if not self._all_checked and len(rows):
-            first = rows * self._row_bytes // BLOCK_BYTES
-            last = ((rows + 1) * self._row_bytes - 1) // BLOCK_BYTES
-            span = int((last - first).max()) + 1
-            self._check(np.unique(np.minimum(first[:, None] + np.arange(span), last[:, None])))
+            start = rows[:, None] * self._row_bytes
+            blocks = np.minimum(start // BLOCK_BYTES + self._steps, (start + self._row_bytes - 1) // BLOCK_BYTES)
+            if self._unchecked[blocks].any():
+                self._check(np.unique(blocks))
         return self.array.take(rows, axis=0)

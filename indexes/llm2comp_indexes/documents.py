@@ -54,11 +54,11 @@ def _encode(num: int, document: IndexedDocument) -> EncodedDocument:
 
 def _decode(row: tuple[Any, ...]) -> IndexedDocument:
     id_, text, title, metadata, spans, content_hash = row
-    return IndexedDocument(id_, text, title, json.loads(metadata), _spans(spans), content_hash)
+    return IndexedDocument(id_, text, title, json.loads(metadata), _spans(spans) if spans else (), content_hash)
 
 
 def _spans(encoded: str) -> tuple[tuple[int, int], ...]:
-    return tuple((start, end) for start, end in json.loads(encoded)) if encoded else ()
+    return tuple((start, end) for start, end in json.loads(encoded))
 
 
 def encode(first: int, documents: Iterable[IndexedDocument]) -> list[EncodedDocument]:
@@ -101,7 +101,7 @@ def ids_and_spans(
 ) -> dict[int, tuple[str, tuple[tuple[int, int], ...]]]:
     """Id and chunk spans by number."""
     sql = "SELECT d.num, d.id, d.spans FROM json_each(?) AS key CROSS JOIN documents AS d ON d.num = key.value"
-    return {num: (id_, _spans(spans)) for num, id_, spans in _many(connection, sql, nums)}
+    return {num: (id_, _spans(spans) if spans else ()) for num, id_, spans in _many(connection, sql, nums)}
 
 
 def read(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, IndexedDocument]:

@@ -17,6 +17,8 @@ __all__ = ["BLOCK_ROWS", "all_rows", "rescore", "scan", "some_rows"]
 BLOCK_ROWS: Final = 1024
 """2.3 MiB of float32 at width 576: stays in cache between widening and product."""
 
+_CANDIDATES: Final = 256  # fewer, since each is gathered from elsewhere and used once
+
 
 def all_rows(vectors: CheckedRows) -> Iterator[tuple[Int64Array, Float16Array]]:
     """Every row of a segment, block by block, with its row numbers."""
@@ -60,12 +62,12 @@ def rescore(vectors: CheckedRows, queries: Float32Array, candidates: Int64Array)
         (q, c) inner products, -inf where there is no candidate.
     """
     scores = np.empty(candidates.shape, dtype=np.float32)
-    width = min(candidates.shape[1], BLOCK_ROWS)
-    queries_at_a_time = BLOCK_ROWS // max(1, width)
+    width = min(candidates.shape[1], _CANDIDATES)
+    queries_at_a_time = _CANDIDATES // max(1, width)
     wide = np.empty((min(len(candidates), queries_at_a_time) * width, queries.shape[1]), dtype=np.float32)
     for start in range(0, len(candidates), queries_at_a_time):
-        for left in range(0, candidates.shape[1], BLOCK_ROWS):
-            box = np.s_[start : start + queries_at_a_time, left : left + BLOCK_ROWS]
+        for left in range(0, candidates.shape[1], _CANDIDATES):
+            box = np.s_[start : start + queries_at_a_time, left : left + _CANDIDATES]
             part = candidates[box]
             rows = vectors.take(np.maximum(part, 0).ravel())
             block = widen(rows, wide[: len(rows)]).reshape(*part.shape, queries.shape[1])

@@ -205,7 +205,7 @@ class Index:
         snapshot = self._snapshot
         queries = np.asarray(vectors, dtype=np.float32)
         queries = as_matrix(queries[None] if queries.ndim == 1 else queries, self.dimension, "query")
-        if self.settings["metric"] == "cosine" and len(queries):
+        if snapshot.manifest.settings["metric"] == "cosine" and len(queries):
             queries = normalised(queries, "query")
         k = self._check_k(k)
         if not len(self) or not len(queries):

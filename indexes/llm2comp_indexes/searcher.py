@@ -7,7 +7,7 @@ never misplace one, and never shorten a list: a query that ends up with too few 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from llm2comp_indexes.gpu import GpuScanner
 from llm2comp_indexes.kinds import Policy
 from llm2comp_indexes.segment import Segment
 from llm2comp_indexes.store import Manifest
-from llm2comp_indexes.topk import Ranking, TopDocuments
+from llm2comp_indexes.topk import Ranking, TopDocuments, best_candidates
 from llm2comp_indexes.types import Float32Array, Int64Array
 
 __all__ = ["Mask", "Searcher"]
@@ -70,26 +70,38 @@ class Part:
         self._scans += 1
         few = len(queries) <= _FEW_QUERIES and count * 4 <= len(self)
         if few and self._may_reside and self._scans > 1 and has_faiss():
-            self.offer(self._resident.candidates(queries, count, 0, mask), queries, 0, top)
+            rows = self._resident.candidates(queries, count, 0, mask)
+            self.offer(rows, rescore(self.vectors, queries, rows), 0, top)
             return
         thinned = mask is not None and not mask.all()
         blocks = some_rows(self.vectors, np.flatnonzero(mask)) if thinned else all_rows(self.vectors)
         scan(queries, blocks, top, self.base)
 
-    def propose(
-        self, ann: AnnIndex, queries: Float32Array, count: int, widening: float, mask: Mask | None, top: TopDocuments
-    ) -> None:
-        """Offer the candidates of the FAISS index; ``widening`` makes up for rows that a filter keeps out."""
+    def candidates(
+        self, ann: AnnIndex, queries: Float32Array, count: int, widening: float, mask: Mask | None
+    ) -> Iterator[tuple[int, Int64Array, Float32Array]]:
+        """What the FAISS index proposes for each batch of queries.
+
+        Args:
+            ann: the FAISS index.
+            queries: (q, d).
+            count: rows wanted for each.
+            widening: all rows divided by those that may be returned.
+            mask: which those are; None = all.
+
+        Yields:
+            The first query of the batch, candidates (b, c) with -1 for none, and their exact scores (b, c).
+        """
         fetched, value = ann.reach(count, widening)
         for start in range(0, len(queries), _BATCH):
-            rows = ann.candidates(queries[start : start + _BATCH], fetched, value, mask)
+            batch = queries[start : start + _BATCH]
+            rows = ann.candidates(batch, fetched, value, mask)
             if mask is not None:
                 rows = np.where((rows >= 0) & mask[rows], rows, -1)
-            self.offer(rows, queries, start, top)
+            yield start, rows, rescore(self.vectors, batch, rows)
 
-    def offer(self, rows: Int64Array, queries: Float32Array, start: int, top: TopDocuments) -> None:
-        """Score candidates (q, c), -1 for none, for the queries from ``start`` on."""
-        scores = rescore(self.vectors, queries[start : start + len(rows)], rows)
+    def offer(self, rows: Int64Array, scores: Float32Array, start: int, top: TopDocuments) -> None:
+        """Offer candidates (q, c), -1 for none, with their scores, for the queries from ``start`` on."""
         query, column = np.nonzero(rows >= 0)
         top.add_candidates(start + query, self.base + rows[query, column], scores[query, column])
 
@@ -151,18 +163,27 @@ class Searcher:
             exact = exact or kept <= max(_FEW_ROWS, _FEW_SHARE * len(self._nums))
         if exact:
             return self._scan(queries, k, mask)
-        top, count, approximate = self._top(len(queries), k), k * self._most_rows, False
-        for part, rows in self._masked(mask):
-            if part.ann is None:
-                part.scan(queries, count, rows, top)
-            else:
-                approximate = True
-                part.propose(part.ann, queries, count, len(self._nums) / kept, rows, top)
-        rankings = top.rankings()
+        rankings, approximate = self._propose(queries, k, mask, len(self._nums) / kept)
         short = [query for query, found in enumerate(rankings) if approximate and len(found.rows) < min(k, matching)]
         for query, ranking in zip(short, self._scan(queries[short], k, mask) if short else (), strict=True):
             rankings[query] = ranking
         return rankings
+
+    def _propose(self, queries: Float32Array, k: int, mask: Mask | None, widening: float) -> tuple[list[Ranking], bool]:
+        """Rankings by FAISS indexes where there are some, by scans elsewhere; and whether there was one."""
+        only = self._parts[0].ann if len(self._parts) == 1 and self._most_rows == 1 else None
+        if only is not None:
+            batches = self._parts[0].candidates(only, queries, k, widening, mask)
+            return [ranking for _, rows, scores in batches for ranking in best_candidates(rows, scores, k)], True
+        top, count, approximate = self._top(len(queries), k), k * self._most_rows, False
+        for part, alive in self._masked(mask):
+            if part.ann is None:
+                part.scan(queries, count, alive, top)
+                continue
+            approximate = True
+            for start, rows, scores in part.candidates(part.ann, queries, count, widening, alive):
+                part.offer(rows, scores, start, top)
+        return top.rankings(), approximate
 
     def _top(self, queries: int, k: int) -> TopDocuments:
         return TopDocuments(queries, k, self._nums, self._most_rows)
@@ -192,7 +213,8 @@ class Searcher:
             rows = scanner.candidates(queries[start : start + _BATCH], k * self._most_rows + _GPU_MARGIN)
             for part in self._parts:
                 mine = (rows >= part.base) & (rows < part.base + len(part))
-                part.offer(np.where(mine, rows - part.base, -1), queries, start, top)
+                local = np.where(mine, rows - part.base, -1)
+                part.offer(local, rescore(part.vectors, queries[start : start + _BATCH], local), start, top)
         return top.rankings()
 
 

@@ -148,35 +148,32 @@ class Snapshot:
 
     def hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         """Rows as hits: the document's id, and which of its chunks the row is."""
-        rows = np.concatenate([np.empty(0, dtype=np.int64), *(ranking.rows for ranking in rankings)])
-        scores = np.concatenate([np.empty(0, dtype=np.float32), *(ranking.scores for ranking in rankings)]).tolist()
+        if not rankings:
+            return []
+        rows = np.concatenate([ranking.rows for ranking in rankings])
         nums = self.nums[rows]
         chunks = (rows - np.searchsorted(self.nums, nums)).tolist()
-        keys = nums.tolist()
-        with translated(self.index):
-            found = rows_of.ids_and_spans(self.connection, list(set(keys)))
-        hits = []
-        for num, chunk, score in zip(keys, chunks, scores, strict=True):
-            id_, spans = self._document(found, num)
-            hits.append(Hit(id_, score, spans[chunk] if spans else None))
-        ends = list(itertools.accumulate(len(ranking.rows) for ranking in rankings))
-        return [hits[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        documents = self._documents(nums.tolist())
+        spans = [spans[chunk] if spans else None for (_, spans), chunk in zip(documents, chunks, strict=True)]
+        scores = np.concatenate([ranking.scores for ranking in rankings]).tolist()
+        hits = list(map(Hit, [id_ for id_, _ in documents], scores, spans))
+        ends = itertools.accumulate(len(ranking.rows) for ranking in rankings)
+        return [hits[end - len(ranking.rows) : end] for ranking, end in zip(rankings, ends, strict=True)]
 
     def lexical_hits(self, nums: Int64Array, scores: Float32Array) -> list[Hit]:
         """Numbers as hits."""
-        with translated(self.index):
-            found = rows_of.ids_and_spans(self.connection, nums.tolist())
-        return [
-            Hit(self._document(found, num)[0], score) for num, score in zip(nums.tolist(), scores.tolist(), strict=True)
-        ]
+        documents = self._documents(nums.tolist())
+        return [Hit(id_, score) for (id_, _), score in zip(documents, scores.tolist(), strict=True)]
 
-    def _document(
-        self, found: dict[int, tuple[str, tuple[tuple[int, int], ...]]], num: int
-    ) -> tuple[str, tuple[tuple[int, int], ...]]:
-        try:
-            return found[num]
-        except KeyError:
-            raise IndexDamagedError(f"{self.index / STORE_NAME}: document {num} is missing; {REPAIR}") from None
+    def _documents(self, nums: Sequence[int]) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
+        """Id and chunk spans of each document."""
+        wanted = set(nums)
+        with translated(self.index):
+            found = rows_of.ids_and_spans(self.connection, sorted(wanted))
+        if len(found) < len(wanted):
+            missing = min(wanted - found.keys())
+            raise IndexDamagedError(f"{self.index / STORE_NAME}: document {missing} is missing; {REPAIR}")
+        return [found[num] for num in nums]
 
 
 def _position(spans: tuple[tuple[int, int], ...], span: tuple[int, int]) -> int:

@@ -23,6 +23,7 @@ import apsw.sqlite_extra
 import numpy as np
 
 from llm2comp_indexes import schema
+from llm2comp_indexes.checked import REPAIR
 from llm2comp_indexes.errors import (
     DependencyError,
     IndexDamagedError,
@@ -133,27 +134,27 @@ def _load_checksum_vfs() -> None:
 @contextlib.contextmanager
 def translated(index: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours, naming ``store.db`` of ``index``."""
-    path = index / STORE_NAME
     try:
         yield
-    except apsw.FullError as error:
-        raise IndexWriteError(f"{path}: no space left; the index stays at its last commit") from error
-    except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError) as error:
-        raise IndexDamagedError(
-            f"{path}: damaged ({error}); restore it from a copy, or build the index again"
-        ) from error
-    except apsw.IOError as error:
-        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
-            raise IndexDamagedError(
-                f"{path}: a page does not match its checksum; restore it from a copy, or build the index again"
-            ) from error
-        raise IndexWriteError(f"{path}: input/output error ({error}); the index stays at its last commit") from error
-    except apsw.BusyError as error:
-        raise IndexLockedError(f"{path}: another program holds a lock on this database") from error
-    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
-        raise IndexWriteError(f"{path}: cannot be opened for writing ({error})") from error
     except apsw.Error as error:
-        raise IndexStoreError(f"{path}: {error}") from error
+        raise _ours(index / STORE_NAME, error) from error
+
+
+def _ours(path: Path, error: apsw.Error) -> IndexStoreError:
+    """The error that says of ``path`` what SQLite's says."""
+    if isinstance(error, apsw.FullError):
+        return IndexWriteError(f"{path}: no space left; the index stays at its last commit")
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
+        return IndexDamagedError(f"{path}: damaged ({error}); {REPAIR}")
+    if isinstance(error, apsw.IOError):
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+            return IndexDamagedError(f"{path}: a page does not match its checksum; {REPAIR}")
+        return IndexWriteError(f"{path}: input/output error ({error}); the index stays at its last commit")
+    if isinstance(error, apsw.BusyError):
+        return IndexLockedError(f"{path}: another program holds a lock on this database")
+    if isinstance(error, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
+        return IndexWriteError(f"{path}: cannot be opened for writing ({error})")
+    return IndexStoreError(f"{path}: {error}")
 
 
 def _check_header(index: Path) -> None:
@@ -257,6 +258,7 @@ def connect_reader(index: Path) -> apsw.Connection:
             log = path.with_name(STORE_NAME + "-wal")
             settled = not log.exists() or log.stat().st_size == 0
             connection = _open(path, apsw.SQLITE_OPEN_READONLY, immutable=settled)
+        connection.pragma("cache_size", -32_000)  # KiB, filled as pages are read: each is checked once and not again
         connection.execute("BEGIN")
         return connection
 

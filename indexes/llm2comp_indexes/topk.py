@@ -9,7 +9,7 @@ import numpy as np
 
 from llm2comp_indexes.types import Float32Array, Int64Array
 
-__all__ = ["Ranking", "TopDocuments"]
+__all__ = ["Ranking", "TopDocuments", "best_candidates"]
 
 _POOL = 200_000  # candidates kept before the losers are thrown out
 
@@ -25,6 +25,21 @@ class Ranking:
 
     rows: Int64Array
     scores: Float32Array
+
+
+def best_candidates(rows: Int64Array, scores: Float32Array, k: int) -> list[Ranking]:
+    """The k best candidates of each query, where every document has one row.
+
+    Args:
+        rows: (q, c) candidates, -1 for none.
+        scores: (q, c), -inf for none.
+        k: documents wanted.
+    """
+    order = np.lexsort((rows, -scores))[:, :k]
+    query = np.arange(len(rows))[:, None]
+    rows, scores = rows[query, order], scores[query, order]
+    counts = (rows >= 0).sum(axis=1).tolist()
+    return [Ranking(rows[query, :count], scores[query, :count]) for query, count in enumerate(counts)]
 
 
 class TopDocuments:

@@ -14,6 +14,7 @@ __all__ = ["as_matrix", "narrow", "normalised", "widen"]
 
 _SIGN_AND_BITS: Final = np.uint32(0x8FFFE000).view(np.int32)
 _REBIAS: Final = np.float32(2.0 ** (127 - 15))
+_SHORT, _LONG = np.float32(1e-12), np.float32(1e30)  # squared lengths between which float32 sums lose nothing
 
 
 def as_matrix(vectors: npt.ArrayLike, dimension: int, what: str) -> Float32Array:
@@ -25,9 +26,9 @@ def as_matrix(vectors: npt.ArrayLike, dimension: int, what: str) -> Float32Array
     matrix = np.ascontiguousarray(vectors, dtype=np.float32)
     if matrix.ndim != 2 or matrix.shape[1] != dimension:
         raise InputError(f"{what}: shape {matrix.shape} where (n, {dimension}) is needed; another encoder made them?")
-    finite = np.isfinite(matrix).all(axis=1)
+    finite = np.isfinite(matrix)
     if not finite.all():
-        raise InputError(f"{what}: row {int(np.flatnonzero(~finite)[0])} holds NaN or infinity")
+        raise InputError(f"{what}: row {int(np.flatnonzero(~finite.all(axis=1))[0])} holds NaN or infinity")
     return matrix
 
 
@@ -37,6 +38,9 @@ def normalised(matrix: Float32Array, what: str) -> Float32Array:
     Raises:
         InputError: a row is all zeros, so that it has no direction.
     """
+    squares = np.einsum("ij,ij->i", matrix, matrix)
+    if ((squares > _SHORT) & (squares < _LONG)).all():
+        return matrix / np.sqrt(squares)[:, None]
     largest = np.abs(matrix).max(axis=1, initial=0, keepdims=True)
     if not largest.all():
         raise InputError(f"{what}: row {int(np.flatnonzero(largest == 0)[0])} is all zeros and has no cosine")
