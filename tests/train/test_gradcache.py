@@ -94,23 +94,8 @@ def test_two_processes_do_what_one_does(stage, shard, settings, data, tmp_path):
     settings = replace(settings, max_steps=4, batch_size=7)  # odd, so that the shares differ
     path = str(data["pairs" if stage == "scl" else "text"])
     run_stage(stage, settings, RunOptions(data=[path], out=tmp_path / "1", device="cpu"))
-    given = {
-        "stage": stage,
-        "data": path,
-        "out": str(tmp_path / "2"),
-        "settings": asdict(replace(settings, shard=shard)),
-    }
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    children = []
-    for rank in ("0", "1"):
-        group = address | {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", CHILD, json.dumps(given)]
-        children.append(subprocess.Popen(command, env=os.environ | group, stderr=subprocess.PIPE, text=True))
-    for child in children:
-        _, complaint = child.communicate(timeout=300)
-        assert child.returncode == 0, complaint
+    for code, complaint in run_twice(stage, replace(settings, shard=shard), path, tmp_path / "2"):
+        assert code == 0, complaint
     alone, together = ([row["loss"] for row in read_metrics(tmp_path / n) if "loss" in row] for n in ("1", "2"))
     assert len(together) == 4
     np.testing.assert_allclose(together, alone, rtol=1e-4)
@@ -120,3 +105,26 @@ def test_two_processes_do_what_one_does(stage, shard, settings, data, tmp_path):
     )
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_a_dead_run_ends_in_all_processes(settings, data, tmp_path):
+    dead = replace(settings, max_steps=50, eval_every=1, dead_after=1, dead_gain=99.0)
+    for code, complaint in run_twice("kl", dead, str(data["text"]), tmp_path / "run"):
+        assert code != 0
+        assert "step 1: the memory is dead" in complaint
+
+
+def run_twice(stage, settings, data, out):
+    """A run of two processes: (exit code, stderr) of each."""
+    given = {"stage": stage, "data": data, "out": str(out), "settings": asdict(settings)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    children = []
+    for rank in ("0", "1"):
+        group = address | {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", CHILD, json.dumps(given)]
+        children.append(subprocess.Popen(command, env=os.environ | group, stderr=subprocess.PIPE, text=True))
+    complaints = [child.communicate(timeout=300)[1] for child in children]
+    return [(child.returncode, complaint) for child, complaint in zip(children, complaints, strict=True)]

@@ -183,14 +183,18 @@ def test_not_a_number_stops_with_step_and_rows(settings, data, tmp_path):
         go("kl", replace(settings, lr=1e30, max_steps=20), data, tmp_path / "run")
 
 
-def test_a_dead_memory_stops_the_run(settings, tmp_path):
+def test_a_dead_memory_stops_the_run(settings, data, tmp_path):
     log = MetricsLog(tmp_path, replace(settings, dead_gain=0.02, dead_after=2), 0)
     log.write({"step": 1, "gain": 0.5})
     log.write({"step": 2, "gain": 0.0})
-    log.require_life()
+    assert not log.dead
     log.write({"step": 3, "gain": -0.1})
-    with pytest.raises(TrainingError, match="step 3: the memory is dead"):
-        log.require_life()
+    assert log.dead
+    again = MetricsLog(tmp_path, replace(settings, dead_gain=0.02, dead_after=2), 3)
+    assert again.dead
+    with pytest.raises(TrainingError, match="step 2: the memory is dead"):
+        go("kl", replace(settings, dead_gain=99, dead_after=2, eval_every=1), data, tmp_path / "run")
+    assert len(losses(tmp_path / "run")) == 2
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(settings, data, tmp_path):

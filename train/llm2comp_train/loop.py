@@ -111,8 +111,8 @@ def train(run: Run, *, resume: bool) -> int:
                 _show(run, log, step, figures["loss"], outcome.tokens / seconds, pace)
             if evaluated or step % settings.save_every == 0:
                 _save(run, optimiser, parameters, step, log)
-            if log is not None and evaluated:
-                log.require_life()
+            if evaluated:
+                _require_life(run, log, step, found)
     if step < settings.max_steps:
         _save(run, optimiser, parameters, step, log)
     return step
@@ -178,6 +178,21 @@ def _evaluate(run: Run) -> dict[str, float]:
         return run.evaluate()
     with torch.compiler.set_stance("force_eager"):  # its shapes and modes are not worth compiling for
         return run.evaluate()
+
+
+def _require_life(run: Run, log: MetricsLog | None, step: int, found: dict[str, float]) -> None:
+    """Stop a run whose memory vectors carry nothing, in all processes at once; the one that keeps the log knows.
+
+    Raises:
+        TrainingError: it is dead.
+    """
+    (dead,) = run.processes.total(float(log is not None and log.dead))
+    if dead:
+        raise TrainingError(
+            f"step {step}: the memory is dead: the decoder does as well with another text's memory as with the text's "
+            f"own (gain {found['gain']:.3f}, wanted {run.settings.dead_gain:g}), so whatever the loss does, the "
+            f"encoder learns nothing. Change --lr (now {run.settings.lr:g}), shorten --context, or raise --dead-after."
+        )
 
 
 def _show(run: Run, log: MetricsLog, step: int, loss: float, speed: float, pace: float) -> None:

@@ -44,21 +44,11 @@ class MetricsLog:
                 self._board.add_scalar(name, value, row["step"])
             self._board.flush()
 
-    def require_life(self) -> None:
-        """Stop a run whose memory vectors carry nothing.
-
-        Raises:
-            TrainingError: the gain of the last ``dead_after`` evaluations was under ``dead_gain``.
-        """
-        settings = self._settings
-        last = [row for row in self.evaluations[-settings.dead_after :] if "gain" in row]
-        if len(last) == settings.dead_after and max(row["gain"] for row in last) < settings.dead_gain:
-            raise TrainingError(
-                f"step {last[-1]['step']}: the memory is dead: the decoder does as well with another text's memory as "
-                f"with the text's own (gain {last[-1]['gain']:.3f}, wanted {settings.dead_gain:g}), so whatever the "
-                f"loss does, the encoder learns nothing. Change --lr (now {settings.lr:g}), shorten --context, or "
-                "raise --dead-after."
-            )
+    @property
+    def dead(self) -> bool:
+        """Whether memory carries nothing: the last ``dead_after`` evaluations had a gain under ``dead_gain``."""
+        last = [row for row in self.evaluations[-self._settings.dead_after :] if "gain" in row]
+        return len(last) == self._settings.dead_after and max(row["gain"] for row in last) < self._settings.dead_gain
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

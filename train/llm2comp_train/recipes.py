@@ -99,7 +99,7 @@ class Settings:
     shard: bool = _setting(False, "Spread the backbone's weights over all processes (FSDP).")
     tokens_per_pass: int = _setting(4096, "Padded tokens that go through the network at once.")
     tokens_kept: int = _setting(16384, "ucl, scl: larger batches use GradCache and keep one pass's activations.")
-    head_chunk: int = _setting(256, "Positions whose logits exist at once.")
+    head_chunk: int = _setting(128, "Positions whose logits exist at once.")
     # The watch
     eval_every: int = _setting(200, "Steps between evaluations; the best encoder is kept.")
     save_every: int = _setting(100, "Steps between checkpoints.")

@@ -37,6 +37,8 @@ __all__ = [
     "Work",
 ]
 
+WASTE = 0.1
+"""Share of a pass that may be padding."""
 COMPRESSION_LOSSES: dict[str, Callable[..., Tensor]] = {
     "rc": rc_loss,
     "nll": nll_loss,
@@ -101,13 +103,27 @@ class TextWork(ABC):
         tokens = sum(len(split.context) + self._network.extra_tokens for split in splits)
         return Outcome(losses, tokens, [split.row for split in splits])
 
-    def passes(self, splits: Sequence[Split]) -> list[Sequence[Split]]:
-        """Cut texts of similar length into runs under the token budget."""
-        if not splits:
-            return []
-        widest = max(len(split.context) + len(split.target) for split in splits) + self._network.extra_tokens
-        size = max(1, self._settings.tokens_per_pass // widest)
-        return [splits[start : start + size] for start in range(0, len(splits), size)]
+    def passes(self, splits: Sequence[Split]) -> list[list[Split]]:
+        """Cut texts, in the order of their lengths, into runs under the token budget and with little padding.
+
+        A run that fills a quarter of the budget ends where a further text would leave over :data:`WASTE` of it padding.
+        """
+        runs: list[list[Split]] = []
+        real = 0
+        for split in splits:
+            length = len(split.context) + len(split.target) + self._network.extra_tokens
+            padded = self._padded([*runs[-1], split]) if runs else 0
+            wasteful = padded > self._settings.tokens_per_pass // 4 and real + length < (1 - WASTE) * padded
+            if not runs or padded > self._settings.tokens_per_pass or wasteful:
+                runs.append([])
+                real = 0
+            runs[-1].append(split)
+            real += length
+        return runs
+
+    def _padded(self, splits: Sequence[Split]) -> int:
+        width = max(len(split.context) for split in splits) + max(len(split.target) for split in splits)
+        return len(splits) * (width + self._network.extra_tokens)
 
     def _collate(self, splits: Sequence[Split]) -> SplitBatch:
         return collate(splits, self._pad_id, self._network.memory_tokens.device)

@@ -33,16 +33,27 @@ def kl_loss(network: CompressionNetwork, batch: SplitBatch, memory: Tensor, *, c
         ``(B,)`` float32, nats per position.
     """
     selected = batch.positions(extra=1)
-    teacher = teacher_states(network, batch)[selected]
+    teacher = teacher_states(network, batch)
     student = decoder_states(network, memory, batch.target)[selected]
     return per_text_mean(chunked_kl(student, teacher, network.logits, chunk=chunk), selected)
 
 
 @torch.no_grad()
 def teacher_states(network: CompressionNetwork, batch: SplitBatch) -> Tensor:
-    """The frozen LM's states over [x, y], from the last context token on: ``(B, 1 + T, d)``."""
-    ids = torch.cat([batch.context, batch.target], dim=1)
-    mask = batch.context_mask
-    if mask is not None:
-        mask = torch.cat([mask, mask.new_ones(batch.target.shape)], dim=1)
-    return network.decode(network.embed(ids), mask)[:, batch.context.shape[1] - 1 :]
+    """The frozen LM's states over [x, y], from the last context token on.
+
+    Context and target are joined without the padding between them, which would double the width of a batch whose long
+    contexts meet short targets.
+
+    Returns:
+        ``(N, d)``: the positions of ``batch.positions(extra=1)`` in row-major order.
+    """
+    real = torch.ones_like(batch.context) if batch.context_mask is None else batch.context_mask
+    after = batch.positions(extra=0)
+    lengths = real.sum(1) + batch.lengths
+    place = torch.arange(int(lengths.max()), device=real.device)[None] - (lengths.max() - lengths)[:, None]
+    mask = (place >= 0).long()
+    joined = torch.cat([real.bool(), after], dim=1)
+    ids = torch.zeros_like(mask).masked_scatter(mask.bool(), torch.cat([batch.context, batch.target], dim=1)[joined])
+    states = network.decode(network.embed(ids), None if bool(mask.all()) else mask)
+    return states[place >= real.sum(1, keepdim=True) - 1]
