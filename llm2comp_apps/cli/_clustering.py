@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llm2comp_apps.cli import _open
 from llm2comp_apps.cli._corpus import describe_reading
-from llm2comp_apps.cli._open import encoder_record, load_named_encoder
 from llm2comp_apps.cli._progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli._shared import note, print_json, stdout_console, warn
 from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer, cluster
@@ -166,9 +166,9 @@ def _source(request: Request) -> Source:
         return source
     documents = request.documents()
     name = request.encoder or "default"
-    encoder = load_named_encoder(name, request.device)
+    encoder = _open.load_named_encoder(name, request.device)
     vectors = request.embed([document.content for document in documents], encoder)
-    return Source(documents, vectors, encoder_record(encoder, name))
+    return Source(documents, vectors, _open.encoder_record(encoder, name))
 
 
 def _assigned(request: Request, model: FittedModel, folder: Path) -> tuple[Sequence[Document], Any, FloatArray]:
@@ -185,8 +185,8 @@ def _assigned(request: Request, model: FittedModel, folder: Path) -> tuple[Seque
         name = request.encoder or model.encoder.get("source")
         if not name:
             raise ClusteringError(f"{folder} does not say which encoder made its vectors; name it with --encoder")
-        encoder = load_named_encoder(name, request.device)
-        _check_encoder(encoder_record(encoder, name), model, folder, "this is")
+        encoder = _open.load_named_encoder(name, request.device)
+        _check_encoder(_open.encoder_record(encoder, name), model, folder, "this is")
         return request.embed([texts[position] for position in new], encoder)
 
     return documents, *model.assign(texts, encode)

@@ -22,7 +22,7 @@ from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
 
 __all__ = ["TermCounts", "count_terms", "ctfidf", "topic_keywords"]
 
-_WORD = r"(?u)\b[^\W\d_](?:[\w+#]|['’.-](?=\w))*"  # c++, x-ray, don't, u.s; never a number
+_WORD = r"\b[^\W\d_](?:[\w+#]|['’.-](?=\w))*"  # c++, x-ray, don't, u.s; never a number
 _CHARACTERS = 4_000  # of a document: the start of a long one says what it is about
 _MOST_TERMS = 50_000
 _CANDIDATES = 30
@@ -59,6 +59,8 @@ class TermCounts:
 def count_terms(texts: Sequence[str], language: str = "english") -> TermCounts:
     """Count words and pairs of neighbouring words, without stop words and without terms that occur only once.
 
+    A pair has nothing but white space between its words: not the end of a sentence, a number or a stop word.
+
     Args:
         texts: n documents; the first 4,000 characters of each are read.
         language: ``english``, or ``none`` for no stop words.
@@ -66,11 +68,10 @@ def count_terms(texts: Sequence[str], language: str = "english") -> TermCounts:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
     stop_words = frozenset(ENGLISH_STOP_WORDS | set(_MORE_STOP_WORDS.split())) if language == "english" else frozenset()
-    find, least = re.compile(_WORD).findall, 2 if len(texts) > 20 else 1
+    find, least = re.compile(rf"({_WORD})|\S").findall, 2 if len(texts) > 20 else 1
 
     def terms_of(text: str) -> list[str]:
-        words = [word for word in find(text) if len(word) > 1]
-        kept = [None if word in stop_words else word for word in words]
+        kept = [None if len(word) < 2 or word in stop_words else word for word in find(text)]
         pairs = [f"{a} {b}" for a, b in itertools.pairwise(kept) if a and b and a != b]
         return [word for word in kept if word] + pairs
 
@@ -177,7 +178,7 @@ def _as_written(term: str, texts: Sequence[str]) -> str:
 
     A long word in capitals only is more often a shout than an acronym: it gives way to a quieter form that is not rare.
     """
-    pattern = r"\b" + r"\W+".join(re.escape(word) for word in term.split(" ")) + r"(?!\w)"
+    pattern = r"\b" + r"\s+".join(re.escape(word) for word in term.split(" ")) + r"(?!\w)"
     pool = "\n".join(text[:_CHARACTERS] for text in texts)
     forms = Counter(" ".join(form.split()) for form in re.findall(pattern, pool, flags=re.IGNORECASE))
     quiet = {form: count for form, count in forms.items() if not form.isupper()}

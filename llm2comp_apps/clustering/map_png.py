@@ -34,7 +34,9 @@ def write_map_png(data: MapData, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ClusteringError("map.png needs matplotlib: pip install 'llm2comp-apps[plot]'") from error
-    figure = Figure(figsize=(_SIDE, _SIDE), dpi=_DPI, layout="constrained")
+    width, height = np.ptp(data.positions, axis=0).tolist()
+    shape = float(np.clip(height / width if width else 1.0, 0.5, 2.0))  # the picture has the shape of the map
+    figure = Figure(figsize=(_SIDE / max(shape, 1.0), _SIDE * min(shape, 1.0)), dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)  # no pyplot: no global state, and no window system
     axes = figure.add_subplot()
     axes.set_axis_off()

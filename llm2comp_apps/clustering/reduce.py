@@ -35,13 +35,11 @@ def principal_components(vectors: FloatArray, count: int) -> FloatArray:
     from sklearn.decomposition import PCA
 
     n, d = vectors.shape
+    if not np.ptp(vectors, axis=0).any():  # equal vectors differ from their mean by rounding, which is no direction
+        return np.zeros((n, count), dtype=np.float32)
     kept = min(count, d, n)
     # The covariance is d x d, so its eigenvectors cost one matrix product however many documents there are.
-    solver = "covariance_eigh" if n > d else "full"
-    with warnings.catch_warnings():
-        # All vectors equal: sklearn divides by the zero variance for a ratio that is not used here.
-        warnings.filterwarnings("ignore", message="invalid value encountered", category=RuntimeWarning)
-        components = PCA(kept, svd_solver=solver).fit_transform(vectors)
+    components = PCA(kept, svd_solver="covariance_eigh" if n > d else "full").fit_transform(vectors)
     return np.pad(components, ((0, 0), (0, count - kept))).astype(np.float32)
 
 

@@ -12,7 +12,7 @@ WORDS = {
     "chess": "pawn knight bishop checkmate opening gambit castling endgame",
     "ocean": "whale coral tide plankton reef current lagoon dolphin",
 }
-COMMON = "people often write something about these things every year".split()
+COMMON = ["people", "often", "write", "something", "about", "these", "things", "every", "year"]
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,8 @@ def test_page_holds_all_documents_where_they_are(drawn):
     x, y = (np.frombuffer(base64.b64decode(data[axis]), "<u2").astype(float) for axis in "xy")
     decoded = np.stack([x, 65_535 - y], axis=1)
     scale = np.ptp(drawn.positions, axis=0).max() / 65_535
-    np.testing.assert_allclose(decoded * scale, drawn.positions - drawn.positions.min(axis=0) + decoded.min(axis=0) * scale, atol=3 * scale)  # fmt: skip
+    place, wanted = decoded * scale, drawn.positions
+    np.testing.assert_allclose(place - place.min(axis=0), wanted - wanted.min(axis=0), atol=3 * scale)
     np.testing.assert_array_equal(np.frombuffer(base64.b64decode(data["topic"]), "<i2"), drawn.labels)
     probability = np.frombuffer(base64.b64decode(data["probability"]), "u1") / 255
     np.testing.assert_allclose(probability, drawn.probabilities, atol=1 / 255)
@@ -116,7 +117,8 @@ def test_maps_of_any_shape(stretch, drawn, tmp_path):
 
 def test_map_of_outliers_only_and_of_one_document(drawn, tmp_path):
     for n in (1, 5):
-        data = MapData("few", drawn.positions[:n], np.full(n, -1, np.int32), np.zeros(n, np.float32), [], drawn.ids[:n], drawn.texts[:n])  # fmt: skip
+        none, zero = np.full(n, -1, np.int32), np.zeros(n, np.float32)
+        data = MapData("few", drawn.positions[:n], none, zero, [], drawn.ids[:n], drawn.texts[:n])
         assert json.loads(Page(map_html(data)).data)["topics"] == []
         write_map_png(data, tmp_path / "map.png")
 

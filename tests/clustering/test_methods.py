@@ -68,7 +68,7 @@ def test_hdbscan_agrees_with_scikit_learn(selection, blobs):
 
 @pytest.mark.parametrize("wins", ["leaf", "eom"])
 def test_selection_takes_the_clusters_that_hold_together(wins):
-    """Clear clumps with grain in them, which the finest clusters cut up; and clumps of clumps, of which two hold all."""
+    """Clear clumps, which the finest clusters cut up; and clumps of clumps, of which two hold everything."""
     random = np.random.default_rng(0)
     if wins == "eom":
         points = random.standard_normal((600, 2)) + 30 * np.eye(3)[np.repeat(range(3), 200), :2]

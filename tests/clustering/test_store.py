@@ -118,8 +118,11 @@ def test_new_texts_are_assigned_by_their_vectors(found, tmp_path, source):
 
 @pytest.mark.parametrize(
     ("vectors", "message"),
-    [(np.ones((1, 7), np.float32), "width 7; the topics were fitted on width 32"), (np.full((1, 32), np.nan, np.float32), "NaN")],
-)  # fmt: skip
+    [
+        (np.ones((1, 7), np.float32), "width 7; the topics were fitted on width 32"),
+        (np.full((1, 32), np.nan, np.float32), "NaN"),
+    ],
+)
 def test_new_vectors_that_do_not_fit(vectors, message, found, tmp_path):
     write_clustering(found, tmp_path / "x.clusters")
     with pytest.raises(ClusteringError, match=message):
@@ -202,7 +205,8 @@ def test_without_matplotlib_the_picture_is_left_out_and_said_so(found, tmp_path,
 
 def test_rows_replace_a_file_at_once(tmp_path):
     path = tmp_path / "new.jsonl"
-    rows = [{"_id": "é", "cluster": -1, "name": None, "probability": 0.0, "second_cluster": None, "second_probability": 0.0}]  # fmt: skip
+    nothing = {"name": None, "probability": 0.0, "second_cluster": None, "second_probability": 0.0}
+    rows = [{"_id": "é", "cluster": -1, **nothing}]
     write_rows(rows, path, parquet=True)
     assert records(path) == rows
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.jsonl", "new.parquet"]

@@ -21,8 +21,9 @@ const view = { scale: 1, x: 0, y: 0, fit: 1 };
 const everything = new Set(topics.keys());
 const chosen = new Set();       // slots of the topics the legend keeps; empty: all
 let hits = null;                // Uint8Array of search hits, or null
+const found = new Uint32Array(topics.length + 1);  // search hits in each slot
 let words = [], hovered = -1, preview = null, selected = -1;
-let width = 0, height = 0, ratio = 1, image = null, pixels = null, palette = [], background = 0, queued = false;
+let width = 0, height = 0, ratio = 1, image = null, pixels = null, palette = [], packed = null, background = 0, queued = false;
 
 // ---------------------------------------------------------------- drawing
 
@@ -33,6 +34,7 @@ function applyTheme(name) {
   const dark = name === "dark";
   palette = topics.map((t) => hex(dark ? t.dark : t.light));
   palette.push(dark ? [84, 91, 104] : [190, 195, 203]);
+  packed = Uint32Array.from(palette, ([r, g, b]) => r | (g << 8) | (b << 16));
   background = dark ? 0xff1b1614 : 0xfffafcfc;  // ABGR of --bg
   for (const dot of document.querySelectorAll("[data-slot]")) dot.style.background = `rgb(${palette[dot.dataset.slot]})`;
   redraw();
@@ -70,40 +72,47 @@ function mask(radius) {  // coverage of an antialiased disc: [dx, dy, alpha 0..2
   return masks.get(key);
 }
 
-function splat(px, py, [r, g, b], disc, strength) {
-  const w = canvas.width, h = canvas.height;
-  for (let m = 0; m < disc.length; m += 3) {
-    const x = px + disc[m], y = py + disc[m + 1];
-    if (x < 0 || y < 0 || x >= w || y >= h) continue;
-    const a = (disc[m + 2] * strength) >> 8, at = y * w + x, under = pixels[at];
-    const ur = under & 255, ug = (under >> 8) & 255, ub = (under >> 16) & 255;
-    pixels[at] = 0xff000000 | ((ub + (((b - ub) * a) >> 8)) << 16) | ((ug + (((g - ug) * a) >> 8)) << 8) | (ur + (((r - ur) * a) >> 8));
-  }
-}
-
-// 0 dimmed, 1 plain, 2 brought out
+// How a point is drawn: 0 dimmed, 1 an outlier, 2 plain, 3 brought out.
 function rank(i) {
   const slot = slotOf[i];
-  if (preview) return preview.has(slot) ? 2 : 0;
+  if (preview) return preview.has(slot) ? 3 : 0;
   if (chosen.size && !chosen.has(slot)) return 0;
-  if (hits) return hits[i] ? 2 : 0;
-  return slot === OUTLIER && !chosen.size ? 0.5 : 1;
+  if (hits) return hits[i] ? 3 : 0;
+  return slot === OUTLIER && !chosen.size ? 1 : 2;
+}
+
+let ranked = null;  // the points of each rank; made anew when what is shown changes, not at every frame
+function byRank() {
+  const levels = [[], [], [], []];
+  for (let i = 0; i < n; i++) levels[rank(i)].push(i);
+  return levels.map((points) => Uint32Array.from(points));
 }
 
 function drawPoints() {
   pixels.fill(background);
+  if (!ranked) ranked = byRank();
   const zoom = view.scale / view.fit, base = Math.max(1.1, Math.min(4.5, 130 / Math.sqrt(n + 100) + 0.6));
   const radius = Math.min(8, base * Math.pow(zoom, 0.35)) * ratio;
-  const focus = preview || hits || chosen.size, pad = 10 * ratio;
-  const passes = [[0, mask(radius * 0.85), focus ? 48 : 256], [0.5, mask(radius * 0.8), 170], [1, mask(radius), 215], [2, mask(radius * 1.25), 256]];
-  const ranks = Float32Array.from({ length: n }, (_, i) => rank(i));
-  for (const [level, disc, strength] of passes) for (let i = 0; i < n; i++) {
-    if (ranks[i] !== level) continue;
-    const px = Math.round((X[i] * view.scale + view.x) * ratio), py = Math.round((Y[i] * view.scale + view.y) * ratio);
-    if (px < -pad || py < -pad || px > canvas.width + pad || py > canvas.height + pad) continue;
-    splat(px, py, palette[slotOf[i]], disc, strength);
-  }
+  const focus = preview || hits || chosen.size;
+  const looks = [[0.85, focus ? 48 : 256], [0.8, 170], [1, 215], [1.25, 256]];
+  ranked.forEach((points, level) => splat(points, mask(radius * looks[level][0]), looks[level][1]));
   paint.putImageData(image, 0, 0);
+}
+
+function splat(points, disc, strength) {
+  const w = canvas.width, h = canvas.height, scale = view.scale * ratio, left = view.x * ratio, top = view.y * ratio, pad = 10 * ratio;
+  for (let p = 0; p < points.length; p++) {
+    const i = points[p], px = Math.round(X[i] * scale + left), py = Math.round(Y[i] * scale + top);
+    if (px < -pad || py < -pad || px > w + pad || py > h + pad) continue;
+    const color = packed[slotOf[i]], r = color & 255, g = (color >> 8) & 255, b = color >> 16;
+    for (let m = 0; m < disc.length; m += 3) {
+      const x = px + disc[m], y = py + disc[m + 1];
+      if (x < 0 || y < 0 || x >= w || y >= h) continue;
+      const a = (disc[m + 2] * strength) >> 8, at = y * w + x, under = pixels[at];
+      const ur = under & 255, ug = (under >> 8) & 255, ub = (under >> 16) & 255;
+      pixels[at] = 0xff000000 | ((ub + (((b - ub) * a) >> 8)) << 16) | ((ug + (((g - ug) * a) >> 8)) << 8) | (ur + (((r - ur) * a) >> 8));
+    }
+  }
 }
 
 function wrapped(name) {
@@ -134,6 +143,7 @@ function drawLabels() {
       const y = middle + shift * high, box = [x - wide / 2 - 5, y - high / 2 - 3, x + wide / 2 + 5, y + high / 2 + 3];
       if (taken.some((t) => box[0] < t[2] && box[2] > t[0] && box[1] < t[3] && box[3] > t[1])) continue;
       taken.push(box);
+      ink.globalAlpha = hits && !found[slot] ? 0.35 : 1;
       lines.forEach((line, k) => {
         const at = y + (k - (lines.length - 1) / 2) * size * 1.15;
         ink.lineWidth = 4; ink.strokeStyle = halo; ink.strokeText(line, x, at);
@@ -142,12 +152,19 @@ function drawLabels() {
       break;
     }
   }
+  ink.globalAlpha = 1;
   for (const i of [hovered, selected]) if (i >= 0) {
     ink.beginPath();
     ink.arc(X[i] * view.scale + view.x, Y[i] * view.scale + view.y, 8, 0, 2 * Math.PI);
     ink.lineWidth = 2.5; ink.strokeStyle = color; ink.stroke();
   }
   overlay.dataset.labels = taken.length;
+}
+
+// Draw what is shown now, which has changed.
+function refresh() {
+  ranked = null;
+  redraw();
 }
 
 function redraw() {
@@ -223,28 +240,36 @@ function select(i) {
 
 const slotsOf = (button) => button.dataset.slots.split(",").map(Number);
 
-function legendRow(slots, name, size, group) {
+const outliers = slotOf.reduce((sum, slot) => sum + (slot === OUTLIER), 0);
+const sizeOf = (slot) => (slot === OUTLIER ? outliers : topics[slot].size);
+
+function legendRow(slots, name, kind) {
   const item = document.createElement("li"), button = document.createElement("button");
-  button.innerHTML = `${group ? "" : `<span class="dot" data-slot="${slots[0]}"></span>`}<span class="name">${escaped(name)}</span><span class="size">${number.format(size)}</span>`;
-  button.className = group ? "group" : "topic";
+  const group = kind === "group";
+  button.innerHTML = `${group ? "" : `<span class="dot" data-slot="${slots[0]}"></span>`}<span class="name">${escaped(name)}</span><span class="size"></span>`;
+  button.className = kind;
   button.setAttribute("aria-pressed", "false");
   button.dataset.slots = slots.join(",");
   if (!group && slots[0] !== OUTLIER) button.title = topics[slots[0]].keywords.join(", ");
   button.onclick = (event) => choose(slots, event.ctrlKey || event.metaKey || event.shiftKey);
-  button.onpointerenter = () => { preview = new Set(slots); redraw(); };
-  button.onpointerleave = () => { preview = null; redraw(); };
+  button.onpointerenter = () => { preview = new Set(slots); refresh(); };
+  button.onpointerleave = () => { preview = null; refresh(); };
   item.append(button);
   legend.append(item);
 }
 
-function buildLegend(outliers) {
+function buildLegend() {
   const groups = new Map();
   topics.forEach((topic, slot) => groups.set(topic.group, [...(groups.get(topic.group) || []), slot]));
+  const alone = [];
   for (const [group, slots] of groups) {
-    if (group && slots.length > 1) legendRow(slots, group, slots.reduce((sum, slot) => sum + topics[slot].size, 0), true);
-    for (const slot of slots) legendRow([slot], topics[slot].name, topics[slot].size, false);
+    if (!group || slots.length === 1) { alone.push(...slots); continue; }
+    legendRow(slots, group, "group");
+    for (const slot of slots) legendRow([slot], topics[slot].name, "topic");
   }
-  if (outliers) legendRow([OUTLIER], "Outliers", outliers, false);
+  alone.forEach((slot, k) => legendRow([slot], topics[slot].name, k || !legend.children.length ? "topic" : "topic apart"));
+  if (outliers) legendRow([OUTLIER], "Outliers", "topic apart");
+  report();
 }
 
 // Show only these topics, or leave them out again if they are shown alone; with add, change one and keep the others.
@@ -255,7 +280,7 @@ function choose(slots, add) {
   legend.classList.toggle("filtered", chosen.size > 0);
   for (const button of legend.querySelectorAll("button")) button.setAttribute("aria-pressed", String(slotsOf(button).every((slot) => chosen.has(slot))));
   preview = null;
-  report(); redraw();
+  report(); refresh();
 }
 
 const folded = data.texts.map((text, i) => `${text}\n${data.ids[i]}`.toLowerCase());
@@ -265,14 +290,21 @@ function search() {
   hovered = -1; tip.hidden = true;
   report();
   if (selected >= 0) select(selected);
-  redraw();
+  refresh();
 }
 
 function report() {
-  let visible = 0, found = 0;
-  for (let i = 0; i < n; i++) if (!chosen.size || chosen.has(slotOf[i])) { visible++; if (hits && hits[i]) found++; }
-  const scope = chosen.size ? ` in ${chosen.size} chosen topic${chosen.size > 1 ? "s" : ""}` : "";
-  $("status").textContent = hits ? `${number.format(found)} of ${number.format(visible)} documents${scope} match` : chosen.size ? `${number.format(visible)} documents${scope}` : "";
+  found.fill(0);
+  if (hits) for (let i = 0; i < n; i++) found[slotOf[i]] += hits[i];
+  const sum = (slots, of) => slots.reduce((total, slot) => total + of(slot), 0);
+  for (const button of legend.querySelectorAll("button")) {
+    const size = sum(slotsOf(button), sizeOf), matching = sum(slotsOf(button), (slot) => found[slot]);
+    button.querySelector(".size").textContent = hits ? `${number.format(matching)} of ${number.format(size)}` : number.format(size);
+    button.classList.toggle("empty", Boolean(hits) && !matching);
+  }
+  const slots = chosen.size ? [...chosen] : [...everything, OUTLIER];
+  const visible = number.format(sum(slots, sizeOf)), scope = chosen.size ? ` in ${chosen.size} chosen topic${chosen.size > 1 ? "s" : ""}` : "";
+  $("status").textContent = hits ? `${number.format(sum(slots, (slot) => found[slot]))} of ${visible} documents${scope} match` : chosen.size ? `${visible} documents${scope}` : "";
 }
 
 // ---------------------------------------------------------------- moving about
@@ -332,10 +364,9 @@ $("search").addEventListener("input", search);
 
 // ---------------------------------------------------------------- start
 
-const outliers = slotOf.reduce((sum, slot) => sum + (slot === OUTLIER), 0);
 $("summary").textContent = `${number.format(n)} documents, ${number.format(topics.length)} topics` + (outliers ? `, ${number.format(outliers)} outliers` : "");
 for (const topic of topics) topic.lines = wrapped(topic.name);
-buildLegend(outliers);
+buildLegend();
 const scheme = window.matchMedia("(prefers-color-scheme: dark)");
 applyTheme(scheme.matches ? "dark" : "light");
 scheme.addEventListener("change", (e) => applyTheme(e.matches ? "dark" : "light"));

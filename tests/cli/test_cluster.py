@@ -1,0 +1,213 @@
+"""``llm2comp cluster``: files and indexes in, a folder out; new documents by --with; errors of one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FILES = ["documents.jsonl", "map.html", "map.png", "model", "report.md", "topics.json"]
+TOPICS = ("cells", "stars", "bread", "ships")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def corpus(write_corpus, encoders):
+    """80 documents about four topics."""
+    return write_corpus(80)
+
+
+def bytes_of(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+
+
+def rows(path):
+    return [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+
+
+def one_line(result, code):
+    assert result.exit_code == code, result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_a_corpus(cli, corpus):
+    result = cli("cluster", corpus)
+    assert result.exit_code == 0, result.stderr
+    assert sorted(path.name for path in Path("corpus.clusters").iterdir()) == FILES
+    table = rows("corpus.clusters/documents.jsonl")
+    found = {topic: {row["cluster"] for row in table if row["_id"].startswith(topic)} for topic in TOPICS}
+    assert all(len(clusters) == 1 for clusters in found.values())
+    assert len(set.union(*found.values())) == 4
+    lines = result.stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "most central document" in lines[1]
+    assert sum(line.split()[2:3] == ["25.0%"] for line in lines) == 4
+    assert any("(outliers)" in line for line in lines)
+    assert "silhouette (cosine, original vectors):" in result.stdout
+    assert "corpus.clusters: open map.html in a browser" in result.stderr
+
+
+def test_json(cli, corpus):
+    result = cli("cluster", corpus, "--json", "--label-field", "year", "-o", "else.clusters", "--parquet")
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert (answer["output"], answer["documents"], answer["outliers"]) == ("else.clusters", 80, 0)
+    assert answer["topics"] == json.loads(Path("else.clusters/topics.json").read_text())["topics"]
+    assert sum(topic["size"] for topic in answer["topics"] if topic["level"] == 1) == 80
+    assert (Path("else.clusters") / "documents.parquet").is_file()
+
+
+def test_label_field(cli, corpus):
+    result = cli("cluster", corpus, "--json", "--label-field", "year")
+    scores = json.loads(result.stdout)["scores"]
+    assert {"v_measure", "nmi", "ari", "purity", "outlier_share", "silhouette", "dbcv"} == set(scores)
+    assert "--label-field topic: no document has this field" in one_line(
+        cli("cluster", corpus, "--label-field", "topic"), 1
+    )
+
+
+def test_two_runs_give_the_same_files_and_nothing_is_encoded_twice(cli, corpus, encoders):
+    assert cli("cluster", corpus).exit_code == 0
+    first = bytes_of("corpus.clusters")
+    encoders["default"].calls = 0
+    assert cli("cluster", corpus).exit_code == 0
+    assert bytes_of("corpus.clusters") == first
+    assert encoders["default"].calls == 0
+    assert cli("cluster", corpus, "--no-cache").exit_code == 0
+    assert bytes_of("corpus.clusters") == first
+    assert encoders["default"].calls == 80
+
+
+def test_an_index_is_clustered_with_its_own_vectors(cli, corpus, encoders):
+    assert cli("index", "build", corpus).exit_code == 0
+    encoders["default"].calls = 0
+    result = cli("cluster", "corpus.index")
+    assert result.exit_code == 0, result.stderr
+    assert encoders["default"].calls == 0
+    assert sorted(path.name for path in Path("corpus.clusters").iterdir()) == FILES
+    assert cli("cluster", corpus, "-o", "file.clusters").exit_code == 0
+    one, other = (
+        {row["_id"]: row["cluster"] for row in rows(f"{name}.clusters/documents.jsonl")} for name in ("corpus", "file")
+    )
+    pairs = {(one[id_], other[id_]) for id_ in one}
+    assert one.keys() == other.keys()
+    assert len(pairs) == 4, "the same topics, if perhaps in another order"
+
+
+@pytest.mark.parametrize("method", ["hdbscan", "kmeans", "agglomerative", "spectral"])
+def test_with_reproduces_the_labels(method, cli, corpus, encoders):
+    """Given as the file, as standard input, and as an index, and nothing is encoded for it."""
+    assert cli("cluster", corpus, "--method", method).exit_code == 0
+    encoders["default"].calls = 0
+    table = rows("corpus.clusters/documents.jsonl")
+    result = cli("cluster", corpus, "--with", "corpus.clusters", "-o", "again.jsonl")
+    assert result.exit_code == 0, result.stderr
+    assert rows("again.jsonl") == table
+    result = cli("cluster", "-", "--with", "corpus.clusters", "-o", "piped.jsonl", input=corpus.read_text())
+    assert result.exit_code == 0, result.stderr
+    assert rows("piped.jsonl") == table
+    assert encoders["default"].calls == 0
+    assert cli("index", "build", corpus).exit_code == 0
+    assert cli("cluster", "corpus.index", "--with", "corpus.clusters", "-o", "index.jsonl").exit_code == 0
+    by_id = {row["_id"]: row for row in table}
+    assert all(by_id[row["_id"]] == row for row in rows("index.jsonl"))
+
+
+def test_with_assigns_new_documents(cli, corpus, write_corpus):
+    assert cli("cluster", corpus).exit_code == 0
+    cluster_of = {row["_id"].partition("-")[0]: row["cluster"] for row in rows("corpus.clusters/documents.jsonl")}
+    new = write_corpus(100, "new.jsonl")
+    result = cli("cluster", new, "--with", "corpus.clusters", "--json")
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert (answer["output"], answer["documents"]) == (str(new.with_name("new.clusters.jsonl")), 100)
+    assert all(row["cluster"] == cluster_of[row["_id"].partition("-")[0]] for row in rows(answer["output"]))
+    assert sum(topic["size"] for topic in answer["topics"]) + answer["outliers"] == 100
+    table = cli("cluster", new, "--with", "corpus.clusters").stdout
+    assert "(outliers)" in table
+    assert answer["topics"][0]["name"][:12] in table
+
+
+def test_with_another_encoder_is_refused_by_name(cli, corpus, write_corpus):
+    assert cli("cluster", corpus).exit_code == 0
+    new = write_corpus(90, "new.jsonl")
+    message = one_line(cli("cluster", new, "--with", "corpus.clusters", "--encoder", "other"), 1)
+    assert "was fitted with the encoder hash; this is another one, hashother" in message
+
+
+def test_vectors_that_are_not_numbers_are_named(cli, corpus, encoders, monkeypatch):
+    from llm2comp_apps.clustering import store
+
+    real = type(encoders["default"]).encode
+
+    def broken(self, texts, **options):
+        vectors = real(self, texts, **options)
+        vectors[["Note 9 " in text for text in texts]] = np.nan
+        return vectors
+
+    monkeypatch.setattr(type(encoders["default"]), "encode", broken)
+    message = one_line(cli("cluster", corpus), 1)
+    assert "the vector of document 'stars-9' has NaN or infinite values" in message
+    assert not Path("corpus.clusters").exists()
+    assert store.FORMAT == 1
+
+
+def test_a_handful_of_documents_is_a_warning_not_an_error(cli, write_corpus, encoders):
+    result = cli("cluster", write_corpus(3), "--json")
+    assert result.exit_code == 0
+    (warning,) = json.loads(result.stdout)["warnings"]
+    assert warning in result.stderr
+    assert "3 documents are fewer than a topic needs (5): all are outliers; see --min-cluster-size" in warning
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["none.jsonl"], 1, "none.jsonl"),
+        (["CORPUS", "--method", "dbscan"], 2, "--method dbscan: it must be one of hdbscan, kmeans"),
+        (["CORPUS", "--k", "5"], 2, "--k: hdbscan finds the number of topics itself"),
+        (["CORPUS", "--method", "kmeans", "--k", "81"], 1, "--k 81: there are only 80 documents"),
+        (["CORPUS", "--with", "none.clusters"], 2, "--with none.clusters: no clustering there"),
+        (["CORPUS", "CORPUS"], 2, "say where the result goes with -o PATH"),
+        (["-"], 2, "say where the result goes with -o PATH"),
+        (["CORPUS", "-o", "."], 2, "exists and is no clustering; name another folder with -o"),
+        (["CORPUS", "--outliers", "drop"], 2, "--outliers drop: it must be one of keep, nearest, threshold"),
+        (["made.index", "--encoder", "other"], 2, "--encoder: an index has its vectors already; leave it out"),
+        (["made.index", "CORPUS", "-o", "x"], 2, "made.index is an index: cluster it alone"),
+    ],
+)
+def test_errors_are_one_line(arguments, code, message, cli, corpus):
+    if "made.index" in arguments:
+        assert cli("index", "build", corpus, "-o", "made.index").exit_code == 0
+    arguments = [corpus if argument == "CORPUS" else argument for argument in arguments]
+    assert message in one_line(cli("cluster", *arguments), code)
+
+
+def test_an_empty_file_is_an_error(cli, tmp_path, encoders):
+    (tmp_path / "empty.jsonl").write_text("")
+    assert "empty.jsonl" in one_line(cli("cluster", "empty.jsonl"), 1)
+
+
+def test_names_by_the_language_model(cli, corpus, monkeypatch):
+    """The model itself is not run here: what is asked of it and what becomes of its answers."""
+    asked = []
+
+    def generator(name, device=None):
+        asked.append(name)
+        return lambda prompt: "Title: Things of one kind" if "Keywords: " in prompt else ""
+
+    monkeypatch.setattr("llm2comp_apps.clustering.llm_names.backbone_generator", generator)
+    result = cli("cluster", corpus, "--name-with-llm", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert len(asked) == 1
+    names = [topic["name"] for topic in json.loads(result.stdout)["topics"] if topic["level"] == 1]
+    assert names[0] == "Things of one kind"
+    assert len(set(names)) == len(names)

@@ -1,0 +1,179 @@
+"""Documents in, topics out: and what is said of corpora in which there is nothing to find."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from llm2comp_indexes import Index, IndexedDocument
+
+from llm2comp_apps.clustering import ClusterSettings, Source, cluster, read_index
+from llm2comp_apps.clustering.report import report_markdown
+from llm2comp_apps.clustering.sources import is_index
+from llm2comp_apps.errors import ClusteringError, UsageError
+
+
+def same(source, text="the same words"):
+    documents = [replace(document, text=text, title="") for document in source.documents]
+    return replace(source, documents=documents, vectors=np.repeat(source.vectors[:1], len(documents), axis=0))
+
+
+def test_topics_are_those_of_the_corpus(source):
+    made = source(120)
+    found = cluster(made, ClusterSettings(label_field="label"))
+    assert found.scores["ari"] > 0.9
+    assert found.warnings == []
+    assert len(found.base_topics) == found.membership.shape[1] == 4
+    assert found.positions.shape == (120, 2)
+    assert found.scores["outlier_share"] == (found.labels < 0).mean()
+    labels = [document.metadata["label"] for document in made.documents]
+    for topic in found.base_topics:
+        assert len({labels[i] for i in topic.representatives}) == 1
+
+
+def test_a_given_k_is_kept_and_near_duplicates_are_merged_otherwise(source):
+    made = source(120)
+    assert len(cluster(made, ClusterSettings("kmeans", k=7)).base_topics) == 7
+    merged = cluster(made, ClusterSettings("agglomerative", merge=1e-9))
+    apart = cluster(made, ClusterSettings("agglomerative", merge=2.0))
+    assert len(merged.base_topics) <= len(apart.base_topics)
+    np.testing.assert_array_equal(merged.assigner.labels, merged.labels)
+
+
+def test_a_namer_names_and_each_step_is_told(source):
+    said = []
+    namer = lambda topics, texts: [replace(topic, name=f"T{topic.id}") for topic in topics]  # noqa: E731
+    found = cluster(source(80), ClusterSettings(), namer=namer, note=said.append)
+    assert [topic.name for topic in found.topics] == [f"T{topic.id}" for topic in found.topics]
+    assert said == ["clustering 80 documents by hdbscan", "describing the topics", "naming the topics"]
+
+
+@pytest.mark.parametrize("method", ["hdbscan", "kmeans", "agglomerative", "spectral"])
+def test_few_documents(method, source):
+    for n in (1, 2, 3, 4):
+        found = cluster(source(n), ClusterSettings(method))
+        assert len(found.labels) == n
+        assert report_markdown(found, "few").startswith("# few")
+        if method == "hdbscan":
+            message = f"{n} documents are fewer than a topic needs (5): all are outliers; see --min-cluster-size"
+            assert found.warnings == [message]
+
+
+@pytest.mark.parametrize("method", ["hdbscan", "kmeans", "agglomerative", "spectral"])
+def test_equal_documents(method, source):
+    found = cluster(same(source(30)), ClusterSettings(method))
+    assert found.labels.tolist() == [0] * 30
+    assert found.warnings == ["all 30 documents have the same vector", "the documents fall into one topic only"]
+    assert found.scores == {"outlier_share": 0.0}
+    assert [term for term, _ in found.topics[0].keywords] == ["words"]
+
+
+def test_documents_without_a_word(source):
+    found = cluster(same(source(12), "1234 5678"), ClusterSettings())
+    assert [topic.name for topic in found.topics] == ["Topic 0"]
+
+
+def test_only_noise(make_hash_encoder, source):
+    random = np.random.default_rng(0)
+    vectors = random.standard_normal((40, 200)).astype(np.float32)
+    made = replace(source(40), vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    found = cluster(made, ClusterSettings(outliers="keep", min_cluster_size=30, reduce="none"))
+    assert len(found.labels) == 40
+    assert len(found.warnings) == 1
+    if not found.topics:
+        assert "all documents are outliers; try --method kmeans" in found.warnings[0]
+        assert "None." in report_markdown(found, "noise")
+
+
+def test_many_outliers_are_told(source, monkeypatch):
+    made = source(80)
+    labels = np.full(80, -1, np.int32)
+    labels[:20], labels[20:40] = 0, 1
+    monkeypatch.setattr("llm2comp_apps.clustering.methods.hdbscan", lambda *_: labels)
+    found = cluster(made, ClusterSettings(outliers="keep"))
+    assert found.warnings == ["50% of the documents are outliers; --outliers nearest gives each a topic"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_not_numbers_are_named(value, source):
+    made = source(20)
+    vectors = made.vectors.copy()
+    vectors[3, 5] = vectors[7, 0] = value
+    message = f"the vector of document '{made.documents[3].id}' and 1 more has NaN or infinite values"
+    with pytest.raises(ClusteringError, match=message):
+        cluster(replace(made, vectors=vectors), ClusterSettings())
+
+
+def test_no_documents():
+    with pytest.raises(ClusteringError, match="there are no documents to cluster"):
+        cluster(Source([], np.zeros((0, 4), np.float32), {}), ClusterSettings())
+
+
+def test_more_topics_than_documents(source):
+    with pytest.raises(ClusteringError, match="--k 9: there are only 8 documents"):
+        cluster(source(8), ClusterSettings("kmeans", k=9))
+
+
+def test_label_fields(source):
+    made = source(80)
+    with pytest.raises(ClusteringError, match="--label-field topic: no document has this field; they have label"):
+        cluster(made, ClusterSettings(label_field="topic"))
+    some = [replace(d, metadata={} if i < 8 else d.metadata) for i, d in enumerate(made.documents)]
+    found = cluster(replace(made, documents=some), ClusterSettings(label_field="label"))
+    assert found.warnings == ["8 documents have no label; the comparison leaves them out"]
+    assert found.scores["ari"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "dbscan"}, "--method dbscan: it must be one of hdbscan"),
+        ({"outliers": "drop"}, "--outliers drop"),
+        ({"reduce": "tsne"}, "--reduce tsne"),
+        ({"language": "klingon"}, "--language klingon: it must be one of english, none"),
+        ({"k": 3}, "--k: hdbscan finds the number of topics itself; use --method kmeans with --k"),
+        ({"method": "kmeans", "min_cluster_size": 5}, "--min-cluster-size: not for --method kmeans"),
+        ({"method": "kmeans", "k": 0}, "--k 0: it must be at least 1"),
+        ({"min_cluster_size": 1}, "--min-cluster-size 1: it must be at least 2"),
+        ({"levels": 0}, "--levels 0"),
+        ({"outlier_threshold": 2}, "--outlier-threshold must be between 0 and 1"),
+        ({"merge": 0}, "--merge above 0"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(UsageError, match=message):
+        ClusterSettings(**settings)
+
+
+@pytest.fixture
+def index(tmp_path, source):
+    """An index of 30 documents, the first of which has three rows; with the source it was made from."""
+    made, path = source(30), tmp_path / "docs.index"
+    with Index.create(path, dimension=32, encoder=made.encoder) as new, new.writer() as writer:
+        first = IndexedDocument("a", "alpha", "A title", {"label": "x"}, spans=((0, 2), (2, 4), (4, 5)))
+        writer.add([first], made.vectors[[0, 1, 2]])
+        writer.add([IndexedDocument(d.id, d.text, d.title, d.metadata) for d in made.documents[1:]], made.vectors[1:])
+        writer.commit()
+    return path, made
+
+
+def test_an_index_gives_its_documents_and_vectors(index):
+    path, made = index
+    assert is_index(path)
+    assert not is_index(path / "store.db")
+    found = read_index(path)
+    assert [d.id for d in found.documents] == ["a", *(d.id for d in made.documents[1:])]
+    assert found.documents[0].content == "A title alpha"
+    assert found.documents[1].metadata == made.documents[1].metadata
+    assert found.encoder == made.encoder
+    mean = made.vectors[:3].mean(axis=0)
+    np.testing.assert_allclose(found.vectors[0], mean / np.linalg.norm(mean), atol=1e-3)
+    np.testing.assert_allclose(found.vectors[1:], made.vectors[1:], atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-6)
+
+
+def test_an_empty_index(tmp_path):
+    Index.create(tmp_path / "e.index", dimension=4, encoder={"name": "n", "fingerprint": "f"}).close()
+    with pytest.raises(ClusteringError, match="the index holds no documents"):
+        read_index(tmp_path / "e.index")
