@@ -21,13 +21,14 @@ from llm2comp_indexes.checked import CheckedRows, difference
 from llm2comp_indexes.errors import DependencyError, KindError
 from llm2comp_indexes.faiss_module import import_faiss, telling_part, write_faiss
 from llm2comp_indexes.fs import FileRecord
+from llm2comp_indexes.kinds import KINDS
 from llm2comp_indexes.store import SegmentRecord
 from llm2comp_indexes.types import Float32Array, Int64Array
 
 if TYPE_CHECKING:
     import faiss
 
-__all__ = ["ANN", "AnnIndex", "insertion_order"]
+__all__ = ["ANN", "AnnIndex", "empty_index", "insertion_order"]
 
 ANN: Final = "ann.faiss"
 
@@ -41,6 +42,25 @@ _TUNED_COUNT: Final = 10  # documents for which the search parameter was tuned
 def insertion_order(rows: int, held_out: Int64Array) -> Int64Array:
     """Row of each FAISS number: all rows in their order, but the held-out ones last."""
     return np.concatenate([np.delete(np.arange(rows), held_out), held_out])
+
+
+def empty_index(factory: str, dimension: int) -> faiss.Index:
+    """What FAISS makes of a factory string.
+
+    Raises:
+        KindError: it makes nothing of it, or what it makes does not belong here.
+    """
+    faiss = import_faiss()
+    try:
+        index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise KindError(
+            f"kind {factory!r}: FAISS cannot make it for width {dimension}: {telling_part(error)}; "
+            f"kinds are {', '.join(KINDS)} and FAISS factory strings"
+        ) from error
+    if isinstance(faiss.downcast_index(index), faiss.IndexIDMap | faiss.IndexRefine):
+        raise KindError(f"kind {factory!r}: leave IDMap and refinement out, the index does both itself")
+    return index
 
 
 class AnnIndex:
@@ -64,11 +84,11 @@ class AnnIndex:
         outer = faiss.downcast_index(index)
         self._wrapped = isinstance(outer, faiss.IndexPreTransform)
         self._inner = faiss.downcast_index(outer.index) if self._wrapped else outer
+        steps = outer.chain.size() if self._wrapped else 0
+        self._transforms = [faiss.downcast_VectorTransform(outer.chain.at(step)) for step in range(steps)]
         self.parameter = self._knob()
         self.most = int(self._inner.nlist) if self.parameter == "nprobe" else _MOST_EF_SEARCH
-        self._unfiltered: dict[
-            int, Any
-        ] = {}  # search parameters by value: making them takes longer than a short search
+        self._unfiltered: dict[int, Any] = {}  # search parameters by value: making them takes as long as a short search
 
     @classmethod
     def train(
@@ -79,15 +99,7 @@ class AnnIndex:
         Raises:
             KindError: FAISS does not know the factory string, or cannot train it.
         """
-        faiss = import_faiss()
-        dimension = vectors.array.shape[1]
-        try:
-            index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
-        except RuntimeError as error:
-            raise KindError(f"kind {factory!r}: FAISS cannot make it: {telling_part(error)}") from error
-        inner = faiss.downcast_index(index)
-        if isinstance(inner, faiss.IndexIDMap | faiss.IndexRefine):
-            raise KindError(f"kind {factory!r}: leave IDMap and refinement out, the index does both itself")
+        index = empty_index(factory, vectors.array.shape[1])
         ann = cls(index, order)
         lists = getattr(ann._inner, "nlist", 0)
         size = min(len(order), max(_LEAST_TRAINING_ROWS, _TRAINING_ROWS * lists))
@@ -138,14 +150,17 @@ class AnnIndex:
     def add(self, vectors: CheckedRows, start: int, stop: int, device: str = "cpu") -> None:
         """Insert the rows of the FAISS numbers ``start`` to ``stop``, widened block by block."""
         faiss = import_faiss()
-        lists = gpu.nearest_lists(self.index) if device == "cuda" else None
+        lists = gpu.nearest_lists(self._inner) if device == "cuda" else None
         for first in range(start, stop, _BLOCK_ROWS):
             block = vectors.take(self._order[first : min(first + _BLOCK_ROWS, stop)]).astype(np.float32)
             if lists is None:
                 self.index.add(block)
             else:
+                for transform in self._transforms:
+                    block = transform.apply(block)
                 _, nearest = lists.search(block, 1)
                 self._inner.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(nearest))
+                self.index.ntotal = self._inner.ntotal
 
     def write(self, path: Path) -> FileRecord:
         """Write the FAISS file, durably.

@@ -81,19 +81,18 @@ def clustering(index: faiss.Index) -> Iterator[None]:
         ivf.clustering_index = None  # it is not ours to save, and dies with this frame
 
 
-def nearest_lists(index: faiss.Index) -> faiss.Index | None:
-    """The coarse quantiser of an IVF index on all GPUs; None where the CPU has to assign vectors to lists."""
+def nearest_lists(index: Any) -> faiss.Index | None:
+    """The coarse quantiser of an IVF index on all GPUs; None where the CPU has to assign vectors to lists.
+
+    Args:
+        index: downcast, and without the transforms that go before it.
+    """
     faiss = import_faiss()
-    plain = type(faiss.downcast_index(index)) in (
-        faiss.IndexIVFFlat,
-        faiss.IndexIVFScalarQuantizer,
-        faiss.IndexIVFPQ,
-        faiss.IndexIVFRaBitQ,
-    )
-    if not plain:
+    plain = (faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ, faiss.IndexIVFRaBitQ)
+    if type(index) not in plain:
         _log.info("adding runs on the CPU: the kind has no plain lists")
         return None
-    quantizer = faiss.downcast_index(faiss.downcast_index(index).quantizer)
+    quantizer = faiss.downcast_index(index.quantizer)
     try:
         return faiss.index_cpu_to_all_gpus(quantizer)
     except RuntimeError as error:

@@ -23,7 +23,7 @@ from llm2comp_indexes.lock import LOCK_NAME
 from llm2comp_indexes.snapshot import Snapshot
 from llm2comp_indexes.store import DIRECTORIES, Manifest, create_store, translated
 from llm2comp_indexes.types import Damage, Float16Array, Float32Array, Hit, IndexedDocument, IndexInfo
-from llm2comp_indexes.upkeep import FLAT
+from llm2comp_indexes.upkeep import FLAT, check_kind
 from llm2comp_indexes.vectors import as_matrix, normalised
 from llm2comp_indexes.verify import verify
 from llm2comp_indexes.writer import Writer
@@ -73,6 +73,7 @@ class Index:
         Raises:
             IndexExistsError: the path is taken.
             InputError: a value makes no sense.
+            KindError: FAISS can make nothing of the kind.
             IndexWriteError: the directory cannot be made.
         """
         path = Path(path)
@@ -85,6 +86,7 @@ class Index:
         if not {"name", "fingerprint"} <= encoder.keys():
             raise InputError("encoder: needs a name and a fingerprint")
         check_language(settings["language"])
+        check_kind(policy, dimension)
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise IndexExistsError(f"{path}: already exists; take another path, or remove it first")
         manifest = Manifest(0, dimension, memory_tokens, dict(encoder), settings)

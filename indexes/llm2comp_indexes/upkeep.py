@@ -11,20 +11,30 @@ from typing import Any, Final
 import numpy as np
 
 from llm2comp_indexes import fs, gpu
-from llm2comp_indexes.ann import ANN, AnnIndex, insertion_order
+from llm2comp_indexes.ann import ANN, AnnIndex, empty_index, insertion_order
 from llm2comp_indexes.checked import CheckedRows
 from llm2comp_indexes.errors import KindError
-from llm2comp_indexes.kinds import Policy, is_small, plans
+from llm2comp_indexes.kinds import KINDS, Policy, is_small, plans
 from llm2comp_indexes.segment import Segment
 from llm2comp_indexes.store import SegmentRecord
 from llm2comp_indexes.tune import HELD_OUT, exact_speed, exact_top, tune
 from llm2comp_indexes.types import Int64Array
 
-__all__ = ["FLAT", "build_ann", "declined", "serves"]
+__all__ = ["FLAT", "build_ann", "check_kind", "declined", "serves"]
 
 FLAT: Final = "flat"
 
 _log = logging.getLogger(__name__)
+
+
+def check_kind(policy: Policy, dimension: int) -> None:
+    """Refuse a factory string that FAISS can make nothing of, before any vector is made for it.
+
+    Raises:
+        KindError: why.
+    """
+    if policy.kind not in KINDS:
+        empty_index(policy.kind, dimension)
 
 
 def serves(record: SegmentRecord | None, policy: Policy) -> bool:

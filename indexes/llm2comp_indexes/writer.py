@@ -41,7 +41,7 @@ from llm2comp_indexes.store import (
     write_manifest,
 )
 from llm2comp_indexes.types import Float16Array, IndexedDocument, Int64Array
-from llm2comp_indexes.upkeep import build_ann, declined, serves
+from llm2comp_indexes.upkeep import build_ann, check_kind, declined, serves
 from llm2comp_indexes.vectors import as_matrix, narrow, normalised
 
 __all__ = ["Writer"]
@@ -141,8 +141,11 @@ class Writer:
             device: where a FAISS index is trained, ``cpu`` or ``cuda``.
 
         Raises:
-            KindError: the kind of ``policy`` is refused; the rest of the compaction stands.
+            KindError: the kind of ``policy`` is refused. If FAISS does not know it, nothing happens; if it misses its
+                target, the rest of the compaction stands.
         """
+        if policy is not None:
+            check_kind(policy, self._manifest.dimension)
         with self._writing():
             self._begin()
             self._open_lexical(fresh=True)

@@ -91,7 +91,8 @@ class Filling:
         Raises:
             typer.Exit: with 130, after an interruption.
         """
-        from llm2comp_indexes import Index
+        from llm2comp_indexes import Index, Policy
+        from llm2comp_indexes.upkeep import check_kind
 
         from llm2comp_apps.cli._open import encoder_record, load_named_encoder
         from llm2comp_apps.retrieval.rerank import encode_memory_with
@@ -99,7 +100,9 @@ class Filling:
         given = {name: value for name, value in settings.items() if value is not None}
         recipe = Recipe(**{field.name: given.pop(field.name) for field in fields(Recipe) if field.name in given})
         source = self.encoder or "default"
+        policy = Policy.from_settings(given)
         encoder = load_named_encoder(source, self.device)
+        check_kind(policy, encoder.dimension)
         recipe = replace(recipe, prompt=encoder.prompts.get("document", ""))
         memory_tokens = encode_memory_with(encoder).k if recipe.memory else 0
         # The index is made after the corpus has been read once: a broken corpus leaves nothing behind.

@@ -86,6 +86,23 @@ def test_a_broken_corpus_leaves_no_index(cli, encoders, write_corpus, tmp_path):
     assert len(Index.open(corpus.with_suffix(".index"))) == 8
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--kind", "hnws"], "kind 'hnws': FAISS cannot make it"),
+        (["--kind", "PQ7"], "kind 'PQ7': FAISS cannot make it for width"),
+        (["--target-recall", "2"], "target recall 2.0"),
+    ],
+)
+def test_a_kind_that_cannot_be_is_told_before_anything_is_encoded(cli, encoders, write_corpus, options, message):
+    corpus = write_corpus()
+    result = cli("index", "build", corpus, *options)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not corpus.with_suffix(".index").exists()
+
+
 def test_fields_are_chosen_by_options(cli, encoders, tmp_path):
     (tmp_path / "rows.csv").write_text("key,heading,words,lang\n1,One,first words,en\n2,Two,second words,de\n")
     options = ["--id-field", "key", "--title-field", "heading", "--text-field", "words"]
