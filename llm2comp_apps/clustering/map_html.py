@@ -20,7 +20,8 @@ from llm2comp_apps.clustering.topics import Topic
 __all__ = ["MapData", "label_positions", "map_html"]
 
 _SPAN = 65_535
-_TEXT_LENGTH = 240
+_TEXT_LENGTH = 60, 240  # characters of a text, at least and at most
+_TEXTS_LENGTH = 12_000_000  # of all texts, so that the page of a large corpus still opens
 _ASSETS = "llm2comp_apps.clustering", "assets"
 
 
@@ -82,6 +83,7 @@ def _payload(data: MapData) -> dict[str, Any]:
         unit = np.clip((points - middle) / reach + 0.5, 0.0, 1.0)
         return (unit * _SPAN).round().astype("<u2")
 
+    length = int(np.clip(_TEXTS_LENGTH // len(data.texts), *_TEXT_LENGTH))
     topics = [topic for topic in data.topics if topic.level == 1]
     parents = {topic.id: topic for topic in data.topics if topic.level == 2}
     places = scaled(label_positions(data.positions, data.labels, len(topics)))
@@ -106,13 +108,13 @@ def _payload(data: MapData) -> dict[str, Any]:
             for topic in topics
         ],
         "ids": list(data.ids),
-        "texts": [_short(text) for text in data.texts],
+        "texts": [_short(text, length) for text in data.texts],
     }
 
 
-def _short(text: str) -> str:
-    line = " ".join(text[: 4 * _TEXT_LENGTH].split())
-    return line if len(line) <= _TEXT_LENGTH else line[: _TEXT_LENGTH - 1].rstrip() + "…"
+def _short(text: str, length: int) -> str:
+    line = " ".join(text[: 4 * length].split())
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 
 def _base64(values: npt.NDArray[Any]) -> str:

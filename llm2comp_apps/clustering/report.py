@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCORE_NAMES", "report_markdown"]
 
+_SNIPPET = 100  # characters
 SCORE_NAMES = {
     "outlier_share": "outlier share",
     "silhouette": "silhouette (cosine, original vectors)",
@@ -68,7 +69,7 @@ def _topics(clustering: Clustering) -> str:
     documents = clustering.source.documents
 
     def row(topic: Topic) -> tuple[str, ...]:
-        central = documents[topic.representatives[0]].id if topic.representatives else ""
+        central = documents[topic.representatives[0]].content[:_SNIPPET] if topic.representatives else ""
         above = parents[topic.parent] if topic.parent is not None else ""
         keywords = ", ".join(term for term, _ in topic.keywords)
         return str(topic.id), topic.name, str(topic.size), above, keywords, central

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm2comp_apps.clustering import map_html as map_page
 from llm2comp_apps.clustering.map_html import MapData, label_positions, map_html
 from llm2comp_apps.clustering.map_png import write_map_png
 from llm2comp_apps.clustering.palette import OUTLIER_COLOR, topic_color
@@ -123,12 +124,15 @@ def test_map_of_outliers_only_and_of_one_document(drawn, tmp_path):
         write_map_png(data, tmp_path / "map.png")
 
 
-def test_long_texts_are_cut(drawn):
+def test_long_texts_are_cut_and_more_so_in_a_large_corpus(drawn, monkeypatch):
     from dataclasses import replace
 
     page = map_html(replace(drawn, texts=["word " * 10_000] * 60))
     assert len(page) < 60 * 300 + 40_000
     assert json.loads(Page(page).data)["texts"][0].endswith("word…")
+    monkeypatch.setattr(map_page, "_TEXTS_LENGTH", 60 * 100)
+    texts = json.loads(Page(map_html(replace(drawn, texts=["word " * 10_000] * 60))).data)["texts"]
+    assert all(90 <= len(text) <= 100 for text in texts)
 
 
 def test_names_stand_on_documents_of_the_topic(drawn):
