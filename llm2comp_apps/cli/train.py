@@ -5,21 +5,17 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from llm2comp_train.recipes import RECIPES, STAGES, Settings, resolve
+from llm2comp_train.recipes import RECIPES, STAGES, Settings, get_recipe, resolve
 
 from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, examples, note
 from llm2comp_apps.errors import UsageError
 
-if TYPE_CHECKING:
-    from llm2comp_train.loop import Progress
-
 __all__ = ["register"]
 
 _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
-_SHOW_EVERY = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +43,11 @@ def train(
     ] = None,
     stage: Annotated[str, typer.Option("--stage", help=f"{', '.join(STAGES)}; all: the recipe's chain.")] = "kl",
     data: Annotated[
-        list[str] | None, typer.Option("--data", help="File, folder or glob: rows with text, or query and positive.")
+        list[str] | None,
+        typer.Option(
+            "--data",
+            help="File, folder, glob, hub dataset: rows with text, or query and positive. [the paper's, from the hub]",
+        ),
     ] = None,
     recipe: Annotated[
         str, typer.Option("--recipe", help="; ".join(f"{name}: {kind.about}" for name, kind in RECIPES.items()) + ".")
@@ -72,34 +72,38 @@ def train(
     Interrupt it whenever you like: with --resume it goes on from its last checkpoint, through the same losses.
     The options from --backbone on replace values of the recipe; the defaults shown are those without a recipe.
     """
-    from llm2comp_train.chain import run_chain
-    from llm2comp_train.run import RunOptions, run_stage
-
     if ctx.invoked_subcommand is not None:
         return
     if out is None:
         raise UsageError("--out is missing: the directory of the run.")
+    from llm2comp_train.chain import run_chain
+    from llm2comp_train.run import RunOptions, run_stage
+
+    from llm2comp_apps.cli._training import TrainingDisplay
     from llm2comp_apps.encoder.backbones import default_device
 
     device = device or default_device()
     gpu = device.startswith("cuda")
-    options = RunOptions(
-        data=data or [],
-        out=out,
-        init=init,
-        resume=resume,
-        device=device,
-        eval_data=eval_data,
-        instructions=_instructions(instruction or []),
-        tensorboard=tensorboard,
-        show=_show,
-    )
-    if stage == "all":
-        note(f"encoder: {run_chain(recipe, settings, options, gpu=gpu)}")
-        return
-    resolved = resolve(recipe, stage, settings, gpu=gpu)
-    note(f"stage {stage}, recipe {recipe}: {resolved.max_steps} steps of {resolved.batch_size} into {out}")
-    note(f"encoder: {run_stage(stage, resolved, options)}")
+    with TrainingDisplay() as display:
+        options = RunOptions(
+            data=data or [],
+            out=out,
+            init=init,
+            resume=resume,
+            device=device,
+            eval_data=eval_data,
+            instructions=_instructions(instruction or []),
+            tensorboard=tensorboard,
+            show=display,
+        )
+        if stage == "all":
+            encoder = run_chain(recipe, settings, options, gpu=gpu)
+        else:
+            resolved = resolve(recipe, stage, settings, gpu=gpu)
+            chosen = data or get_recipe(recipe).data_of(stage)
+            note(f"stage {stage}, recipe {recipe}: {resolved.max_steps} steps of {resolved.batch_size} into {out}")
+            encoder = run_stage(stage, resolved, dataclasses.replace(options, data=chosen))
+    note(f"encoder: {encoder}")
 
 
 def mine_negatives(
@@ -155,13 +159,3 @@ def _instructions(given: list[str]) -> dict[str, str]:
         if "=" not in item:
             raise UsageError(f"--instruction {item!r}: write FILE=TEXT, such as 'medquad*=question: '.")
     return dict(item.partition("=")[::2] for item in given)
-
-
-def _show(progress: Progress) -> None:
-    if progress.step % _SHOW_EVERY and progress.step not in (1, progress.steps):
-        return
-    figures = "  ".join(f"{name} {value:.3f}" for name, value in progress.evaluation.items())
-    note(
-        f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  {progress.tokens_per_second:.0f} tokens/s  "
-        f"{progress.seconds_left / 60:.1f} min left  {figures}"
-    )

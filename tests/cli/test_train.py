@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
+import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -83,7 +86,6 @@ def test_all_stages_in_one_call_and_again_with_resume(run, data, small, tmp_path
         (["--context", "many"], 2, "--context many"),
         (["--instruction", "query"], 2, "write FILE=TEXT"),
         (["--data", "nowhere.jsonl"], 1, "--data nowhere.jsonl: no such file"),
-        ([], 1, "no training data"),
     ],
 )
 def test_wrong_calls_get_one_line(run, small, tmp_path, arguments, code, message):
@@ -91,6 +93,76 @@ def test_wrong_calls_get_one_line(run, small, tmp_path, arguments, code, message
     assert found.exit_code == code
     assert message in found.stderr
     assert "Traceback" not in found.output
+
+
+class Hub:
+    """Stands in for ``datasets.load_dataset``; ``asked`` lists what was wanted."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, name, configuration, *, split, streaming):
+        assert streaming
+        self.asked.append(f"{name}:{configuration}:{split}")
+        draw = random.Random(name)
+        texts = [" ".join(draw.choices(WORDS, k=12)) for _ in range(30)]
+        if name.startswith("sentence-transformers"):
+            return [{"anchor": text, "positive": text[::-1]} for text in texts]
+        return [{"text": text} for line in texts for text in (line, "")]
+
+
+def test_without_data_each_stage_takes_the_papers_sets_from_the_hub(run, small, tmp_path, monkeypatch):
+    hub = Hub()
+    monkeypatch.setattr("datasets.load_dataset", hub)
+    found = run("--stage", "all", "--recipe", "llama-2-7b", "--out", tmp_path / "all", *small, "--min-chars", 1)
+    assert found.exit_code == 0, found.output
+    assert hub.asked[:2] == [
+        "Salesforce/wikitext:wikitext-103-raw-v1:train", "JeremiahZ/simcse_unsup_wiki:None:train"
+    ]  # fmt: skip
+    assert "sentence-transformers/natural-questions:pair:train" in hub.asked[2:]
+    assert "sentence-transformers/all-nli:triplet:train" in hub.asked[2:]
+    assert json.loads((tmp_path / "all/2-ucl/run.json").read_text())["data"] == ["JeremiahZ/simcse_unsup_wiki"]
+
+
+@pytest.mark.parametrize("stage", ["kl", "ucl", "scl"])
+def test_without_data_and_hub_one_line_names_the_flag(run, small, tmp_path, monkeypatch, stage):
+    def fail(*_arguments, **_options):
+        raise ConnectionError("Couldn't reach the hub\nand more")
+
+    monkeypatch.setattr("datasets.load_dataset", fail)
+    found = run("--stage", stage, "--out", tmp_path / "run", *small)
+    assert found.exit_code == 1
+    (line,) = [line for line in found.stderr.splitlines() if "error" in line.lower()]
+    assert "cannot be read (Couldn't reach the hub)" in line
+    assert "--data" in line
+
+
+def test_rows_are_counted_from_the_start(run, data, small, tmp_path):
+    assert run("--data", data["text"], "--out", tmp_path / "kl", *small, "--max-rows", 12).exit_code == 0
+    assert len((tmp_path / "kl/data/lines.npy").read_bytes()) == 128 + 12 * 8
+
+
+class Terminal(StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_bar_with_loss_rate_and_time_left(monkeypatch):
+    from llm2comp_train.loop import Progress
+
+    from llm2comp_apps.cli._training import TrainingDisplay
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with TrainingDisplay() as display:
+        display(Progress(1, 40, 2.5, 900.0, 75.0, {}))
+        display(Progress(20, 40, 1.25, 1000.0, 40.0, {"gain": 0.5}))
+        shown = sys.stderr.getvalue()
+        assert "step 20  gain 0.500" in shown
+        display._bar.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sys.stderr.getvalue())
+    assert "20/40 loss 1.2500  1000 tokens/s  40 s left" in shown
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

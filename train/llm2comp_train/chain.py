@@ -20,25 +20,28 @@ def run_chain(
 ) -> Path:
     """Train the stages of a recipe's chain in ``OUT/1-kl``, ``OUT/2-scl`` ...; returns the last stage's encoder.
 
-    Files with ``text`` rows go to the compression stages and ``ucl``, those with ``query`` and ``positive`` to ``scl``.
-    With ``resume``, stages that are finished are passed over.
+    Files with ``text`` rows go to the stages before ``scl``, those with ``query`` and ``positive`` to ``scl``; without
+    data, each stage takes the recipe's own. With ``resume``, stages that are finished are passed over.
 
     Raises:
         TrainingError: there is no data for a stage; or see :func:`~.run.run_stage`.
     """
-    kinds = _by_kind(options)
     chain = stages or get_recipe(recipe).chain
+    kinds = _by_kind(options) if options.data else {}
+    data = {
+        stage: kinds["pairs" if stage == "scl" else "text"] if kinds else get_recipe(recipe).data_of(stage)
+        for stage in chain
+    }
     for stage in chain:
-        if not kinds["pairs" if stage == "scl" else "text"]:
+        if not data[stage]:
             wanted = "query and positive" if stage == "scl" else "text"
             raise TrainingError(f"--stage all: none of the data files has rows with {wanted}, which {stage} needs.")
     init = options.init
     for number, stage in enumerate(chain, start=1):
         out = options.out / f"{number}-{stage}"
-        data = kinds["pairs" if stage == "scl" else "text"]
         if not (options.resume and (out / "encoder").is_dir()):
             given = dataclasses.replace(
-                options, data=data, out=out, init=init, resume=options.resume and (out / "run.json").is_file()
+                options, data=data[stage], out=out, init=init, resume=options.resume and (out / "run.json").is_file()
             )
             run_stage(stage, resolve(recipe, stage, changes, gpu=gpu), given)
         init = out

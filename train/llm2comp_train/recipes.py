@@ -80,6 +80,7 @@ class Settings:
         True, "All but ucl, scl: start at a sentence drawn anew at each visit, not at the text's start."
     )
     mask_share: float = _setting(0.2, "mntp: share of the tokens that are masked.")
+    max_rows: int = _setting(0, "Rows of a file or dataset used, from its start; 0 for all.")
     min_chars: int = _setting(1, "Leave out texts with fewer characters.")
     max_length: int = _setting(96, "Tokens of a training text at most; the rest is cut off.")
     query_prompt: str = _setting("query: ", "scl: in front of queries, unless --instruction says otherwise.")
@@ -128,6 +129,7 @@ class Settings:
             "negatives",
             "seed",
             "float32_layers",
+            "max_rows",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("lr", "memory_lr", "clip_norm", "temperature"):
@@ -183,6 +185,7 @@ class Recipe:
         common: settings of all stages.
         stages: settings by stage.
         gpu: settings that replace these where there is a GPU, by stage; ``""`` for all stages.
+        data: datasets of the hub by stage, ``""`` for all other stages; for where none are given.
     """
 
     about: str
@@ -190,7 +193,27 @@ class Recipe:
     common: Mapping[str, Any]
     stages: Mapping[str, Mapping[str, Any]]
     gpu: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    data: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: PAPER_DATA)
 
+    def data_of(self, stage: str) -> list[str]:
+        """The recipe's own data for a stage, as ``--data`` would say it."""
+        return list(self.data.get(stage, self.data.get("", ())))
+
+
+PAPER_DATA: dict[str, tuple[str, ...]] = {
+    "": ("Salesforce/wikitext:wikitext-103-raw-v1",),
+    "ucl": ("JeremiahZ/simcse_unsup_wiki",),
+    "scl": tuple(
+        f"sentence-transformers/{name}"
+        for name in (
+            "all-nli:triplet", "eli5:pair", "fever:triplet", "hotpotqa:triplet", "miracl:en-triplet",
+            "mr-tydi:en-triplet", "msmarco-msmarco-distilbert-base-tas-b:triplet", "natural-questions:pair",
+            "quora-duplicates:triplet", "squad:pair", "trivia-qa:pair",
+        )
+    ),
+}  # fmt: skip
+"""The paper's sets: paragraphs of WikiText-103, SimCSE's million sentences of Wikipedia (wiki1m), and what is public
+and English of E5-Mistral's data (arXiv 2401.00368), in the form in which the sentence-transformers project keeps it."""
 
 _SMOLLM2 = Recipe(
     about="the default encoder; on one CPU core about two hours",

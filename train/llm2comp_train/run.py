@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -189,6 +190,10 @@ def _store(
 
 
 def _rows(stage: str, settings: Settings, options: RunOptions, file: DataFile) -> Iterator[Row]:
+    return itertools.islice(_all_rows(stage, settings, options, file), settings.max_rows or None)
+
+
+def _all_rows(stage: str, settings: Settings, options: RunOptions, file: DataFile) -> Iterator[Row]:
     if stage == "scl":
         prompt = "" if settings.is_symmetric(file.name) else settings.query_prompt
         given = [text for pattern, text in options.instructions.items() if fnmatch.fnmatch(file.name, pattern)]

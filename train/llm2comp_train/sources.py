@@ -102,11 +102,14 @@ def _hub(source: str) -> DataFile:
         try:
             rows = datasets.load_dataset(name, configuration or None, split=split or "train", streaming=True)
             for line, row in enumerate(rows, start=1):
-                yield Record({_COLUMNS.get(key, key): value for key, value in row.items()}, source, line)
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+                fields = {_COLUMNS.get(key, key): value for key, value in row.items()}
+                if fields.get("text") != "":  # WikiText has an empty line for every line break
+                    yield Record(fields, source, line)
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise TrainingError(
-                f"--data {source}: no such file, and as a dataset of the Hugging Face hub it cannot be read: {reason}"
+                f"{source} is no file, and as a dataset of the Hugging Face hub it cannot be read ({reason}); name "
+                "files or folders of your own with --data."
             ) from error
 
     return DataFile(name.replace("/", "--") + (f"--{configuration}" if configuration else ""), source, records)

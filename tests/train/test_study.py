@@ -1,0 +1,114 @@
+"""``train/studies/stages.py`` at toy size: the whole study, again without work, and out of time."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parents[2] / "train" / "studies" / "stages.py"
+WORDS = [
+    "cell",
+    "energy",
+    "market",
+    "river",
+    "king",
+    "queen",
+    "war",
+    "peace",
+    "atom",
+    "light",
+    "sound",
+    "tree",
+    "stone",
+]
+TASKS = ["scifact", "twentynewsgroups_subjects", "banking77", "stsbenchmark"]
+
+
+@pytest.fixture(scope="module")
+def stages():
+    spec = importlib.util.spec_from_file_location("stages", PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclasses look their types up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def study_data(tmp_path_factory) -> Path:
+    root, draw = tmp_path_factory.mktemp("study"), random.Random(0)
+
+    def text(words=6):
+        return " ".join(draw.choices(WORDS, k=words))
+
+    def write(name, rows):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+    write("train/paragraphs/a.jsonl", [{"text": text(20) + " ."} for _ in range(40)])
+    write("train/pairs/a.jsonl", [{"query": text(), "positive": text()} for _ in range(30)])
+    for split in ("dev", "test"):
+        rows = [{"sentence1": text(), "sentence2": text(), "score": draw.random() * 5} for _ in range(12)]
+        write(f"eval/sts/stsbenchmark/{split}.jsonl", rows)
+    write("eval/retrieval/scifact/corpus.jsonl", [{"_id": f"d{n}", "title": "", "text": text()} for n in range(12)])
+    for prefix in ("", "train_"):
+        write(f"eval/retrieval/scifact/{prefix}queries.jsonl", [{"_id": f"q{n}", "text": text()} for n in range(3)])
+        judged = "".join(f"q{n}\td{n}\t1\n" for n in range(3))
+        (root / f"eval/retrieval/scifact/{prefix}qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+    labelled = [{"text": text(), "label": WORDS[n % 3]} for n in range(30)]
+    write("eval/classification/banking77/train.jsonl", labelled)
+    write("eval/classification/banking77/test.jsonl", labelled[:9])
+    write("eval/clustering/twentynewsgroups_subjects.jsonl", labelled)
+    return root
+
+
+def call(study_data, out, backbone_dir):
+    small = {
+        "k": 3, "lora_r": 4, "dtype": "float32", "batch_size": 4, "context": "4,6", "continuation": 4,
+        "validation_texts": 4, "float32_layers": 0,
+    }  # fmt: skip
+    return [
+        *("--data", str(study_data), "--out", str(out), "--backbone", str(backbone_dir), "--device", "cpu"),
+        *("--preset", "cpu", "--steps", "2", "--scl-steps", "2", "--chain", "scl", "--arms", "none,kl,mntp"),
+        *("--lrs", "1e-3,1e-2", "--adapters", "continue,fresh"),
+        *(word for name, value in small.items() for word in ("--set", f"{name}={value}")),
+    ]
+
+
+@pytest.mark.slow
+def test_the_whole_study_and_again_without_work(stages, study_data, backbone_dir, tmp_path, capsys):
+    arguments = call(study_data, tmp_path, backbone_dir)
+    assert stages.main(arguments) == 0
+    found = json.loads((tmp_path / "study.json").read_text("utf-8"))
+    rows = {row["label"]: row for row in found["rows"]}
+    assert set(rows) == {"kl", "mntp", "scl", "kl + scl", "kl + scl (fresh)", "mntp + scl", "mntp + scl (fresh)"}
+    assert set(found["measured"]) == {*rows, "lt", "wmp", "ee", "prompteol", "metaeol"}
+    for label, measured in found["measured"].items():
+        assert list(measured["scores"]) == TASKS
+        assert measured["effective_dimension"] > 0
+        assert (measured["merged_scores"] is None) == (label not in rows or "mntp" in label)
+        assert (measured["memory_correlation"] is None) == (measured["merged_scores"] is None)
+    tried = rows["kl"]["tried"]
+    assert rows["kl"]["rate"] == float(max(tried, key=tried.get))
+    assert rows["kl"]["run"] in json.loads((Path(rows["kl + scl"]["run"]) / "run.json").read_text())["init"]
+    assert "gain" in rows["kl"]["figures"]
+    page = (tmp_path / "study.md").read_text("utf-8")
+    assert capsys.readouterr().out == page
+    assert len([line for line in page.splitlines() if line.startswith("|")]) == 2 + 5 + 7
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert stages.main(arguments) == 0
+    changed = {path.name for path, then in before.items() if path.stat().st_mtime_ns != then}
+    assert changed == {"study.json", "study.md"}
+    assert (tmp_path / "study.md").read_text("utf-8") == page
+
+
+def test_nothing_is_begun_after_the_deadline(stages, study_data, backbone_dir, tmp_path, capsys):
+    assert stages.main([*call(study_data, tmp_path, backbone_dir), "--minutes", "0"]) == 3
+    assert not (tmp_path / "runs").exists()
+    assert "run the same command again" in capsys.readouterr().err

@@ -1,0 +1,405 @@
+"""Which adaptation serves contrast best? Train the paper's table at one size, with equal data and steps, and write it.
+
+    python train/studies/stages.py --data ../shared/data --out runs/study                 # one CPU core, small
+    python train/studies/stages.py --data ../shared/data --out runs/study --preset gpu    # one GPU, half an hour
+    python train/studies/stages.py ... --adapters continue,fresh                          # measures both
+
+1. Each arm (``rc``, ``nll``, ``kl``, ``mntp``, on request ``ebar``; ``none`` is the backbone as it comes) is trained
+   on the same texts for the same steps at each learning rate of a small grid; the ``dev`` suite (development and
+   training splits alone) chooses one.
+2. From each chosen one on: ``ucl``, then ``scl``, chosen in the same way.
+3. All chosen encoders and the training-free baselines are scored on the suite's test data; dimension collapse is
+   measured on the sentences of STS-B; the memory vectors are also read by cluster-then-merge pooling.
+
+``OUT/study.md`` and ``OUT/study.json`` hold the table. It goes breadth first and keeps all it has done: interrupt it,
+or give it ``--minutes``, and run it again to go on. Needs what training and evaluation need, but no FAISS.
+The data folder has ``train/paragraphs``, ``train/pairs`` and ``eval``. Where no package registry can be reached, set
+``LLM2COMP_CACHE`` to a cache that holds the backbone, or give a model directory with ``--backbone``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llm2comp_apps.errors import EvaluationError, LLM2CompError
+
+ARMS = ("none", "rc", "nll", "kl", "mntp")
+BASELINES = ("lt", "wmp", "ee", "prompteol", "metaeol")
+PAIRS_TASK = "stsbenchmark"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Sizes: optimiser steps and learning rates by kind of stage (``adapt``, ``ucl``, ``scl``), and the test suite."""
+
+    steps: dict[str, int]
+    rates: dict[str, tuple[float, ...]]
+    suite: str
+
+
+PRESETS = {
+    "cpu": Preset({"adapt": 100, "ucl": 20, "scl": 40}, {"adapt": (5e-4,), "ucl": (1e-4,), "scl": (5e-4,)}, "nano"),
+    "gpu": Preset(
+        {"adapt": 600, "ucl": 150, "scl": 300}, {"adapt": (2e-4, 5e-4, 1e-3), "ucl": (1e-4,), "scl": (5e-4,)}, "core"
+    ),
+}
+
+
+class OutOfTimeError(Exception):
+    """``--minutes`` are over: what is there is reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The command line, settled."""
+
+    data: Path
+    out: Path
+    backbone: str | None
+    device: str
+    preset: Preset
+    arms: Sequence[str]
+    chain: Sequence[str]
+    adapters: Sequence[str]
+    changes: dict[str, Any]
+    deadline: float
+
+    def require_time(self) -> None:
+        """Nothing new is begun after the deadline."""
+        if time.monotonic() > self.deadline:
+            raise OutOfTimeError
+
+
+@dataclass(slots=True)
+class Row:
+    """A chosen encoder: ``arm`` or ``arm + ucl + scl``, and the runs it was chosen from.
+
+    Attributes:
+        label: of the table's row.
+        stage: the last one.
+        run: directory of the chosen run; ``None`` for an arm without training.
+        rate: its learning rate.
+        tried: dev score (times 100) by learning rate.
+        figures: the last evaluation of the chosen run.
+        seconds: spent in training it.
+    """
+
+    label: str
+    stage: str = ""
+    run: Path | None = None
+    rate: float | None = None
+    tried: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def note(text: str) -> None:
+    """A line on stderr."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+# Training
+
+
+def grow(study: Study, row: Row, stage: str, adapter: str) -> Row:
+    """Train ``stage`` from a row's encoder at each learning rate; returns the row of the best one on ``dev``."""
+    from llm2comp_train.metrics import read_metrics
+
+    kind = stage if stage in ("ucl", "scl") else "adapt"
+    mark = " (fresh)" if adapter == "fresh" and "fresh" not in row.label else ""
+    label = (stage if row.run is None else f"{row.label} + {stage}") + mark
+    tried: dict[float, Path] = {}
+    for rate in study.preset.rates[kind]:
+        run = study.out / "runs" / f"{label.replace(' ', '')}-{rate:g}"
+        train_one(study, stage, rate, adapter, row.run, run)
+        tried[rate] = run
+    evaluations = {rate: [line for line in read_metrics(run) if "loss" not in line] for rate, run in tried.items()}
+    scores = {rate: 100 * max(line["score"] for line in lines) for rate, lines in evaluations.items()}
+    best = max(scores, key=lambda rate: scores[rate])
+    figures = {name: value for name, value in evaluations[best][-1].items() if name != "step"}
+    seconds = sum(line["seconds"] for line in read_metrics(tried[best]) if "seconds" in line)
+    shown = {f"{rate:g}": round(found, 2) for rate, found in scores.items()}
+    return Row(label, stage, tried[best], best, shown, figures, seconds)
+
+
+def train_one(study: Study, stage: str, rate: float, adapter: str, init: Path | None, run: Path) -> None:
+    """One run, unless it is finished; an interrupted one goes on."""
+    from llm2comp_train.recipes import resolve
+    from llm2comp_train.run import RunOptions, run_stage
+
+    if (run / "encoder").is_dir():
+        return
+    study.require_time()
+    steps = study.preset.steps[stage if stage in ("ucl", "scl") else "adapt"]
+    changes: dict[str, Any] = {
+        "lr": rate,
+        "max_steps": steps,
+        "warmup_steps": max(1, steps // 10),
+        "eval_every": steps,  # one look at the end: all arms get the same steps, none picks its best moment
+        "save_every": max(25, steps // 4),
+        "adapter": adapter,
+        **study.changes,
+    }
+    if study.backbone:
+        changes["backbone"] = study.backbone
+    note(f"training {run.name}: {steps} steps")
+    folder = "pairs" if stage == "scl" else "paragraphs"
+    kind = stage if stage in ("ucl", "scl") else "adapt"
+    share_texts(study.out / "texts" / kind, run / "data")
+    run_stage(
+        stage,
+        resolve("smollm2-135m", stage, changes, gpu=study.device.startswith("cuda")),
+        RunOptions(
+            data=[str(study.data / "train" / folder)],
+            out=run,
+            init=init,
+            resume=True,
+            device=study.device,
+            eval_data=study.data / "eval",
+        ),
+    )
+    share_texts(run / "data", study.out / "texts" / kind)
+
+
+def share_texts(source: Path, target: Path) -> None:
+    """Give a run the token ids that another one of its kind made of the same texts, as links to the same files."""
+    if (source / "store.json").is_file() and not target.exists():
+        temporary = target.with_name(f".{target.name}.new")
+        shutil.rmtree(temporary, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, temporary, copy_function=os.link)
+        temporary.rename(target)
+
+
+def grow_all(study: Study, report: Callable[[list[Row]], None]) -> list[Row]:
+    """All rows, breadth first; ``report`` is told after each breadth."""
+    found: list[Row] = []
+    ends = [(arm, grow(study, Row(arm), arm, "continue") if arm != "none" else Row("none")) for arm in study.arms]
+    found += [row for _, row in ends if row.run]
+    if found:
+        report(found)
+    tips = [(row, adapter) for _, row in ends for adapter in study.adapters if row.run or adapter == "continue"]
+    for stage in study.chain:
+        tips = [(grow(study, row, stage, adapter), adapter) for row, adapter in tips]
+        found += [row for row, _ in tips]
+        report(found)
+    return found
+
+
+# Measuring
+
+
+def measure(study: Study, label: str, spec: str) -> dict[str, Any]:
+    """Test scores (times 100) and shape of the space of one encoder; kept, so that it is done once.
+
+    Args:
+        study: the command line.
+        label: of the table's row.
+        spec: an encoder's directory or ``baseline:KIND``.
+    """
+    from llm2comp_apps.encoder import load_encoder
+    from llm2comp_apps.encoder.model import LLM2Comp
+    from llm2comp_apps.evaluation import load_suite
+    from llm2comp_apps.evaluation.analysis import analyze
+    from llm2comp_apps.evaluation.analysis.memory import MemoryBank, PooledMemory, pooled_as
+
+    slug = label.replace(" ", "")
+    kept = study.out / "figures" / f"{slug}-{study.preset.suite}.json"
+    if kept.is_file():
+        found: dict[str, Any] = json.loads(kept.read_text("utf-8"))
+        if found["spec"] == spec:
+            return found
+    study.require_time()
+    encoder = load_encoder(spec, backbone=study.backbone, device=study.device)
+    readings: dict[str, Any] = {"mean": encoder}
+    if isinstance(encoder, LLM2Comp) and encoder.k > 1:
+        bank = MemoryBank(encoder)  # one pass over the texts serves both poolings
+        readings = {pooling: PooledMemory(bank, pooling, pooled_as(pooling)) for pooling in ("mean", "merge")}
+    scores = {name: score(study, f"{slug}@{name}", reading) for name, reading in readings.items()}
+    (pairs,) = load_suite("offline", study.data / "eval", [PAIRS_TASK])
+    shape = analyze(label, encoder, pairs.load())
+    found = {
+        "spec": spec,
+        "scores": scores["mean"],
+        "merged_scores": scores.get("merge"),
+        "effective_dimension": shape.spectrum.effective_dimension,
+        "memory_correlation": shape.mean_memory_correlation,
+        "uniformity": shape.geometry.uniformity,
+        "alignment": shape.geometry.alignment,
+        "mean_cosine": shape.geometry.mean_cosine,
+    }
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    temporary = kept.with_suffix(".new")
+    temporary.write_text(json.dumps(found, indent=1), "utf-8")
+    temporary.replace(kept)
+    note(f"{label}: {_mean(found['scores']):.1f} on average")
+    return found
+
+
+def score(study: Study, label: str, encoder: Any) -> dict[str, float]:
+    """Main score of each task; finished tasks are kept by the table of ``llm2comp eval``."""
+    from llm2comp_apps.evaluation import load_suite
+    from llm2comp_apps.evaluation.suites import CORE
+    from llm2comp_apps.evaluation.table import System, TableOptions, fill_table
+
+    tasks = [task for task in load_suite(study.preset.suite, study.data / "eval") if task.name in CORE]
+    options = TableOptions(keep_embeddings=False)
+    table = fill_table([System(label, label)], tasks, study.out / "table", lambda _spec: encoder, options)
+    if table.failures:
+        raise EvaluationError(table.failures[0])
+    return {task: 100 * result.main_score for task, result in table.cells[label].items()}
+
+
+# The report
+
+
+def write_report(study: Study, rows: list[Row], measured: dict[str, dict[str, Any]]) -> None:
+    """``study.json`` with everything, ``study.md`` with one table."""
+    settings = {
+        "preset": asdict(study.preset),
+        "device": study.device,
+        "backbone": study.backbone or "smollm2-135m",
+        "changes": study.changes,
+        "adapters": list(study.adapters),
+    }
+    described = [{**asdict(row), "run": str(row.run)} for row in rows]
+    report = {"settings": settings, "rows": described, "measured": measured}
+    (study.out / "study.json").write_text(json.dumps(report, indent=1), "utf-8")
+    (study.out / "study.md").write_text(markdown(rows, measured, settings), "utf-8")
+
+
+def markdown(rows: list[Row], measured: dict[str, dict[str, Any]], settings: dict[str, Any]) -> str:
+    """The table: scores, what merge pooling adds to their average, and the shape of the space."""
+    by_label = {row.label: row for row in rows}
+    tasks = list(next(iter(measured.values()))["scores"])
+    shape = ("effective dim.", "memory corr.", "cosine", "gain")
+    head = ["encoder", "lr", "dev", *tasks, "average", "merge - mean", *shape]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for label, found in measured.items():
+        row, average, merged = by_label.get(label, Row(label)), _mean(found["scores"]), found["merged_scores"]
+        values = [
+            _shown(row.rate, "g"),
+            _shown(max(row.tried.values(), default=None)),
+            *(_shown(found["scores"].get(task)) for task in tasks),
+            _shown(average),
+            _shown(_mean(merged) - average if merged else None, "+.2f"),
+            _shown(found["effective_dimension"], ".0f"),
+            _shown(found["memory_correlation"], ".2f"),
+            _shown(found["mean_cosine"], ".2f"),
+            _shown(row.figures.get("gain"), ".2f"),
+        ]
+        lines.append(f"| {label} | {' | '.join(values)} |")
+    steps = ", ".join(f"{count} steps of {kind}" for kind, count in settings["preset"]["steps"].items())
+    rates = "; ".join(f"{row.label}: {row.tried}" for row in rows if len(row.tried) > 1)
+    about = (
+        f"Scores x 100. Backbone {settings['backbone']} on {settings['device']}, suite {settings['preset']['suite']}; "
+        f"{steps}; equal data. Learning rates were chosen on the dev suite"
+    )
+    return "\n".join([*lines, "", about + (f" (dev score by rate: {rates})." if rates else "."), ""])
+
+
+def _mean(scores: dict[str, float]) -> float:
+    return sum(scores.values()) / len(scores)
+
+
+def _shown(value: float | None, form: str = ".1f") -> str:
+    return "" if value is None else format(value, form)
+
+
+def parse(arguments: Sequence[str] | None) -> Study:
+    """The command line."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", type=Path, required=True, help="folder with train/paragraphs, train/pairs, eval")
+    options.add_argument("--out", type=Path, required=True, help="all results and runs; run again to go on")
+    options.add_argument("--preset", choices=PRESETS, help="sizes [gpu where there is one]")
+    options.add_argument("--steps", type=int, help="steps of each adaptation, instead of the preset's")
+    options.add_argument("--ucl-steps", type=int)
+    options.add_argument("--scl-steps", type=int)
+    options.add_argument("--lrs", help="learning rates of the adaptations, comma-separated")
+    options.add_argument("--ucl-lrs")
+    options.add_argument("--scl-lrs")
+    options.add_argument("--suite", choices=("core", "nano"), help="test data, instead of the preset's")
+    options.add_argument("--arms", default=",".join(ARMS), help="comma-separated [%(default)s]; also: ebar")
+    options.add_argument("--chain", default="ucl,scl", help="stages after an adaptation [%(default)s]")
+    options.add_argument("--adapters", default="continue", help="continue, fresh, or both [%(default)s]")
+    options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of all runs")
+    options.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing new after so long")
+    options.add_argument("--backbone")
+    options.add_argument("--device")
+    chosen = options.parse_args(arguments)
+
+    from llm2comp_train.recipes import Settings
+
+    from llm2comp_apps.encoder.backbones import default_device
+
+    device = chosen.device or default_device()
+    preset = PRESETS[chosen.preset or ("gpu" if device.startswith("cuda") else "cpu")]
+    steps = {"adapt": chosen.steps, "ucl": chosen.ucl_steps, "scl": chosen.scl_steps}
+    rates = {"adapt": chosen.lrs, "ucl": chosen.ucl_lrs, "scl": chosen.scl_lrs}
+    preset = Preset(
+        {kind: steps[kind] or count for kind, count in preset.steps.items()},
+        {
+            kind: tuple(map(float, (rates[kind] or "").split(","))) if rates[kind] else given
+            for kind, given in preset.rates.items()
+        },
+        chosen.suite or preset.suite,
+    )
+    defaults = asdict(Settings())
+    changes = {}
+    for item in chosen.set:
+        name, _, value = item.partition("=")
+        if name not in defaults:
+            options.error(f"--set {item}: no such setting")
+        changes[name] = type(defaults[name])(json.loads(value) if isinstance(defaults[name], bool) else value)
+    return Study(
+        data=chosen.data,
+        out=chosen.out,
+        backbone=chosen.backbone,
+        device=device,
+        preset=preset,
+        arms=chosen.arms.split(","),
+        chain=[stage for stage in chosen.chain.split(",") if stage],
+        adapters=chosen.adapters.split(","),
+        changes=changes,
+        deadline=time.monotonic() + 60 * chosen.minutes,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study, or go on with it; returns the exit code: 3 where time ran out before the end."""
+    study = parse(arguments)
+    study.out.mkdir(parents=True, exist_ok=True)
+
+    def report(rows: list[Row]) -> None:
+        specs = {row.label: f"{row.run}/encoder" for row in rows} | {kind: f"baseline:{kind}" for kind in BASELINES}
+        measured: dict[str, dict[str, Any]] = {}
+        try:
+            for label, spec in specs.items():
+                measured[label] = measure(study, label, spec)
+        finally:
+            if measured:
+                write_report(study, rows, measured)
+
+    try:
+        grow_all(study, report)
+    except OutOfTimeError:
+        note("--minutes are over; run the same command again to go on")
+        return 3
+    except LLM2CompError as error:
+        note(f"error: {error}")
+        return 1
+    sys.stdout.write((study.out / "study.md").read_text("utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
