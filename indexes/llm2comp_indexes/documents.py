@@ -14,7 +14,9 @@ from llm2comp_indexes.types import IndexedDocument
 
 __all__ = [
     "EncodedDocument",
+    "IdAndSpans",
     "all_ids",
+    "all_ids_and_spans",
     "delete_numbers",
     "encode",
     "hashes",
@@ -29,6 +31,9 @@ __all__ = [
 
 EncodedDocument = tuple[tuple[Any, ...], tuple[Any, ...]]
 """The row of ``documents`` and the row of ``texts``."""
+
+IdAndSpans = tuple[str, tuple[tuple[int, int], ...]]
+"""What a hit needs of a document."""
 
 _BATCH = 5_000
 _COLUMNS = "id, text, title, metadata, spans, content_hash"
@@ -96,12 +101,16 @@ def hashes(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, str]:
     return dict(_many(connection, sql, ids))
 
 
-def ids_and_spans(
-    connection: apsw.Connection, nums: Sequence[int]
-) -> dict[int, tuple[str, tuple[tuple[int, int], ...]]]:
+def ids_and_spans(connection: apsw.Connection, nums: Sequence[int]) -> dict[int, IdAndSpans]:
     """Id and chunk spans by number."""
     sql = "SELECT d.num, d.id, d.spans FROM json_each(?) AS key CROSS JOIN documents AS d ON d.num = key.value"
     return {num: (id_, _spans(spans) if spans else ()) for num, id_, spans in _many(connection, sql, nums)}
+
+
+def all_ids_and_spans(connection: apsw.Connection) -> dict[int, IdAndSpans]:
+    """Id and chunk spans of every document by number: about 200 bytes each."""
+    rows = connection.execute("SELECT num, id, spans FROM documents")
+    return {num: (id_, _spans(spans) if spans else ()) for num, id_, spans in rows}
 
 
 def read(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, IndexedDocument]:

@@ -24,6 +24,8 @@ from llm2comp_indexes.types import Float16Array, Float32Array, Hit, Int64Array
 
 __all__ = ["Snapshot"]
 
+_PATIENCE = 2_000  # documents looked up one by one before the ids of all are read at once ...
+_MOST_KEPT_IDS = 1 << 18  # ... unless these are more, since they would take more than 50 MiB
 _KEPT_FILTERS = 16  # results of filters: 8 bytes for each matching document and 1 for each row
 _ATTEMPTS = 20  # to open a generation before a busy writer replaces it
 
@@ -39,6 +41,7 @@ class Snapshot:
         self.segments: list[Segment] = []
         self._pins: list[Pin] = []
         self._filters: dict[str, tuple[Int64Array, Mask]] = {}
+        self._looked_up = 0
         self._open()
         self.nums: Int64Array = np.concatenate([np.empty(0, dtype=np.int64), *(part.nums for part in self.segments)])
         if (np.diff(self.nums) < 0).any():
@@ -165,15 +168,23 @@ class Snapshot:
         documents = self._documents(nums.tolist())
         return [Hit(id_, score) for (id_, _), score in zip(documents, scores.tolist(), strict=True)]
 
-    def _documents(self, nums: Sequence[int]) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
-        """Id and chunk spans of each document."""
-        wanted = set(nums)
+    def _documents(self, nums: Sequence[int]) -> list[rows_of.IdAndSpans]:
+        """Id and chunk spans of each document; a reader that keeps asking gets those of all into memory."""
+        self._looked_up += len(nums)
+        if self._looked_up > _PATIENCE and self.manifest.documents <= _MOST_KEPT_IDS:
+            found = self._ids_and_spans
+        else:
+            with translated(self.index):
+                found = rows_of.ids_and_spans(self.connection, sorted(set(nums)))
+        try:
+            return [found[num] for num in nums]
+        except KeyError as error:
+            raise IndexDamagedError(f"{self.index / STORE_NAME}: document {error} is missing; {REPAIR}") from None
+
+    @cached_property
+    def _ids_and_spans(self) -> dict[int, rows_of.IdAndSpans]:
         with translated(self.index):
-            found = rows_of.ids_and_spans(self.connection, sorted(wanted))
-        if len(found) < len(wanted):
-            missing = min(wanted - found.keys())
-            raise IndexDamagedError(f"{self.index / STORE_NAME}: document {missing} is missing; {REPAIR}")
-        return [found[num] for num in nums]
+            return rows_of.all_ids_and_spans(self.connection)
 
 
 def _position(spans: tuple[tuple[int, int], ...], span: tuple[int, int]) -> int:

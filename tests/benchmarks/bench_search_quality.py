@@ -4,8 +4,9 @@
     python tests/benchmarks/bench_search_quality.py --index scifact.index --task scifact
 
 Modes are lexical, dense, hybrid (min-max and reciprocal ranks), each also reranked by MaxSim over memory vectors, if
-the index stores them, and by ``--cross-encoder``, if one is named. Cost is given as milliseconds per query, and bytes
-of memory vectors per document. Queries and judgements are read from ``$LLM2COMP_DATA/eval/retrieval/TASK``.
+the index stores them, and by ``--cross-encoder``, if one is named. Cost is given as milliseconds per query, all of it
+and reranking alone (which encodes the query once more), and bytes of memory vectors per document. Queries and
+judgements are read from ``$LLM2COMP_DATA/eval/retrieval/TASK``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from llm2comp_apps.cli._open import load_index_encoder
 from llm2comp_apps.corpus import read_corpus
 from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker, Reranker
 from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = Path(os.environ.get("LLM2COMP_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -79,8 +81,10 @@ def main() -> None:
         rerankers[arguments.cross_encoder] = CrossEncoderReranker(arguments.cross_encoder)
     for mode, fusion in (("lexical", "minmax"), ("dense", "minmax"), ("hybrid", "minmax"), ("hybrid", "rrf")):
         for name, reranker in rerankers.items():
-            searcher = Searcher(index, encoder, reranker=reranker)
+            clock = Stopwatch()
+            searcher = Searcher(index, encoder, reranker=reranker, stopwatch=clock)
             figures = measure(searcher, SearchOptions(k=100, mode=mode, fusion=fusion), queries, qrels)
+            figures["rerank_ms_per_query"] = 1000 * clock.parts.get("rerank", 0.0) / len(queries)
             print(json.dumps({"mode": mode, "fusion": fusion, "rerank": name, **figures}), flush=True)
 
 

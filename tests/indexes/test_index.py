@@ -390,3 +390,16 @@ def test_paths_may_hold_any_character(fast_path):
             writer.commit()
         assert index.search([1, 0], 1)[0][0].id == "a"
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_reader_that_keeps_asking_answers_the_same(make_index, fill, monkeypatch):
+    index = make_index()
+    fill(index, 300, chunks=3)
+    queries = np.random.default_rng(5).standard_normal((20, 8))
+    expected = [index.search(query, 10) for query in queries]
+    monkeypatch.setattr("llm2comp_indexes.snapshot._PATIENCE", 25)
+    with Index.open(index.path) as reader:
+        for _ in range(3):
+            assert [reader.search(query, 10) for query in queries] == expected
+            assert reader.search_lexical("text number 7", 5) == index.search_lexical("text number 7", 5)
+        assert "_ids_and_spans" in reader._snapshot.__dict__
