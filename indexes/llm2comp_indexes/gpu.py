@@ -29,7 +29,7 @@ from llm2comp_indexes.types import Float32Array, Int64Array
 if TYPE_CHECKING:
     import faiss
 
-__all__ = ["DEVICES", "GpuScanner", "build_cagra", "check_device", "clustering", "nearest_lists"]
+__all__ = ["DEVICES", "GpuScanner", "build_cagra", "check_device", "clustering", "gpu_count", "nearest_lists"]
 
 DEVICES: Final = ("cpu", "cuda")
 
@@ -47,14 +47,14 @@ def check_device(device: str) -> None:
     """
     if device not in DEVICES:
         raise InputError(f"device {device!r}: it must be cpu or cuda")
-    if device == "cuda" and not _gpus():
+    if device == "cuda" and not gpu_count():
         raise DependencyError(
             "FAISS sees no GPU: device cuda needs one, and the faiss-gpu wheel (pip install 'llm2comp-apps[gpu]')"
         )
 
 
-def _gpus() -> int:
-    # The CPU wheel has the function too, and answers 0.
+def gpu_count() -> int:
+    """How many GPUs FAISS sees; its CPU wheel sees none."""
     return int(import_faiss().get_num_gpus())
 
 
@@ -74,7 +74,7 @@ def clustering(index: faiss.Index) -> Iterator[None]:
         yield
         return
     ivf.clustering_index = assigner
-    _log.info("k-means runs on %d GPU(s)", _gpus())
+    _log.info("k-means runs on %d GPU(s)", gpu_count())
     try:
         yield
     finally:
@@ -139,7 +139,7 @@ class GpuScanner:
         bases = np.cumsum([0, *(len(vectors) for vectors, _ in parts)])
         self._rows: Int64Array = np.concatenate([base + rows for base, (_, rows) in zip(bases, parts, strict=False)])
         self._shards: list[tuple[Any, Any, int]] = []  # resources (kept alive), index, its first position in _rows
-        share = -(-len(self._rows) // _gpus())
+        share = -(-len(self._rows) // gpu_count())
         for device, start in enumerate(range(0, len(self._rows), max(1, share))):
             resources, config = faiss.StandardGpuResources(), faiss.GpuIndexFlatConfig()
             config.device, config.useFloat16 = device, True

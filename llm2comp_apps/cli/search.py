@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from llm2comp_apps.cli._kind import faiss_device
 from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples, note, print_json
 from llm2comp_apps.errors import UsageError
 
@@ -143,7 +144,8 @@ def _open_searcher(
         from llm2comp_indexes import Index
         from llm2comp_indexes.filters import compile_filter
 
-        index = Index.open(find_index(index_path))
+        found = find_index(index_path)
+        index = Index.open(found, device="cpu" if options.mode == "lexical" else faiss_device(device))
     if options.where is not None:
         compile_filter(options.where)
     if rerank == _MEMORY and not index.memory_tokens:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
-from llm2comp_indexes import Index
+from llm2comp_indexes import Index, gpu
 
+from llm2comp_apps.cli._kind import faiss_device
 from llm2comp_apps.errors import EncoderError
 
 
@@ -246,3 +248,19 @@ def test_a_second_writer_gets_a_line(cli, built, write_corpus):
         result = cli("index", "delete", built, "--id", "cells-0")
     assert result.exit_code == 1
     assert "writing to this index" in result.stderr
+
+
+def test_without_a_gpu_for_faiss_the_index_works_on_the_cpu_and_says_so(cli, built):
+    result = cli("index", "compact", built, "--device", "cuda")
+    assert result.exit_code == 0
+    assert "FAISS sees no GPU" in result.stderr
+
+
+def test_with_a_gpu_for_faiss_its_log_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "gpu_count", lambda: 1)
+    logger = logging.getLogger("llm2comp_indexes")
+    monkeypatch.setattr(logger, "handlers", [])
+    assert [faiss_device(device) for device in (None, "cpu", "cuda", "cuda:1")] == ["cpu", "cpu", "cuda", "cuda"]
+    logger.info("k-means runs on 1 GPU(s)")
+    assert capsys.readouterr().err == "k-means runs on 1 GPU(s)\n"
+    logger.setLevel(logging.NOTSET)
