@@ -83,10 +83,10 @@ def test_the_power_fails_at_every_operation(fast_path, faults, seed):
 class Life:
     """A process that lives the workload, and what may be on disk when it is gone."""
 
-    def __init__(self, workload: ModuleType, path: Path, *arguments: object) -> None:
+    def __init__(self, workload: ModuleType, path: Path, *arguments: object, log: Path | None = None) -> None:
         self._workload = workload
         self._path = path
-        self._log = path.with_suffix(".log")
+        self._log = log or path.with_suffix(".log")
         command = [sys.executable, str(HERE / "workload.py"), str(path), *map(str, arguments)]
         with self._log.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True)
@@ -266,7 +266,7 @@ def test_a_file_system_that_is_really_full(fast_path, workload, faults):
             if not mounted:
                 return
             path = fast_path / f"disk{size}" / "index"
-            life = Life(workload, path)
+            life = Life(workload, path, log=fast_path / "life.log")  # not on the disk that is to be full
             message = life.wait()
             if not life.process.returncode:
                 continue
