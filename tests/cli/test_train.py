@@ -9,6 +9,7 @@ import re
 import sys
 from io import StringIO
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 from llm2comp_train.recipes import RECIPES, STAGES, Settings, resolve
@@ -113,6 +114,7 @@ class Hub:
 
 def test_without_data_each_stage_takes_the_papers_sets_from_the_hub(run, small, tmp_path, monkeypatch):
     hub = Hub()
+    monkeypatch.setattr("llm2comp_train.sources.urlopen", lambda *_, **__: StringIO())
     monkeypatch.setattr("datasets.load_dataset", hub)
     found = run("--stage", "all", "--recipe", "llama-2-7b", "--out", tmp_path / "all", *small, "--min-chars", 1)
     assert found.exit_code == 0, found.output
@@ -127,13 +129,13 @@ def test_without_data_each_stage_takes_the_papers_sets_from_the_hub(run, small, 
 @pytest.mark.parametrize("stage", ["kl", "ucl", "scl"])
 def test_without_data_and_hub_one_line_names_the_flag(run, small, tmp_path, monkeypatch, stage):
     def fail(*_arguments, **_options):
-        raise ConnectionError("Couldn't reach the hub\nand more")
+        raise URLError("Name or service not known\nand more")
 
-    monkeypatch.setattr("datasets.load_dataset", fail)
+    monkeypatch.setattr("llm2comp_train.sources.urlopen", fail)
     found = run("--stage", stage, "--out", tmp_path / "run", *small)
     assert found.exit_code == 1
     (line,) = [line for line in found.stderr.splitlines() if "error" in line.lower()]
-    assert "cannot be read (Couldn't reach the hub)" in line
+    assert "cannot be read (<urlopen error Name or service not known" in line
     assert "--data" in line
 
 

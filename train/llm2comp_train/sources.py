@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from llm2comp_apps.corpus import Record, read_records
 from llm2comp_apps.errors import CorpusError, TrainingError
@@ -14,6 +16,7 @@ __all__ = ["DataFile", "Row", "find_data", "pair_rows", "sentence_rows", "text_r
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(\[])")
 _SHORTEST_SENTENCE = 20
+_PATIENCE = 20  # seconds
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
 _COLUMNS = {"sentence": "text", "anchor": "query", "question": "query", "answer": "positive"}
 """What common datasets call the fields that are read here."""
@@ -100,6 +103,7 @@ def _hub(source: str) -> DataFile:
                 f"--data {source}: datasets of the hub need: pip install 'llm2comp-apps[train]'."
             ) from error
         try:
+            _require_hub(name)
             rows = datasets.load_dataset(name, configuration or None, split=split or "train", streaming=True)
             for line, row in enumerate(rows, start=1):
                 fields = {_COLUMNS.get(key, key): value for key, value in row.items()}
@@ -113,6 +117,22 @@ def _hub(source: str) -> DataFile:
             ) from error
 
     return DataFile(name.replace("/", "--") + (f"--{configuration}" if configuration else ""), source, records)
+
+
+def _require_hub(name: str) -> None:
+    """Ask the hub for a dataset once, since ``datasets`` would ask an unreachable one for half a minute.
+
+    Raises:
+        OSError: no answer; an answer that refuses is left to ``datasets`` to explain.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        urlopen(f"{constants.ENDPOINT}/api/datasets/{name}", timeout=_PATIENCE).close()  # noqa: S310 - the hub's address
+    except HTTPError as answer:
+        answer.close()
 
 
 def text_rows(records: Iterable[Record], shortest: int = 1) -> Iterator[Row]:
