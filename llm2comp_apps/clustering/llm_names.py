@@ -17,10 +17,23 @@ _DOCUMENT_LENGTH = 240
 _KEYWORDS = 8
 _MOST_WORDS = 8
 _NEW_TOKENS = 16
+_EXAMPLES = """Give the subject that the texts share a title of two to five words.
+
+Keywords: yeast, dough, flour, oven, sourdough, crust
+Texts:
+- How long does a dough have to rest before it is baked?
+- My loaf stays flat: too little yeast or too cold a kitchen
+Title: Baking bread
+
+Keywords: striker, league, goal, coach, penalty, season
+Texts:
+- United beat City 2-1 after a late penalty
+- The coach leaves at the end of the season
+Title: Football league matches"""
 
 
 def name_topics(topics: Sequence[Topic], texts: Sequence[str], generate: Generator) -> list[Topic]:
-    """Rename topics; one whose answer is no title keeps its name, and so does one whose title is taken on its level.
+    """Rename topics; one keeps its name whose answer is no title, copies a document, or is taken on its level.
 
     Args:
         topics: of all levels.
@@ -31,7 +44,8 @@ def name_topics(topics: Sequence[Topic], texts: Sequence[str], generate: Generat
     taken: set[tuple[int, str]] = set()
     for topic in topics:
         name = clean_name(generate(name_prompt(topic, texts)))
-        if not name or (topic.level, name.casefold()) in taken:
+        copied = any(name.casefold() in texts[i].casefold() for i in topic.representatives) and len(name.split()) > 2
+        if not name or copied or (topic.level, name.casefold()) in taken:
             name = topic.name
         taken.add((topic.level, name.casefold()))
         named.append(replace(topic, name=name))
@@ -39,13 +53,10 @@ def name_topics(topics: Sequence[Topic], texts: Sequence[str], generate: Generat
 
 
 def name_prompt(topic: Topic, texts: Sequence[str]) -> str:
-    """What the model is asked."""
+    """What the model is asked: two examples first, since a small model without them copies a document."""
     keywords = ", ".join(term for term, _ in topic.keywords[:_KEYWORDS])
     documents = "\n".join(f"- {_short(texts[position])}" for position in topic.representatives[:_DOCUMENTS])
-    return (
-        f"Keywords: {keywords}\nTexts:\n{documents}\n\n"
-        "What one subject do these texts share? Answer with a title of two to five words and nothing else."
-    )
+    return f"{_EXAMPLES}\n\nKeywords: {keywords}\nTexts:\n{documents}\nTitle:"
 
 
 def clean_name(answer: str) -> str:

@@ -1,7 +1,9 @@
 """Few dimensions from many, before clustering.
 
 Density needs few dimensions: in 384 of them everything is about equally far from everything. The default,
-``neighbor``, is :mod:`~llm2comp_apps.clustering.layout`; the figures that chose it over UMAP and PCA are in the README.
+``neighbor``, is :mod:`~llm2comp_apps.clustering.layout`. On every second document of three labelled corpora (20
+Newsgroups subjects, bioRxiv titles, PubMed titles) its clusters had an adjusted Rand index of 0.15, 0.22 and 0.26,
+those of UMAP 0.14, 0.18 and 0.24, those of PCA 0.01, 0.03 and 0.11: ``bench_cluster.py choose`` measures it.
 """
 
 from __future__ import annotations

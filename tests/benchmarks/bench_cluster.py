@@ -2,6 +2,7 @@
 
     python tests/benchmarks/bench_cluster.py quality [--encoder default] [--sets bbc_news ...] [--vectors DIR]
     python tests/benchmarks/bench_cluster.py speed   [--documents 20000] [--rounds 3]
+    python tests/benchmarks/bench_cluster.py choose  [--sets ...]
 
 ``quality``: on each labelled corpus V-measure of mini-batch k-means with k = number of labels (as MTEB scores
 clustering: batches of 500, mean of 10 seeds), then ARI, NMI, share of outliers and number of topics of ``llm2comp
@@ -12,7 +13,10 @@ cluster`` and of BERTopic, neither of which is told anything about the corpus. O
 process that imports BERTopic, fits it on the same vectors and texts, and transforms them. Wall time, CPU time and peak
 memory, in turns.
 
-BERTopic is no dependency: ``pip install --no-deps bertopic plotly pandas``, or have it on PYTHONPATH.
+``choose``: what the defaults were chosen by, on every second document only: reductions, HDBSCAN's selections, smallest
+clusters and outlier policies, one changed at a time.
+
+BERTopic is no dependency: ``pip install -c constraints.txt bertopic``.
 """
 
 from __future__ import annotations
@@ -83,10 +87,42 @@ def score(labels: list[str], found: np.ndarray) -> dict[str, float]:
     }
 
 
+def cluster_as_the_command(texts: list[str], vectors: np.ndarray) -> np.ndarray:
+    """Labels of ``llm2comp cluster``: topics whose keywords are alike are joined, too."""
+    from llm2comp_apps.clustering import ClusterSettings, Source, cluster
+    from llm2comp_apps.corpus import Document
+
+    documents = [Document(str(i), text) for i, text in enumerate(texts)]
+    return cluster(Source(documents, vectors, {}), ClusterSettings()).labels
+
+
+def choose(chosen: argparse.Namespace) -> None:
+    from llm2comp_apps.clustering import TopicClusterer
+    from llm2comp_apps.clustering.methods import default_cluster_size
+
+    print("| corpus | changed | ARI | NMI | outliers | topics | CPU s |\n|---|---|" + "---:|" * 5)
+    for name in chosen.sets:
+        texts, labels = read(chosen.data, name)
+        vectors = np.load(chosen.vectors / f"{name}.npy") if chosen.vectors else embed(texts, chosen.encoder)
+        vectors, labels = vectors[1::2], labels[1::2]
+        size = default_cluster_size(len(vectors))
+        for change in (
+            {},
+            *({"reduce": reduce} for reduce in ("umap", "pca")),
+            *({"cluster_selection": selection} for selection in ("leaf", "eom")),
+            *({"min_cluster_size": size * factor // 2} for factor in (1, 4)),
+            *({"outliers": policy} for policy in ("keep", "nearest")),
+        ):
+            start = time.process_time()
+            s = score(labels, TopicClusterer(**change).fit(vectors).labels_)
+            seconds = time.process_time() - start
+            what = ", ".join(f"{key} {value}" for key, value in change.items()) or "nothing"
+            cells = f"{s['ari']:.3f} | {s['nmi']:.3f} | {s['outliers']:.1%} | {s['topics']} | {seconds:.1f}"
+            print(f"| {name} | {what} | {cells} |", flush=True)
+
+
 def quality(chosen: argparse.Namespace) -> None:
     from bertopic import BERTopic
-
-    from llm2comp_apps.clustering import TopicClusterer
 
     print(f"bertopic {importlib.metadata.version('bertopic')}; encoder {chosen.vectors or chosen.encoder}\n")
     columns = ("ARI", "NMI", "outliers", "topics")
@@ -101,7 +137,7 @@ def quality(chosen: argparse.Namespace) -> None:
         vectors = np.load(chosen.vectors / f"{name}.npy") if chosen.vectors else embed(texts, chosen.encoder)
         cells = [str(len(set(labels))), f"{kmeans_v_measure(vectors, labels):.3f}"]
         theirs = np.array(BERTopic().fit_transform(texts, vectors)[0])
-        for found in (TopicClusterer().fit(vectors).labels_, theirs):
+        for found in (cluster_as_the_command(texts, vectors), theirs):
             s = score(labels, found)
             cells += [f"{s['ari']:.3f}", f"{s['nmi']:.3f}", f"{s['outliers']:.1%}", str(s["topics"])]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
@@ -138,15 +174,8 @@ def speed(chosen: argparse.Namespace) -> None:
         np.save(folder / "vectors.npy", vectors)
         (folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
         (folder / "theirs.py").write_text(BERTOPIC, "utf-8")
-        ours = [
-            sys.executable,
-            "-m",
-            "llm2comp_apps.cli.main",
-            "cluster",
-            str(index),
-            "-o",
-            str(folder / "out.clusters"),
-        ]
+        program = Path(sys.executable).with_name("llm2comp")
+        ours = [str(program), "cluster", str(index), "-o", str(folder / "out.clusters")]
         theirs = [sys.executable, *map(str, (folder / "theirs.py", folder / "texts.jsonl", folder / "vectors.npy"))]
         print(f"{len(texts)} documents, {vectors.shape[1]} dimensions, load {os.getloadavg()[0]:.1f}\n")
         print("| | wall s | CPU s | peak MiB |\n|---|---:|---:|---:|", flush=True)
@@ -158,7 +187,7 @@ def speed(chosen: argparse.Namespace) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("what", choices=("quality", "speed"))
+    options.add_argument("what", choices=("quality", "speed", "choose"))
     options.add_argument("--encoder", default="default")
     options.add_argument("--vectors", type=Path)
     options.add_argument("--sets", nargs="+", default=SETS)
@@ -166,7 +195,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--data", type=Path, default=DATA)
     chosen = options.parse_args()
-    {"quality": quality, "speed": speed}[chosen.what](chosen)
+    {"quality": quality, "speed": speed, "choose": choose}[chosen.what](chosen)
 
 
 if __name__ == "__main__":

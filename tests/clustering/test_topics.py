@@ -154,6 +154,13 @@ def test_llm_names_topics_and_a_useless_or_taken_title_changes_nothing(described
         assert texts[topic.representatives[0]][:50] in prompt
 
 
+def test_a_title_copied_from_a_document_is_no_title(described):
+    topics, texts, _ = described(1)
+    copied = " ".join(texts[topics[0].representatives[0]].split()[:4]).title()
+    named = name_topics(topics, texts, lambda prompt: f"Title: {copied}")
+    assert named[0] == topics[0]
+
+
 def test_prompt_is_short_whatever_the_documents_are(described):
     topics, texts, _ = described(1)
     assert len(name_prompt(topics[0], ["word " * 10_000] * len(texts))) < 2_000
