@@ -145,8 +145,10 @@ class Index:
             yield writer
             writer.maintain()
         finally:
-            writer.close()
-            self.refresh()
+            try:
+                self.refresh()  # lets go of what the commit replaced, so that the writer can remove it
+            finally:
+                writer.close()
 
     def close(self) -> None:
         """Let go of the files."""

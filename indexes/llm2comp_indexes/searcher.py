@@ -36,7 +36,7 @@ _BATCH = 256  # queries whose candidates are scored together
 _GPU_MARGIN = 16  # candidates beyond k: float16 sums on the GPU may swap neighbours at the cut
 _FEW_QUERIES = 4  # up to which FAISS scans faster than widening every row for one matrix product
 _RESIDENT_ROWS = 16_384  # from which that matters
-_RESIDENT_BYTES = 1 << 31  # that one reader may hold in memory for it, unless ``max_ram`` says otherwise
+_RESIDENT_BYTES = 1 << 28  # that one reader may hold in memory for it, unless ``max_ram`` says otherwise
 
 
 class Part:

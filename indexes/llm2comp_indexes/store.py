@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ STORE_NAME = "store.db"
 DIRECTORIES = {"vectors": "segments", "lexical": "lexical", "ann": "ann"}
 """Where each role of `SegmentRecord` lives."""
 
+_SAFE_NAME = re.compile(r"\.?\w[\w.-]*", re.ASCII)
 _VFS = "cksmvfs"
 _RESERVED_BYTES = 8  # per page, for cksumvfs
 _HEADER_BYTES = 100
@@ -288,6 +290,9 @@ def read_manifest(index: Path, connection: apsw.Connection) -> Manifest:
                 "SELECT name, role, rows, detail FROM segments ORDER BY ordinal"
             )
         ]
+    for name in (name for record in records for name in (record.name, *(file.name for file in record.files))):
+        if not _SAFE_NAME.fullmatch(name):  # it becomes part of a path
+            raise IndexDamagedError(f"{index / STORE_NAME}: names a file {name!r}; {REPAIR}")
     lexical = [record for record in records if record.role == "lexical"]
     return Manifest(
         generation=int(meta["generation"]),

@@ -66,6 +66,7 @@ class Writer:
             migrate(index, self._connection)
             self._manifest = read_manifest(index, self._connection)
         except BaseException:
+            self._failed = True
             self.close()
             raise
         self._next_num = self._manifest.next_num
@@ -206,7 +207,7 @@ class Writer:
                     self._connection.execute("ROLLBACK")
                 self._connection.close()
             # After a failed write only a fresh look at store.db can tell what is committed: the next writer's.
-            if self._changed and not self._failed:
+            if not self._failed:
                 self._clean()
         finally:
             self._lock.release()

@@ -20,6 +20,7 @@ from llm2comp_indexes import (
     IndexMissingError,
     InputError,
 )
+from llm2comp_indexes.store import connect_writer
 
 ENCODER = {"name": "test", "fingerprint": "0"}
 
@@ -403,3 +404,22 @@ def test_a_reader_that_keeps_asking_answers_the_same(make_index, fill, monkeypat
             assert [reader.search(query, 10) for query in queries] == expected
             assert reader.search_lexical("text number 7", 5) == index.search_lexical("text number 7", 5)
         assert "_ids_and_spans" in reader._snapshot.__dict__
+
+
+def test_a_manifest_that_names_a_path_is_refused(make_index, fill):
+    index = make_index()
+    fill(index, 3)
+    index.close()
+    connection = connect_writer(index.path)
+    connection.execute("UPDATE files SET name = '../' || name")
+    connection.close()
+    with pytest.raises(IndexDamagedError, match="names a file"):
+        Index.open(index.path)
+
+
+def test_what_a_compaction_replaced_is_gone_at_once(make_index, fill):
+    index = make_index()
+    fill(index, 3)
+    fill(index, 3, start=3)
+    index.compact()
+    assert [len(list((index.path / folder).iterdir())) for folder in ("segments", "lexical", "tmp")] == [1, 1, 0]
