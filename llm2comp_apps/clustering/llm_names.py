@@ -15,8 +15,8 @@ Generator = Callable[[str], str]
 _DOCUMENTS = 4
 _DOCUMENT_LENGTH = 240
 _KEYWORDS = 8
-_MOST_WORDS = 8
-_NEW_TOKENS = 16
+_MOST_WORDS = 6
+_NEW_TOKENS = 12
 _EXAMPLES = """Give the subject that the texts share a title of two to five words.
 
 Keywords: yeast, dough, flour, oven, sourdough, crust
@@ -64,11 +64,15 @@ def clean_name(answer: str) -> str:
     line = next((line for line in answer.splitlines() if line.strip()), "")
     line = re.sub(r"^\W*(?:title|topic|subject|answer)\s*:\s*", "", line.strip(), flags=re.IGNORECASE)
     name = line.strip(" \t\"'“”‘’*#-.:;,")
-    return name if 1 <= len(name.split()) <= _MOST_WORDS and re.search(r"[^\W\d_]", name) else ""
+    listed = name.count(",") > 1  # keywords again, not a title
+    return name if 1 <= len(name.split()) <= _MOST_WORDS and not listed and re.search(r"[^\W\d_]", name) else ""
 
 
 def backbone_generator(name: str, device: str | None = None) -> Generator:
-    """Let a backbone answer, greedily, in its chat form if it has one.
+    """Let a backbone go on with a prompt, greedily.
+
+    The prompt is a list of examples, which any language model can continue. Not in a chat's form, where small models
+    talk about the examples.
 
     Args:
         name: a backbone, as :func:`~llm2comp_apps.encoder.backbones.load_backbone` takes it.
@@ -86,10 +90,7 @@ def backbone_generator(name: str, device: str | None = None) -> Generator:
     tokenizer = backbone.tokenizer
 
     def generate(prompt: str) -> str:
-        if tokenizer.chat_template:
-            message = [{"role": "user", "content": prompt}]
-            prompt = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        inputs = tokenizer([prompt], return_tensors="pt", add_special_tokens=not tokenizer.chat_template)
+        inputs = tokenizer([prompt], return_tensors="pt")
         with torch.inference_mode():
             tokens = backbone.lm.generate(
                 **inputs.to(device),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm2comp_apps.clustering.hierarchy import group_sizes, group_topics
 from llm2comp_apps.clustering.keywords import count_terms
-from llm2comp_apps.clustering.llm_names import clean_name, name_prompt, name_topics
+from llm2comp_apps.clustering.llm_names import backbone_generator, clean_name, name_prompt, name_topics
 from llm2comp_apps.clustering.topics import build_topics, find_duplicates, representatives
 
 
@@ -128,6 +128,7 @@ def test_duplicates_are_found_by_their_words():
         ("\n\nTopic: x-ray optics", "x-ray optics"),
         ("", ""),
         ("- 123", ""),
+        ("dough, yeast, flour", ""),
         ("These texts all share the subject of baking bread at home", ""),
     ],
 )
@@ -159,6 +160,15 @@ def test_a_title_copied_from_a_document_is_no_title(described):
     copied = " ".join(texts[topics[0].representatives[0]].split()[:4]).title()
     named = name_topics(topics, texts, lambda prompt: f"Title: {copied}")
     assert named[0] == topics[0]
+
+
+def test_a_backbone_goes_on_with_the_prompt_and_always_in_the_same_way(described, tiny_encoder_dir):
+    topics, texts, _ = described(1)
+    generate = backbone_generator(str(tiny_encoder_dir.parent / "backbone"), "cpu")
+    prompt = name_prompt(topics[0], texts)
+    answer = generate(prompt)
+    assert answer == generate(prompt)
+    assert prompt not in answer
 
 
 def test_prompt_is_short_whatever_the_documents_are(described):
