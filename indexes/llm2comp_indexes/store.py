@@ -171,6 +171,15 @@ def _check_header(index: Path) -> None:
         raise IndexMissingError(f"{index}: there is no index here; make one with `llm2comp index build`") from None
     if header[:16] != b"SQLite format 3\0" or header[_RESERVED_OFFSET] != _RESERVED_BYTES:
         raise IndexDamagedError(f"{path}: its first bytes are not those of an index; restore it from a copy")
+    # SQLite reads the rest of a page that was cut off as zeros, past every checksum.
+    if path.stat().st_size % _page_size(header) and _is_settled(path):
+        raise IndexDamagedError(f"{path}: ends in the middle of a page; {REPAIR}")
+
+
+def _is_settled(path: Path) -> bool:
+    """Whether the database has no write-ahead log, in which pages of it may wait."""
+    log = path.with_name(path.name + "-wal")
+    return not log.exists() or log.stat().st_size == 0
 
 
 def _open(path: Path, flags: int, *, immutable: bool = False) -> apsw.Connection:
@@ -207,8 +216,7 @@ def damaged_pages(index: Path) -> Iterator[int]:
 def has_pages_beyond(index: Path, connection: apsw.Connection) -> bool:
     """Whether the file is longer or shorter than its pages; only without a write-ahead log can that be told."""
     path = index / STORE_NAME
-    log = path.with_name(STORE_NAME + "-wal")
-    if log.exists() and log.stat().st_size:
+    if not _is_settled(path):
         return False
     return path.stat().st_size != int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
 
@@ -257,9 +265,7 @@ def connect_reader(index: Path) -> apsw.Connection:
             connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
             connection.pragma("query_only", True)
         else:
-            log = path.with_name(STORE_NAME + "-wal")
-            settled = not log.exists() or log.stat().st_size == 0
-            connection = _open(path, apsw.SQLITE_OPEN_READONLY, immutable=settled)
+            connection = _open(path, apsw.SQLITE_OPEN_READONLY, immutable=_is_settled(path))
         connection.pragma("cache_size", -32_000)  # KiB, filled as pages are read: each is checked once and not again
         connection.execute("BEGIN")
         return connection

@@ -423,3 +423,14 @@ def test_what_a_compaction_replaced_is_gone_at_once(make_index, fill):
     fill(index, 3, start=3)
     index.compact()
     assert [len(list((index.path / folder).iterdir())) for folder in ("segments", "lexical", "tmp")] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("lost", [1, 700, 4000, 4096, 9000])
+def test_a_store_that_was_cut_off_is_refused(make_index, fill, lost):
+    index = make_index()
+    fill(index, 50)
+    index.close()
+    store = index.path / "store.db"
+    store.write_bytes(store.read_bytes()[:-lost])
+    with pytest.raises(IndexDamagedError):
+        Index.open(index.path)
