@@ -249,10 +249,10 @@ def test_many_small_adds_leave_few_segments(make_index):
     index = make_index(dimension=4)
     rng = np.random.default_rng(0)
     with index.writer() as writer:
-        for i in range(150):
+        for i in range(60):
             writer.add([IndexedDocument(f"d{i}", f"text {i}")], rng.standard_normal((1, 4)))
             writer.commit()
-    assert (len(index), index.info().segments) == (150, 1)
+    assert (len(index), index.info().segments) == (60, 1)
 
 
 def test_single_queries_of_a_large_segment_are_answered_from_memory(index, monkeypatch):
