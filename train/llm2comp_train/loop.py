@@ -30,10 +30,14 @@ from llm2comp_train.recipes import Settings
 from llm2comp_train.sharding import placed_like, whole
 from llm2comp_train.steps import Outcome, Work
 
-__all__ = ["Progress", "Run", "train"]
+__all__ = ["DivergedError", "Progress", "Run", "train"]
 
 _ROWS_NAMED = 8
 _SMOOTHING = 0.95
+
+
+class DivergedError(TrainingError):
+    """The run is lost with these settings: a loss or gradient that is not finite, or memory that is dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,8 @@ def train(run: Run, *, resume: bool) -> int:
     """Train to the end of the stage, or to the next step after SIGINT or SIGTERM; returns the steps done.
 
     Raises:
-        TrainingError: loss or gradient is not finite, the memory is dead, or the machine's memory ran out.
+        DivergedError: loss or gradient is not finite, or the memory is dead.
+        TrainingError: the machine's memory ran out.
     """
     settings, parameters = run.settings, trainable(run.network)
     # Where sharded and whole parameters stand side by side, they cannot be updated in one go (foreach).
@@ -142,7 +147,7 @@ def _step(
     if not (math.isfinite(loss) and math.isfinite(norm)):
         shown = ", ".join(map(run.place, outcome.rows[:_ROWS_NAMED]))
         more = ", ..." if len(outcome.rows) > _ROWS_NAMED else ""
-        raise TrainingError(
+        raise DivergedError(
             f"step {step + 1}: the loss is {loss:g} and the gradient's norm {norm:g}. Its batch: {shown}{more}. "
             f"Lower --lr (now {settings.lr:g}) or mend these rows; the last checkpoint is whole."
         )
@@ -184,11 +189,11 @@ def _require_life(run: Run, log: MetricsLog | None, step: int, found: dict[str, 
     """Stop a run whose memory vectors carry nothing, in all processes at once; the one that keeps the log knows.
 
     Raises:
-        TrainingError: it is dead.
+        DivergedError: it is dead.
     """
     (dead,) = run.processes.total(float(log is not None and log.dead))
     if dead:
-        raise TrainingError(
+        raise DivergedError(
             f"step {step}: the memory is dead: the decoder does as well with another text's memory as with the text's "
             f"own (gain {found['gain']:.3f}, wanted {run.settings.dead_gain:g}), so whatever the loss does, the "
             f"encoder learns nothing. Change --lr (now {run.settings.lr:g}), shorten --context, or raise --dead-after."

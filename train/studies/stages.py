@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llm2comp_apps.errors import EvaluationError, LLM2CompError
+from llm2comp_apps.errors import EvaluationError, LLM2CompError, TrainingError
 
 ARMS = ("none", "rc", "nll", "kl", "mntp")
 BASELINES = ("lt", "wmp", "ee", "prompteol", "metaeol")
@@ -39,17 +39,26 @@ PAIRS_TASK = "stsbenchmark"
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Sizes: optimiser steps and learning rates by kind of stage (``adapt``, ``ucl``, ``scl``), and the test suite."""
+    """Steps, texts per step and learning rates by kind of stage (``adapt``, ``ucl``, ``scl``); the test suite."""
 
     steps: dict[str, int]
+    batch: dict[str, int]
     rates: dict[str, tuple[float, ...]]
     suite: str
 
 
 PRESETS = {
-    "cpu": Preset({"adapt": 100, "ucl": 20, "scl": 40}, {"adapt": (5e-4,), "ucl": (1e-4,), "scl": (5e-4,)}, "nano"),
+    "cpu": Preset(
+        steps={"adapt": 100, "ucl": 20, "scl": 40},
+        batch={"adapt": 16, "ucl": 64, "scl": 64},
+        rates={"adapt": (5e-4,), "ucl": (1e-4,), "scl": (5e-4,)},
+        suite="nano",
+    ),
     "gpu": Preset(
-        {"adapt": 600, "ucl": 150, "scl": 300}, {"adapt": (2e-4, 5e-4, 1e-3), "ucl": (1e-4,), "scl": (5e-4,)}, "core"
+        steps={"adapt": 300, "ucl": 100, "scl": 200},
+        batch={"adapt": 128, "ucl": 128, "scl": 256},
+        rates={"adapt": (3e-4, 1e-3), "ucl": (1e-4,), "scl": (5e-4,)},
+        suite="core",
     ),
 }
 
@@ -112,6 +121,7 @@ def note(text: str) -> None:
 
 def grow(study: Study, row: Row, stage: str, adapter: str) -> Row:
     """Train ``stage`` from a row's encoder at each learning rate; returns the row of the best one on ``dev``."""
+    from llm2comp_train.loop import DivergedError
     from llm2comp_train.metrics import read_metrics
 
     kind = stage if stage in ("ucl", "scl") else "adapt"
@@ -120,8 +130,13 @@ def grow(study: Study, row: Row, stage: str, adapter: str) -> Row:
     tried: dict[float, Path] = {}
     for rate in study.preset.rates[kind]:
         run = study.out / "runs" / f"{label.replace(' ', '')}-{rate:g}"
-        train_one(study, stage, rate, adapter, row.run, run)
-        tried[rate] = run
+        try:
+            train_one(study, stage, rate, adapter, row.run, run)
+            tried[rate] = run
+        except DivergedError as error:
+            note(f"{run.name} is lost: {error}")
+    if not tried:
+        raise TrainingError(f"{label}: lost at every learning rate.")
     evaluations = {rate: [line for line in read_metrics(run) if "loss" not in line] for rate, run in tried.items()}
     scores = {rate: 100 * max(line["score"] for line in lines) for rate, lines in evaluations.items()}
     best = max(scores, key=lambda rate: scores[rate])
@@ -139,10 +154,12 @@ def train_one(study: Study, stage: str, rate: float, adapter: str, init: Path | 
     if (run / "encoder").is_dir():
         return
     study.require_time()
-    steps = study.preset.steps[stage if stage in ("ucl", "scl") else "adapt"]
+    kind = stage if stage in ("ucl", "scl") else "adapt"
+    steps = study.preset.steps[kind]
     changes: dict[str, Any] = {
         "lr": rate,
         "max_steps": steps,
+        "batch_size": study.preset.batch[kind],
         "warmup_steps": max(1, steps // 10),
         "eval_every": steps,  # one look at the end: all arms get the same steps, none picks its best moment
         "save_every": max(25, steps // 4),
@@ -153,7 +170,6 @@ def train_one(study: Study, stage: str, rate: float, adapter: str, init: Path | 
         changes["backbone"] = study.backbone
     note(f"training {run.name}: {steps} steps")
     folder = "pairs" if stage == "scl" else "paragraphs"
-    kind = stage if stage in ("ucl", "scl") else "adapt"
     share_texts(study.out / "texts" / kind, run / "data")
     run_stage(
         stage,
@@ -347,6 +363,7 @@ def parse(arguments: Sequence[str] | None) -> Study:
     rates = {"adapt": chosen.lrs, "ucl": chosen.ucl_lrs, "scl": chosen.scl_lrs}
     preset = Preset(
         {kind: steps[kind] or count for kind, count in preset.steps.items()},
+        preset.batch,
         {
             kind: tuple(map(float, (rates[kind] or "").split(","))) if rates[kind] else given
             for kind, given in preset.rates.items()
