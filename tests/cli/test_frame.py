@@ -57,20 +57,24 @@ def test_help_imports_nothing_heavy():
 
 
 def test_help_takes_a_quarter_of_a_second_of_cpu_time():
-    """CPU time, so that a busy machine does not decide; ``tests/benchmarks/bench_search.py`` takes the wall clock."""
+    """CPU time, so that a busy machine does not decide; ``tests/benchmarks/bench_search.py`` takes the wall clock.
+
+    A machine that is slow by itself may take longer, in proportion to what bare typer takes there.
+    """
+    ours = _median_cpu_seconds("from llm2comp_apps.cli.main import main; main()", "--help")
+    assert ours < max(0.25, 2.5 * _median_cpu_seconds("import typer, typer.core, typer.rich_utils"))
+
+
+def _median_cpu_seconds(code: str, *arguments: str) -> float:
     import resource
 
     spent = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-c", "from llm2comp_apps.cli.main import main; main()", "--help"],
-            capture_output=True,
-            check=True,
-        )
+        subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert statistics.median(spent) < 0.25
+    return statistics.median(spent)
 
 
 def test_version(cli):

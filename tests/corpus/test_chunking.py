@@ -88,7 +88,7 @@ def test_sentences() -> None:
 
 @pytest.mark.parametrize("text", ["." * 300_000, "a." * 150_000, "\n " * 150_000, "word " * 60_000, "x" * 300_000])
 def test_time_is_linear_in_hostile_texts(text: str, tokenizer: Any) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     spans = list(sentence_spans(text))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 20  # under one second; quadratic time would be minutes
     assert all(end - start <= 4096 for start, end in spans)
