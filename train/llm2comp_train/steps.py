@@ -21,10 +21,12 @@ from llm2comp_train.objectives.mntp import mntp_loss
 from llm2comp_train.objectives.nll import nll_loss
 from llm2comp_train.objectives.rc import rc_loss
 from llm2comp_train.objectives.scl import scl_loss
+from llm2comp_train.objectives.similarity import similarity_loss
 from llm2comp_train.objectives.ucl import ucl_loss
 from llm2comp_train.processes import Processes
 from llm2comp_train.recipes import Settings
 from llm2comp_train.store import TokenStore
+from llm2comp_train.teacher import Teacher
 
 __all__ = [
     "COMPRESSION_LOSSES",
@@ -188,13 +190,19 @@ class _Contrastive:
 
 
 class Supervised(_Contrastive):
-    """``scl``."""
+    """``scl``, with a teacher's similarities beside if there is one."""
 
     def __init__(
-        self, settings: Settings, network: CompressionNetwork, store: TokenStore, pad_id: int, processes: Processes
+        self,
+        settings: Settings,
+        network: CompressionNetwork,
+        store: TokenStore,
+        pad_id: int,
+        processes: Processes,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__(settings, network, store, pad_id, processes)
-        self._batches = PairBatches(store, settings)
+        self._batches, self._teacher = PairBatches(store, settings), teacher
         self._symmetric = [settings.is_symmetric(name) for name in store.names]
 
     def backward(self, step: int) -> Outcome:
@@ -202,15 +210,21 @@ class Supervised(_Contrastive):
         batch = self._batches.batch(step)
         count = len(batch.rows)
         same = batch.same.to(self._network.memory_tokens.device)
+        graded = self._teacher.vectors(batch).to(same.device) if self._teacher else None
+        share = self._settings.teacher_weight
 
         def loss_of(vectors: Tensor) -> Tensor:
-            return scl_loss(
+            own = scl_loss(
                 vectors[:count],
                 vectors[count:],
                 temperature=self._settings.temperature,
                 same=same,
                 symmetric=self._symmetric[batch.file],
             )
+            if graded is None:
+                return own
+            learned = similarity_loss(vectors, graded, temperature=self._settings.temperature)
+            return (1 - share) * own + share * learned
 
         return self._backward(batch.texts, loss_of, batch.rows)
 
