@@ -77,7 +77,8 @@ class AnnIndex:
 
     def __init__(self, index: faiss.Index, order: Int64Array) -> None:
         self.index = index
-        self._order = order
+        self._row_of = np.append(order, -1)  # FAISS's number for none is -1, which picks the -1
+        self._order = self._row_of[:-1]
         self._selects = True
         self._value = self._widening = 1
         self._faiss = faiss = import_faiss()
@@ -208,7 +209,7 @@ class AnnIndex:
             except RuntimeError:  # this type of index cannot select
                 self._selects = False
                 return self.candidates(queries, count, value)
-        return np.where(found < 0, -1, self._order[found])
+        return self._row_of[found]
 
     def _parameters(self, value: int, selector: Any) -> Any:
         """The parameter object that fits the type of index; None where FAISS takes none."""

@@ -73,6 +73,7 @@ class CheckedRows:
         self._steps = np.arange(2 + (self._row_bytes - 2) // BLOCK_BYTES)  # blocks that a row may touch
         self._expected = np.frombuffer(record.checksums, dtype="<u4")
         self._unchecked = np.ones(len(self._expected), dtype=bool)
+        self._doubtful = np.ones(len(self.array), dtype=bool)  # rows that may touch an unchecked block
         self._all_checked = False
 
     def __len__(self) -> int:
@@ -84,6 +85,8 @@ class CheckedRows:
             if zlib.crc32(self._bytes[start : start + BLOCK_BYTES]) != self._expected[block]:
                 raise IndexDamagedError(f"{self._path}: bytes {start} and on differ from what was committed; {REPAIR}")
             self._unchecked[block] = False
+            stop = start + BLOCK_BYTES
+            self._doubtful[-(-start // self._row_bytes) : stop // self._row_bytes] = False  # the rows within
         self._all_checked = not self._unchecked.any()
 
     def slice(self, start: int, stop: int) -> Float16Array:
@@ -95,9 +98,9 @@ class CheckedRows:
 
     def take(self, rows: Int64Array) -> Float16Array:
         """A copy of some rows."""
-        if not self._all_checked and len(rows):
+        if not self._all_checked and np.count_nonzero(self._doubtful[rows]):
             start = rows[:, None] * self._row_bytes
             blocks = np.minimum(start // BLOCK_BYTES + self._steps, (start + self._row_bytes - 1) // BLOCK_BYTES)
-            if self._unchecked[blocks].any():
-                self._check(np.unique(blocks))
+            self._check(np.unique(blocks))
+            self._doubtful[rows] = False
         return self.array.take(rows, axis=0)

@@ -61,16 +61,19 @@ def rescore(vectors: CheckedRows, queries: Float32Array, candidates: Int64Array)
     Returns:
         (q, c) inner products, -inf where there is no candidate.
     """
-    scores = np.empty(candidates.shape, dtype=np.float32)
+    complete = candidates.size > 0 and candidates.item(candidates.argmin()) >= 0  # half the time of `min`
+    rows = candidates if complete else np.maximum(candidates, 0)  # the first row stands in for none
     width = min(candidates.shape[1], _CANDIDATES)
     queries_at_a_time = _CANDIDATES // max(1, width)
     wide = np.empty((min(len(candidates), queries_at_a_time) * width, queries.shape[1]), dtype=np.float32)
+    scores = np.empty(candidates.shape, dtype=np.float32)
     for start in range(0, len(candidates), queries_at_a_time):
+        stop = start + queries_at_a_time
         for left in range(0, candidates.shape[1], _CANDIDATES):
-            box = np.s_[start : start + queries_at_a_time, left : left + _CANDIDATES]
-            part = candidates[box]
-            rows = vectors.take(np.maximum(part, 0).ravel())
-            block = widen(rows, wide[: len(rows)]).reshape(*part.shape, queries.shape[1])
-            np.matmul(block, queries[box[0], :, None], out=scores[box][:, :, None])
-    scores[candidates < 0] = -np.inf
+            right = left + _CANDIDATES
+            part = rows[start:stop, left:right]
+            block = widen(vectors.take(part.ravel()), wide[: part.size]).reshape(*part.shape, -1)
+            np.matmul(block, queries[start:stop, :, None], out=scores[start:stop, left:right, None])
+    if not complete:
+        scores[candidates < 0] = -np.inf
     return scores

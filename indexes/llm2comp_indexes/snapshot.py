@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -28,6 +27,8 @@ _PATIENCE = 2_000  # documents looked up one by one before the ids of all are re
 _MOST_KEPT_IDS = 1 << 18  # ... unless these are more, since they would take more than 50 MiB
 _KEPT_FILTERS = 16  # results of filters: 8 bytes for each matching document and 1 for each row
 _ATTEMPTS = 20  # to open a generation before a busy writer replaces it
+
+_Chunk = tuple[str, tuple[int, int] | None]  # what a row is: id of the document, span of the chunk if it has several
 
 
 class Snapshot:
@@ -151,40 +152,57 @@ class Snapshot:
 
     def hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         """Rows as hits: the document's id, and which of its chunks the row is."""
-        if not rankings:
-            return []
-        rows = np.concatenate([ranking.rows for ranking in rankings])
-        nums = self.nums[rows]
-        chunks = (rows - np.searchsorted(self.nums, nums)).tolist()
-        documents = self._documents(nums.tolist())
-        spans = [spans[chunk] if spans else None for (_, spans), chunk in zip(documents, chunks, strict=True)]
-        scores = np.concatenate([ranking.scores for ranking in rankings]).tolist()
-        hits = list(map(Hit, [id_ for id_, _ in documents], scores, spans))
-        ends = itertools.accumulate(len(ranking.rows) for ranking in rankings)
-        return [hits[end - len(ranking.rows) : end] for ranking, end in zip(rankings, ends, strict=True)]
+        chunks = iter(self._chunks([row for ranking in rankings for row in ranking.rows]))
+        return [
+            [Hit(id_, score, span) for score, (id_, span) in zip(ranking.scores, chunks, strict=False)]
+            for ranking in rankings
+        ]
 
     def lexical_hits(self, nums: Int64Array, scores: Float32Array) -> list[Hit]:
         """Numbers as hits."""
-        documents = self._documents(nums.tolist())
-        return [Hit(id_, score) for (id_, _), score in zip(documents, scores.tolist(), strict=True)]
+        chunks = self._chunks(np.searchsorted(self.nums, nums).tolist())
+        return [Hit(id_, score) for (id_, _), score in zip(chunks, scores.tolist(), strict=True)]
 
-    def _documents(self, nums: Sequence[int]) -> list[rows_of.IdAndSpans]:
-        """Id and chunk spans of each document; a reader that keeps asking gets those of all into memory."""
-        self._looked_up += len(nums)
+    def _chunks(self, rows: list[int]) -> list[_Chunk]:
+        """Document and chunk of each row; a reader that keeps asking gets those of all rows into memory."""
+        self._looked_up += len(rows)
         if self._looked_up > _PATIENCE and self.manifest.documents <= _MOST_KEPT_IDS:
-            found = self._ids_and_spans
+            every = self._every_chunk
+            found = [every[row] for row in rows]
         else:
-            with translated(self.index):
-                found = rows_of.ids_and_spans(self.connection, sorted(set(nums)))
-        try:
-            return [found[num] for num in nums]
-        except KeyError as error:
-            raise IndexDamagedError(f"{self.index / STORE_NAME}: document {error} is missing; {REPAIR}") from None
+            found = self._look_up(np.array(rows, dtype=np.int64))
+        chunks = [chunk for chunk in found if chunk is not None]
+        if len(chunks) < len(rows):
+            num = self.nums[rows[found.index(None)]]
+            raise IndexDamagedError(f"{self.index / STORE_NAME}: document {num} is missing; {REPAIR}")
+        return chunks
 
     @cached_property
-    def _ids_and_spans(self) -> dict[int, rows_of.IdAndSpans]:
+    def _every_chunk(self) -> list[_Chunk | None]:
         with translated(self.index):
-            return rows_of.all_ids_and_spans(self.connection)
+            documents = rows_of.all_ids_and_spans(self.connection)
+        return self._described(np.arange(len(self.nums)), documents)
+
+    def _look_up(self, rows: Int64Array) -> list[_Chunk | None]:
+        with translated(self.index):
+            documents = rows_of.ids_and_spans(self.connection, sorted(set(self.nums[rows].tolist())))
+        return self._described(rows, documents)
+
+    def _described(self, rows: Int64Array, documents: Mapping[int, rows_of.IdAndSpans]) -> list[_Chunk | None]:
+        """Document and chunk of each row, None where ``documents`` lacks it."""
+        nums = self.nums[rows]
+        positions = rows - np.searchsorted(self.nums, nums)
+        return [
+            _chunk(documents.get(num), position)
+            for num, position in zip(nums.tolist(), positions.tolist(), strict=True)
+        ]
+
+
+def _chunk(document: rows_of.IdAndSpans | None, position: int) -> _Chunk | None:
+    if document is None:
+        return None
+    id_, spans = document
+    return id_, spans[position] if spans else None
 
 
 def _position(spans: tuple[tuple[int, int], ...], span: tuple[int, int]) -> int:

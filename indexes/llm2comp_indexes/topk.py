@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,17 +14,16 @@ __all__ = ["Ranking", "TopDocuments", "best_candidates"]
 _POOL = 200_000  # candidates kept before the losers are thrown out
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(NamedTuple):
     """The best rows of one query, best first, one per document.
 
     Attributes:
-        rows: (n,) row numbers, counted over all segments.
-        scores: (n,) float32.
+        rows: row numbers, counted over all segments.
+        scores: as many.
     """
 
-    rows: Int64Array
-    scores: Float32Array
+    rows: list[int]
+    scores: list[float]
 
 
 def best_candidates(rows: Int64Array, scores: Float32Array, k: int) -> list[Ranking]:
@@ -36,10 +35,12 @@ def best_candidates(rows: Int64Array, scores: Float32Array, k: int) -> list[Rank
         k: documents wanted.
     """
     order = np.lexsort((rows, -scores))[:, :k]
-    query = np.arange(len(rows))[:, None]
-    rows, scores = rows[query, order], scores[query, order]
-    counts = (rows >= 0).sum(axis=1).tolist()
-    return [Ranking(rows[query, :count], scores[query, :count]) for query, count in enumerate(counts)]
+    rankings = []
+    for query, best in enumerate(order):
+        found = rows[query][best].tolist()
+        count = len(found) - found.count(-1)  # these come last
+        rankings.append(Ranking(found[:count], scores[query][best[:count]].tolist()))
+    return rankings
 
 
 class TopDocuments:
@@ -105,10 +106,8 @@ class TopDocuments:
         """The result so far."""
         self._reduce()
         bounds = np.searchsorted(self._query, np.arange(len(self._threshold) + 1))
-        return [
-            Ranking(self._row[start:stop], self._score[start:stop])
-            for start, stop in itertools.pairwise(bounds.tolist())
-        ]
+        rows, scores = self._row.tolist(), self._score.tolist()
+        return [Ranking(rows[start:stop], scores[start:stop]) for start, stop in itertools.pairwise(bounds.tolist())]
 
 
 def _first_of_each(query: Int64Array, num: Int64Array) -> Int64Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,7 @@ __all__ = ["as_matrix", "narrow", "normalised", "widen"]
 
 _SIGN_AND_BITS: Final = np.uint32(0x8FFFE000).view(np.int32)
 _REBIAS: Final = np.float32(2.0 ** (127 - 15))
-_SHORT, _LONG = np.float32(1e-12), np.float32(1e30)  # squared lengths between which float32 sums lose nothing
+_SHORT, _LONG = 1e-12, 1e30  # squared lengths between which float32 sums lose nothing
 
 
 def as_matrix(vectors: npt.ArrayLike, dimension: int, what: str) -> Float32Array:
@@ -26,9 +27,10 @@ def as_matrix(vectors: npt.ArrayLike, dimension: int, what: str) -> Float32Array
     matrix = np.ascontiguousarray(vectors, dtype=np.float32)
     if matrix.ndim != 2 or matrix.shape[1] != dimension:
         raise InputError(f"{what}: shape {matrix.shape} where (n, {dimension}) is needed; another encoder made them?")
-    finite = np.isfinite(matrix)
-    if not finite.all():
-        raise InputError(f"{what}: row {int(np.flatnonzero(~finite.all(axis=1))[0])} holds NaN or infinity")
+    if not math.isfinite(np.vdot(matrix, matrix)):  # the shortest test, but squares of finite values may overflow
+        finite = np.isfinite(matrix).all(axis=1)
+        if not finite.all():
+            raise InputError(f"{what}: row {int(np.flatnonzero(~finite)[0])} holds NaN or infinity")
     return matrix
 
 
@@ -39,7 +41,8 @@ def normalised(matrix: Float32Array, what: str) -> Float32Array:
         InputError: a row is all zeros, so that it has no direction.
     """
     squares = np.einsum("ij,ij->i", matrix, matrix)
-    if ((squares > _SHORT) & (squares < _LONG)).all():
+    lengths = squares.tolist()
+    if min(lengths, default=1) > _SHORT and max(lengths, default=1) < _LONG:
         return matrix / np.sqrt(squares)[:, None]
     largest = np.abs(matrix).max(axis=1, initial=0, keepdims=True)
     if not largest.all():

@@ -403,7 +403,7 @@ def test_a_reader_that_keeps_asking_answers_the_same(make_index, fill, monkeypat
         for _ in range(3):
             assert [reader.search(query, 10) for query in queries] == expected
             assert reader.search_lexical("text number 7", 5) == index.search_lexical("text number 7", 5)
-        assert "_ids_and_spans" in reader._snapshot.__dict__
+        assert "_every_chunk" in reader._snapshot.__dict__
 
 
 def test_a_manifest_that_names_a_path_is_refused(make_index, fill):

@@ -36,7 +36,7 @@ def test_top_documents_are_those_of_a_full_sort(data, counts, queries, k, levels
         rows = np.arange(start, min(start + block, len(nums)))
         top.add(rows, scores[:, rows])
     for ranking, row_scores in zip(top.rankings(), scores, strict=True):
-        found = list(zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True))
+        found = list(zip(ranking.rows, ranking.scores, strict=True))
         assert found == reference(row_scores, nums, k)
 
 
@@ -49,7 +49,7 @@ def test_candidates_offered_one_by_one_make_the_same_ranking(data, rows, k):
     for row in data.draw(st.permutations(range(rows))):
         top.add_candidates(np.array([0]), np.array([row]), scores[row : row + 1])
     (ranking,) = top.rankings()
-    assert list(zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)) == reference(scores, nums, k)
+    assert list(zip(ranking.rows, ranking.scores, strict=True)) == reference(scores, nums, k)
 
 
 def test_widening_is_exact_for_every_finite_float16():
