@@ -6,7 +6,8 @@ import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm2comp_apps.errors import EncoderError, UsageError
+from llm2comp_apps.cli._device import check_device
+from llm2comp_apps.errors import EncoderError
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
@@ -28,25 +29,13 @@ def load_named_encoder(name: str, device: str | None = None) -> TextEncoder:
     """
     gc.disable()
     try:
-        if device is not None:
-            _check_device(device)
+        check_device(device)
         from llm2comp_apps.encoder import load_encoder
 
         return load_encoder(name, device=device)
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UsageError(f"--device {device!r} is no device; take cpu, cuda, cuda:1, mps") from error
-    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
-        raise UsageError(f"--device {device}: torch finds none here (llm2comp doctor tells more); cpu always works")
 
 
 def encoder_record(encoder: TextEncoder, source: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from llm2comp_apps.cli._device import check_device
 from llm2comp_apps.cli._shared import (
     DeviceOption,
     JsonOption,
@@ -139,6 +140,7 @@ def run(
     overrides = _prompt_overrides(prompt or [])
     if instructions not in _INSTRUCTIONS:
         raise UsageError(f"--instructions {instructions!r}: choose one of {', '.join(_INSTRUCTIONS)}")
+    check_device(device)
     tasks = _load_tasks(suite, data, task or [])
     if list_tasks:
         _print_tasks(tasks, as_json=as_json)
@@ -203,6 +205,7 @@ def analyze(
     For encoders with memory vectors also their correlation before pooling, and the effect of averaging the first k of
     them and of cluster-then-merge. Writes analysis.json and PNG plots to DIR.
     """
+    check_device(device)
     from llm2comp_apps.cli.evaluate_analysis import run_analysis
 
     tasks = _load_tasks("offline", data, [pairs])
@@ -229,6 +232,7 @@ def curve(
     Checkpoints scored before are not scored again, so it can be repeated while the training goes on. Writes curve.json
     and curve.png to DIR.
     """
+    check_device(device)
     from llm2comp_apps.cli.evaluate_analysis import run_curve
 
     run_curve(run_dir, _load_tasks(suite, data, task or []), backbone, device, out or run_dir / "eval", as_json=as_json)
