@@ -6,6 +6,7 @@ import dataclasses
 import json
 import random
 import re
+import shutil
 import sys
 from io import StringIO
 from pathlib import Path
@@ -76,6 +77,22 @@ def test_all_stages_in_one_call_and_again_with_resume(run, data, small, tmp_path
     again = run(*call, "--resume")
     assert again.exit_code == 0
     assert "step" not in again.stderr
+    assert again.stderr.splitlines()[:2] == ["1-kl: finished, passed over", "2-scl: finished, passed over"]
+
+
+def test_all_stages_are_resumed_with_their_own_settings_only(run, data, small, tmp_path):
+    out = tmp_path / "all"
+    call = ["--stage", "all", "--data", data["text"], "--data", data["pairs"], "--out", out, *small]
+    first = run(*call)
+    assert f"stage 1/2: kl, 2 steps of 4 into {out / '1-kl'}" in first.stderr
+    assert f"stage 2/2: scl, 2 steps of 4 into {out / '2-scl'}" in first.stderr
+    other = run(*call, "--resume", "--temperature", 0.1)
+    assert other.exit_code == 2
+    assert f"the run in {out / '1-kl'} was started with other values of temperature" in other.stderr
+    # A later stage's quarrel is found before an earlier one trains again.
+    shutil.rmtree(out / "1-kl")
+    assert f"the run in {out / '2-scl'} was started" in run(*call, "--resume", "--temperature", 0.1).stderr
+    assert not (out / "1-kl").exists()
 
 
 @pytest.mark.parametrize(
@@ -87,13 +104,84 @@ def test_all_stages_in_one_call_and_again_with_resume(run, data, small, tmp_path
         (["--context", "many"], 2, "--context many"),
         (["--instruction", "query"], 2, "write FILE=TEXT"),
         (["--data", "nowhere.jsonl"], 1, "--data nowhere.jsonl: no such file"),
+        (["--data", "text.jsonl", "--eval-data", "nowhere"], 2, "--eval-data: nowhere: no such folder"),
+        (
+            ["--data", "text.jsonl", "--eval-data", "other"],
+            2,
+            "--eval-data: other: none of the datasets of suite 'dev'",
+        ),
+        (
+            ["--data", "text.jsonl", "--lora-targets", "nothing"],
+            2,
+            "no linear layer called nothing; it has down_proj, ",
+        ),
+        (["--data", "text.jsonl", "--lora-targets", "q_proj,nothing"], 2, "no linear layer called nothing; it has"),
+        (["--seed", "9999999999999999999"], 2, "--seed 9999999999999999999: must be from 0 to 4294967295"),
+        (["--instruction", "text*=find: "], 2, "--instruction: stage kl has no queries; only scl has"),
+        (
+            ["--stage", "scl", "--data", "pairs.jsonl", "--instruction", "nosuchfile*=find: "],
+            2,
+            "--instruction 'nosuchfile*': matches none of the data files (pairs.jsonl)",
+        ),
     ],
 )
-def test_wrong_calls_get_one_line(run, small, tmp_path, arguments, code, message):
+def test_wrong_calls_get_one_line_and_leave_nothing(run, data, small, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    row = {"sentence1": "a", "sentence2": "b", "score": 1}
+    (tmp_path / "other/likeness").mkdir(parents=True)
+    (tmp_path / "other/likeness/test.jsonl").write_text(json.dumps(row) + "\n")
     found = run("--out", tmp_path / "run", *small, *arguments)
-    assert found.exit_code == code
+    assert found.exit_code == code, found.output
     assert message in found.stderr
-    assert "Traceback" not in found.output
+    assert isinstance(found.exception, SystemExit)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_breaks_off_before_the_first_step_does_not_claim_the_directory(run, data, small, tmp_path):
+    out, broken = tmp_path / "run", tmp_path / "broken.jsonl"
+    broken.write_text('{"txt": "a few words"}\n', "utf-8")
+    assert "broken.jsonl:1" in run("--data", broken, "--out", out, *small).stderr
+    for options in ([], ["--resume"]):
+        assert "broken.jsonl:1" in run("--data", broken, "--out", out, *small, *options).stderr
+    found = run("--data", data["text"], "--out", out, *small, "--resume")
+    assert found.exit_code == 0, found.output
+    assert json.loads((out / "run.json").read_text())["data"] == [str(data["text"])]
+    assert run("--data", data["text"], "--out", out, *small).exit_code == 2  # now it is a run
+
+
+def test_token_ids_of_a_call_that_broke_off_are_not_taken_for_those_of_the_next(run, data, small, tmp_path):
+    out, others = tmp_path / "run", tmp_path / "others.jsonl"
+    others.write_text("".join(json.dumps({"text": f"other words {number}"}) + "\n" for number in range(9)), "utf-8")
+    assert run("--data", others, "--out", out, *small, "--lr", 1e30, "--max-steps", 1).exit_code in (0, 1)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    (out / "metrics.jsonl").unlink(missing_ok=True)
+    assert run("--data", data["text"], "--out", out, *small, "--resume").exit_code == 0
+    assert json.loads((out / "data/store.json").read_text())["names"] == ["text.jsonl"]
+
+
+def test_a_resumed_run_may_change_what_only_memory_depends_on(run, data, small, tmp_path):
+    call = ["--data", data["text"], "--out", tmp_path / "run", *small]
+    assert run(*call).exit_code == 0
+    assert run(*call, "--resume", "--tokens-per-pass", 64, "--gradient-checkpointing").exit_code == 0
+    assert "other values of lr" in run(*call, "--resume", "--tokens-per-pass", 64, "--lr", 1e-4).stderr
+
+
+def test_help_shows_what_the_default_recipe_sets(run):
+    shown = " ".join(run("--help").output.split())
+    assert "over all processes. [16; ucl, scl: 64]" in shown
+    assert "Optimiser steps. [600; ucl: 150]" in shown
+
+
+def test_the_settings_of_a_recipe_are_shown(run):
+    found = run("--show-recipe", "--device", "cuda", "--recipe", "llama-2-7b", "--lr", 2e-4, "--json")
+    assert found.exit_code == 0, found.output
+    value = json.loads(found.stdout)
+    assert (value["recipe"], value["form"], list(value["stages"])) == ("llama-2-7b", "GPU", ["kl", "ucl", "scl"])
+    for stage, settings in value["stages"].items():
+        assert settings == dataclasses.asdict(resolve("llama-2-7b", stage, {"lr": 2e-4}, gpu=True))
+    table = run("--show-recipe", "--device", "cpu", "--stage", "scl").stdout
+    assert "smollm2-135m, CPU form" in table
+    assert re.search(r"batch_size +│ 64 ", table)
 
 
 class Hub:
@@ -185,6 +273,9 @@ def test_mined_negatives_train_on(run, data, small, tiny_encoder_dir, tmp_path):
     assert found.stderr.startswith("40 pairs")
     assert len(mined.read_text("utf-8").splitlines()) == 40
     assert run("mine-negatives", data["pairs"], "--encoder", tiny_encoder_dir, "--out", mined).exit_code == 2
+    missing = run("mine-negatives", data["pairs"], "--encoder", "nosuch", "--out", tmp_path / "missing" / "x.jsonl")
+    assert missing.exit_code == 2
+    assert f"--out {tmp_path / 'missing' / 'x.jsonl'}: there is no folder {tmp_path / 'missing'}" in missing.stderr
     again = run("--stage", "scl", "--data", mined, "--out", tmp_path / "scl", *small)
     assert again.exit_code == 0, again.output
 

@@ -43,3 +43,11 @@ def test_a_query_never_gets_an_answer_of_its_own_as_negative(hash_encoder, tmp_p
     assert mined[0]["negative"] == mined[1]["negative"] == ["the whale is blue"]
     with pytest.raises(UsageError, match="exists already"):
         mine_file(hash_encoder, str(pairs), out)
+
+
+def test_a_folder_that_is_not_there_is_refused_before_anything_is_encoded(hash_encoder, tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"query": "red fox", "positive": "the fox is red"}\n', "utf-8")
+    with pytest.raises(UsageError, match=r"there is no folder .*missing; make it first"):
+        mine_file(hash_encoder, str(pairs), tmp_path / "missing" / "mined.jsonl")
+    assert hash_encoder.calls == 0

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
-from llm2comp_apps.errors import TrainingError
+from llm2comp_apps.errors import TrainingError, UsageError
 from llm2comp_train.sharding import whole
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ def build_network(
 
     Raises:
         TrainingError: the checkpoint was made for another backbone, adapter shape, number of memory tokens or readout.
+        UsageError: the backbone has no layers of the names in ``lora_targets``.
     """
     lm = backbone.lm
+    _check_targets(lm, settings)
     readout = readout or (checkpoint.read_settings(init).readout if init else DEFAULT_READOUT.name)
     torch.manual_seed(settings.seed)
     if init is not None:
@@ -140,6 +142,22 @@ def export(
     )
     half = {name: tensor.half() for name, tensor in weights.items()}
     checkpoint.write(directory, described, network.memory_state(), (plain, half))
+
+
+def _check_targets(lm: nn.Module, settings: Settings) -> None:
+    """Refuse names that no layer has; of the default's, which suit most backbones, some may be missing.
+
+    Raises:
+        UsageError: with the names there are.
+    """
+    there = {name.rpartition(".")[2] for name, module in lm.named_modules() if isinstance(module, nn.Linear)}
+    missing = [name for name in settings.targets if name.rpartition(".")[2] not in there]
+    default = type(settings)().lora_targets
+    if len(missing) == len(settings.targets) or (missing and settings.lora_targets != default):
+        raise UsageError(
+            f"--lora-targets: the backbone has no linear layer called {', '.join(missing)}; it has "
+            f"{', '.join(sorted(there))}."
+        )
 
 
 _JSON = (str, int, float, bool, list, dict)

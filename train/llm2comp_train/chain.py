@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.errors import TrainingError
-from llm2comp_train.recipes import get_recipe, resolve
-from llm2comp_train.run import RunOptions, run_stage
+from llm2comp_train.recipes import Settings, get_recipe, resolve
+from llm2comp_train.run import RunOptions, check_claim, run_stage
 from llm2comp_train.sources import find_data
 
 __all__ = ["run_chain"]
@@ -21,7 +21,8 @@ def run_chain(
     """Train the stages of a recipe's chain in ``OUT/1-kl``, ``OUT/2-scl`` ...; returns the last stage's encoder.
 
     Files with ``text`` rows go to the stages before ``scl``, those with ``query`` and ``positive`` to ``scl``; without
-    data, each stage takes the recipe's own. With ``resume``, stages that are finished are passed over.
+    data, each stage takes the recipe's own. With ``resume``, stages that are finished with the same settings are passed
+    over.
 
     Raises:
         TrainingError: there is no data for a stage; or see :func:`~.run.run_stage`.
@@ -36,16 +37,23 @@ def run_chain(
         if not data[stage]:
             wanted = "query and positive" if stage == "scl" else "text"
             raise TrainingError(f"--stage all: none of the data files has rows with {wanted}, which {stage} needs.")
+    steps: list[tuple[str, Settings, RunOptions]] = []
     init = options.init
     for number, stage in enumerate(chain, start=1):
         out = options.out / f"{number}-{stage}"
-        if not (options.resume and (out / "encoder").is_dir()):
-            given = dataclasses.replace(
-                options, data=data[stage], out=out, init=init, resume=options.resume and (out / "run.json").is_file()
-            )
-            run_stage(stage, resolve(recipe, stage, changes, gpu=gpu), given)
+        given = dataclasses.replace(options, data=data[stage], out=out, init=init)
+        steps.append((stage, resolve(recipe, stage, changes, gpu=gpu), given))
         init = out
-    return options.out / f"{len(chain)}-{chain[-1]}" / "encoder"
+    for step in steps:
+        check_claim(*step)  # all of them before the first trains: a later stage would refuse hours later
+    for number, (stage, settings, given) in enumerate(steps, start=1):
+        if options.resume and (given.out / "encoder").is_dir():
+            options.say(f"{given.out.name}: finished, passed over")
+            continue
+        size = f"{settings.max_steps} steps of {settings.batch_size}"
+        options.say(f"stage {number}/{len(steps)}: {stage}, {size} into {given.out}")
+        run_stage(stage, settings, given)
+    return steps[-1][2].out / "encoder"
 
 
 def _by_kind(options: RunOptions) -> dict[str, list[str]]:

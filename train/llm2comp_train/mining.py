@@ -19,7 +19,7 @@ from llm2comp_apps.encoder import TextEncoder
 from llm2comp_apps.errors import TrainingError, UsageError
 from llm2comp_train.sources import find_data, pair_rows
 
-__all__ = ["MiningReport", "hard_negatives", "mine_file"]
+__all__ = ["MiningReport", "check_mining", "hard_negatives", "mine_file"]
 
 _BLOCK = 512
 _CANDIDATES = 100
@@ -49,12 +49,9 @@ def mine_file(
 
     Raises:
         TrainingError: ``source`` is not one file, or holds no pair.
-        UsageError: ``out`` exists, or a number is out of range.
+        UsageError: see :func:`check_mining`.
     """
-    if out.exists():
-        raise UsageError(f"--out {out}: exists already.")
-    if negatives < 1 or not 0 < margin <= 1:
-        raise UsageError("--negatives must be at least 1 and --margin above 0 and at most 1.")
+    check_mining(out, negatives=negatives, margin=margin)
     files = find_data([source])
     if len(files) != 1:
         raise TrainingError(f"{source}: {len(files)} files; mine them one by one.")
@@ -84,6 +81,20 @@ def mine_file(
             close += passed_over
     temporary.replace(out)
     return MiningReport(len(rows), mined, close)
+
+
+def check_mining(out: Path, *, negatives: int, margin: float) -> None:
+    """Refuse what would fail after the texts are encoded; arguments as :func:`mine_file`.
+
+    Raises:
+        UsageError: ``out`` exists or its folder does not, or a number is out of range.
+    """
+    if out.exists():
+        raise UsageError(f"--out {out}: exists already.")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}; make it first.")
+    if negatives < 1 or not 0 < margin <= 1:
+        raise UsageError("--negatives must be at least 1 and --margin above 0 and at most 1.")
 
 
 def hard_negatives(

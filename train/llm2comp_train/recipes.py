@@ -34,6 +34,8 @@ COMPARATORS = ("mntp", "ebar")
 CONTRASTIVE = ("ucl", "scl")
 STAGES = (*COMPRESSION, *COMPARATORS, *CONTRASTIVE)
 _ADAPTING = (*COMPRESSION, *COMPARATORS)
+_LARGEST_SEED = 2**32 - 1
+"""What numpy takes; times the steps it still fits into torch's 64 bits."""
 _CHOICES = {
     "schedule": ("constant", "linear", "cosine"),
     "adapter": ("continue", "fresh"),
@@ -131,13 +133,13 @@ class Settings:
             "weight_decay",
             "min_chars",
             "negatives",
-            "seed",
             "float32_layers",
             "max_rows",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("lr", "memory_lr", "clip_norm", "temperature"):
             self._require(name, getattr(self, name) > 0, "above 0")
+        self._require("seed", 0 <= self.seed <= _LARGEST_SEED, f"from 0 to {_LARGEST_SEED}")
         self._require("teacher_weight", 0 <= self.teacher_weight <= 1, "between 0 and 1")
         for name in ("lora_dropout", "attention_dropout"):
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and under 1")

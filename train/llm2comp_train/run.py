@@ -25,7 +25,7 @@ from llm2comp_train.adapters import build_network, export
 from llm2comp_train.batches import CompressionBatches, sentence_ends
 from llm2comp_train.curve import draw_curve
 from llm2comp_train.loop import Progress, Run, train
-from llm2comp_train.metrics import best_step
+from llm2comp_train.metrics import METRICS, best_step
 from llm2comp_train.processes import Processes
 from llm2comp_train.recipes import COMPRESSION, Settings
 from llm2comp_train.recompute import checkpoint_layers
@@ -34,15 +34,26 @@ from llm2comp_train.sources import DataFile, Row, find_data, pair_rows, sentence
 from llm2comp_train.steps import Compression, MaskedPrediction, Supervised, TextWork, Unsupervised, Work
 from llm2comp_train.store import TokenStore, write_store
 from llm2comp_train.teacher import Teacher, load_teacher
-from llm2comp_train.validation import LiveEncoder, dev_scores, mean_cosine, memory_gain, validation_loss
+from llm2comp_train.validation import (
+    LiveEncoder,
+    dev_scores,
+    load_dev,
+    mean_cosine,
+    memory_gain,
+    validation_loss,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["RunOptions", "run_stage"]
+    from llm2comp_apps.evaluation.tasks import Task
+
+__all__ = ["RunOptions", "check_claim", "run_stage"]
 
 READOUT_OF = {**dict.fromkeys(COMPRESSION, "memory"), "mntp": "tokens", "ebar": "prompts"}
 """What a stage reads a text's vectors from; a contrastive stage goes on with what it is given."""
+FREE = ("tokens_per_pass", "tokens_kept", "head_chunk", "gradient_checkpointing")
+"""Settings that a resumed run may change: what is learned does not depend on them, and memory may have run out."""
 MASK_TOKEN = "_"  # noqa: S105 - a token of text
 
 
@@ -60,6 +71,7 @@ class RunOptions:
         instructions: prompt of the queries of a pair file, by name pattern.
         tensorboard: write its files, too.
         show: is told of every step.
+        say: is told in a line which stage of a chain runs.
     """
 
     data: Sequence[str]
@@ -71,24 +83,33 @@ class RunOptions:
     instructions: Mapping[str, str] = field(default_factory=dict)
     tensorboard: bool = False
     show: Callable[[Progress], None] = lambda _progress: None
+    say: Callable[[str], None] = lambda _line: None
 
 
 def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
     """Train one stage; returns the finished encoder, ``OUT/encoder``.
 
+    What can be refused is refused before anything is written: only a call that can train claims ``out``.
+
     Raises:
         TrainingError: see :func:`~.loop.train`; also when the run was stopped before its end.
-        UsageError: ``out`` holds a run and ``resume`` is not set, or one with other settings.
+        UsageError: ``out`` holds a run and ``resume`` is not set, or one with other settings; or an option names what
+            is not there.
     """
     init = _encoder_of(options.init) if options.init else None
+    check_claim(stage, settings, options)
+    files = find_data(options.data)
+    if stage == "scl":
+        _check_instructions(options, files)
+    dev = load_dev(options.eval_data) if options.eval_data else []
     processes = Processes(options.device or default_device())
-    if processes.main:
-        _claim(stage, settings, options)
     backbone = _load(settings, processes.device)
-    store = _store(stage, settings, options, backbone.tokenizer, processes)
     network = build_network(backbone, settings, init, READOUT_OF.get(stage))
     probe(network, backbone.name)
-    work, evaluate = _stage_work(stage, settings, options, network, backbone, store, processes)
+    if processes.main:
+        _claim(stage, settings, options)
+    store = _store(stage, settings, options, files, backbone.tokenizer, processes)
+    work, evaluate = _stage_work(stage, settings, options, network, backbone, store, dev, processes)
     _spare(network, settings, processes)
     about = {"stage": stage, "data": store.names, "init": str(init) if init else None, **dataclasses.asdict(settings)}
     run = Run(
@@ -147,27 +168,68 @@ def _spare(network: CompressionNetwork, settings: Settings, processes: Processes
             layer.compile(dynamic=True)
 
 
+def check_claim(stage: str, settings: Settings, options: RunOptions) -> None:
+    """Check that ``options.out`` is free, or holds the run to go on with.
+
+    A run that broke off before its first step, at a misspelt option, say, has nothing to go on with: it does not count.
+
+    Raises:
+        UsageError: it holds a run and ``resume`` is not set, or one that was started with other settings.
+    """
+    before = _claimed(options.out)
+    if before is None or not _has_begun(options.out):
+        return
+    if not options.resume:
+        raise UsageError(f"--out {options.out}: already holds a run; add --resume to go on with it.")
+    wanted = _claim_of(stage, settings, options)
+    changed = [name for name, value in wanted.items() if before[name] != value and name not in FREE]
+    if changed:
+        raise UsageError(
+            f"--resume: the run in {options.out} was started with other values of {', '.join(changed)}; give the same "
+            "ones again, or another --out."
+        )
+
+
 def _claim(stage: str, settings: Settings, options: RunOptions) -> None:
-    """Make the run's directory, or check that the run there is the one to go on with."""
-    path = options.out / "run.json"
-    wanted: dict[str, Any] = {
+    """Write ``run.json``, in place of that of a run that never began; see :func:`check_claim`."""
+    wanted, before = _claim_of(stage, settings, options), _claimed(options.out)
+    if before is not None and _has_begun(options.out):
+        return
+    if before is not None and before != wanted:
+        shutil.rmtree(options.out / "data", ignore_errors=True)  # token ids that the other call made
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "run.json").write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+
+
+def _claim_of(stage: str, settings: Settings, options: RunOptions) -> dict[str, Any]:
+    return {
         "stage": stage,
         "data": list(options.data),
         "init": str(options.init) if options.init else None,
         "instructions": dict(options.instructions),
         **dataclasses.asdict(settings),
     }
+
+
+def _claimed(out: Path) -> dict[str, Any] | None:
+    """What ``run.json`` says, if there is one; a setting that it does not know is younger and had its default."""
+    path = out / "run.json"
     if not path.is_file():
-        options.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
-        return
-    if not options.resume:
-        raise UsageError(f"--out {options.out}: already holds a run; add --resume to go on with it.")
-    # A setting that the run does not know is younger than the run, which had its default.
-    before = dataclasses.asdict(Settings()) | json.loads(path.read_text("utf-8"))
-    changed = [name for name, value in wanted.items() if before[name] != value]
-    if changed:
-        raise UsageError(f"--resume: the run in {options.out} was started with other values of {', '.join(changed)}.")
+        return None
+    return dataclasses.asdict(Settings()) | json.loads(path.read_text("utf-8"))
+
+
+def _has_begun(out: Path) -> bool:
+    """Whether a step of the run is behind it."""
+    metrics = out / METRICS
+    return (metrics.is_file() and metrics.stat().st_size > 0) or (out / "checkpoints").is_dir()
+
+
+def _check_instructions(options: RunOptions, files: Sequence[DataFile]) -> None:
+    for pattern in options.instructions:
+        if not any(fnmatch.fnmatch(file.name, pattern) for file in files):
+            names = ", ".join(file.name for file in files)
+            raise UsageError(f"--instruction {pattern!r}: matches none of the data files ({names}).")
 
 
 def _load(settings: Settings, device: str) -> Backbone:
@@ -180,11 +242,16 @@ def _load(settings: Settings, device: str) -> Backbone:
 
 
 def _store(
-    stage: str, settings: Settings, options: RunOptions, tokenizer: PreTrainedTokenizerBase, processes: Processes
+    stage: str,
+    settings: Settings,
+    options: RunOptions,
+    sources: Sequence[DataFile],
+    tokenizer: PreTrainedTokenizerBase,
+    processes: Processes,
 ) -> TokenStore:
     directory = options.out / "data"
     if processes.main and not (options.resume and (directory / "store.json").is_file()):
-        files = [(file.name, _rows(stage, settings, options, file)) for file in find_data(options.data)]
+        files = [(file.name, _rows(stage, settings, options, file)) for file in sources]
         write_store(directory, files, tokenizer, settings.max_length)
     processes.wait()
     return TokenStore(directory)
@@ -216,6 +283,7 @@ def _stage_work(
     network: CompressionNetwork,
     backbone: Backbone,
     store: TokenStore,
+    dev: Sequence[Task[Any]],
     processes: Processes,
 ) -> tuple[Work, Callable[[], dict[str, float]]]:
     """What a step does and how the encoder is judged."""
@@ -223,7 +291,7 @@ def _stage_work(
     pad = int(backbone.tokenizer.pad_token_id or 0)
 
     def scores() -> dict[str, float]:
-        return dev_scores(live, options.eval_data) if options.eval_data else {}
+        return dev_scores(live, dev) if dev else {}
 
     if stage == "ucl":
         return Unsupervised(settings, network, store, pad, processes), scores

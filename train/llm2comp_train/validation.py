@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,15 +12,17 @@ from torch import Tensor
 from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.pooling import pool
+from llm2comp_apps.errors import LLM2CompError, UsageError
 from llm2comp_train.batches import Split
 from llm2comp_train.steps import Compression, TextWork
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from llm2comp_apps.evaluation.tasks import Task
     from llm2comp_train.recipes import Settings
 
-__all__ = ["LiveEncoder", "dev_scores", "mean_cosine", "memory_gain", "validation_loss"]
+__all__ = ["LiveEncoder", "dev_scores", "load_dev", "mean_cosine", "memory_gain", "validation_loss"]
 
 
 @torch.no_grad()
@@ -86,9 +88,26 @@ class LiveEncoder(BatchedEncoder):
             return pool(self.network.memory(ids, mask))
 
 
-def dev_scores(encoder: LiveEncoder, data: Path) -> dict[str, float]:
-    """Scores on the small ``dev`` suite, which holds development and training splits only; ``score`` is their mean."""
-    from llm2comp_apps.evaluation import evaluate, load_suite, main_scores
+def load_dev(data: Path) -> list[Task[Any]]:
+    """The small ``dev`` suite, which holds development and training splits only, read once to see that it can be.
 
-    scores = dict(main_scores(evaluate(encoder, load_suite("dev", data))))
+    Raises:
+        UsageError: none of it lies in ``data``, or a file of it is broken.
+    """
+    from llm2comp_apps.evaluation import load_suite
+
+    try:
+        tasks = load_suite("dev", data)
+        for task in tasks:
+            task.load()
+    except LLM2CompError as error:
+        raise UsageError(f"--eval-data: {error}") from error
+    return tasks
+
+
+def dev_scores(encoder: LiveEncoder, tasks: Sequence[Task[Any]]) -> dict[str, float]:
+    """Scores on the tasks of :func:`load_dev`; ``score`` is their mean."""
+    from llm2comp_apps.evaluation import evaluate, main_scores
+
+    scores = dict(main_scores(evaluate(encoder, tasks)))
     return {**scores, "score": scores.pop("average")}
