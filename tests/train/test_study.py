@@ -114,3 +114,18 @@ def test_nothing_is_begun_after_the_deadline(stages, study_data, backbone_dir, t
     assert stages.main([*call(study_data, tmp_path, backbone_dir), "--minutes", "0"]) == 3
     assert not (tmp_path / "runs").exists()
     assert "run the same command again" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_sweep_over_the_number_of_memory_tokens(stages, study_data, backbone_dir, tmp_path):
+    sweep = ["--arms", "none,kl,mntp", "--ks", "1,2", "--adapters", "continue", "--lrs", "1e-3"]
+    assert stages.main([*call(study_data, tmp_path, backbone_dir), *sweep]) == 0
+    found = json.loads((tmp_path / "study.json").read_text("utf-8"))
+    rows = {row["label"]: row for row in found["rows"]}
+    assert set(rows) == {"kl (k=1)", "kl (k=2)", "mntp", "scl", "kl (k=1) + scl", "kl (k=2) + scl", "mntp + scl"}
+    for label, row in rows.items():
+        k = json.loads((Path(row["run"]) / "run.json").read_text("utf-8"))["k"]
+        assert k == (int(label[6]) if "k=" in label else 3)
+    merged = {label: found["measured"][label]["merged_scores"] for label in ("kl (k=1)", "kl (k=2)")}
+    assert merged["kl (k=1)"] is None  # one vector is its own mean
+    assert merged["kl (k=2)"]

@@ -3,10 +3,11 @@
     python train/studies/stages.py --data ../shared/data --out runs/study                 # one CPU core, small
     python train/studies/stages.py --data ../shared/data --out runs/study --preset gpu    # one GPU, half an hour
     python train/studies/stages.py ... --adapters continue,fresh                          # measures both
+    python train/studies/stages.py ... --arms kl --ks 1,4,8,16                            # how many memory tokens?
 
 1. Each arm (``rc``, ``nll``, ``kl``, ``mntp``, on request ``ebar``; ``none`` is the backbone as it comes) is trained
    on the same texts for the same steps at each learning rate of a small grid; the ``dev`` suite (development and
-   training splits alone) chooses one.
+   training splits alone) chooses one. With ``--ks``, arms with memory tokens are trained with each number of them.
 2. From each chosen one on: ``ucl``, then ``scl``, chosen in the same way.
 3. All chosen encoders and the training-free baselines are scored on the suite's test data; dimension collapse is
    measured on the sentences of STS-B; the memory vectors are also read by cluster-then-merge pooling.
@@ -77,6 +78,7 @@ class Study:
     device: str
     preset: Preset
     arms: Sequence[str]
+    ks: Sequence[int]
     chain: Sequence[str]
     adapters: Sequence[str]
     changes: dict[str, Any]
@@ -95,6 +97,7 @@ class Row:
     Attributes:
         label: of the table's row.
         stage: the last one.
+        k: memory tokens, where ``--ks`` sweeps over them.
         run: directory of the chosen run; ``None`` for an arm without training.
         rate: its learning rate.
         tried: dev score (times 100) by learning rate.
@@ -104,6 +107,7 @@ class Row:
 
     label: str
     stage: str = ""
+    k: int | None = None
     run: Path | None = None
     rate: float | None = None
     tried: dict[str, float] = field(default_factory=dict)
@@ -126,12 +130,13 @@ def grow(study: Study, row: Row, stage: str, adapter: str) -> Row:
 
     kind = stage if stage in ("ucl", "scl") else "adapt"
     mark = " (fresh)" if adapter == "fresh" and "fresh" not in row.label else ""
-    label = (stage if row.run is None else f"{row.label} + {stage}") + mark
+    beginning = row.label if row.stage == stage else stage
+    label = (beginning if row.run is None else f"{row.label} + {stage}") + mark
     tried: dict[float, Path] = {}
     for rate in study.preset.rates[kind]:
         run = study.out / "runs" / f"{label.replace(' ', '')}-{rate:g}"
         try:
-            train_one(study, stage, rate, adapter, row.run, run)
+            train_one(study, stage, rate, adapter, row, run)
             tried[rate] = run
         except DivergedError as error:
             note(f"{run.name} is lost: {error}")
@@ -143,11 +148,11 @@ def grow(study: Study, row: Row, stage: str, adapter: str) -> Row:
     figures = {name: value for name, value in evaluations[best][-1].items() if name != "step"}
     seconds = sum(line["seconds"] for line in read_metrics(tried[best]) if "seconds" in line)
     shown = {f"{rate:g}": round(found, 2) for rate, found in scores.items()}
-    return Row(label, stage, tried[best], best, shown, figures, seconds)
+    return Row(label, stage, row.k, tried[best], best, shown, figures, seconds)
 
 
-def train_one(study: Study, stage: str, rate: float, adapter: str, init: Path | None, run: Path) -> None:
-    """One run, unless it is finished; an interrupted one goes on."""
+def train_one(study: Study, stage: str, rate: float, adapter: str, row: Row, run: Path) -> None:
+    """One run from a row's encoder on, unless it is finished; an interrupted one goes on."""
     from llm2comp_train.recipes import resolve
     from llm2comp_train.run import RunOptions, run_stage
 
@@ -166,6 +171,8 @@ def train_one(study: Study, stage: str, rate: float, adapter: str, init: Path | 
         "adapter": adapter,
         **study.changes,
     }
+    if row.k:
+        changes["k"] = row.k
     if study.backbone:
         changes["backbone"] = study.backbone
     note(f"training {run.name}: {steps} steps")
@@ -177,7 +184,7 @@ def train_one(study: Study, stage: str, rate: float, adapter: str, init: Path | 
         RunOptions(
             data=[str(study.data / "train" / folder)],
             out=run,
-            init=init,
+            init=row.run,
             resume=True,
             device=study.device,
             eval_data=study.data / "eval",
@@ -196,14 +203,25 @@ def share_texts(source: Path, target: Path) -> None:
         temporary.rename(target)
 
 
+def starts(study: Study) -> list[Row]:
+    """What is to be grown: the arms, those with memory tokens once for each of ``--ks``."""
+    from llm2comp_train.recipes import COMPRESSION
+
+    rows: list[Row] = []
+    for arm in study.arms:
+        swept = study.ks if arm in COMPRESSION else ()
+        rows += [Row(f"{arm} (k={k})", arm, k) for k in swept] or [Row(arm, arm)]
+    return rows
+
+
 def grow_all(study: Study, report: Callable[[list[Row]], None]) -> list[Row]:
     """All rows, breadth first; ``report`` is told after each breadth."""
     found: list[Row] = []
-    ends = [(arm, grow(study, Row(arm), arm, "continue") if arm != "none" else Row("none")) for arm in study.arms]
-    found += [row for _, row in ends if row.run]
+    ends = [row if row.stage == "none" else grow(study, row, row.stage, "continue") for row in starts(study)]
+    found += [row for row in ends if row.run]
     if found:
         report(found)
-    tips = [(row, adapter) for _, row in ends for adapter in study.adapters if row.run or adapter == "continue"]
+    tips = [(row, adapter) for row in ends for adapter in study.adapters if row.run or adapter == "continue"]
     for stage in study.chain:
         tips = [(grow(study, row, stage, adapter), adapter) for row, adapter in tips]
         found += [row for row, _ in tips]
@@ -345,6 +363,7 @@ def parse(arguments: Sequence[str] | None) -> Study:
     options.add_argument("--scl-lrs")
     options.add_argument("--suite", choices=("core", "nano"), help="test data, instead of the preset's")
     options.add_argument("--arms", default=",".join(ARMS), help="comma-separated [%(default)s]; also: ebar")
+    options.add_argument("--ks", default="", help="numbers of memory tokens to sweep over in rc, nll, kl: 1,4,8,16")
     options.add_argument("--chain", default="ucl,scl", help="stages after an adaptation [%(default)s]")
     options.add_argument("--adapters", default="continue", help="continue, fresh, or both [%(default)s]")
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of all runs")
@@ -384,6 +403,7 @@ def parse(arguments: Sequence[str] | None) -> Study:
         device=device,
         preset=preset,
         arms=chosen.arms.split(","),
+        ks=[int(k) for k in chosen.ks.split(",") if k],
         chain=[stage for stage in chosen.chain.split(",") if stage],
         adapters=chosen.adapters.split(","),
         changes=changes,
