@@ -19,6 +19,8 @@ __all__ = [
     "all_ids_and_spans",
     "delete_numbers",
     "encode",
+    "field_names",
+    "has_field",
     "hashes",
     "ids_and_spans",
     "insert",
@@ -139,6 +141,26 @@ def matching(connection: apsw.Connection, condition: CompiledFilter) -> list[int
     """Numbers of the documents that satisfy a filter, ascending."""
     sql = f"SELECT num FROM documents WHERE {condition.sql} ORDER BY num"  # noqa: S608  its values are bound parameters
     return [num for (num,) in connection.execute(sql, condition.parameters)]
+
+
+def has_field(connection: apsw.Connection, names: Sequence[str]) -> bool:
+    """Whether any document has the metadata field to which ``names`` lead; one that is null counts."""
+    sql = "SELECT 1 FROM documents WHERE json_type(metadata, ?) IS NOT NULL LIMIT 1"
+    return next(connection.execute(sql, (_json_path(names),)), None) is not None
+
+
+def field_names(connection: apsw.Connection, parent: Sequence[str] = ()) -> list[str]:
+    """Names of all metadata fields of all documents, sorted; of those inside the object ``parent`` if it is given."""
+    path = _json_path(parent)
+    sql = (
+        "SELECT DISTINCT inner.key FROM documents AS d, json_each(d.metadata, ?) AS inner "
+        "WHERE json_type(d.metadata, ?) = 'object' ORDER BY 1"
+    )
+    return [name for (name,) in connection.execute(sql, (path, path))]
+
+
+def _json_path(names: Sequence[str]) -> str:
+    return "$" + "".join(f'."{name}"' for name in names)
 
 
 def tombstones(connection: apsw.Connection) -> list[int]:

@@ -73,10 +73,12 @@ class CompiledFilter:
     Attributes:
         sql: to follow ``WHERE``; never NULL.
         parameters: its named parameters.
+        fields: the fields that the expression names, each once, as the names that lead to it.
     """
 
     sql: str
     parameters: dict[str, Any]
+    fields: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class _Parser:
         self._depth = 0
         self._predicates = 0
         self.parameters: dict[str, Any] = {}
+        self.fields: dict[tuple[str, ...], None] = {}  # a set that keeps the order
 
     @property
     def _token(self) -> _Token:
@@ -224,6 +227,7 @@ class _Parser:
         names = [self._name()]
         while self._take("operator", "."):
             names.append(self._name())
+        self.fields[tuple(names)] = None
         return names
 
     def _name(self) -> str:
@@ -333,4 +337,4 @@ def compile_filter(expression: str) -> CompiledFilter:
         FilterError: it cannot be read; the message shows where.
     """
     parser = _Parser(expression)
-    return CompiledFilter(parser.parse(), parser.parameters)
+    return CompiledFilter(parser.parse(), parser.parameters, tuple(parser.fields))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from llm2comp_indexes import documents as rows_of
 from llm2comp_indexes import fs
 from llm2comp_indexes.errors import IndexExistsError, IndexWriteError, InputError, OlderFormatError
+from llm2comp_indexes.filters import compile_filter
 from llm2comp_indexes.gpu import check_device
 from llm2comp_indexes.kinds import Policy
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
@@ -267,6 +268,29 @@ class Index:
             nums = self._snapshot.allowed(where)[0].tolist()
             found = rows_of.ids_and_spans(self._snapshot.connection, nums)
             yield from (found[num][0] for num in nums)
+
+    def unknown_fields(self, where: str) -> dict[str, list[str]]:
+        """The fields that ``where`` names and no document has: most likely misspelled, and `!=` is true of them.
+
+        Returns:
+            For each, the fields that there are in its place: of the documents, or of the object that it is looked
+            for in (``author.nmae`` gives ``author.name``).
+
+        Raises:
+            FilterError: ``where`` cannot be read.
+        """
+        unknown = {}
+        connection = self._snapshot.connection
+        with translated(self.path):
+            for names in compile_filter(where).fields:
+                if names == ("_id",) or rows_of.has_field(connection, names):
+                    continue
+                parent = names[:-1]
+                while parent and not rows_of.field_names(connection, parent):
+                    parent = parent[:-1]
+                known = rows_of.field_names(connection, parent)
+                unknown[".".join(names)] = [".".join((*parent, name)) for name in known]
+        return unknown
 
     def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None] | None = None) -> Float16Array:
         """Stored memory vectors for reranking.
