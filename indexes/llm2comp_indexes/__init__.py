@@ -33,6 +33,7 @@ from llm2comp_indexes.index import Index
 from llm2comp_indexes.kinds import KINDS, Policy
 from llm2comp_indexes.lexical import matching_spans
 from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo
+from llm2comp_indexes.verify import verify_index
 from llm2comp_indexes.writer import Writer
 
 __all__ = [
@@ -61,4 +62,5 @@ __all__ = [
     "matching_spans",
     "read_parquet",
     "read_vectors",
+    "verify_index",
 ]

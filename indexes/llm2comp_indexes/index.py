@@ -18,15 +18,15 @@ from llm2comp_indexes import fs
 from llm2comp_indexes.errors import IndexExistsError, IndexWriteError, InputError, OlderFormatError
 from llm2comp_indexes.filters import compile_filter
 from llm2comp_indexes.gpu import check_device
-from llm2comp_indexes.kinds import Policy
+from llm2comp_indexes.kinds import Policy, why_small
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
 from llm2comp_indexes.lock import LOCK_NAME
 from llm2comp_indexes.snapshot import Snapshot
-from llm2comp_indexes.store import DIRECTORIES, Manifest, create_store, translated
+from llm2comp_indexes.store import DIRECTORIES, Manifest, create_store, size_on_disk, translated
 from llm2comp_indexes.types import Damage, Float16Array, Float32Array, Hit, IndexedDocument, IndexInfo
 from llm2comp_indexes.upkeep import FLAT, check_kind
 from llm2comp_indexes.vectors import as_matrix, normalised
-from llm2comp_indexes.verify import verify
+from llm2comp_indexes.verify import damages
 from llm2comp_indexes.writer import Writer
 
 __all__ = ["Index"]
@@ -132,19 +132,24 @@ class Index:
         return True
 
     @contextlib.contextmanager
-    def writer(self) -> Iterator[Writer]:
+    def writer(self, device: str = "cpu") -> Iterator[Writer]:
         """Take the writer lock; on leaving, this reader moves on to what was committed.
 
-        Segments that have grown enough for it get the FAISS index that the settings ask for, after the commit.
+        Segments that have grown enough for it get the FAISS index that the settings ask for, after the commit. If
+        that kind is refused, the documents are searched exactly, and `Writer.refusal` says why.
+
+        Args:
+            device: where FAISS indexes are trained, ``cpu`` or ``cuda``.
 
         Raises:
-            KindError: the settings ask for a kind that is refused; documents are committed and searched exactly.
             IndexLockedError: another process (or another writer of this one) holds the lock.
+            DependencyError: ``device`` is ``cuda``, and FAISS sees no GPU.
         """
+        check_device(device)
         writer = Writer(self.path)
         try:
             yield writer
-            writer.maintain()
+            writer.maintain(device=device)
         finally:
             try:
                 self.refresh()  # lets go of what the commit replaced, so that the writer can remove it
@@ -328,26 +333,25 @@ class Index:
         Raises:
             KindError: the kind is refused; the index goes on with the kind that it had.
         """
-        check_device(device)
-        with self.writer() as writer:
+        with self.writer(device) as writer:
             writer.compact(policy, device)
 
     def verify(self) -> list[Damage]:
         """Compare every byte of this generation with what was committed; empty = all is well."""
-        return verify(self._snapshot)
+        return damages(self.path, self._snapshot.manifest, self._snapshot.connection)
 
     def info(self) -> IndexInfo:
         """What the index says of itself."""
         snapshot = self._snapshot
         manifest = snapshot.manifest
-        vectors = sum(record.rows for record in manifest.segments)
         largest = max(manifest.anns, key=lambda record: record.rows).detail if manifest.anns else {}
+        sizes = [record.rows for record in manifest.segments]
         return IndexInfo(
             path=str(self.path),
             format=manifest.format,
             generation=manifest.generation,
             documents=manifest.documents,
-            vectors=vectors,
+            vectors=sum(sizes),
             deleted=snapshot.deleted,
             dimension=manifest.dimension,
             memory_tokens=manifest.memory_tokens,
@@ -355,7 +359,8 @@ class Index:
             settings=dict(manifest.settings),
             kind=str(largest.get("factory", FLAT)),
             segments=len(manifest.segments),
+            reason=largest.get("reason") if largest else why_small(Policy.from_settings(manifest.settings), sizes),
             recall=largest.get("recall"),
             queries_per_second=largest.get("queries_per_second"),
-            bytes=sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file()),
+            bytes=size_on_disk(self.path, snapshot.connection),
         )

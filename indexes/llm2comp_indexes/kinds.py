@@ -21,14 +21,14 @@ Anything else is taken for a FAISS factory string.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from llm2comp_indexes.errors import InputError, KindError
 from llm2comp_indexes.merging import SMALL_ROWS
 
-__all__ = ["AUTO_ROWS", "KINDS", "Policy", "is_small", "plans"]
+__all__ = ["AUTO_ROWS", "KINDS", "Policy", "is_small", "plans", "why_small"]
 
 KINDS: Final = ("auto", "flat", "ivf", "hnsw", "sq8", "rabitq")
 
@@ -95,6 +95,14 @@ def is_small(policy: Policy, rows: int) -> bool:
     return policy.kind == "flat" or rows <= SMALL_ROWS or (policy.kind == "auto" and rows < AUTO_ROWS)
 
 
+def why_small(policy: Policy, sizes: Sequence[int]) -> str | None:
+    """Why an index whose segments have so many rows has no FAISS index; None if its policy asks for none."""
+    if policy.kind in ("flat", "auto") or not sizes:
+        return None
+    reason = f"{max(sizes):,} vectors are too few for {policy.kind} (from {SMALL_ROWS + 1:,})"
+    return reason if len(sizes) == 1 else f"{reason} in the largest of {len(sizes)} segments; compact merges them"
+
+
 def plans(policy: Policy, rows: int, dimension: int) -> list[str]:
     """Factory strings to try in turn on a segment; none = compare every vector.
 
@@ -113,7 +121,7 @@ def plans(policy: Policy, rows: int, dimension: int) -> list[str]:
             fitting.append(factory)
         elif policy.kind != "auto":
             raise KindError(
-                f"kind {kind} ({factory}) needs about {bytes_per_row * rows / 2**20:.0f} MiB for {rows} vectors, "
-                f"max_ram allows {policy.max_ram / 2**20:.0f}; rabitq takes the least, flat none"
+                f"kind {kind} is refused ({factory} needs about {bytes_per_row * rows / 2**20:.0f} MiB for {rows} "
+                f"vectors, max_ram allows {policy.max_ram / 2**20:.0f}; rabitq takes the least, flat none)"
             )
     return fitting

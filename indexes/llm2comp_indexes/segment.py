@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,9 @@ class Segment:
         self.record = record
         self.directory = index / record.directory
         self.nums: Int64Array = np.frombuffer(read_checked(self.directory / IDS, self._file(IDS)), dtype="<i8")
-        self.vectors = CheckedRows(self.directory / VECTORS, self._file(VECTORS), (dimension,))
-        self._memory_shape = (memory_tokens, dimension)
-        self._memory: CheckedRows | None = None
-        if not len(self.nums) == len(self.vectors) == record.rows:
-            raise IndexDamagedError(f"{self.directory}: holds another number of rows than was committed; {REPAIR}")
+        self._dimension = dimension
+        self._memory_tokens = memory_tokens
+        self._check_rows(len(self.nums))
 
     def __len__(self) -> int:
         return len(self.nums)
@@ -57,12 +56,21 @@ class Segment:
             raise IndexDamagedError(f"{self.directory / name}: is not in the manifest; {REPAIR}")
         return record
 
-    @property
+    def _check_rows(self, rows: int) -> None:
+        if rows != self.record.rows:
+            raise IndexDamagedError(f"{self.directory}: holds another number of rows than was committed; {REPAIR}")
+
+    @cached_property
+    def vectors(self) -> CheckedRows:
+        """The vectors, (rows, d); opened at first use, since a search for words needs none."""
+        vectors = CheckedRows(self.directory / VECTORS, self._file(VECTORS), (self._dimension,))
+        self._check_rows(len(vectors))
+        return vectors
+
+    @cached_property
     def memory(self) -> CheckedRows:
         """The memory vectors, (rows, k, d); opened at first use."""
-        if self._memory is None:
-            self._memory = CheckedRows(self.directory / MEMORY, self._file(MEMORY), self._memory_shape)
-        return self._memory
+        return CheckedRows(self.directory / MEMORY, self._file(MEMORY), (self._memory_tokens, self._dimension))
 
 
 class SegmentWriter:

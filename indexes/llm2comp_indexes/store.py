@@ -49,6 +49,7 @@ __all__ = [
     "has_pages_beyond",
     "migrate",
     "read_manifest",
+    "size_on_disk",
     "translated",
     "write_manifest",
 ]
@@ -219,6 +220,14 @@ def has_pages_beyond(index: Path, connection: apsw.Connection) -> bool:
     if not _is_settled(path):
         return False
     return path.stat().st_size != int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
+
+
+def size_on_disk(index: Path, connection: apsw.Connection) -> int:
+    """Bytes of an index, ``store.db`` as it is when nobody has it open: its write-ahead log folded in."""
+    with translated(index):
+        store = int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
+    others = (path for path in index.rglob("*") if path.parent != index or not path.name.startswith(STORE_NAME))
+    return store + sum(path.stat().st_size for path in others if path.is_file())
 
 
 def _page_size(header: bytes) -> int:

@@ -85,7 +85,8 @@ class IndexInfo:
         settings: as given at creation.
         kind: how vectors are searched, ``flat`` or a FAISS factory string.
         segments: number of vector segments.
-        bytes: on disk, everything together.
+        bytes: on disk, everything together; what SQLite keeps beside ``store.db`` while it is open does not count.
+        reason: why ``kind`` is ``flat`` although the settings ask for another; None if it is as they ask.
         recall: measured recall@10 of ``kind`` against exact search; None for ``flat``, which is exact.
         queries_per_second: measured beside ``recall``.
     """
@@ -103,5 +104,6 @@ class IndexInfo:
     kind: str
     segments: int
     bytes: int
+    reason: str | None = None
     recall: float | None = None
     queries_per_second: float | None = None

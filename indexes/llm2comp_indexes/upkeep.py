@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -73,10 +74,10 @@ def build_ann(
         record, reason = _attempt(index, segment, policy, factory, device, seed)
         if record is not None:
             return record
+        _log.info("%s: %s: %s", segment.directory, factory, reason)
+        if policy.kind != "auto":
+            raise KindError(f"kind {policy.kind} is refused ({reason})")
         reasons.append(f"{factory}: {reason}")
-        _log.info("%s: %s", segment.directory, reasons[-1])
-    if policy.kind != "auto":
-        raise KindError(f"kind {policy.kind!r} is refused: {'; '.join(reasons)}")
     return declined(segment, policy, "; ".join(reasons) or "no kind fits into max_ram")
 
 
@@ -93,7 +94,8 @@ def _attempt(
     ann = _filled(factory, vectors, order, kept, device, seed)
     choice = tune(ann, vectors, queries, exact_top(vectors, queries, np.sort(order[:kept])), policy.target_recall)
     if choice.recall < policy.target_recall:
-        return None, f"recall@10 {choice.recall:.3f} at best, {policy.target_recall} wanted"
+        recall = math.floor(1000 * choice.recall) / 1000  # rounded up it might equal what is wanted
+        return None, f"recall {recall:g} where {policy.target_recall:g} is wanted"
     if policy.kind == "auto" and choice.queries_per_second < exact_speed(vectors, queries):
         return None, "slower than comparing every vector"
     ann = _completed(ann, factory, vectors, order, kept, device)

@@ -2,26 +2,83 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 
 from llm2comp_indexes.checked import difference
-from llm2comp_indexes.snapshot import Snapshot
-from llm2comp_indexes.store import STORE_NAME, SegmentRecord, damaged_pages, has_pages_beyond
+from llm2comp_indexes.errors import IndexDamagedError, OlderFormatError
+from llm2comp_indexes.lock import Pin
+from llm2comp_indexes.store import (
+    STORE_NAME,
+    Manifest,
+    SegmentRecord,
+    connect_reader,
+    damaged_pages,
+    has_pages_beyond,
+    read_manifest,
+)
 from llm2comp_indexes.types import Damage
+from llm2comp_indexes.writer import Writer
 
-__all__ = ["verify"]
+__all__ = ["damages", "verify_index"]
 
 
-def verify(snapshot: Snapshot) -> list[Damage]:
-    """Every file of the generation that is missing or changed, and what is wrong inside ``store.db``."""
-    manifest = snapshot.manifest
-    damage = list(_store_damage(snapshot.index, snapshot.connection))
+def verify_index(index: str | Path) -> list[Damage]:
+    """Compare every byte of the newest generation with what was committed, also where it is too damaged to be opened.
+
+    Raises:
+        IndexMissingError: nothing is there.
+        IndexFormatError: it is not an index, or of a newer format.
+    """
+    index = Path(index)
+    try:
+        try:
+            return _verify_newest(index)
+        except OlderFormatError:
+            Writer(index).close()  # migrates
+            return _verify_newest(index)
+    except IndexDamagedError as error:  # the list of files cannot be read
+        return [Damage(STORE_NAME, str(error).removeprefix(f"{index / STORE_NAME}: "))]
+
+
+def _verify_newest(index: Path) -> list[Damage]:
+    while True:
+        with contextlib.ExitStack() as stack:
+            connection = connect_reader(index)
+            stack.callback(connection.close)
+            manifest = read_manifest(index, connection)
+            for record in manifest.records:
+                with contextlib.suppress(OSError):  # what is missing is told below
+                    stack.callback(Pin(index / record.directory).release)
+            found = damages(index, manifest, connection)
+        # Files are also missing where a writer replaced this generation before it was pinned.
+        if not found or _generation(index) == manifest.generation:
+            return found
+
+
+def _generation(index: Path) -> int:
+    connection = connect_reader(index)
+    try:
+        return read_manifest(index, connection).generation
+    finally:
+        connection.close()
+
+
+def damages(index: Path, manifest: Manifest, connection: apsw.Connection) -> list[Damage]:
+    """Every file of a generation that is missing or changed, and what is wrong inside ``store.db``.
+
+    Args:
+        index: the index directory.
+        manifest: of the generation.
+        connection: to ``store.db``, inside a read transaction that sees this generation.
+    """
+    found = list(_store_damage(index, connection))
     for record in manifest.records:
-        damage.extend(_segment_damage(snapshot.index, record))
-    return damage
+        found.extend(_segment_damage(index, record))
+    return found
 
 
 def _store_damage(index: Path, connection: apsw.Connection) -> Iterator[Damage]:

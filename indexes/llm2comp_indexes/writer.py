@@ -56,6 +56,7 @@ class Writer:
         self._lexical: LexicalWriter | None = None
         self._intact: set[str] = set()  # lexical files that this writer made or has checked
         self._changed = self._failed = False
+        self._refusals: list[tuple[int, str]] = []  # rows of the segment, and why
         self._lock = WriterLock(index)
         try:
             self._connection = connect_writer(index)
@@ -77,6 +78,11 @@ class Writer:
     def generation(self) -> int:
         """The last commit."""
         return self._manifest.generation
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the kind that the settings ask for is refused, for the largest segment that it does not fit."""
+        return max(self._refusals)[1] if self._refusals else None
 
     def add(
         self,
@@ -157,17 +163,17 @@ class Writer:
     def maintain(self, policy: Policy | None = None, device: str = "cpu") -> int:
         """Give each segment the FAISS index that the policy asks for, one commit each; returns the generation.
 
-        The documents are committed before, so an interruption costs speed and never a document.
+        The documents are committed before, so an interruption costs speed and never a document. A kind of the settings
+        that is refused is no error either: the segment is searched exactly, and `refusal` says why. That is recorded,
+        so that the next writer does not try again.
 
         Raises:
-            KindError: the kind is refused. Asked for by ``policy``, nothing changes; asked for by the settings, the
-                refusal is recorded, so that it is told once, and the segment is searched exactly.
+            KindError: the kind of ``policy`` is refused; nothing changes.
         """
         wanted = policy or Policy.from_settings(self._manifest.settings)
         for record in self._manifest.segments:
             if self._is_served(record, wanted):
                 continue
-            refusal = None
             with self._writing():
                 segment = self._reader(record)
                 try:
@@ -175,12 +181,11 @@ class Writer:
                 except KindError as error:
                     if policy is not None:
                         raise
-                    refusal, made = error, declined(segment, wanted, str(error))
+                    made = declined(segment, wanted, str(error))
+                    self._refusals.append((record.rows, str(error)))
                 self._begin()
                 others = tuple(ann for ann in self._manifest.anns if ann.detail["segment"] != record.name)
                 self._publish(self._next(anns=(*others, made) if made else others))
-            if refusal is not None:
-                raise refusal
         if policy is not None and policy != Policy.from_settings(self._manifest.settings):
             with self._writing():
                 self._begin()
