@@ -7,8 +7,9 @@
 | ``.parquet`` | columns id, title, text, metadata (JSON), content_hash, start, end, vector (float32) | |
 
 ``.ids.jsonl`` has a line for each row: ``{"id": ..., "start": ..., "end": ...}``, the last two only for chunks. Rows
-are in the order in which their documents were added, and rows of one document are neighbours. A target is replaced
-only when the new file is complete.
+are in the order in which their documents were added, and rows of one document are neighbours. The metadata of a
+``.parquet`` schema hold the settings of the index under ``llm2comp.settings`` (JSON). Memory vectors are in none of
+these files. A target is replaced only when the new file is complete.
 """
 
 from __future__ import annotations
@@ -31,11 +32,21 @@ from llm2comp_indexes.types import Float32Array, IndexedDocument
 if TYPE_CHECKING:
     from llm2comp_indexes.index import Index
 
-__all__ = ["EXPORTS", "export_index", "import_vectors", "read_parquet", "read_vectors"]
+__all__ = [
+    "EXPORTS",
+    "Batch",
+    "export_index",
+    "import_vectors",
+    "in_order",
+    "read_parquet",
+    "read_parquet_settings",
+    "read_vectors",
+]
 
 EXPORTS: Final = (".npy", ".parquet", ".faiss")
 
 _BATCH: Final = 4096
+_SETTINGS: Final = b"llm2comp.settings"
 
 Batch = tuple[list[IndexedDocument], Float32Array]
 """Documents, and the vectors of all of them in turn."""
@@ -66,7 +77,12 @@ def export_index(index: Index, target: str | Path) -> int:
 
 
 def import_vectors(
-    index: Index, documents: Iterable[IndexedDocument], vectors: np.ndarray, *, batch: int = _BATCH
+    index: Index,
+    documents: Iterable[IndexedDocument],
+    vectors: np.ndarray,
+    *,
+    batch: int = _BATCH,
+    device: str = "cpu",
 ) -> int:
     """Add documents whose vectors were made elsewhere, in one commit.
 
@@ -75,6 +91,7 @@ def import_vectors(
         documents: streamed, in the order of the vectors.
         vectors: (rows, d), a memory map for what does not fit into memory; a row for each document or chunk.
         batch: documents taken at a time.
+        device: where a FAISS index is trained, ``cpu`` or ``cuda``.
 
     Returns:
         The number of documents.
@@ -82,18 +99,30 @@ def import_vectors(
     Raises:
         InputError: there are more or fewer vectors than the documents need; nothing is added.
     """
-    iterator, position, count = iter(documents), 0, 0
-    with index.writer() as writer:
-        while part := list(itertools.islice(iterator, batch)):
-            rows = sum(document.rows for document in part)
-            if position + rows > len(vectors):
-                raise InputError(f"vectors: {len(vectors)} rows, but document {part[-1].id!r} needs more")
-            writer.add(part, np.asarray(vectors[position : position + rows]))
-            position, count = position + rows, count + len(part)
-        if position != len(vectors):
-            raise InputError(f"vectors: {len(vectors)} rows for {count} documents that need {position}")
+    count = 0
+    with index.writer(device) as writer:
+        for part, rows in in_order(documents, vectors, batch):
+            writer.add(part, rows)
+            count += len(part)
         writer.commit()
     return count
+
+
+def in_order(documents: Iterable[IndexedDocument], vectors: np.ndarray, batch: int = _BATCH) -> Iterator[Batch]:
+    """Documents with their vectors, which are the next rows of the matrix.
+
+    Raises:
+        InputError: there are more or fewer rows than the documents need.
+    """
+    iterator, position, count = iter(documents), 0, 0
+    while part := list(itertools.islice(iterator, batch)):
+        rows = sum(document.rows for document in part)
+        if position + rows > len(vectors):
+            raise InputError(f"vectors: {len(vectors)} rows, but document {part[-1].id!r} needs more")
+        yield part, np.asarray(vectors[position : position + rows], dtype=np.float32)
+        position, count = position + rows, count + len(part)
+    if position != len(vectors):
+        raise InputError(f"vectors: {len(vectors)} rows for {count} documents that need {position}")
 
 
 def read_vectors(path: str | Path) -> np.ndarray:
@@ -132,6 +161,25 @@ def read_parquet(path: str | Path, *, batch: int = _BATCH) -> Iterator[Batch]:
                 yield [_document(group) for group in part], vectors
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+
+
+def read_parquet_settings(path: str | Path) -> dict[str, Any]:
+    """The settings of the index that a Parquet file was exported from; none if something else wrote it.
+
+    Raises:
+        InputError: it cannot be read, or its settings are not what an export writes.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        written = (pq.read_schema(path).metadata or {}).get(_SETTINGS, b"{}")
+        settings = json.loads(written)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: {_SETTINGS.decode()} in its metadata is no JSON object")
+    return settings
 
 
 def _document(rows: list[dict[str, Any]]) -> IndexedDocument:
@@ -211,7 +259,7 @@ def _export_parquet(index: Index, target: Path) -> int:
         {"id": text, "title": text, "text": text, "metadata": text, "content_hash": text}
         | {"start": position, "end": position}
         | {"vector": pa.list_(pa.float32(), index.dimension)}
-    )
+    ).with_metadata({_SETTINGS: json.dumps(index.settings)})
     rows = 0
 
     def produce(writer: fs.FileWriter) -> None:

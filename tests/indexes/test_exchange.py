@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from llm2comp_indexes import (
     IndexedDocument,
@@ -16,6 +18,7 @@ from llm2comp_indexes import (
     read_parquet,
     read_vectors,
 )
+from llm2comp_indexes.exchange import read_parquet_settings
 
 
 @pytest.fixture
@@ -67,6 +70,28 @@ def test_parquet_goes_out_and_comes_back(filled, make_index, fast_path):
     assert list(copy.ids()) == names
     assert copy.get(names) == filled.get(names)
     np.testing.assert_allclose(copy.vectors(names), filled.vectors(names), atol=1e-3)
+
+
+def test_parquet_keeps_the_settings(make_index, fill, fast_path):
+    index = make_index(settings={"language": "german", "chunk": 64})
+    fill(index, 3)
+    export_index(index, fast_path / "all.parquet")
+    assert read_parquet_settings(fast_path / "all.parquet") == index.settings
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [(None, {}), (b"{", "cannot be read"), (b"[1]", "no JSON object")],
+)
+def test_settings_of_other_programs_are_not_ours(fast_path, metadata, expected):
+    target = fast_path / "other.parquet"
+    table = pa.table({"id": ["a"], "vector": [[1.0, 2.0]]})
+    pq.write_table(table.replace_schema_metadata(metadata and {"llm2comp.settings": metadata}), target)
+    if isinstance(expected, dict):
+        assert read_parquet_settings(target) == expected
+    else:
+        with pytest.raises(InputError, match=expected):
+            read_parquet_settings(target)
 
 
 def test_ready_vectors_are_imported_from_a_memory_map(make_index, fast_path):

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
-from llm2comp_indexes import DamageWarning, Index, IndexedDocument, IndexWriteError, InputError, KindError, Policy, fs
+from llm2comp_indexes import (
+    DamageWarning,
+    Index,
+    IndexedDocument,
+    IndexWriteError,
+    InputError,
+    KindError,
+    Policy,
+    fs,
+    import_vectors,
+)
 from llm2comp_indexes.kinds import AUTO_ROWS, plans
 from llm2comp_indexes.merging import SMALL_ROWS
 
@@ -131,30 +143,80 @@ def test_new_segments_get_the_kind_of_the_index(make_index, vectors):
 def test_a_kind_that_misses_its_target_is_refused_and_nothing_changes(index):
     index.compact(Policy("ivf", target_recall=0.9))
     before = index.info()
-    with pytest.raises(KindError, match=r"kind 'PQ1x4' is refused: PQ1x4: recall@10 0\.\d+ at best, 0.999 wanted"):
+    with pytest.raises(KindError, match=r"kind PQ1x4 is refused \(recall 0\.\d+ where 0.999 is wanted\)"):
         index.compact(Policy("PQ1x4", target_recall=0.999))
     after = index.info()
     assert (after.kind, after.settings) == (before.kind, before.settings)
     assert recall(index, clustered(20, seed=5)) > 0.8
 
 
-def test_a_kind_of_the_settings_that_misses_its_target_is_told_once(make_index, vectors):
+def test_a_kind_of_the_settings_that_misses_its_target_is_told_once_and_is_no_error(make_index, vectors):
     index = make_index(dimension=WIDTH, settings={"kind": "PQ1x4", "target_recall": 0.999})
     documents = [IndexedDocument(f"d{i}", "t") for i in range(ROWS)]
-
-    def add() -> None:
-        with index.writer() as writer:
-            writer.add(documents, vectors)
-            writer.commit()
-
-    with pytest.raises(KindError, match="is refused"):
-        add()
+    with index.writer() as writer:
+        writer.add(documents, vectors)
+        writer.commit()
+    assert re.fullmatch(r"kind PQ1x4 is refused \(recall 0\.\d+ where 0.999 is wanted\)", str(writer.refusal))
     assert len(index) == ROWS
-    assert index.info().kind == "flat"
+    assert (index.info().kind, index.info().reason) == ("flat", writer.refusal)
     with index.writer() as writer:
         writer.delete(["d0"])
         writer.commit()
+    assert writer.refusal is None
     assert recall(index, vectors[:5]) == 1
+
+
+def test_a_refused_kind_is_settled_for_all_segments_at_once(make_index, vectors, monkeypatch):
+    index = make_index(dimension=WIDTH, settings={"kind": "flat"})
+    for part in range(3):
+        with index.writer() as writer:
+            writer.add([IndexedDocument(f"{part} {i}", "t") for i in range(ROWS)], vectors)
+            writer.commit()
+    assert index.info().segments == 3
+    ask(index, "PQ1x4", monkeypatch)
+    with index.writer() as writer:
+        pass
+    assert "is refused" in str(writer.refusal)
+    with index.writer() as writer:
+        pass
+    assert writer.refusal is None
+
+
+def ask(index: Index, kind: str, monkeypatch) -> None:
+    """Put a kind into the settings without trying it."""
+    with monkeypatch.context() as patch, index.writer() as writer:
+        patch.setattr("llm2comp_indexes.writer.Writer._is_served", lambda *_: True)
+        writer.maintain(Policy(kind, target_recall=0.999))
+
+
+def test_small_segments_say_why_they_are_flat(make_index, fill):
+    index = make_index(dimension=WIDTH)
+    assert index.info().reason is None
+    fill(index, 300)
+    assert index.info().reason is None
+    index.compact(Policy("hnsw"))
+    assert index.info().reason == "300 vectors are too few for hnsw (from 2,049)"
+    fill(index, 1900, start=300)
+    assert index.info().reason == (
+        "1,900 vectors are too few for hnsw (from 2,049) in the largest of 2 segments; compact merges them"
+    )
+
+
+def test_the_device_of_a_writer_trains_its_indexes(make_index, vectors, monkeypatch):
+    devices = []
+
+    def build(index, segment, policy, device):
+        devices.append(device)
+
+    monkeypatch.setattr("llm2comp_indexes.writer.build_ann", build)
+    monkeypatch.setattr("llm2comp_indexes.gpu.gpu_count", lambda: 1)
+    index = make_index(dimension=WIDTH, settings={"kind": "ivf"})
+    documents = [IndexedDocument(f"d{i}", "t") for i in range(ROWS)]
+    with index.writer("cuda") as writer:
+        writer.add(documents, vectors)
+        writer.commit()
+    assert import_vectors(make_index("b", WIDTH, settings={"kind": "ivf"}), documents, vectors, device="cuda") == ROWS
+    assert devices == ["cuda", "cuda"]
 
 
 @pytest.mark.parametrize(
