@@ -14,6 +14,7 @@ from llm2comp_apps.cli import _open
 from llm2comp_apps.cli._corpus import describe_reading
 from llm2comp_apps.cli._progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli._shared import note, print_json, stdout_console, warn
+from llm2comp_apps.cli._text import printable
 from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer, cluster
 from llm2comp_apps.clustering.report import SCORE_NAMES
 from llm2comp_apps.clustering.sources import Source, is_index, read_index
@@ -242,5 +243,5 @@ def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
         else:
             table.add_column(name, ratio=1, no_wrap=name == _CENTRAL, overflow="ellipsis")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: brackets in documents are no markup
+        table.add_row(*(Text(printable(cell)) for cell in row))  # Text: brackets in documents are no markup
     stdout_console().print(table)

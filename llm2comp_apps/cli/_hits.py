@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.cli._shared import stdout_console
+from llm2comp_apps.cli._text import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -21,22 +22,23 @@ _INDENT = 4
 def print_hits(hits: Sequence[SearchHit]) -> None:
     """Print hits on stdout: rank and title, score and id, then the snippet.
 
-    A terminal shows matching words bold; elsewhere ``**`` stands around them.
+    A terminal shows matching words bold; elsewhere ``**`` stands around them. Control characters of documents are left
+    out, since a terminal would obey them.
     """
     from rich.text import Text
 
     console = stdout_console()
     for hit in hits:
-        title = Text(" ".join((hit.title or hit.id).split()), style="bold")
-        facts = Text(f"{hit.score:.4g}  {hit.id}", style="dim")
+        title = Text(printable(" ".join((hit.title or hit.id).split())), style="bold")
+        facts = Text(f"{hit.score:.4g}  {printable(hit.id)}", style="dim")
         lines = [
             line
             for part in (title, facts, _snippet(hit.snippet, styled=console.is_terminal))
             for line in part.wrap(console, max(20, console.width - _INDENT))
         ]
         for number, line in enumerate(lines):
+            line.rstrip()  # changes the line itself, unlike that of str
             # Indented by hand: rich's own padding would fill every line with blanks, which a pipe would carry along.
-            line.rstrip()
             console.print(Text(f"{hit.rank:>2}. " if number == 0 else " " * _INDENT) + line, soft_wrap=True)
         console.print()
 
@@ -45,8 +47,10 @@ def _snippet(snippet: Snippet, *, styled: bool) -> Text:
     from rich.text import Text
 
     if not styled:
-        return Text(snippet.marked())
-    text = Text(snippet.text)
-    for start, end in snippet.marks:
-        text.stylize("bold yellow", start, end)
-    return text
+        return Text(printable(snippet.marked()))
+    text, last = Text(), 0
+    for start, end in snippet.marks:  # piece by piece: the marks count the characters that printable() takes out
+        text.append(printable(snippet.text[last:start]))
+        text.append(printable(snippet.text[start:end]), style="bold yellow")
+        last = end
+    return text.append(printable(snippet.text[last:]))

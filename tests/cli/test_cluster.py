@@ -211,3 +211,12 @@ def test_names_by_the_language_model(cli, corpus, monkeypatch):
     names = [topic["name"] for topic in json.loads(result.stdout)["topics"] if topic["level"] == 1]
     assert names[0] == "Things of one kind"
     assert len(set(names)) == len(names)
+
+
+def test_documents_cannot_command_the_terminal_by_the_table(capsys):
+    from llm2comp_apps.cli._clustering import _print_table
+
+    _print_table(("topic", "name"), [("0", "clear\x1b[2J the \x9bscreen")])
+    printed = capsys.readouterr().out
+    assert "clear[2J the screen" in printed
+    assert set(printed) & {"\x1b", "\x9b"} == set()
