@@ -32,6 +32,7 @@ __all__ = [
     "print_json",
     "stderr_console",
     "stdout_console",
+    "stdout_is_unicode",
     "warn",
 ]
 
@@ -93,7 +94,12 @@ def warn(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print ``value`` as indented JSON on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    typer.echo(json.dumps(value, ensure_ascii=not stdout_is_unicode(), indent=2))
+
+
+def stdout_is_unicode() -> bool:
+    """Whether stdout takes any character; where it does not, JSON has escapes of its own for what it lacks."""
+    return (sys.stdout.encoding or "utf-8").lower().replace("_", "-").startswith("utf")
 
 
 class CommandGroup(TyperGroup):

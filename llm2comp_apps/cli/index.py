@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -108,14 +109,25 @@ def delete(
     where: Annotated[
         str | None, typer.Option("--where", metavar="CONDITION", help="Delete all documents whose fields meet it.")
     ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask, even if --where meets more than half of the documents.")
+    ] = False,
 ) -> None:
-    """Delete documents, by id or by what their fields say."""
+    """Delete documents, by id or by what their fields say.
+
+    A condition on a field that no document has is refused, since it is most likely misspelled.
+    """
+    from llm2comp_apps.retrieval.typed import check_text
+
     if not ids and where is None:
         raise UsageError("say what to delete: --id ID (may be repeated) or --where CONDITION")
+    check_text(where, "--where")
+    for id_ in ids or ():
+        check_text(id_, "--id")
     opened = _open(index)
     doomed = list(ids or [])
     if where is not None:
-        doomed += opened.ids(where=where)
+        doomed += _meeting(opened, where, yes=yes)
     with opened.writer() as writer:
         deleted = writer.delete(doomed)
         writer.commit()
@@ -123,6 +135,32 @@ def delete(
     missing = len(set(doomed)) - deleted
     if missing:
         note(f"{missing} of the ids are not in the index")
+
+
+def _meeting(index: Index, where: str, *, yes: bool) -> list[str]:
+    """The ids of the documents that meet a condition, if it is plausible that they are to be deleted.
+
+    Raises:
+        UsageError: no document has a field of that name, or most documents would go and nobody agreed to that.
+    """
+    from llm2comp_apps.retrieval.conditions import unknown_field_lines
+
+    for line in unknown_field_lines(index, where):
+        raise UsageError(f"--where: {line}; nothing was deleted")
+    found = list(index.ids(where=where))
+    if yes or 2 * len(found) <= len(index):
+        return found
+    share = f"--where meets {len(found)} of the {len(index)} documents"
+    if not _is_terminal(sys.stdin):
+        raise UsageError(f"{share}, more than half; if they are to go, say so with --yes")
+    if not typer.confirm(f"{share}. Delete them?", err=True):
+        note("Nothing was deleted.")
+        raise typer.Exit(1)
+    return found
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()
 
 
 def compact(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -49,4 +51,8 @@ for _module in (cluster, doctor, encode, evaluate, index, rerank, search, train)
 
 def main() -> None:
     """Entry point of the ``llm2comp`` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal or pipe that has no name for a character of a document gets its number, and not a traceback.
+            stream.reconfigure(errors="backslashreplace")
     app()

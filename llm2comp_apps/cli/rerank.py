@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples, print_json
-from llm2comp_apps.cli.corpus_args import Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.corpus_args import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def rerank(
     id_field: IdField = None,
     title_field: TitleField = None,
     text_field: TextField = None,
+    encoding: Encoding = "utf-8",
+    encoding_errors: EncodingErrors = "strict",
     on_error: OnError = "stop",
 ) -> None:
     """Order documents by a query, reading each one closely.
@@ -58,12 +60,12 @@ def rerank(
     from llm2comp_apps.corpus import CorpusOptions, ReadReport, read_corpus
     from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker
     from llm2comp_apps.retrieval.search import rerank_documents
+    from llm2comp_apps.retrieval.typed import check_query
 
-    if not query.strip():
-        raise UsageError("the query is empty; say what to look for")
+    check_query(query)
     if k < 0:
         raise UsageError(f"-k must be at least 1, not {k}")
-    options = CorpusOptions(format, id_field, title_field, text_field, on_error=on_error)
+    options = CorpusOptions(format, id_field, title_field, text_field, encoding, encoding_errors, on_error)
     report = ReadReport()
     documents = list(read_corpus([candidates], options, report))
     describe_reading(report)
@@ -71,7 +73,7 @@ def rerank(
     if model == _MEMORY:
         reranker = MemoryReranker(load_named_encoder(encoder or "default", device))
     else:
-        reranker = CrossEncoderReranker(model, device)
+        reranker = CrossEncoderReranker(model, device, option="--model")
     hits = rerank_documents(query, documents, reranker)[: k or None]
     if as_json:
         print_json({"query": query, "model": model, "hits": [hit.to_dict() for hit in hits]})

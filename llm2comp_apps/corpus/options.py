@@ -36,6 +36,7 @@ class CorpusOptions:
         on_error: ``stop`` raises at the first broken record, ``skip`` counts and lists it and reads on.
         max_record_chars: a record (a line, a JSON value, a text file) longer than this is a broken one; it bounds
             memory against files that are not what they seem.
+        advise: messages name the command-line option that would help; ``False`` where the command has none of them.
     """
 
     format: str = "auto"
@@ -46,6 +47,7 @@ class CorpusOptions:
     encoding_errors: str = "strict"
     on_error: str = "stop"
     max_record_chars: int = 64 * 2**20
+    advise: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what no reader understands.
@@ -62,6 +64,10 @@ class CorpusOptions:
             raise UsageError(f"encoding: {self.encoding!r} is not a text encoding that Python knows") from None
         if self.max_record_chars < 1:
             raise UsageError(f"max_record_chars must be at least 1, not {self.max_record_chars}")
+
+    def advice(self, words: str) -> str:
+        """``words`` in parentheses, to end a message with, where advice is wanted."""
+        return f" ({words})" if self.advise else ""
 
     @property
     def id_fields(self) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.corpus.seen import SeenIds, content_id
 from llm2comp_apps.errors import CorpusError
 
-__all__ = ["read_corpus", "read_records"]
+__all__ = ["UnfitRecordError", "read_corpus", "read_records", "to_document"]
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -152,7 +152,7 @@ def _checked(fields: dict[str, Any], options: CorpusOptions) -> tuple[str, dict[
         return "", _replaced(fields)
     match = _NO_TEXT.search(found)
     assert match is not None
-    return _describe(match.group(), options.encoding), fields
+    return _describe(match.group(), options), fields
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -176,12 +176,13 @@ def _replaced(value: Any) -> Any:
     return [_replaced(item) for item in value] if isinstance(value, list) else value
 
 
-def _describe(character: str, encoding: str) -> str:
+def _describe(character: str, options: CorpusOptions) -> str:
     code = ord(character)
     if not code:
         return "a NUL character; is this a text?"
     if 0xDC80 <= code <= 0xDCFF:
-        return f"byte 0x{code - 0xDC00:02x} is not valid {encoding} (--encoding names another one)"
+        advice = options.advice("--encoding names another one")
+        return f"byte 0x{code - 0xDC00:02x} is not valid {options.encoding}{advice}"
     return f"half a surrogate pair (\\u{code:04x})"
 
 
@@ -191,8 +192,8 @@ def _documents(
     with SeenIds() as seen:
         for record in records:
             try:
-                document, derived = _document(record, options, report)
-            except _UnfitError as problem:
+                document, derived = to_document(record, options, report)
+            except UnfitRecordError as problem:
                 report.reject(record.place, str(problem), options)
                 continue
             if not document.title.strip() and not document.text.strip():
@@ -213,12 +214,19 @@ def _documents(
         raise CorpusError(f"{', '.join(sources)}: no document found ({report.summary()}{first})")
 
 
-class _UnfitError(Exception):
+class UnfitRecordError(Exception):
     """A record that cannot be a document, and why."""
 
 
-def _document(record: Record, options: CorpusOptions, report: ReadReport) -> tuple[Document, bool]:
-    """Make a record a document; also whether its id was derived."""
+def to_document(record: Record, options: CorpusOptions, report: ReadReport) -> tuple[Document, bool]:
+    """Make a record a document, as :func:`read_corpus` does.
+
+    Returns:
+        The document, which may have neither title nor text; and whether its id was derived.
+
+    Raises:
+        UnfitRecordError: it has no text field, or a value of the wrong type.
+    """
     rest = dict(record.fields)
     text_key, title_key, id_key = (
         next((field for field in fields if field in rest), "")
@@ -226,11 +234,10 @@ def _document(record: Record, options: CorpusOptions, report: ReadReport) -> tup
     )
     have = ", ".join(map(repr, list(rest)[:_FIELDS_NAMED])) or "no field at all"
     if not text_key:
-        raise _UnfitError(
-            f"no text: looked for {' or '.join(options.text_fields)}, found {have} (--text-field names it)"
-        )
+        advice = options.advice("--text-field names it")
+        raise UnfitRecordError(f"no text: looked for {' or '.join(options.text_fields)}, found {have}{advice}")
     if options.id_field and not id_key:
-        raise _UnfitError(f"no field {options.id_field!r} (--id-field), but {have}")
+        raise UnfitRecordError(f"no field {options.id_field!r} (--id-field), but {have}")
     if options.title_field and not title_key:
         report.note(f"{record.path}: there are records without the field {options.title_field!r} (--title-field)")
     text, title = _string(rest, text_key), _string(rest, title_key)
@@ -241,12 +248,12 @@ def _document(record: Record, options: CorpusOptions, report: ReadReport) -> tup
 def _string(fields: dict[str, Any], key: str) -> str:
     value = fields.pop(key, None)
     if value is not None and not isinstance(value, str):
-        raise _UnfitError(f"the field {key!r} is {json_type(value)}, not a string")
+        raise UnfitRecordError(f"the field {key!r} is {json_type(value)}, not a string")
     return value or ""
 
 
 def _id(fields: dict[str, Any], key: str) -> str:
     value = fields.pop(key, None)
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
-        raise _UnfitError(f"the field {key!r} is {json_type(value)}; an id is a string or an integer")
+        raise UnfitRecordError(f"the field {key!r} is {json_type(value)}; an id is a string or an integer")
     return "" if value is None or not str(value).strip() else str(value)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from llm2comp_apps.encoder.hub import find_model
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import EncoderError, UsageError
 
@@ -166,13 +166,14 @@ class CrossEncoderReranker:
     Args:
         name: a Hugging Face id or a directory.
         device: where it runs; ``None`` for what is there.
+        option: by which a person named it, for messages.
 
     Raises:
         EncoderError: sentence-transformers is not installed, or the model cannot be loaded.
     """
 
-    def __init__(self, name: str, device: str | None = None) -> None:
-        self._model = _load_cross_encoder(name, device)
+    def __init__(self, name: str, device: str | None = None, *, option: str = "--rerank") -> None:
+        self._model = _load_cross_encoder(name, device, option)
 
     def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
         """See :class:`Reranker`."""
@@ -183,18 +184,17 @@ class CrossEncoderReranker:
         return scores
 
 
-def _load_cross_encoder(name: str, device: str | None) -> CrossEncoder:
+def _load_cross_encoder(name: str, device: str | None, option: str) -> CrossEncoder:
     try:
         from sentence_transformers import CrossEncoder
     except ImportError as error:
         raise EncoderError(
-            "--rerank MODEL needs sentence-transformers; install it with: pip install 'llm2comp-apps[eval]'"
+            f"{option} {name} needs sentence-transformers; install it with: pip install 'llm2comp-apps[eval]'"
         ) from error
     try:
-        model = CrossEncoder(name, device=device, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        where = "the directory" if Path(name).is_dir() else "no directory of that name here, and Hugging Face"
-        raise EncoderError(f"cannot load the cross-encoder {name!r} ({where}): {_first_line(error)}") from error
+        model = CrossEncoder(find_model(name), device=device, trust_remote_code=False)
+    except (EncoderError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise EncoderError(f"{option}: cannot load the cross-encoder {name!r}: {_first_line(error)}") from error
     if model.num_labels != 1:
         raise EncoderError(
             f"{name!r} gives {model.num_labels} scores a pair and a reranker gives 1; it is a classifier"

@@ -14,6 +14,7 @@ from llm2comp_apps.retrieval.fusion import Fusion, fuse
 from llm2comp_apps.retrieval.rerank import Passage, Reranker
 from llm2comp_apps.retrieval.snippets import Snippet, make_snippet
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
+from llm2comp_apps.retrieval.typed import check_query
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument
@@ -200,8 +201,7 @@ class Searcher:
         """
         options = options or SearchOptions()
         for query in queries:
-            if not query.strip():
-                raise UsageError("the query is empty; say what to look for")
+            check_query(query)
         depth = options.depth(reranked=self._reranker is not None)
         dense = self._dense(queries, depth, options.where) if options.mode != "lexical" else None
         lexical = self._lexical(queries, depth, options.where) if options.mode != "dense" else None

@@ -223,9 +223,42 @@ def test_delete_by_id_and_by_condition(cli, built):
     assert result.exit_code == 0
     assert "1 documents deleted" in result.stderr
     assert "1 of the ids" in result.stderr
-    assert "4 documents deleted" in cli("index", "delete", built, "--where", "year >= 2004").stderr
+    assert "4 documents deleted" in cli("index", "delete", built, "--where", "year >= 2004", "--yes").stderr
     assert set(Index.open(built).ids()) == {"stars-1", "bread-2", "ships-3"}
     assert cli("search", "cells divide", "--mode", "lexical").stdout == ""
+
+
+def test_delete_refuses_a_field_that_no_document_has(cli, built):
+    """``yaer != 2020`` is true of every document."""
+    result = cli("index", "delete", built, "--where", "yaer != 2020", "--yes")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "'yaer', did you mean 'year'? (there are: _id, year)" in result.stderr
+    assert len(Index.open(built)) == 8
+
+
+def test_delete_of_most_documents_needs_a_word(cli, built, monkeypatch):
+    doomed = ("index", "delete", built, "--where", "year > 2002")
+    refused = cli(*doomed)
+    assert refused.exit_code == 2
+    assert "5 of the 8 documents" in refused.stderr
+    assert "--yes" in refused.stderr
+    monkeypatch.setattr("llm2comp_apps.cli.index._is_terminal", lambda stream: True)
+    assert cli(*doomed, input="n\n").exit_code == 1
+    assert len(Index.open(built)) == 8
+    assert cli(*doomed, input="y\n").exit_code == 0
+    assert len(Index.open(built)) == 3
+
+
+def test_half_of_the_documents_go_unasked(cli, built):
+    assert cli("index", "delete", built, "--where", "year >= 2004").exit_code == 0
+    assert len(Index.open(built)) == 4
+
+
+def test_arguments_that_are_no_text_are_refused_in_one_line(cli, built):
+    for option, value in (("--id", "\udcff"), ("--where", "year = '\udcff'")):
+        result = cli("index", "delete", built, option, value)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert f"{option} is not valid UTF-8" in result.stderr
 
 
 def test_delete_needs_to_be_told_what(cli, built):
@@ -234,7 +267,7 @@ def test_delete_needs_to_be_told_what(cli, built):
 
 
 def test_compact_keeps_the_content_and_drops_the_rest(cli, built):
-    cli("index", "delete", built, "--where", "year >= 2002")
+    cli("index", "delete", built, "--where", "year >= 2002", "--yes")
     result = cli("index", "compact", built)
     assert result.exit_code == 0
     index = Index.open(built)

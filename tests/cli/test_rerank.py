@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -40,6 +41,16 @@ def test_wrong_calls_are_one_line(cli, encoders, write_corpus, monkeypatch, argu
     assert result.exit_code == code
     assert message in result.stderr
     assert result.stdout == ""
+
+
+def test_without_sentence_transformers_the_option_that_was_given_is_named(cli, encoders, write_corpus, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    corpus = write_corpus(4)
+    line = cli("rerank", "q", corpus, "--model", "some/model").stderr.splitlines()[-1]
+    assert line.startswith("Error: --model some/model needs sentence-transformers")
+    cli("index", "build", corpus)
+    line = cli("search", "q", "--mode", "lexical", "--rerank", "some/model").stderr
+    assert line.startswith("Error: --rerank some/model needs sentence-transformers")
 
 
 def test_an_encoder_without_memory_says_what_to_take(cli, encoders, write_corpus):

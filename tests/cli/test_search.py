@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -104,6 +105,11 @@ def test_another_encoder_is_refused_by_name(cli, built):
         ([], "no query"),
         (["q", "--where", "year >="], "year >="),
         (["q", "--index", "nothing.index"], "nothing.index"),
+        (["\udcff\udcfe doc"], "the query is not valid UTF-8"),
+        (["q", "--where", "year = '\udcff'"], "--where is not valid UTF-8"),
+        (["q", "--rerank-depth", "20"], "--rerank-depth belongs to --rerank"),
+        (["--queries", "x.jsonl", "-o", "nowhere/x.trec"], "-o nowhere/x.trec: there is no folder nowhere"),
+        (["--queries", "x.jsonl", "-o", "corpus.index"], "-o corpus.index: that is a folder"),
     ],
 )
 def test_wrong_calls_are_one_line_and_exit_with_2_before_a_model_is_loaded(cli, built, encoders, arguments, message):
@@ -125,6 +131,41 @@ def test_no_index_and_several_indexes(cli, encoders, write_corpus, monkeypatch):
     assert "a.index, b.index" in several.stderr
     monkeypatch.setenv("LLM2COMP_INDEX", "b.index")
     assert cli("search", "cells").exit_code == 0
+
+
+def test_a_condition_on_a_field_that_no_document_has_is_told(cli, built):
+    result = cli("search", "cells", "--mode", "lexical", "--where", "Yaer != 2020 and year > 0")
+    assert result.exit_code == 0
+    assert result.stderr.count("Warning") == 1
+    assert "'Yaer', did you mean 'year'? (there are: _id, year)" in result.stderr
+
+
+def test_more_hits_than_documents_is_told(cli, built):
+    told = "8 documents in the index; -k 100 gives all of them\n"
+    assert cli("search", "cells", "-k", "100").stderr == told
+    assert cli("search", "cells", "-k", "8").stderr == ""
+    assert "-k 100 gives all that match" in cli("search", "cells", "-k", "100", "--mode", "lexical").stderr
+
+
+def test_a_device_for_a_lexical_search_makes_no_difference_and_that_is_told(cli, built):
+    result = cli("search", "cells", "--mode", "lexical", "--device", "cuda")
+    assert result.exit_code == 0
+    assert result.stderr.count("\n") == 1
+    assert "--device cuda" in result.stderr
+
+
+def test_documents_cannot_command_the_terminal(cli, encoders, tmp_path, monkeypatch):
+    record = {"_id": "a\x1bb", "title": "T\x9bitle", "text": "clear\x1b[2J the\x07 screen"}
+    (tmp_path / "odd.jsonl").write_text(json.dumps(record) + "\n")
+    cli("index", "build", "odd.jsonl")
+    result = cli("search", "clear screen", "--mode", "lexical")
+    assert "Title" in result.stdout
+    assert "ab" in result.stdout
+    assert "**clear**[2J the **screen**" in result.stdout
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    styled = cli("search", "clear screen", "--mode", "lexical", env={"NO_COLOR": "1", "TERM": "dumb"})
+    assert "clear[2J the screen" in styled.stdout
+    assert set(styled.stdout) & {"\x07", "\x9b"} == set()
 
 
 def test_conditions_filter_hits(cli, built):
@@ -171,6 +212,60 @@ def test_a_missing_file_of_queries_is_told_before_a_model_is_loaded(cli, built, 
     result = cli("search", "--queries", "nothing.jsonl")
     assert (result.exit_code, encoders.loaded) == (1, [])
     assert "nothing.jsonl" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("q.jsonl", '{"_id": "a", "text": "stars"}\n{"_id": "b", "text": " "}\n', "q.jsonl:2: the query is empty"),
+        (
+            "q.jsonl",
+            '{"qid": "a", "query": "stars"}\n{"qid": "a", "query": "stars"}\n',
+            "q.jsonl:2: the query 'a' is there already, at q.jsonl:1",
+        ),
+        ("q.jsonl", '{"_id": 7, "words": "stars"}\n', "q.jsonl:1: no text: looked for query or text or"),
+        ("q.jsonl", '{"_id": "a", "text": "stars"\n', "q.jsonl:1: not JSON"),
+        ("q.jsonl", '{"_id": "a", "text": 3}\n', "q.jsonl:1: the field 'text' is a number, not a string"),
+        ("q.jsonl", "", "q.jsonl: no query in it"),
+        ("q.txt", "stars\n\nbread\n", "q.txt:2: the query is empty"),
+        ("folder/notes.txt", "stars\n", "folder: a folder without queries.jsonl"),
+    ],
+)
+def test_a_broken_file_of_queries_is_one_line_that_names_no_option_that_is_not_there(
+    cli, built, encoders, tmp_path, name, content, message
+):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+    result = cli("search", "--queries", name.split("/")[0])
+    assert (result.exit_code, result.stdout, encoders.loaded) == (1, "", [])
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "--" not in result.stderr
+
+
+def run_ids(result):
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line)["query_id"] for line in result.stdout.splitlines()]
+
+
+def test_queries_under_the_names_that_other_tools_give_them(cli, built, tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"qid": 5, "query": "stars", "text": "a passage"}\n{"qid": 6, "query": "gas"}\n')
+    (tmp_path / "q.tsv").write_text("qid\tquery\nx\tstars\ny\tgas\n")
+    assert run_ids(cli("search", "--queries", "q.jsonl", "--format", "json")) == ["5", "6"]
+    assert run_ids(cli("search", "--queries", "q.tsv", "--format", "json")) == ["x", "y"]
+
+
+def test_a_text_file_is_a_query_a_line(cli, built, tmp_path):
+    (tmp_path / "q.txt").write_text("how do cells divide\nbirth of stars\nbirth of stars\n\n")
+    assert run_ids(cli("search", "--queries", "q.txt", "--format", "json")) == ["1", "2", "3"]
+
+
+def test_of_a_beir_folder_the_queries_are_taken(cli, built, queries, tmp_path):
+    folder = tmp_path / "beir"
+    folder.mkdir()
+    (folder / "corpus.jsonl").write_text('{"_id": "d", "text": "no query"}\n')
+    (folder / "queries.jsonl.gz").write_bytes(gzip.compress(queries.read_bytes()))
+    assert run_ids(cli("search", "--queries", "beir", "--format", "json")) == list(QUERIES)
 
 
 def test_reranking_by_memory(cli, built):
@@ -231,6 +326,29 @@ def test_the_prompt_loads_the_model_once_and_ends_with_an_empty_line_or_the_end_
     assert result.exit_code == 0
     assert result.stdout.count(" 1. ") == 2
     assert encoders.loaded == ["default"]
+
+
+def test_the_prompt_survives_an_error_of_one_query(cli, built, on_a_terminal):
+    on_a_terminal("cells \udcff", "stars burn", "")
+    result = cli("search", "-k", "1")
+    assert result.exit_code == 0
+    assert "Error: the query is not valid UTF-8" in result.stderr
+    assert result.stdout.count(" 1. ") == 1
+
+
+def test_what_stdout_cannot_encode_is_escaped(process, cli, encoders, tmp_path):
+    (tmp_path / "odd.jsonl").write_text(json.dumps({"_id": "a", "text": "stars \u2605 é"}) + "\n")
+    cli("index", "build", "odd.jsonl")
+    search = ("search", "stars", "--mode", "lexical")
+    code, stdout, stderr = process(*search, PYTHONIOENCODING="ascii").finish()
+    assert (code, stderr) == (0, "")
+    assert "\\u2605 \\xe9" in stdout
+    code, stdout, stderr = process(*search, "--json", PYTHONIOENCODING="ascii").finish()
+    assert json.loads(stdout)["hits"][0]["text"] == "stars \u2605 é"
+    (tmp_path / "q.jsonl").write_text('{"_id": "\u2605", "text": "stars"}\n')
+    run = ("search", "--queries", "q.jsonl", "--mode", "lexical", "--format", "json")
+    code, stdout, stderr = process(*run, PYTHONIOENCODING="ascii").finish()
+    assert json.loads(stdout)["query_id"] == "\u2605"
 
 
 def test_no_prompt_in_a_pipe(cli, built):

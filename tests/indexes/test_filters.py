@@ -250,3 +250,16 @@ def test_numbers_beyond_sqlite_integers_compare(make_index):
     assert list(index.ids(where="n > 1e400")) == []
     assert list(index.ids(where="n in (1e400, 1e308)")) == ["3"]
     assert math.isinf(float("1e400"))
+
+
+@pytest.mark.parametrize(
+    ("where", "unknown"),
+    [
+        ("year > 1 and a.b = 2 and _id != 'x' and lang is null", {}),
+        ("yaer != 2020 or not yaer = 1", {"yaer": ["a", "lang", "tag", "year"]}),
+        ("a.c = 1", {"a.c": ["a.b"]}),
+        ("year.month = 1 and zone = 'CET'", {name: ["a", "lang", "tag", "year"] for name in ("year.month", "zone")}),
+    ],
+)
+def test_fields_that_no_document_has_are_named_with_those_there_are(index, where, unknown):
+    assert index.unknown_fields(where) == unknown

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -144,3 +146,32 @@ def test_a_missing_cross_encoder_is_one_line(monkeypatch, tmp_path):
     with pytest.raises(EncoderError, match="cannot load the cross-encoder") as caught:
         CrossEncoderReranker(str(tmp_path / "nothing"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_neither_here_nor_on_the_hub_is_told_at_once(monkeypatch, tmp_path):
+    """Without a network sentence-transformers asks for every file anew, with pauses: 46 seconds, with log lines."""
+    import sentence_transformers
+
+    def ask(name, **_):
+        raise AssertionError("no loader may be asked")
+
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(sentence_transformers, "CrossEncoder", ask)
+    start = time.perf_counter()
+    with pytest.raises(EncoderError, match="--rerank: cannot load the cross-encoder 'nosuchmodel/x'") as caught:
+        CrossEncoderReranker("nosuchmodel/x")
+    assert time.perf_counter() - start < 5
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cached_cross_encoder_needs_no_network(monkeypatch, cross_encoder_dir):
+    directory = cross_encoder_dir(1)
+
+    def cached(name, *, local_files_only=False, **_):
+        assert local_files_only
+        return str(directory)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", cached)
+    assert CrossEncoderReranker("some/model", device="cpu").score("yeast", []).shape == (0,)

@@ -1,0 +1,38 @@
+"""What people type, looked at before anything is loaded for it."""
+
+from __future__ import annotations
+
+import re
+
+from llm2comp_apps.errors import UsageError
+
+__all__ = ["check_query", "check_text"]
+
+# What Python makes of arguments whose bytes are not UTF-8 (PEP 383); nothing can encode it again.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def check_query(query: str) -> None:
+    """Refuse what cannot be looked for.
+
+    Raises:
+        UsageError: the query is empty, or no text.
+    """
+    if not query.strip():
+        raise UsageError("the query is empty; say what to look for")
+    check_text(query, "the query")
+
+
+def check_text(text: str | None, what: str) -> None:
+    """Refuse an argument whose bytes are no text.
+
+    Args:
+        text: as it was given; ``None`` is fine.
+        what: for the message: ``--where``.
+
+    Raises:
+        UsageError: it is not valid UTF-8.
+    """
+    if text is not None and _SURROGATE.search(text):
+        shown = text.encode("utf-8", "replace").decode()
+        raise UsageError(f"{what} is not valid UTF-8 ({shown!r}); type it again as text")
