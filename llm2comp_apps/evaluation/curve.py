@@ -107,8 +107,8 @@ def plot_curve(checkpoints: Sequence[Checkpoint], report: Report, run: Path, pat
 
 def _draw_scores(axis: Any, checkpoints: Sequence[Checkpoint], report: Report) -> None:
     averaged = {line.name for line in report.lines if line.kind == "category"}
-    cells = next(iter(report.cells.values()))
-    lines = [line for line in report.lines if line.kind != "task" or cells[line.name].category not in averaged]
+    category_of = {task: cell.category for row in report.cells.values() for task, cell in row.items()}
+    lines = [line for line in report.lines if line.kind != "task" or category_of.get(line.name) not in averaged]
     steps = [checkpoint.total_step for checkpoint in checkpoints]
     for index, line in enumerate(lines):
         values = [line.values[checkpoint.system.label] for checkpoint in checkpoints]

@@ -14,13 +14,23 @@ import numpy as np
 
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.evaluation.results import CATEGORIES, TaskResult
-from llm2comp_apps.evaluation.stats import PairedDifference, holm, paired_difference
+from llm2comp_apps.evaluation.stats import (
+    PairedDifference,
+    holm,
+    paired_difference,
+    pairs_difference,
+    resampled_average_precision,
+    resampled_spearman,
+)
 from llm2comp_apps.evaluation.table import SCORING_VERSION, Table
 
 __all__ = ["Comparison", "Line", "Report", "build_report"]
 
 FORMAT = 1
 SIGNIFICANCE = 0.05
+
+_OVER_PAIRS = {"STS": resampled_spearman, "PairClassification": resampled_average_precision}
+"""Categories whose main metric is computed from all pairs at once."""
 
 _LIBRARIES = (
     "llm2comp-apps",
@@ -87,11 +97,12 @@ class Report:
         labels: the rows, in the order asked for.
         lines: the score table, tasks grouped by category, each group followed by its average.
         reference: the row that the others are compared with; ``None`` for a single row.
-        comparisons: paired differences on the tasks whose score is a mean over queries or texts.
+        comparisons: paired differences, with intervals, on the tasks that can be resampled: those whose score is a mean
+            over queries or texts, STS and pair classification. For all other lines there is :meth:`delta`.
         cells: all results by label and task.
         settings: suite, data, instructions, prompts...
         environment: versions and machine.
-        failures: rows that could not be loaded.
+        failures: rows that could not be loaded, cells that could not be computed.
     """
 
     labels: list[str]
@@ -102,6 +113,11 @@ class Report:
     settings: dict[str, Any]
     environment: dict[str, Any]
     failures: list[str] = field(default_factory=list)
+
+    def delta(self, line: Line, label: str) -> float | None:
+        """By how much ``label`` is above the reference on a line; ``None`` where one of them was not measured."""
+        value, base = line.values[label], line.values.get(self.reference or "")
+        return None if value is None or base is None else value - base
 
     @property
     def summary(self) -> list[Line]:
@@ -125,14 +141,20 @@ class Report:
             "settings": self.settings,
             "environment": self.environment,
             "systems": {label: _system_of(self.cells[label]) for label in self.labels},
-            "table": [asdict(line) for line in self.lines],
+            "table": [{**asdict(line), "deltas": self._deltas(line)} for line in self.lines],
             "reference": self.reference,
             "comparisons": [asdict(comparison) for comparison in self.comparisons],
             "results": {
-                label: {task: result.to_json() for task, result in row.items()} for label, row in self.cells.items()
+                # The pairs stay in the kept cells: they are many, and the comparisons say what they tell.
+                label: {task: {**result.to_json(), "pairs": {}} for task, result in row.items()}
+                for label, row in self.cells.items()
             },
             "failures": self.failures,
         }
+
+    def _deltas(self, line: Line) -> dict[str, float | None]:
+        others = [label for label in self.labels if label != self.reference]
+        return {label: self.delta(line, label) for label in others} if self.reference else {}
 
 
 def build_report(table: Table, settings: dict[str, Any], against: str | None = None) -> Report:
@@ -196,12 +218,23 @@ def _comparisons(table: Table, labels: Sequence[str], reference: str) -> list[Co
         base = table.cells[reference].get(task.name)
         for label in labels:
             other = table.cells[label].get(task.name)
-            if label != reference and base and other and base.units and other.units:
-                found.append((task.name, label, paired_difference(other.units, base.units)))
+            if label != reference and base and other:
+                difference = _difference(other, base)
+                found += [(task.name, label, difference)] if difference else []
     adjusted = holm([difference.p_value for _, _, difference in found])
     return [
         Comparison(task, label, difference, p) for (task, label, difference), p in zip(found, adjusted, strict=True)
     ]
+
+
+def _difference(other: TaskResult, base: TaskResult) -> PairedDifference | None:
+    """With its interval, where the two results have what it takes; see :mod:`.stats`."""
+    if other.units and base.units:
+        return paired_difference(other.units, base.units)
+    metric = _OVER_PAIRS.get(base.category)
+    if metric and other.pairs and base.pairs:
+        return pairs_difference(metric, other.pairs["score"], base.pairs["score"], base.pairs["gold"])
+    return None
 
 
 def _system_of(row: dict[str, TaskResult]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llm2comp_apps.evaluation.plotting import COLOURS, as_data_uri, new_figure
 from llm2comp_apps.evaluation.report import Line, Report
-from llm2comp_apps.evaluation.report_text import COMPARISON_NOTE, comparison_text, is_best, percent
+from llm2comp_apps.evaluation.report_text import COMPARISON_NOTE, comparison_of, delta_text, is_best, percent
 
 __all__ = ["render_html"]
 
@@ -35,9 +35,11 @@ def render_html(report: Report) -> str:
     """
     plot = _figure(_averages_plot(report), "Scores by category, times 100.")
     parts = ["<h1>Evaluation</h1>", _summary(report), plot, "<h2>By task</h2>", _scores(report)]
+    if report.reference is not None:
+        parts += [f"<h2>Difference from {escape(report.reference)}</h2>", _comparisons(report)]
+        parts.append(f"<p>{escape(COMPARISON_NOTE)}</p>")
     if report.comparisons:
-        title = f"<h2>Difference from {escape(report.reference or '')}</h2>"
-        parts += [title, _comparisons(report), _figure(_forest_plot(report), COMPARISON_NOTE)]
+        parts.append(_figure(_forest_plot(report), "Differences with their intervals; filled where significant."))
     if report.failures:
         lines = "".join(f"<li>{escape(line)}</li>" for line in report.failures)
         parts.append(f"<h2>Not evaluated</h2><ul>{lines}</ul>")
@@ -80,18 +82,20 @@ def _score_cell(line: Line, label: str) -> str:
 
 
 def _comparisons(report: Report) -> str:
-    rows: dict[str, dict[str, str]] = {}
-    for comparison in report.comparisons:
-        mark = ' class="significant"' if comparison.significant else ""
-        cell = f"<td{mark}>{escape(comparison_text(comparison))}</td>"
-        rows.setdefault(comparison.task, {})[comparison.label] = cell
     others = [label for label in report.labels if label != report.reference]
     head = "".join(f"<th>{escape(label)}</th>" for label in others)
     body = "".join(
-        f"<tr><td>{escape(task)}</td>{''.join(row.get(label, '<td>–</td>') for label in others)}</tr>"
-        for task, row in rows.items()
+        f'<tr class="{line.kind}"><td>{escape(line.name)}</td>'
+        f"{''.join(_delta_cell(report, line, label) for label in others)}</tr>"
+        for line in report.lines
     )
     return f"<table><tr><th>task</th>{head}</tr>{body}</table>"
+
+
+def _delta_cell(report: Report, line: Line, label: str) -> str:
+    comparison = comparison_of(report, line, label)
+    mark = ' class="significant"' if comparison and comparison.significant else ""
+    return f"<td{mark}>{escape(delta_text(report, line, label))}</td>"
 
 
 def _figure(figure: Any, caption: str) -> str:
@@ -110,7 +114,8 @@ def _averages_plot(report: Report) -> Any:
     axis.invert_yaxis()
     axis.grid(axis="x", color="#e4e4e4")
     axis.set_xlabel("score x 100")
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    if axis.collections:  # a legend of nothing is a warning
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
 
 

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 __all__ = [
-    "comparison_text",
+    "comparison_of",
+    "delta_text",
     "is_best",
     "percent",
     "render_markdown",
@@ -20,8 +21,8 @@ __all__ = [
 ]
 
 COMPARISON_NOTE = (
-    "Difference in points with its 95 % bootstrap interval; * where the randomisation test, Holm-adjusted over this "
-    "table, gives p < 0.05."
+    "Difference in points, with its 95 % bootstrap interval where there is something to resample; * where the test "
+    "(randomisation; bootstrap for STS and pair classification), Holm-adjusted over this table, gives p < 0.05."
 )
 
 
@@ -32,7 +33,19 @@ def percent(value: float | None, *, signed: bool = False) -> str:
     return f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
 
 
-def comparison_text(comparison: Comparison) -> str:
+def delta_text(report: Report, line: Line, label: str) -> str:
+    """``+1.20 [+0.30, +2.10]*`` for a task that was resampled, ``+1.20`` for any other line, a dash without one."""
+    comparison = comparison_of(report, line, label)
+    return _comparison_text(comparison) if comparison else percent(report.delta(line, label), signed=True)
+
+
+def comparison_of(report: Report, line: Line, label: str) -> Comparison | None:
+    """The comparison of ``label`` with the reference on a line, if it has one."""
+    named = (item for item in report.comparisons if (item.task, item.label) == (line.name, label))
+    return next(named, None) if line.kind == "task" else None
+
+
+def _comparison_text(comparison: Comparison) -> str:
     """``+1.20 [+0.30, +2.10]*``."""
     found = comparison.difference
     interval = f"[{percent(found.low, signed=True)}, {percent(found.high, signed=True)}]"
@@ -83,8 +96,8 @@ def rich_scores(report: Report) -> RichTable:
 
 
 def rich_comparisons(report: Report) -> RichTable | None:
-    """Paired differences from the reference row; ``None`` where there are none."""
-    if not report.comparisons:
+    """Differences from the reference row; ``None`` where nobody is compared."""
+    if report.reference is None:
         return None
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -94,8 +107,10 @@ def rich_comparisons(report: Report) -> RichTable | None:
     others = [label for label in report.labels if label != report.reference]
     for label in others:
         table.add_column(label, justify="right", no_wrap=True)
-    for task, row in _by_task(report).items():
-        table.add_row(Text(task), *[Text(comparison_text(row[label]) if label in row else "–") for label in others])
+    for line in report.lines:
+        average = line.kind != "task"
+        name = Text(line.name, style="italic" if average else "")
+        table.add_row(name, *[Text(delta_text(report, line, label)) for label in others], end_section=average)
     return table
 
 
@@ -103,8 +118,8 @@ def render_markdown(report: Report) -> str:
     """The whole report as a Markdown page."""
     parts = ["# Evaluation", "", "Scores times 100; the best in bold.", "", *_summary_lines(report)]
     parts += ["", "## By task", "", *_score_lines(report)]
-    if report.comparisons:
-        parts += ["", f"## Difference from {_escape(report.reference or '')}", "", COMPARISON_NOTE, ""]
+    if report.reference is not None:
+        parts += ["", f"## Difference from {_escape(report.reference)}", "", COMPARISON_NOTE, ""]
         parts += _comparison_lines(report)
     parts += ["", "## Prompts", "", *_prompt_lines(report), "", "## Encoders", "", *_system_lines(report)]
     versions = ", ".join(f"{name} {number}" for name, number in report.environment["versions"].items())
@@ -120,13 +135,6 @@ def render_markdown(report: Report) -> str:
     if report.failures:
         parts += ["", "## Not evaluated", "", *[f"- {_escape(line)}" for line in report.failures]]
     return "\n".join(parts) + "\n"
-
-
-def _by_task(report: Report) -> dict[str, dict[str, Comparison]]:
-    rows: dict[str, dict[str, Comparison]] = {}
-    for comparison in report.comparisons:
-        rows.setdefault(comparison.task, {})[comparison.label] = comparison
-    return rows
 
 
 def _escape(text: str) -> str:
@@ -146,9 +154,12 @@ def _score_lines(report: Report) -> list[str]:
     return lines
 
 
+def _line_name(line: Line) -> str:
+    return _escape(line.name) if line.kind == "task" else f"*{_escape(line.name)}*"
+
+
 def _score_line(line: Line, labels: list[str]) -> str:
-    name = _escape(line.name) if line.kind == "task" else f"*{_escape(line.name)}*"
-    return _row([name, line.metric, *[_score_cell(line, label) for label in labels]])
+    return _row([_line_name(line), line.metric, *[_score_cell(line, label) for label in labels]])
 
 
 def _score_cell(line: Line, label: str) -> str:
@@ -165,9 +176,9 @@ def _summary_lines(report: Report) -> list[str]:
 def _comparison_lines(report: Report) -> list[str]:
     others = [label for label in report.labels if label != report.reference]
     lines = [_row(["task", *map(_escape, others)]), _row(["---", *["---:"] * len(others)])]
-    for task, row in _by_task(report).items():
-        lines.append(_row([task, *[comparison_text(row[label]) if label in row else "–" for label in others]]))
-    return lines
+    return lines + [
+        _row([_line_name(line), *[delta_text(report, line, label) for label in others]]) for line in report.lines
+    ]
 
 
 def _prompt_lines(report: Report) -> list[str]:

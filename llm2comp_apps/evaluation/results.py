@@ -20,11 +20,14 @@ class TaskScores:
         units: the main metric of each independent unit (a query, a test text), in a fixed order, whose mean is the
             main score; empty where the main metric is not such a mean (Spearman, V-measure). Significance tests use it.
         counts: sizes of what was scored.
+        pairs: what a main metric over all pairs at once was computed from: the ``gold`` value and the ``score`` of each
+            pair, in a fixed order; empty for other tasks. Significance tests use it where there are no units.
     """
 
     scores: dict[str, float]
     units: list[float] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    pairs: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class TaskResult:
         prompts: the prompt put in front of queries and of documents (symmetric tasks have only ``query``).
         settings: what else decides the score (split, sample, seeds, classifier).
         seconds: wall time, encoding included.
+        pairs: see :class:`TaskScores`.
     """
 
     encoder: str
@@ -56,6 +60,7 @@ class TaskResult:
     prompts: dict[str, str]
     settings: dict[str, Any]
     seconds: float
+    pairs: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def main_score(self) -> float:
@@ -63,10 +68,15 @@ class TaskResult:
         return self.scores[self.main_metric]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as JSON-shaped values, the units rounded to seven places to keep files small."""
-        return {**asdict(self), "units": [round(unit, 7) for unit in self.units]}
+        """Everything as JSON-shaped values, units and pairs rounded to seven places to keep files small."""
+        pairs = {name: _rounded(values) for name, values in self.pairs.items()}
+        return {**asdict(self), "units": _rounded(self.units), "pairs": pairs}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TaskResult:
         """The inverse of :meth:`to_json`."""
         return cls(**value)
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [round(value, 7) for value in values]

@@ -86,6 +86,7 @@ def evaluate_task(
         prompts=prompts.to_json(),
         settings=task.settings,
         seconds=round(time.perf_counter() - start, 3),
+        pairs=scores.pairs,
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.encoder.protocol import TextEncoder
-from llm2comp_apps.errors import EncoderError, EvaluationError, UsageError
+from llm2comp_apps.errors import EncoderError, EvaluationError, LLM2CompError, UsageError
 from llm2comp_apps.evaluation.cache import CachedEncoder, EmbeddingCache
 from llm2comp_apps.evaluation.prompts import InstructionMode, Prompts, resolve_prompts
 from llm2comp_apps.evaluation.results import TaskResult
@@ -27,6 +27,9 @@ __all__ = ["SCORING_VERSION", "System", "Table", "TableOptions", "fill_table", "
 
 SCORING_VERSION = 1
 """Raised when a task's scoring changes, so that kept cells of the old scoring are computed again."""
+
+OVER_PAIRS = ("STS", "PairClassification")
+"""Categories whose main metric is computed from all pairs at once, so that its cells keep them."""
 
 Loader = Callable[[str], "TextEncoder | Searcher"]
 
@@ -63,8 +66,8 @@ class Table:
     Attributes:
         systems: the rows that could be loaded, in the order asked for.
         tasks: the columns.
-        cells: results by label and task; a system that cannot do a task has no cell.
-        failures: one line for each row that could not be loaded or finished.
+        cells: results by label and task; a system that cannot do a task, or failed at it, has no cell.
+        failures: ``LABEL: reason`` for each row that could not be loaded, ``LABEL, TASK: reason`` for each failed cell.
     """
 
     systems: list[System] = field(default_factory=list)
@@ -115,7 +118,7 @@ def fill_table(
         on_cell: called with each cell and whether it was kept from before.
 
     Returns:
-        The table. A row that cannot be loaded or finished is named in ``failures`` and does not stop the others.
+        The table. What cannot be loaded or computed, a row or a cell, is named in ``failures`` and stops nothing else.
     """
     options = options or TableOptions()
     table = Table(tasks=list(tasks))
@@ -128,15 +131,18 @@ def fill_table(
         table.systems.append(system)
         row = table.cells.setdefault(system.label, {})
         folder = out / "results" / _file_name(system.label)
-        try:
-            with _Embeddings(encoder, out, options) as embedder:
-                for task in applicable(encoder, tasks):
+        with _Embeddings(encoder, out, options) as embedder:
+            for task in applicable(encoder, tasks):
+                try:
                     result, kept = _cell(embedder, task, folder, options)
-                    row[task.name] = result
-                    if on_cell is not None:
-                        on_cell(system, result, kept)
-        except EvaluationError as error:
-            table.failures.append(f"{system.label}: {error}")
+                except LLM2CompError as error:
+                    # Messages about what an encoder returned begin with the task already.
+                    reason = str(error).removeprefix(f"{task.name}: ")
+                    table.failures.append(f"{system.label}, {task.name}: {reason}")
+                    continue
+                row[task.name] = result
+                if on_cell is not None:
+                    on_cell(system, result, kept)
     return table
 
 
@@ -196,7 +202,11 @@ def _read_cell(path: Path, identity: dict[str, Any]) -> TaskResult | None:
         kept = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None  # not there, or damaged: it is computed again
-    return TaskResult.from_json(kept["result"]) if kept.get("identity") == identity else None
+    if kept.get("identity") != identity:
+        return None
+    result = TaskResult.from_json(kept["result"])
+    # Cells from before pairs were kept: the embeddings are cached, and without pairs there is no interval.
+    return None if result.category in OVER_PAIRS and "pairs" not in kept["result"] else result
 
 
 def _file_name(label: str) -> str:

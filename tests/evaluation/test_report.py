@@ -67,18 +67,42 @@ def test_a_system_that_lacks_a_task_has_no_average_over_it(report):
     assert line(report, "Average (7 tasks)").values["bm25"] is None
 
 
-def test_comparisons_are_against_the_chosen_row_where_units_exist(table):
+def test_comparisons_are_against_the_chosen_row_where_it_can_be_resampled(table):
     report = build_report(table, {}, against="sm<all>")
     assert report.reference == "sm<all>"
     assert {(item.task, item.label) for item in report.comparisons} == {
-        ("library", "hash"), ("library", "bm25"), ("answers_test", "hash"), ("subject", "hash")
+        ("library", "hash"), ("library", "bm25"), ("answers_test", "hash"), ("subject", "hash"),
+        ("likeness", "hash"), ("paraphrase", "hash"),
     }  # fmt: skip
-    library = next(item for item in report.comparisons if (item.task, item.label) == ("library", "hash"))
-    scores = {label: table.cells[label]["library"].main_score for label in report.labels}
-    assert library.difference.delta == pytest.approx(scores["hash"] - scores["sm<all>"], abs=1e-6)
+    for item in report.comparisons:
+        delta = line(report, item.task).values[item.label] - line(report, item.task).values["sm<all>"]
+        assert item.difference.delta == pytest.approx(delta, abs=1e-6)
+        assert item.difference.low <= item.difference.delta <= item.difference.high
     assert all(item.adjusted_p >= item.difference.p_value for item in report.comparisons)
     with pytest.raises(UsageError, match="no row 'wmp' to compare with; there are hash, sm<all>, bm25"):
         build_report(table, {}, against="wmp")
+
+
+def test_every_line_has_a_difference_where_both_rows_were_measured(table):
+    report = build_report(table, {}, against="sm<all>")
+    for item in report.lines:
+        delta = item.values["hash"] - item.values["sm<all>"]
+        assert report.delta(item, "hash") == pytest.approx(delta)
+        (row,) = [row for row in rows_of(render_markdown(report), "Difference") if item.name in row]
+        assert f" {100 * delta:+.2f} " in row
+        assert f"{100 * delta:+.2f}" in render_html(report).split("Difference from")[1]
+    assert report.delta(line(report, "groups"), "bm25") is None
+    (row,) = [row for row in rows_of(render_markdown(report), "Difference") if "groups" in row]
+    assert "[" not in row
+    assert row.endswith("| – |")
+    deltas = {item["name"]: item["deltas"] for item in report.to_json()["table"]}
+    assert set(deltas["groups"]) == {"hash", "bm25"}
+    assert report.to_json()["results"]["hash"]["likeness"]["pairs"] == {}
+
+
+def rows_of(page, title):
+    section = page.split(f"## {title}")[1].split("\n## ")[0]
+    return [row for row in section.splitlines() if row.startswith("|")]
 
 
 def test_json_holds_everything_needed_to_repeat_it(report):

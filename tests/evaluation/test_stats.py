@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap, permutation_test
+from scipy.stats import bootstrap, permutation_test, spearmanr
+from sklearn.metrics import average_precision_score
 
 from llm2comp_apps.errors import EvaluationError
-from llm2comp_apps.evaluation.stats import holm, paired_difference
+from llm2comp_apps.evaluation.stats import (
+    holm,
+    paired_difference,
+    pairs_difference,
+    resampled_average_precision,
+    resampled_spearman,
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +83,62 @@ def test_holm_never_lowers_a_p_value_nor_changes_the_order(p_values):
     assert all(before <= after <= 1 for before, after in zip(p_values, adjusted, strict=True))
     assert max(adjusted) >= adjusted[int(np.argmax(p_values))] == max(adjusted)
     assert adjusted[int(np.argmin(p_values))] == pytest.approx(min(1.0, len(p_values) * min(p_values)))
+
+
+@given(st.integers(0, 10_000), st.integers(2, 40), st.sampled_from([0, 1, 6]))
+def test_resampled_metrics_are_those_of_the_resampled_pairs(seed, size, decimals):
+    rng = np.random.default_rng(seed)
+    gold, scores = rng.integers(0, 3, size).astype(float), np.round(rng.normal(size=size), decimals)
+    drawn = rng.integers(0, size, (5, size))
+    counts = np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(float)
+    spearman = resampled_spearman(gold)(scores, counts)
+    precision = resampled_average_precision((gold > 1).astype(float))(scores, counts)
+    for row, ours, ours_ap in zip(drawn, spearman, precision, strict=True):
+        constant = np.ptp(gold[row]) == 0 or np.ptp(scores[row]) == 0
+        assert ours == pytest.approx(0 if constant else spearmanr(gold[row], scores[row]).statistic)
+        positive = gold[row] > 1
+        assert ours_ap == pytest.approx(average_precision_score(positive, scores[row]) if positive.any() else 0)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    rng = np.random.default_rng(3)
+    gold = np.round(rng.uniform(0, 5, 80), 1)
+    return gold + rng.normal(0, 0.5, 80), gold + rng.normal(0, 3, 80), gold
+
+
+def test_the_interval_over_pairs_is_scipys_percentile_bootstrap(pairs):
+    a, b, gold = pairs
+    theirs = bootstrap(
+        pairs, lambda x, y, z: spearmanr(x, z).statistic - spearmanr(y, z).statistic, paired=True,
+        vectorized=False, method="percentile", n_resamples=2000, rng=np.random.default_rng(1),
+    )  # fmt: skip
+    ours = pairs_difference(resampled_spearman, a, b, gold, resamples=2000)
+    limits = theirs.confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((limits.low, limits.high), abs=0.03)
+    assert ours.delta == pytest.approx(spearmanr(a, gold).statistic - spearmanr(b, gold).statistic)
+    assert ours.units == 80
+    assert ours.p_value < 0.01
+    assert ours == pairs_difference(resampled_spearman, a, b, gold, resamples=2000)  # seeded
+
+
+def test_equal_systems_do_not_differ_over_pairs(pairs):
+    a, _, gold = pairs
+    same = pairs_difference(resampled_spearman, a, a, gold)
+    assert (same.delta, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+
+
+def test_chance_over_pairs_is_called_significant_as_often_as_promised():
+    rng = np.random.default_rng(4)
+    found = []
+    for trial in range(200):
+        gold = rng.uniform(0, 1, 60)
+        a, b = gold + rng.normal(0, 0.5, (2, 60))
+        found.append(pairs_difference(resampled_spearman, a, b, gold, resamples=200, seed=trial).p_value)
+    assert 0.01 < np.mean(np.array(found) < 0.05) < 0.1
+
+
+@pytest.mark.parametrize(("a", "b", "gold"), [([], [], []), ([1.0, 2.0], [1.0], [1.0, 2.0]), ([1.0], [1.0], [1.0])])
+def test_pairs_must_be_the_same(a, b, gold):
+    with pytest.raises(EvaluationError, match="the same pairs on both sides"):
+        pairs_difference(resampled_spearman, a, b, gold)

@@ -110,17 +110,39 @@ def test_a_damaged_cell_is_computed_again(fill, tmp_path):
     assert again.cells["a"]["groups"].scores == first.cells["a"]["groups"].scores
 
 
-def test_a_row_that_breaks_off_keeps_what_it_has(fill):
+def test_a_failing_cell_is_named_and_the_rest_of_its_row_goes_on(fill, data):
     encode = fill.encoders["a"].encode
 
     def nan_for_pairs(texts, *, prompt=None, show_progress=False):
         return encode(texts, prompt=prompt) * (np.nan if prompt == "like: " else 1)
 
     fill.encoders["a"].encode = nan_for_pairs
-    table, _ = fill(["a", "b"], TableOptions(prompt_overrides={"STS": "like: "}))
-    assert set(table.cells["a"]) == set(table.cells["b"]) - {"likeness"}
-    assert len(table.failures) == 1
-    assert table.failures[0].startswith("a: likeness: encoder hash returned")
+    with (data / "clustering" / "groups.jsonl").open("a") as file:
+        file.write('{"text": \n')
+    table, _ = fill(["a", "b"], TableOptions(prompt_overrides={"Retrieval": "like: "}))
+    # Retrieval and clustering come before the others.
+    assert set(table.cells["a"]) == {"answers_test", "paraphrase", "subject", "likeness"}
+    assert set(table.cells["b"]) == {"library", "answers_test", "paraphrase", "subject", "likeness"}
+    first, second, third = table.failures
+    assert first.startswith("a, library: encoder hash returned")
+    assert second.startswith("a, groups: ")
+    assert "groups.jsonl:61" in second
+    assert third.startswith("b, groups: ")
+
+
+def test_cells_from_before_pairs_were_kept_are_computed_again(fill, tmp_path):
+    fill(["a"])
+    for path in (tmp_path / "out" / "results" / "a").glob("*.json"):
+        cell = json.loads(path.read_text())
+        del cell["result"]["pairs"]
+        path.write_text(json.dumps(cell))
+    table, kept = fill(["a"])
+    assert [task for (_, task), was in kept.items() if not was] == ["paraphrase", "likeness"]
+    again, kept = fill(["a"])
+    assert all(kept.values())
+    pairs = again.cells["a"]["likeness"].pairs
+    assert pairs["score"] == pytest.approx(table.cells["a"]["likeness"].pairs["score"], abs=1e-7)
+    assert len(pairs["gold"]) == 30
 
 
 def test_labels():

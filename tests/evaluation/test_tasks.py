@@ -10,6 +10,7 @@ import pytest
 import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, v_measure_score
@@ -210,3 +211,39 @@ def test_an_encoder_that_returns_nonsense_is_named(data, collapsed):
     collapsed.encode = lambda texts, **_: np.full((len(texts), 8), np.nan, np.float32)
     with pytest.raises(EvaluationError, match=r"library: encoder collapsed returned .* not finite"):
         evaluate(collapsed, load_suite("offline", data))
+
+
+def nothing_is_embedded(texts, role="query"):
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (
+            StsTask("one", lambda: PairData(["a"], ["b"], [5])),
+            "one: needs at least two pairs with different scores, found 1",
+        ),
+        (StsTask("flat", lambda: PairData(["a", "b"], ["c", "d"], [5, 5])), "flat: needs .* found 2 with 1 score"),
+        (ClusteringTask("one", lambda: ClusteringData(["a", "b"], ["x", "x"])), "one: needs .* two classes, .* 'x'"),
+        (
+            ClassificationTask("one", lambda: LabelledData(["a", "b"], ["x", "x"], ["c"], ["y"])),
+            "one: needs training texts of at least two labels, found only 'x'",
+        ),
+    ],
+)
+def test_a_set_that_cannot_be_scored_is_refused_before_anything_is_embedded(task, message):
+    with pytest.raises(EvaluationError, match=message):
+        task.evaluate(nothing_is_embedded)
+
+
+def test_pairs_are_kept_as_they_were_scored(embed_with):
+    rng = np.random.default_rng(6)
+    names = [f"s{index}" for index in range(40)]
+    table = {name: row * scale for name, row, scale in zip(names, rng.normal(size=(40, 4)), range(1, 41), strict=True)}
+    labels = [1, 0] * 10
+    data = PairData(names[:20], names[20:], labels)
+    sts = StsTask("t", lambda: data).evaluate(embed_with(table))
+    assert spearmanr(sts.pairs["score"], sts.pairs["gold"]).statistic == pytest.approx(sts.scores["cosine_spearman"])
+    pair = PairClassificationTask("t", lambda: data).evaluate(embed_with(table))
+    assert average_precision_score(labels, pair.pairs["score"]) == pytest.approx(pair.scores["max_ap"])

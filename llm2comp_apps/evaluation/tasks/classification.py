@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.datasets import LabelledData
 from llm2comp_apps.evaluation.metrics import mean_of
 from llm2comp_apps.evaluation.results import TaskScores
@@ -47,10 +48,18 @@ class ClassificationTask(Task[LabelledData]):
         }
 
     def evaluate(self, embed: Embed) -> TaskScores:
-        """Embed the drawn training texts and all test texts once, fit one classifier per draw."""
+        """Embed the drawn training texts and all test texts once, fit one classifier per draw.
+
+        Raises:
+            EvaluationError: the training texts have fewer than two labels.
+        """
         from sklearn.metrics import f1_score
 
         data = self.load()
+        if len(set(data.train_labels)) < 2:
+            raise EvaluationError(
+                f"{self.name}: needs training texts of at least two labels, found only {data.train_labels[0]!r:.60}"
+            )
         draws = few_shot_samples(data.train_labels, self.samples_per_label, self.experiments)
         used = sorted(set().union(*draws))
         row_of = {index: row for row, index in enumerate(used)}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.datasets import ClusteringData
 from llm2comp_apps.evaluation.results import TaskScores
 from llm2comp_apps.evaluation.tasks.base import Embed, Task
@@ -41,12 +42,20 @@ class ClusteringTask(Task[ClusteringData]):
         }
 
     def evaluate(self, embed: Embed) -> TaskScores:
-        """Cluster once per seed."""
+        """Cluster once per seed.
+
+        Raises:
+            EvaluationError: there are fewer than two classes to tell apart.
+        """
         from sklearn.metrics import adjusted_rand_score, v_measure_score
 
         data = self.load()
-        vectors = embed(data.texts)
         classes = len(set(data.labels))
+        if classes < 2:
+            raise EvaluationError(
+                f"{self.name}: needs texts of at least two classes, found only {data.labels[0]!r:.60}"
+            )
+        vectors = embed(data.texts)
         v_measures, rand = [], []
         for seed in range(SEED, SEED + self.seeds):
             found = cluster_labels(vectors, classes, seed)

@@ -39,5 +39,10 @@ class PairClassificationTask(Task[PairData]):
             f"{name}_ap": float(average_precision_score(labels, similarity))
             for name, similarity in similarities.items()
         }
-        scores["max_ap"] = max(scores.values())
-        return TaskScores(scores, counts={"pairs": len(labels), "positive": int(labels.sum())})
+        best = max(similarities, key=lambda name: scores[f"{name}_ap"])
+        scores["max_ap"] = scores[f"{best}_ap"]
+        return TaskScores(
+            scores,
+            counts={"pairs": len(labels), "positive": int(labels.sum())},
+            pairs={"gold": [float(label) for label in labels], "score": similarities[best].tolist()},
+        )
