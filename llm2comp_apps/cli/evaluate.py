@@ -145,11 +145,13 @@ def run(
     if list_tasks:
         _print_tasks(tasks, as_json=as_json)
         return
+    _check_overrides(overrides, tasks)
     from llm2comp_apps.evaluation.report import build_report
     from llm2comp_apps.evaluation.table import TableOptions, parse_systems
 
     specs = _specs(encoder, baseline)
     systems = parse_systems(specs)
+    _check_rankers(systems, tasks)
     labels = [system.label for system in systems]
     if against is not None and against not in labels:
         raise UsageError(f"--against {against!r}: no such row; there are {', '.join(labels)}")
@@ -250,6 +252,36 @@ def _prompt_overrides(values: list[str]) -> dict[str, str]:
             raise UsageError(f"--prompt {value!r}: expected TASK=TEXT or CATEGORY=TEXT")
         overrides[name] = text.replace("\\n", "\n")
     return overrides
+
+
+def _check_overrides(overrides: dict[str, str], tasks: list[Task[Any]]) -> None:
+    """Refuse a prompt for what is not evaluated: it would be ignored.
+
+    Raises:
+        UsageError: naming what there is.
+    """
+    names = {task.name for task in tasks}
+    categories = {task.category for task in tasks}
+    known = names | categories | {name.partition(":")[0] for name in names}
+    for name in overrides:
+        if name not in known:
+            there = ", ".join([*sorted(names), *sorted(categories)])
+            raise UsageError(f"--prompt {name}=...: no task or category of this run; there are {there}")
+
+
+def _check_rankers(systems: list[System], tasks: list[Task[Any]]) -> None:
+    """Refuse BM25 where there is nothing to retrieve, before anything is loaded.
+
+    Raises:
+        UsageError: naming the row.
+    """
+    from llm2comp_apps.evaluation.adapters import RANKERS
+    from llm2comp_apps.evaluation.tasks import RetrievalTask
+
+    rankers = [system.label for system in systems if system.spec in RANKERS]
+    if rankers and not any(isinstance(task, RetrievalTask) for task in tasks):
+        names = ", ".join(task.name for task in tasks)
+        raise UsageError(f"{rankers[0]} ranks documents and has no embeddings: it can do none of these tasks ({names})")
 
 
 def _load_tasks(suite: str, data: Path | None, names: list[str]) -> list[Task[Any]]:

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.table import Table as RichTable
 
 from llm2comp_apps.cli._shared import note, print_json, warn
 from llm2comp_apps.cli.evaluate import announce, wide_console
 from llm2comp_apps.encoder.protocol import TextEncoder
-from llm2comp_apps.errors import EvaluationError, UsageError
+from llm2comp_apps.errors import EvaluationError, LLM2CompError, UsageError
 from llm2comp_apps.evaluation.adapters import load_system
 from llm2comp_apps.evaluation.analysis import Study
 from llm2comp_apps.evaluation.analysis import analyze as analyze_encoder
@@ -38,25 +39,55 @@ def run_analysis(
     *,
     as_json: bool,
 ) -> None:
-    """Analyse each encoder, write numbers and plots, print the summary."""
+    """Analyse each encoder, write numbers and plots, print the summary.
+
+    Raises:
+        typer.Exit: some encoder could not be analysed; the others have been.
+        UsageError: ``pairs`` is no STS set.
+    """
     if not isinstance(pairs, StsTask):
         raise UsageError(f"--pairs {pairs.name}: is a {pairs.category} task; choose an STS set")
     systems = parse_systems(specs)
     data = pairs.load()
-    studies = []
+    studies: list[Study] = []
+    failures = []
     for system in systems:
-        encoder = load_system(system.spec, backbone=backbone, device=device)
-        if not isinstance(encoder, TextEncoder):
-            raise EvaluationError(f"{system.label} has no embeddings to analyse")
-        note(f"{system.label}: analysing {len(data.gold)} pairs")
-        studies.append(analyze_encoder(system.label, encoder, data, tasks))
-    report = {
+        try:
+            encoder = load_system(system.spec, backbone=backbone, device=device)
+            if not isinstance(encoder, TextEncoder):
+                raise EvaluationError("has no embeddings to analyse")
+            note(f"{system.label}: analysing {len(data.gold)} pairs")
+            studies.append(analyze_encoder(system.label, encoder, data, tasks))
+        except LLM2CompError as error:
+            failures.append(f"{system.label}: {error}")
+            continue
+        # After each: a study takes long, and the next may not come to its end.
+        _write_analysis(_analysis(pairs, tasks, studies, failures), out)
+    if studies:
+        report = _analysis(pairs, tasks, studies, failures)
+        _write_analysis(report, out)
+        _print_analysis(report, studies, out, as_json=as_json)
+    if failures:
+        for line in failures:
+            warn(f"not analysed: {line}")
+        raise typer.Exit(1)
+
+
+def _analysis(pairs: Task[Any], tasks: list[Task[Any]], studies: list[Study], failures: list[str]) -> dict[str, Any]:
+    return {
         "pairs": {"task": pairs.name, **pairs.settings},
         "tasks": {task.name: task.settings for task in tasks},
         "studies": [study.to_json() for study in studies],
+        "failures": failures,
     }
+
+
+def _write_analysis(report: dict[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "analysis.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+
+
+def _print_analysis(report: dict[str, Any], studies: list[Study], out: Path, *, as_json: bool) -> None:
     for path in write_plots(studies, out):
         note(f"wrote {path}")
     if as_json:

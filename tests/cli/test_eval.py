@@ -108,6 +108,17 @@ def test_the_tasks_of_a_suite_can_be_listed(cli, data, monkeypatch):
         (["--data", "data", "--encoder", "default", "--prompt", "oops"], 2, "expected TASK=TEXT"),
         (["--data", "data", "--encoder", "default", "--instructions", "some"], 2, "choose one of auto, task, none"),
         (["--data", "data", "--encoder", "default", "--against", "you"], 2, "--against 'you': no such row"),
+        (
+            ["--data", "data", "--encoder", "default", "--prompt", "wrods=x"],
+            2,
+            "--prompt wrods=...: no task or category of this run; there are library, stsbenchmark, words, Clustering",
+        ),
+        (["--data", "data", "--encoder", "default", "--prompt", "Reranking=x"], 2, "--prompt Reranking=...: no task"),
+        (
+            ["--data", "data", "--encoder", "default", "--encoder", "bm25", "--task", "words"],
+            2,
+            "bm25 ranks documents and has no embeddings: it can do none of these tasks (words)",
+        ),
         (["--data", "data", "--encoder", "pypi:no-such"], 1, "package 'no-such' is not installed"),
     ],
 )
@@ -123,6 +134,38 @@ def test_a_row_that_cannot_be_loaded_fails_at_the_end_with_the_others_reported(c
     assert done.exit_code == 1
     assert "stsbenchmark" in done.stdout
     assert "Warning: not evaluated: pypi:no-such" in done.stderr
+
+
+def test_a_cell_that_fails_is_named_at_the_end_with_the_others_reported(cli, encoders, data):
+    with (data / "clustering" / "words.jsonl").open("a") as file:
+        file.write('{"text": "ship", "label": [1]}\n')
+    done = cli("eval", "--data", data, "--encoder", "default", "-o", "out")
+    assert done.exit_code == 1
+    assert "default: stsbenchmark cosine_spearman" in done.stderr
+    assert "Warning: not evaluated: default, words: " in done.stderr
+    assert "words.jsonl:25" in done.stderr
+    assert "default, words: " in (data.parent / "out" / "report.md").read_text()
+
+
+def test_a_table_without_a_single_score_has_no_stray_warning(cli, encoders, data, recwarn):
+    (data / "clustering" / "words.jsonl").write_text('{"text": "ship", "label": "ship"}\n')
+    done = cli("eval", "--data", data, "--encoder", "default", "--task", "words", "-o", "out")
+    assert done.exit_code == 1
+    assert done.stderr.count("Warning") == 1
+    assert "default, words: needs texts of at least two classes" in done.stderr
+
+
+@pytest.mark.filterwarnings("always:.*embeddings are computed anew")
+def test_a_damaged_cache_of_embeddings_costs_a_warning(cli, encoders, data):
+    call = ("eval", "--data", data, "--encoder", "default", "-o", "out", "--task", "words", "--json")
+    first = cli(*call)
+    (path,) = (data.parent / "out" / "embeddings").glob("*.sqlite")
+    path.write_bytes(b"no database" * 1000)
+    (data.parent / "out" / "results" / "default" / "words.json").unlink()
+    again = cli(*call)
+    assert again.exit_code == 0, again.stderr
+    assert again.stderr.count("Warning") == 1
+    assert json.loads(again.stdout)["table"] == json.loads(first.stdout)["table"]
 
 
 def test_analyze_writes_numbers_and_plots(cli, encoders, data):
@@ -141,7 +184,17 @@ def test_analyze_wants_pairs_and_embeddings(cli, encoders, data):
     done = cli("eval", "analyze", "--data", data, "--encoder", "default", "--pairs", "words")
     assert (done.exit_code, "choose an STS set" in done.stderr) == (2, True)
     done = cli("eval", "analyze", "--data", data, "--encoder", "bm25")
-    assert (done.exit_code, "bm25 has no embeddings to analyse" in done.stderr) == (1, True)
+    assert (done.exit_code, "bm25: has no embeddings to analyse" in done.stderr) == (1, True)
+
+
+def test_analyze_keeps_what_it_found_when_another_encoder_is_misspelt(cli, encoders, data):
+    done = cli("eval", "analyze", "--data", data, "--encoder", "default", "--encoder", "defualt", "-o", "out")
+    assert done.exit_code == 1
+    assert "Warning: not analysed: defualt: encoder defualt: not a directory" in done.stderr
+    assert "Poolings of default" in done.stdout
+    found = json.loads((data.parent / "out" / "analysis.json").read_text())
+    assert [study["label"] for study in found["studies"]] == ["default"]
+    assert len(found["failures"]) == 1
 
 
 def test_curve_scores_the_checkpoints_of_a_run(cli, encoders, data, make_hash_encoder):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from llm2comp_apps.encoder.protocol import TextEncoder
-from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation import cache as cache_module
 from llm2comp_apps.evaluation.cache import CachedEncoder, EmbeddingCache
 
@@ -69,7 +68,36 @@ def test_an_interruption_keeps_the_blocks_before_it(cached, monkeypatch):
     assert cached.inner.calls == 15 + 35
 
 
-def test_a_file_that_is_no_cache_is_named(tmp_path):
-    (tmp_path / "abc.sqlite").write_bytes(b"not a database, but long enough to be looked at" * 50)
-    with pytest.raises(EvaluationError, match=r"abc\.sqlite: embedding cache cannot be opened .*delete the file"):
-        EmbeddingCache(tmp_path, "abc")
+def test_a_file_that_is_no_cache_costs_one_warning(tmp_path, hash_encoder):
+    path = tmp_path / f"{hash_encoder.fingerprint}.sqlite"
+    path.write_bytes(b"not a database, but long enough to be looked at" * 50)
+    with pytest.warns(UserWarning, match=r"\.sqlite: embeddings are computed anew .*delete it"):
+        cached = CachedEncoder(hash_encoder, EmbeddingCache(tmp_path, hash_encoder.fingerprint))
+    # The one warning was that: the suite turns any other of ours into an error.
+    np.testing.assert_array_equal(cached.encode(TEXTS), hash_encoder.encode(TEXTS))
+    assert len(cached.cache) == 0
+
+
+def test_a_damaged_page_costs_one_warning_and_the_work_again(tmp_path, hash_encoder):
+    texts = [f"text {index:04}" for index in range(300)]
+    whole = CachedEncoder(hash_encoder, EmbeddingCache(tmp_path, hash_encoder.fingerprint))
+    expected = whole.encode(texts)
+    whole.cache.close()
+    path = tmp_path / f"{hash_encoder.fingerprint}.sqlite"
+    content = bytearray(path.read_bytes())
+    assert len(content) > 5 * 4096
+    for start in range(2 * 4096, len(content), 4096):  # past the schema and the root
+        content[start : start + 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+    damaged = CachedEncoder(hash_encoder, EmbeddingCache(tmp_path, hash_encoder.fingerprint))
+    with pytest.warns(UserWarning, match=r"\.sqlite: embeddings are computed anew"):
+        again = damaged.encode(texts)
+    np.testing.assert_array_equal(again, expected)
+    np.testing.assert_array_equal(damaged.encode(texts), expected)  # without another warning
+
+
+def test_a_row_of_another_length_is_embedded_again(cached):
+    expected = cached.encode(["a cell"])
+    with cached.cache._db as db:
+        db.execute("UPDATE rows SET row = x'00'")
+    np.testing.assert_array_equal(cached.encode(["a cell"]), expected)
