@@ -3,24 +3,27 @@
 | form | what it is |
 |---|---|
 | ``D/corpus.jsonl``, ``D/queries.jsonl``, ``D/qrels.tsv`` | retrieval ``D``; ``P_queries``, ``P_qrels``: ``D:P`` |
+| ``D/corpus.jsonl``, ``D/queries.jsonl``, ``D/qrels/SPLIT.tsv`` | the same as BEIR has it: ``D``, or ``D:SPLIT`` |
 | ``D/train.jsonl`` and another split, rows ``text, label`` | classification task ``D`` |
 | ``D/SPLIT.jsonl``, rows ``sentence1, sentence2, score`` | STS task ``D``, or ``D:SPLIT`` |
 | ``D/SPLIT.jsonl``, rows ``sentence1, sentence2, label`` | pair classification task ``D``, or ``D:SPLIT`` |
 | ``NAME.jsonl``, rows ``text, label`` | clustering task ``NAME`` |
 | ``NAME.jsonl``, rows ``query, positive, negative`` | reranking task ``NAME`` |
 
-Every ``.jsonl`` may be ``.jsonl.gz``. The folders above ``D`` or ``NAME`` do not matter.
+Every ``.jsonl`` may be ``.jsonl.gz``. The folders above ``D`` or ``NAME`` do not matter. A file that fits none of these
+is passed over with a warning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llm2comp_apps.errors import EvaluationError
+from llm2comp_apps.errors import EvaluationError, LLM2CompError
 from llm2comp_apps.evaluation.datasets import (
     read_clustering,
     read_labelled,
@@ -45,46 +48,77 @@ SPLITS = ("train", "dev", "valid", "validation", "test", "all_mteb")
 REPORTED_SPLITS = ("all_mteb", "test")
 """The splits whose scores are reported, best first: ``all_mteb`` is a set whole, where MTEB uses it so."""
 
+_BEIR = "qrels/"
+
 SAMPLES_PER_LABEL = {"emotion": 16, "amazon_counterfactual_en": 32}
 """MTEB's departures from 8 training examples per label."""
 
 
 @dataclass(slots=True)
 class _Folder:
-    """The dataset files of one folder: row files and judgements by stem."""
+    """The dataset files of one folder: row files and judgements by stem (BEIR's own as ``qrels/SPLIT``)."""
 
     path: Path
     rows: dict[str, Path] = field(default_factory=dict)
     judgements: dict[str, Path] = field(default_factory=dict)
 
 
-def discover(root: Path) -> dict[str, Task[Any]]:
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """What is no dataset: the name it would have as a task, and why it is none."""
+
+    name: str
+    reason: LLM2CompError
+
+
+def discover(root: Path, wanted: Sequence[str] = ()) -> dict[str, Task[Any]]:
     """All tasks under ``root`` by name, splits other than the reported one as ``NAME:SPLIT``.
+
+    Args:
+        root: the folder of evaluation data.
+        wanted: names that are asked for; a file of such a name must be a dataset.
 
     Raises:
         EvaluationError: ``root`` is no folder, nothing in it has a known form, or two datasets share a name.
+        LLM2CompError: a file that is ``wanted``, or the only thing there is, is no dataset.
     """
     if not root.is_dir():
         raise EvaluationError(f"{root}: no such folder; give the folder of evaluation data with --data")
-    folders: dict[Path, _Folder] = {}
-    for path in sorted(root.rglob("*")):
-        folder = folders.setdefault(path.parent, _Folder(path.parent))
-        if path.suffix == ".tsv" and path.stem.endswith("qrels"):
-            folder.judgements[path.stem] = path
-        elif stem := _row_stem(path.name):
-            folder.rows[stem] = path
     tasks: dict[str, Task[Any]] = {}
-    for folder in folders.values():
-        for task in _tasks_of(folder, root):
-            if task.name in tasks:
-                where = f"{tasks[task.name].origin['data']} and {task.origin['data']}"
-                raise EvaluationError(f"{root}: two datasets are named {task.name!r} ({where}); rename one")
-            tasks[task.name] = task
+    unfit: list[_Unfit] = []
+    for folder in _folders(root).values():
+        for found in _tasks_of(folder, root):
+            if isinstance(found, _Unfit):
+                unfit.append(found)
+            elif found.name in tasks:
+                where = f"{tasks[found.name].origin['data']} and {found.origin['data']}"
+                raise EvaluationError(f"{root}: two datasets are named {found.name!r} ({where}); rename one")
+            else:
+                tasks[found.name] = found
+    for item in unfit:
+        if item.name in wanted or not tasks:
+            raise item.reason
+        warnings.warn(f"passed over {item.reason}", stacklevel=2)
     if not tasks:
         raise EvaluationError(
             f"{root}: no dataset of a known form; see llm2comp_apps/evaluation/README.md for the forms"
         )
     return tasks
+
+
+def _folders(root: Path) -> dict[Path, _Folder]:
+    folders: dict[Path, _Folder] = {}
+    for path in sorted(root.rglob("*")):
+        beir = path.parent.name == "qrels" and path.suffix == ".tsv"
+        place = path.parent.parent if beir else path.parent
+        folder = folders.setdefault(place, _Folder(place))
+        if beir:
+            folder.judgements[f"{_BEIR}{path.stem}"] = path
+        elif path.suffix == ".tsv" and path.stem.endswith("qrels"):
+            folder.judgements[path.stem] = path
+        elif stem := _row_stem(path.name):
+            folder.rows[stem] = path
+    return folders
 
 
 def reported(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:
@@ -101,48 +135,69 @@ def _row_stem(name: str) -> str | None:
     return None
 
 
-def _tasks_of(folder: _Folder, root: Path) -> Iterable[Task[Any]]:
+def _tasks_of(folder: _Folder, root: Path) -> Iterator[Task[Any] | _Unfit]:
     if "corpus" in folder.rows:
-        return _retrieval_tasks(folder, root)
+        yield from _retrieval_tasks(folder, root)
+        return
     splits = [stem for stem in folder.rows if stem in SPLITS]
-    if splits and len(splits) == len(folder.rows):
-        return _split_tasks(folder, splits, root)
-    return [_single_task(stem, path, root) for stem, path in folder.rows.items()]
-
-
-def _retrieval_tasks(folder: _Folder, root: Path) -> list[Task[Any]]:
-    tasks: list[Task[Any]] = []
-    for stem, queries in folder.rows.items():
-        qrels = folder.judgements.get(stem.removesuffix("queries") + "qrels")
-        if not stem.endswith("queries") or qrels is None:
+    main = next((split for split in REPORTED_SPLITS if split in splits), None)
+    for stem, path in folder.rows.items():
+        name = stem
+        if stem in splits:
+            name = folder.path.name if stem == main else f"{folder.path.name}:{stem}"
+        try:
+            task = _split_task(name, stem, folder, root) if stem in splits else _single_task(stem, path, root)
+        except LLM2CompError as error:
+            yield _Unfit(name, error)
             continue
-        split = stem.removesuffix("queries").rstrip("_")
+        if task is not None:
+            yield task
+
+
+def _retrieval_tasks(folder: _Folder, root: Path) -> Iterator[Task[Any] | _Unfit]:
+    pairs = _judged_queries(folder)
+    for split, (queries, qrels) in pairs.items():
         name = f"{folder.path.name}:{split}" if split else folder.path.name
         load = partial(read_retrieval, folder.rows["corpus"], queries, qrels)
-        tasks.append(RetrievalTask(name, load, _origin(folder.path, root, split or "test")))
-    if not tasks:
-        raise EvaluationError(f"{folder.path}: a corpus without queries.jsonl and qrels.tsv is no retrieval task")
-    return tasks
+        yield RetrievalTask(name, load, _origin(folder.path, root, split or "test"))
+    if not pairs:
+        reason = f"{folder.path}: a corpus without queries.jsonl and qrels.tsv (or qrels/test.tsv) is no retrieval task"
+        yield _Unfit(folder.path.name, EvaluationError(reason))
 
 
-def _split_tasks(folder: _Folder, splits: list[str], root: Path) -> Iterable[Task[Any]]:
-    main = next((split for split in REPORTED_SPLITS if split in splits), None)
-    for split in splits:
-        path = folder.rows[split]
-        name = folder.path.name if split == main else f"{folder.path.name}:{split}"
-        origin = _origin(folder.path, root, split)
-        fields = _fields(path)
-        if {"sentence1", "sentence2", "score"} <= fields:
-            yield StsTask(name, partial(read_pairs, path, "score"), origin)
-        elif {"sentence1", "sentence2", "label"} <= fields:
-            yield PairClassificationTask(name, partial(read_pairs, path, "label"), origin)
-        elif {"text", "label"} <= fields and "train" in splits:
-            if split != "train":
-                load = partial(read_labelled, folder.rows["train"], path)
-                per_label = SAMPLES_PER_LABEL.get(folder.path.name, 8)
-                yield ClassificationTask(name, load, origin, samples_per_label=per_label)
-        else:
-            raise _unknown_form(path, fields)
+def _judged_queries(folder: _Folder) -> dict[str, tuple[Path, Path]]:
+    """Queries and judgements by split, the reported one as ``""``; our form wins over BEIR's own."""
+    found: dict[str, tuple[Path, Path]] = {}
+    for stem, path in folder.judgements.items():
+        split = stem.removeprefix(_BEIR)
+        if stem.startswith(_BEIR) and "queries" in folder.rows:
+            found["" if split == "test" else split] = (folder.rows["queries"], path)
+    for stem, path in folder.rows.items():
+        qrels = folder.judgements.get(stem.removesuffix("queries") + "qrels")
+        if stem.endswith("queries") and qrels is not None:
+            found[stem.removesuffix("queries").rstrip("_")] = (path, qrels)
+    return found
+
+
+def _split_task(name: str, split: str, folder: _Folder, root: Path) -> Task[Any] | None:
+    """The task of ``SPLIT.jsonl``; ``None`` for the training texts of a classification task."""
+    path, origin = folder.rows[split], _origin(folder.path, root, split)
+    fields = _fields(path)
+    if {"sentence1", "sentence2", "score"} <= fields:
+        return StsTask(name, partial(read_pairs, path, "score"), origin)
+    if {"sentence1", "sentence2", "label"} <= fields:
+        return PairClassificationTask(name, partial(read_pairs, path, "label"), origin)
+    if not {"text", "label"} <= fields:
+        raise _unknown_form(path, fields)
+    if split == "train":
+        return None
+    if "train" not in folder.rows:
+        raise EvaluationError(
+            f"{path}: rows of text and label, but no train.jsonl beside it to train a classifier on (for a clustering "
+            "task, give the file a name that is no split's)"
+        )
+    load = partial(read_labelled, folder.rows["train"], path)
+    return ClassificationTask(name, load, origin, samples_per_label=SAMPLES_PER_LABEL.get(folder.path.name, 8))
 
 
 def _single_task(name: str, path: Path, root: Path) -> Task[Any]:

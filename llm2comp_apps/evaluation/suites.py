@@ -84,7 +84,7 @@ def load_suite(suite: str, data: Path, names: Sequence[str] = ()) -> list[Task[A
     Raises:
         EvaluationError: unknown suite, unknown task, or none of the suite's datasets in the folder.
     """
-    found = discover(data)
+    found = discover(data, names)
     if suite == "offline":
         chosen = [_named(found, name, data) for name in names] if names else reported(found.values())
     elif suite == "core":

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm2comp_apps.errors import CorpusError, EvaluationError
+from llm2comp_apps.errors import CorpusError, EvaluationError, LLM2CompError
 from llm2comp_apps.evaluation import load_suite
 from llm2comp_apps.evaluation.datasets import RetrievalData
 from llm2comp_apps.evaluation.discovery import discover, reported
@@ -80,8 +80,59 @@ def test_a_folder_without_a_known_form_is_refused(tmp_path, name, text, message)
 def test_a_corpus_alone_is_no_task(data):
     for name in ("qrels.tsv", "train_qrels.tsv"):
         (data / "retrieval" / "library" / name).unlink()
-    with pytest.raises(EvaluationError, match=r"library: a corpus without queries\.jsonl and qrels\.tsv"):
-        discover(data)
+    message = r"library: a corpus without queries\.jsonl and qrels\.tsv \(or qrels/test\.tsv\)"
+    with pytest.warns(UserWarning, match=message):
+        assert "library" not in discover(data)
+    with pytest.raises(EvaluationError, match=message):
+        load_suite("offline", data, ["library"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "task", "message"),
+    [
+        ("sts/notes.jsonl", '{"foo": 1}\n', "notes", r"sts/notes\.jsonl: fields \['foo'\] fit no task"),
+        ("sts/likeness/notes.jsonl", '{"foo": 1}\n', "notes", r"likeness/notes\.jsonl: fields \['foo'\] fit no task"),
+        ("sts/likeness/train.jsonl", '{"foo": 1}\n', "likeness:train", r"likeness/train\.jsonl: fields"),
+        ("sts/empty.jsonl", "", "empty", r"sts/empty\.jsonl: no rows"),
+        ("sts/broken.jsonl", "{\n", "broken", r"sts/broken\.jsonl:1"),
+        (
+            "classification/half/test.jsonl",
+            '{"text": "a", "label": "b"}\n',
+            "half",
+            r"half/test\.jsonl: rows of text and label, but no train\.jsonl beside it",
+        ),
+    ],
+)
+def test_a_stray_file_is_passed_over_unless_it_is_asked_for(data, name, text, task, message):
+    there = set(discover(data))
+    (data / name).parent.mkdir(exist_ok=True)
+    (data / name).write_text(text)
+    with pytest.warns(UserWarning, match=f"passed over .*{message}"):
+        assert set(discover(data)) == there
+    with pytest.warns(UserWarning, match="passed over"):
+        assert [found.name for found in load_suite("offline", data, ["groups"])] == ["groups"]
+    with pytest.raises(LLM2CompError, match=message):
+        load_suite("offline", data, [task])
+
+
+def test_beirs_own_folder_is_read(tmp_path, jsonl):
+    folder = tmp_path / "beir"
+    jsonl(folder / "corpus.jsonl", [{"_id": str(number), "title": "", "text": f"text {number}"} for number in range(4)])
+    jsonl(folder / "queries.jsonl", [{"_id": f"q{number}", "text": "?", "metadata": {}} for number in range(3)])
+    (folder / "qrels").mkdir()
+    for number, split in enumerate(("train", "dev", "test")):
+        judged = f"query-id\tcorpus-id\tscore\nq{number}\t{number}\t1\n"
+        (folder / "qrels" / f"{split}.tsv").write_text(judged)
+    found = discover(tmp_path)
+    assert set(found) == {"beir", "beir:train", "beir:dev"}
+    assert found["beir"].load().qrels == {"q2": {"2": 1}}
+    assert found["beir:train"].load().queries == {"q0": "?"}
+    assert found["beir"].settings == {"data": "beir", "split": "test"}
+    # Where both forms are there, they are one dataset, and the simple one counts.
+    (folder / "qrels.tsv").write_text("q1\t1\t1\n")
+    found = discover(tmp_path)
+    assert set(found) == {"beir", "beir:train", "beir:dev"}
+    assert found["beir"].load().qrels == {"q1": {"1": 1}}
 
 
 def test_no_folder(tmp_path):
