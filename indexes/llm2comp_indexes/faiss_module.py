@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from functools import cache
 from typing import Any, Final
 
@@ -34,8 +35,10 @@ def has_faiss() -> bool:
 
 
 def telling_part(error: Exception) -> str:
-    """What a FAISS message says, without the C++ signature and source line before it."""
-    return str(error).rsplit("Error: ", 1)[-1].strip().replace("\n", " ")
+    """What a FAISS message says, without the C++ signature, the source line and the condition before it."""
+    message = " ".join(str(error).split())
+    message = re.sub(r"^Error in .*? at \S+:\d+: ", "", message).rsplit("Error: ", 1)[-1]
+    return re.sub(r"^'.*' failed: (?=.)", "", message)
 
 
 def write_faiss(index: Any, writer: fs.FileWriter) -> None:

@@ -13,9 +13,9 @@ from llm2comp_apps.cli._corpus import describe_reading
 from llm2comp_apps.cli._interrupt import stop_on_interrupt
 from llm2comp_apps.cli._kind import faiss_device
 from llm2comp_apps.cli._progress import ProgressDisplay, format_duration
+from llm2comp_apps.cli._settings import settings_differ
 from llm2comp_apps.cli._shared import INTERRUPTED, note, print_json
 from llm2comp_apps.corpus import CorpusOptions, ReadReport, read_corpus
-from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Filling:
         from llm2comp_indexes.upkeep import check_kind
 
         from llm2comp_apps.cli._open import encoder_record, load_named_encoder
+        from llm2comp_apps.retrieval.lengths import check_chunk
         from llm2comp_apps.retrieval.rerank import encode_memory_with
 
         given = {name: value for name, value in settings.items() if value is not None}
@@ -104,6 +105,7 @@ class Filling:
         encoder = load_named_encoder(source, self.device)
         check_kind(policy, encoder.dimension)
         recipe = replace(recipe, prompt=encoder.prompts.get("document", ""))
+        check_chunk(recipe, encoder)
         memory_tokens = encode_memory_with(encoder).k if recipe.memory else 0
         # The index is made after the corpus has been read once: a broken corpus leaves nothing behind.
         survey = self.corpus.survey(None, recipe, encoder.fingerprint)
@@ -137,9 +139,7 @@ class Filling:
         for name, value in settings.items():
             built = index.settings.get(name)
             if value is not None and value != built:
-                option = "--" + name.replace("_", "-")
-                how = f"with {option} {built}" if built else f"without {option}"
-                raise UsageError(f"{path} was built {how}; leave the option out, or build elsewhere with -o")
+                raise settings_differ(path, name, value, built)
         recipe = Recipe.from_settings(index.settings)
         encoder = load_index_encoder(index, self.encoder, self.device)
         check_encoder(index, encoder)
@@ -153,6 +153,7 @@ class Filling:
     def _fill(self, index: Index, encoder: TextEncoder, recipe: Recipe, survey: Survey | None) -> BuildReport:
         """Encode and commit with progress; ctrl-C commits what is there."""
         from llm2comp_apps.retrieval.build import fill_index
+        from llm2comp_apps.retrieval.lengths import truncation_line
 
         note(f"{index.path}: encoder {encoder.name}, {encoder.dimension} dimensions")
         reading = ReadReport()
@@ -169,6 +170,8 @@ class Filling:
             report = fill_index(index, encoder, documents, recipe, on_progress=show, should_stop=should_stop)
         if survey is None:
             describe_reading(reading)
+        if line := truncation_line(report.truncated, encoder, recipe):
+            note(line)
         return report
 
     def _conclude(self, report: BuildReport, index: Index) -> None:

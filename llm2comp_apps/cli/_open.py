@@ -44,9 +44,18 @@ def encoder_record(encoder: TextEncoder, source: str) -> dict[str, str]:
 
     if source == "default" and encoder.name.startswith(FALLBACK):
         source = FALLBACK  # what default means may change with the next version; what built this index does not
-    elif Path(source).is_dir():
-        source = str(Path(source).resolve())
-    return {"name": encoder.name, "fingerprint": encoder.fingerprint, "source": source}
+    return {"name": encoder.name, "fingerprint": encoder.fingerprint, "source": _absolute(source)}
+
+
+def _absolute(source: str) -> str:
+    """A name of an encoder as it can be loaded from any folder."""
+    from llm2comp_apps.encoder import split_baseline
+
+    if source.startswith("baseline:"):
+        kind, backbone = split_baseline(source)
+        return source if backbone is None else f"baseline:{kind}@{_absolute(backbone)}"
+    directory = Path(source).expanduser()
+    return str(directory.resolve()) if directory.is_dir() and source != "default" else source
 
 
 def load_index_encoder(index: Index, name: str | None = None, device: str | None = None) -> TextEncoder:

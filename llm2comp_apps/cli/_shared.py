@@ -51,7 +51,9 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="default, a checkpoint directory, a Hugging Face id, or baseline:lt|wmp|ee|prompteol|metaeol.",
+        help="default, a checkpoint directory, a Hugging Face id, or a plain LLM training-free: "
+        "baseline:lt|wmp|ee|prompteol|metaeol, with @LLM for another than the default one "
+        "(baseline:prompteol@path/to/llm).",
     ),
 ]
 

@@ -177,6 +177,9 @@ def compact(
     """
     from llm2comp_indexes.kinds import Policy
 
+    from llm2comp_apps.cli._settings import check_settings
+
+    check_settings(target_recall=target_recall)
     opened = _open(index)
     before = opened.info().bytes
     changes = {"kind": kind, "target_recall": target_recall, "max_ram": max_ram and max_ram * 2**20}

@@ -17,7 +17,12 @@ __all__ = ["add", "build", "register"]
 
 ChunkOption = Annotated[
     int | None,
-    typer.Option("--chunk", metavar="TOKENS", help="Cut long documents into chunks of so many tokens, a vector each."),
+    typer.Option(
+        "--chunk",
+        metavar="TOKENS",
+        help="Cut long documents into chunks of at most so many tokens, a vector each. Without it, only the beginning "
+        "of a document is read by meaning: as many tokens as the encoder takes, 512 for the default.",
+    ),
 ]
 OverlapOption = Annotated[
     int | None, typer.Option("--overlap", metavar="TOKENS", help="Tokens that neighbouring chunks share. [default: 0]")
@@ -76,9 +81,13 @@ def build(
     that the index holds unchanged are not encoded again.
     """
     from llm2comp_apps.cli._filling import Corpus, Filling
+    from llm2comp_apps.cli._settings import check_settings
     from llm2comp_apps.corpus import CorpusOptions
     from llm2comp_apps.retrieval.discovery import default_index_path
 
+    check_settings(language=language, target_recall=target_recall)
+    if output is not None and output.is_file():
+        raise UsageError(f"-o {output}: that is a file, not an index; an index is a folder, say {output.stem}.index")
     options = CorpusOptions(format, id_field, title_field, text_field, encoding, encoding_errors, on_error)
     documents = Corpus(corpus, options)
     documents.check()

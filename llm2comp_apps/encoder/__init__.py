@@ -6,11 +6,12 @@ import warnings
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FALLBACK", "TextEncoder", "load_encoder"]
+__all__ = ["FALLBACK", "TextEncoder", "load_encoder", "split_baseline"]
 
 FALLBACK = "baseline:prompteol"
 """What ``default`` means where no trained encoder is shipped for the default backbone: of the five training-free
@@ -29,8 +30,9 @@ def load_encoder(
 
     Args:
         name: ``default``; a checkpoint directory or Hugging Face id; or ``baseline:lt``, ``baseline:wmp``,
-            ``baseline:ee``, ``baseline:prompteol``, ``baseline:metaeol`` for a training-free baseline.
-        backbone: backbone of a baseline, or where a checkpoint's backbone lies.
+            ``baseline:ee``, ``baseline:prompteol``, ``baseline:metaeol`` for a training-free baseline, on another
+            backbone than the default one with ``@``: ``baseline:prompteol@path/to/llm``.
+        backbone: backbone of a baseline that names none, or where a checkpoint's backbone lies.
         device: by default the best there is.
         dtype: by default what the hardware multiplies fastest.
         max_length: in tokens; by default the encoder's own.
@@ -44,12 +46,23 @@ def load_encoder(
     if name.startswith("baseline:"):
         from llm2comp_apps.encoder.baselines import Baseline
 
-        return Baseline.load(
-            name.removeprefix("baseline:"), backbone, device=device, dtype=dtype, max_length=max_length
-        )
+        kind, named = split_baseline(name)
+        return Baseline.load(kind, named or backbone, device=device, dtype=dtype, max_length=max_length)
     from llm2comp_apps.encoder.model import LLM2Comp
 
     return LLM2Comp.from_pretrained(name, backbone=backbone, device=device, dtype=dtype, max_length=max_length)
+
+
+def split_baseline(name: str) -> tuple[str, str | None]:
+    """Kind and backbone of ``baseline:KIND@BACKBONE``; the backbone is ``None`` where none is named.
+
+    Raises:
+        UsageError: nothing follows the ``@``.
+    """
+    kind, at, backbone = name.removeprefix("baseline:").partition("@")
+    if at and not backbone:
+        raise UsageError(f"encoder {name}: after the @ comes a backbone: a directory or a Hugging Face id")
+    return kind, backbone or None
 
 
 def _trained_default() -> bool:

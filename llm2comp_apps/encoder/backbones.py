@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.encoder.cache import directory_sha256
+from llm2comp_apps.encoder.hub import find_model
 from llm2comp_apps.encoder.wheel_backbone import WHEEL_BACKBONES
 from llm2comp_apps.errors import EncoderError
 
@@ -97,6 +98,10 @@ def _locate(name: str) -> tuple[str, str | None]:
         return str(directory), directory_sha256(directory, _WEIGHT_FILES)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise EncoderError(f"backbone {name}: no such directory.")
+    try:
+        find_model(name)  # tells at once what the loaders below would take most of a minute for
+    except EncoderError as error:
+        raise EncoderError(_cannot_load(name, "model", error)) from error
     return name, None
 
 

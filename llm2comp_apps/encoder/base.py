@@ -44,6 +44,8 @@ class BatchedEncoder(ABC):
     tokenizer: PreTrainedTokenizerBase
     device: str
     max_length: int
+    cut: int = 0
+    """Texts encoded so far of which only the beginning was read."""
 
     @abstractmethod
     def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
@@ -80,6 +82,11 @@ class BatchedEncoder(ABC):
         """Embed a stream; yields ``(m, d)`` float32 blocks in input order, holding at most ``window`` texts."""
         return encode_in_windows(texts, window, lambda held: self.encode(held, prompt=prompt))
 
+    def room(self, prompt: str | None = None) -> int:
+        """Tokens of a text that are read behind a prompt; what a text has beyond them is cut off."""
+        taken = self.tokenizer(prompt or "", add_special_tokens=self._special_tokens)["input_ids"]
+        return self.max_length - len(taken)
+
     def _forward_unit(self, rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:
         return torch.nn.functional.normalize(self._forward(rows, ids, mask).float(), dim=-1)
 
@@ -110,6 +117,7 @@ class BatchedEncoder(ABC):
 
     _extra_tokens = 0  # tokens that the network adds to every row
     _of_text = False  # whether the states of the text itself are read
+    _special_tokens = True  # whether max_length counts the tokenizer's special tokens
 
     @property
     def _pad_id(self) -> int:
@@ -120,6 +128,8 @@ class BatchedEncoder(ABC):
             list(texts), add_special_tokens=special, truncation=True, max_length=limit, return_attention_mask=False
         )
         rows: list[list[int]] = encoded["input_ids"]
+        # The tokenizer keeps what it cut off, so that counting costs nothing.
+        self.cut += sum(bool(encoding.overflowing) for encoding in encoded.encodings or () if len(encoding) == limit)
         # An empty text has no state of its own to read.
         return [row or [self._pad_id] for row in rows] if self._of_text else rows
 

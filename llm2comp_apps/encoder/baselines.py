@@ -67,6 +67,8 @@ BASELINES = tuple(_TEMPLATES)
 class Baseline(BatchedEncoder):
     """A training-free baseline on any backbone, with the interface of an encoder."""
 
+    _special_tokens = False  # they belong to the frame around the text
+
     def __init__(self, kind: str, backbone: Backbone, *, max_length: int = 512) -> None:
         if kind not in _TEMPLATES:
             raise UsageError(f"baseline {kind!r} is unknown; choose one of {', '.join(BASELINES)}.")
@@ -116,7 +118,9 @@ class Baseline(BatchedEncoder):
     ) -> FloatArray:
         """Embed texts, ``(n, d)`` float32 with unit rows; the mean over all templates where there are several."""
         total: Any = 0.0
+        cut = self.cut
         for template in self._templates:
+            self.cut = cut  # each template cuts the same texts
             self._active = template
             shape = (self.dimension,)
             total = total + self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress)

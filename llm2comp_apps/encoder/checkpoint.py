@@ -4,10 +4,11 @@
     adapter_config.json        plain PEFT, loadable with PeftModel.from_pretrained
     adapter_model.safetensors
     memory_tokens.safetensors  memory_tokens (k, d); shift, center (k, d) and spread () of the decoder's input
-    README.md                  model card, where there is one
+    tokenizer.json and others  the backbone's own tokenizer, for other programs
+    README.md                  model card
 
-The tokenizer is the backbone's own, unchanged; the backbone's digest covers it. Nothing here is a pickle and no code is
-ever taken from a checkpoint.
+The last two are not needed to load an encoder: its tokenizer is the backbone's, whose digest covers it. Nothing here is
+a pickle and no code is ever taken from a checkpoint.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from llm2comp_apps.errors import EncoderError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["ADAPTER_CONFIG", "ADAPTER_WEIGHTS", "FORMAT", "EncoderSettings", "read_memory", "read_settings", "write"]
 
@@ -119,6 +121,7 @@ def write(
     settings: EncoderSettings,
     memory: dict[str, Tensor],
     adapter: tuple[dict[str, Any], dict[str, Tensor]] | None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> None:
     """Write a checkpoint; ``encoder.json`` comes last, so that a directory without it is known to be unfinished.
 
@@ -127,8 +130,11 @@ def write(
         settings: ``encoder.json``.
         memory: :meth:`.network.CompressionNetwork.memory_state`.
         adapter: PEFT's configuration and weights; ``None`` for an encoder without one.
+        tokenizer: the backbone's.
     """
     from safetensors.torch import save_file
+
+    from llm2comp_apps.encoder.card import write_card
 
     directory.mkdir(parents=True, exist_ok=True)
     (directory / SETTINGS).unlink(missing_ok=True)
@@ -138,5 +144,8 @@ def write(
         (directory / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         save_file(weights, directory / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+    write_card(directory, settings, memory["memory_tokens"].shape[1])
     text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
     (directory / SETTINGS).write_text(text, "utf-8")

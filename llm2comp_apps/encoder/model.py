@@ -50,7 +50,7 @@ def locate_checkpoint(name: str = "default") -> Path:
     if directory.is_dir():
         raise EncoderError(
             f"encoder {name}: the directory has no {checkpoint.SETTINGS}. If it is a plain LLM, train it (`llm2comp "
-            f"train --stage all --backbone {name}`) or use it training-free (`baseline:prompteol` with --backbone)."
+            f"train --stage all --backbone {name}`) or use it training-free, as `baseline:prompteol@{name}`."
         )
     if name.count("/") == 1 and not name.startswith((".", "~", "/")):
         return _from_hub(name)
@@ -67,7 +67,10 @@ def _from_hub(name: str) -> Path:
         reason = (str(error).strip().splitlines() or ["no answer"])[0]
         raise EncoderError(f"encoder {name}: no such directory, and it cannot be downloaded: {reason}") from error
     if not (directory / checkpoint.SETTINGS).is_file():
-        raise EncoderError(f"encoder {name}: on the hub, but not an LLM2Comp checkpoint (no {checkpoint.SETTINGS}).")
+        raise EncoderError(
+            f"encoder {name}: on the hub, but not an LLM2Comp checkpoint (no {checkpoint.SETTINGS}); "
+            f"a plain LLM can be used training-free, as `baseline:prompteol@{name}`."
+        )
     return directory
 
 
@@ -202,8 +205,9 @@ class LLM2Comp(BatchedEncoder):
         return self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write a checkpoint that :meth:`from_pretrained` loads to identical vectors."""
-        checkpoint.write(Path(directory), self.settings, self.network.memory_state(), self._adapter)
+        """Write a checkpoint that :meth:`from_pretrained` loads to identical vectors, with tokenizer and model card."""
+        memory = self.network.memory_state()
+        checkpoint.write(Path(directory), self.settings, memory, self._adapter, self.tokenizer)
 
     def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         return self._tokenise([prompt + text for text in texts] if prompt else texts, self.max_length)

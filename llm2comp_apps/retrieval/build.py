@@ -17,6 +17,7 @@ from llm2comp_apps.corpus import Document, chunk_document
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
+from llm2comp_apps.retrieval.lengths import texts_cut, title_and_size
 from llm2comp_apps.retrieval.recipe import Recipe
 from llm2comp_apps.retrieval.rerank import encode_memory_with, pool_memory
 
@@ -83,6 +84,7 @@ class BuildReport:
         unchanged: of these, in the index already, with the same content.
         added: encoded and committed, new ones and changed ones.
         vectors: vectors made; more than ``added`` where documents were chunked.
+        truncated: texts of which only the beginning was encoded, since they are longer than the encoder reads.
         commits: commits made.
         interrupted: ended before the corpus did, because it was asked to.
         seconds: all the time.
@@ -93,6 +95,7 @@ class BuildReport:
     unchanged: int = 0
     added: int = 0
     vectors: int = 0
+    truncated: int = 0
     commits: int = 0
     interrupted: bool = False
     seconds: float = 0.0
@@ -180,11 +183,12 @@ def _pieces(document: Document, encoder: TextEncoder, recipe: Recipe) -> tuple[t
     tokenizer = getattr(encoder, "tokenizer", None)
     if tokenizer is None:
         raise UsageError(f"the encoder {encoder.name} shows no tokenizer to count tokens by; build without --chunk")
-    chunks = chunk_document(document, tokenizer, recipe.chunk, recipe.overlap)
+    title, size = title_and_size(document, encoder, recipe)
+    chunks = chunk_document(document, tokenizer, size, min(recipe.overlap, size - 1))
     if len(chunks) == 1:
-        return (), [document.content]
+        return (), [Document(document.id, document.text, title).content or document.title]
     # Each piece carries the title, which often names what the text calls "it".
-    texts = [Document(document.id, chunk.text, document.title).content for chunk in chunks]
+    texts = [Document(document.id, chunk.text, title).content for chunk in chunks]
     return tuple((chunk.start, chunk.end) for chunk in chunks), texts
 
 
@@ -272,7 +276,9 @@ class _Build:
         """Encode one slice, hand it to the writer, commit if it is time."""
         texts = [text for job in jobs for text in job.texts]
         start = time.perf_counter()
+        cut = texts_cut(self.encoder)
         vectors, memory = self.encode(texts)
+        self.report.truncated += texts_cut(self.encoder) - cut
         elapsed = time.perf_counter() - start
         characters = sum(job.characters for job in jobs)
         self.slice_size = max(_MIN_SLICE, _SLICE_SECONDS * characters / max(elapsed, 1e-6))

@@ -53,6 +53,8 @@ def find_index(
 
 
 def _existing(path: Path, origin: str) -> Path:
+    if path.is_file():
+        raise UsageError(f"{path} (from {origin}) is a file, not an index; an index is the folder that a build makes")
     if not path.is_dir():
         raise UsageError(f"no index at {path} (from {origin}); make one with: llm2comp index build CORPUS -o {path}")
     return path

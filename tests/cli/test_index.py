@@ -91,9 +91,11 @@ def test_a_broken_corpus_leaves_no_index(cli, encoders, write_corpus, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--kind", "hnws"], "kind 'hnws': FAISS cannot make it"),
-        (["--kind", "PQ7"], "kind 'PQ7': FAISS cannot make it for width"),
-        (["--target-recall", "2"], "target recall 2.0"),
+        (
+            ["--kind", "hnws"],
+            "kind 'hnws': FAISS cannot make it for width 32: could not parse index string hnws; kinds",
+        ),
+        (["--kind", "PQ7"], "kind 'PQ7': FAISS cannot make it for width 32: The dimension of the vector (d) should be"),
     ],
 )
 def test_a_kind_that_cannot_be_is_told_before_anything_is_encoded(cli, encoders, write_corpus, options, message):
@@ -103,6 +105,46 @@ def test_a_kind_that_cannot_be_is_told_before_anything_is_encoded(cli, encoders,
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not corpus.with_suffix(".index").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target-recall", "2"], "--target-recall must lie above 0 and be at most 1, not 2"),
+        (["--language", "klingon"], "--language 'klingon': words of it cannot be stemmed; take none or arabic"),
+        (["-o", "corpus.jsonl"], "-o corpus.jsonl: that is a file, not an index"),
+    ],
+)
+def test_wrong_settings_are_told_before_a_model_and_the_corpus_are_read(cli, encoders, write_corpus, options, message):
+    corpus = write_corpus()
+    corpus.write_text("broken, which nobody is to find out\n")
+    result = cli("index", "build", corpus, *options)
+    assert (result.exit_code, encoders.loaded) == (2, [])
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_every_language_that_is_offered_can_be_stemmed():
+    from llm2comp_apps.cli._settings import _LANGUAGES, check_settings
+
+    for language in (*_LANGUAGES, "none"):
+        check_settings(language=language)
+
+
+def test_a_file_is_no_index(cli, built):
+    for command in (("index", "info", "corpus.jsonl"), ("search", "cells", "--index", "corpus.jsonl")):
+        result = cli(*command)
+        assert result.exit_code == 2
+        assert "is a file, not an index" in result.stderr
+
+
+def test_another_kind_for_an_index_that_is_there_is_a_matter_of_compact(cli, built, write_corpus):
+    result = cli("index", "build", write_corpus(8), "--kind", "hnsw")
+    assert result.exit_code == 2
+    assert f"llm2comp index compact {built} --kind hnsw" in result.stderr
+    result = cli("index", "build", write_corpus(8), "--max-ram", "64")
+    assert f"llm2comp index compact {built} --max-ram 64" in result.stderr
+    assert cli("index", "compact", built, "--target-recall", "2").exit_code == 2
 
 
 def test_fields_are_chosen_by_options(cli, encoders, tmp_path):
@@ -134,6 +176,44 @@ def test_chunks_and_memory_are_kept_in_the_settings(cli, encoders, write_corpus)
     assert index.memory_tokens == 4
     again = cli("index", "build", corpus)
     assert "0 documents added" in again.stderr
+
+
+def test_documents_longer_than_the_encoder_reads_are_counted_once(cli, tiny_encoder_dir, write_corpus):
+    long = "many words that make a text too long to be read whole " * 10
+    corpus = write_corpus(8, **{"cells-0": long, "stars-5": long})
+    options = ("--encoder", tiny_encoder_dir)
+    result = cli("index", "build", corpus, *options, "--json")
+    told = "2 documents are longer than 128 tokens; only their beginnings were read by meaning: --chunk 64 reads all\n"
+    assert result.stderr.count(told) == 1
+    assert json.loads(result.stdout)["truncated"] == 2
+    assert "longer than" not in cli("index", "build", corpus, *options).stderr
+    result = cli("index", "build", corpus, *options, "--chunk", "64", "-o", "chunked.index", "--json")
+    assert "longer than" not in result.stderr
+    assert json.loads(result.stdout)["truncated"] == 0
+
+
+def test_chunks_that_the_encoder_cannot_read_whole_are_refused(cli, tiny_encoder_dir, write_corpus):
+    result = cli("index", "build", write_corpus(4), "--encoder", tiny_encoder_dir, "--chunk", "129")
+    assert result.exit_code == 2
+    assert "--chunk 129: the encoder tiny reads 128 tokens" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert cli("index", "build", "corpus.jsonl", "--encoder", tiny_encoder_dir, "--chunk", "128").exit_code == 0
+
+
+def test_a_plain_llm_is_an_encoder_that_the_index_remembers(cli, tiny_encoder_dir, write_corpus, monkeypatch, tmp_path):
+    backbone = tiny_encoder_dir.parent / "backbone"
+    advised = cli("index", "build", write_corpus(8), "--encoder", backbone)
+    assert advised.exit_code == 1
+    name = f"baseline:prompteol@{backbone}"
+    assert f"`{name}`" in advised.stderr
+    monkeypatch.chdir(backbone.parent)
+    built = cli("index", "build", tmp_path / "corpus.jsonl", "--encoder", "baseline:prompteol@backbone")
+    assert built.exit_code == 0, built.stderr
+    monkeypatch.chdir(tmp_path)
+    assert Index.open("corpus.index").encoder["source"] == name
+    hits = json.loads(cli("search", "cells divide", "--mode", "dense", "-k", "3", "--json").stdout)["hits"]
+    assert len(hits) == 3
+    assert cli("index", "build", "corpus.jsonl", "--encoder", "baseline:lt@", "-o", "x.index").exit_code == 2
 
 
 def test_an_empty_directory_is_as_good_as_none(cli, encoders, write_corpus, tmp_path):

@@ -52,6 +52,13 @@ def test_an_empty_text_has_a_finite_vector(backbone_dir):
         assert encoder.encode([]).shape == (0, encoder.dimension)
 
 
+def test_the_backbone_can_be_part_of_the_name(backbone_dir):
+    named = load_encoder(f"baseline:lt@{backbone_dir}", device="cpu")
+    assert named.fingerprint == load_encoder("baseline:lt", backbone=backbone_dir, device="cpu").fingerprint
+    with pytest.raises(UsageError, match="after the @"):
+        load_encoder("baseline:lt@", device="cpu")
+
+
 def test_fingerprints_differ_and_unknown_names_are_refused(backbone_dir):
     prints = {load_encoder(f"baseline:{kind}", backbone=backbone_dir, device="cpu").fingerprint for kind in BASELINES}
     assert len(prints) == len(BASELINES)

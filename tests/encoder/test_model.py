@@ -62,6 +62,38 @@ def test_save_and_load_give_identical_vectors(encoder, texts, tmp_path):
     assert again.fingerprint == encoder.fingerprint
 
 
+def test_a_saved_encoder_has_a_tokenizer_and_a_card_and_loads_without_them(make_checkpoint, texts, tmp_path):
+    from transformers import AutoTokenizer
+
+    prompts = {"query": "find: ", "document": ""}
+    bare = make_checkpoint("llama", prompts=prompts)  # neither
+    encoder = LLM2Comp.from_pretrained(str(bare), device="cpu", dtype=torch.float32)
+    saved = tmp_path / "saved"
+    encoder.save_pretrained(saved)
+    card = (saved / "README.md").read_text("utf-8")
+    for fact in ("tiny", encoder.settings.backbone, "| 4 |", "| 32 |", "`find: ` before a query", "from_pretrained"):
+        assert fact in card
+    assert AutoTokenizer.from_pretrained(saved)(texts[0])["input_ids"] == encoder.tokenizer(texts[0])["input_ids"]
+    for path in [*saved.glob("*token*.json"), saved / "README.md"]:
+        path.unlink()
+    without = LLM2Comp.from_pretrained(str(saved), device="cpu", dtype=torch.float32)
+    np.testing.assert_array_equal(without.encode(texts), encoder.encode(texts))
+    (saved / "README.md").write_text("a card by hand")
+    encoder.save_pretrained(saved)
+    assert (saved / "README.md").read_text() == "a card by hand"
+
+
+def test_texts_that_are_cut_off_are_counted(make_checkpoint, make_backbone):
+    encoder = LLM2Comp.from_pretrained(str(make_checkpoint("llama")), device="cpu", dtype=torch.float32, max_length=20)
+    encoder.encode(["a" * 20, "a" * 21, "a" * 300, ""])
+    assert (encoder.cut, encoder.room(), encoder.room("hello")) == (2, 20, 15)
+    encoder.encode(["a" * 16], prompt="hello")
+    assert encoder.cut == 3
+    baseline = load_encoder(f"baseline:metaeol@{make_backbone('llama')}", device="cpu", max_length=200)
+    baseline.encode(["a" * 200, "a" * 201])
+    assert (baseline.cut, baseline.room("hello")) == (1, 195)
+
+
 def test_the_merged_adapter_equals_the_unmerged_one(make_checkpoint, make_backbone, texts):
     from peft import PeftModel
 

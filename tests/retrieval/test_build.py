@@ -108,6 +108,45 @@ def test_long_documents_get_a_vector_per_chunk_and_are_found_by_any(hash_encoder
     assert index.get(["short"])[0].spans == ()
 
 
+def test_a_chunk_and_its_title_fit_into_what_the_encoder_reads(make_hash_encoder, make_index):
+    encoder = make_hash_encoder()
+    encoder.room = lambda prompt: 40
+    seen = []
+    encode = encoder.encode
+    encoder.encode = lambda texts, **options: seen.extend(texts) or encode(texts, **options)
+    body = " ".join(f"Sentence {n} speaks of thing{n} and of nothing else at all." for n in range(12))
+    corpus = [
+        Document("plain", body),
+        Document("titled", body, title="a title of several words, twelve of them, to be quite exact here"),
+        Document("overlong", body, title="word " * 60),
+        Document("overlong-short", "A short text.", title="word " * 60),
+        Document("title-only", "", title="word " * 60),
+    ]
+    fill_index(make_index(encoder, Recipe(chunk=32)), encoder, corpus, Recipe(chunk=32))
+    *_, title_only = (text for text in seen if "Sentence" not in text and "short" not in text)
+    assert title_only.split() == ["word"] * 60
+    lengths = [len(encoder.tokenizer([text])["input_ids"][0]) for text in seen if text != title_only]
+    assert max(lengths) <= 40
+    assert sum(text.startswith("a title of") for text in seen) > 4
+    for n in range(12):
+        assert sum(f"thing{n} " in text for text in seen) == 3
+
+
+def test_what_the_encoder_cut_off_is_counted(make_hash_encoder, make_index):
+    encoder = make_hash_encoder()
+    encoder.cut = 5  # from before
+    encode = encoder.encode
+
+    def cutting(texts, **options):
+        encoder.cut += sum(len(text) > 60 for text in texts)
+        return encode(texts, **options)
+
+    encoder.encode = cutting
+    corpus = documents(14)
+    report = fill_index(make_index(encoder), encoder, corpus, Recipe())
+    assert report.truncated == sum(len(document.content) > 60 for document in corpus) > 0
+
+
 def test_chunking_needs_a_tokenizer(make_index, make_hash_encoder):
     encoder = make_hash_encoder()
     encoder.tokenizer = None

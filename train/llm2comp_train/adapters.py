@@ -141,7 +141,7 @@ def export(
         float32_layers=settings.float32_layers,
     )
     half = {name: tensor.half() for name, tensor in weights.items()}
-    checkpoint.write(directory, described, network.memory_state(), (plain, half))
+    checkpoint.write(directory, described, network.memory_state(), (plain, half), backbone.tokenizer)
 
 
 def _check_targets(lm: nn.Module, settings: Settings) -> None:

@@ -1,0 +1,66 @@
+"""The model card of a checkpoint: what it is and how to load it, for whoever finds the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llm2comp_apps.encoder.checkpoint import EncoderSettings
+
+__all__ = ["CARD", "write_card"]
+
+CARD = "README.md"
+_MARK = "<!-- written by llm2comp; a card without this line is left as it is -->"
+
+
+def write_card(directory: Path, settings: EncoderSettings, dimension: int) -> None:
+    """Write ``README.md``, unless there is one by somebody who knows more.
+
+    Args:
+        directory: of the checkpoint.
+        settings: its ``encoder.json``.
+        dimension: of an embedding.
+    """
+    path = directory / CARD
+    if not path.exists() or _MARK in path.read_text("utf-8", errors="replace"):
+        path.write_text(_card(settings, dimension), "utf-8")
+
+
+def _card(settings: EncoderSettings, dimension: int) -> str:
+    name = settings.name or settings.backbone
+    prompts = ", ".join(f"`{prompt}` before a {role}" for role, prompt in settings.prompts.items() if prompt)
+    rows = {
+        "backbone": f"`{settings.backbone}`, sha256 `{settings.backbone_sha256}`",
+        "memory tokens (k)": str(settings.k),
+        "dimension of an embedding": str(dimension),
+        "pooling": settings.pooling,
+        "longest text": f"{settings.max_length} tokens, prompt included",
+        "prompts": prompts or "none",
+        "stage": str(settings.training.get("stage", "not recorded")),
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    return f"""---
+base_model: {settings.backbone}
+tags: [text-embeddings, llm2comp, peft]
+---
+{_MARK}
+
+# {name}
+
+A text encoder made from a causal language model by context compression (LLM2Comp, arXiv 2511.17129): a LoRA adapter and
+memory tokens on the backbone, which is not in this folder and must have the very weights named below.
+
+| | |
+|---|---|
+{table}
+
+```python
+from llm2comp_apps import LLM2Comp
+
+encoder = LLM2Comp.from_pretrained("path/to/this/folder")
+documents = encoder.encode(["A text."])
+queries = encoder.encode(["a question"], prompt=encoder.prompts.get("query"))
+```
+
+`encoder.json` says how it was trained. The tokenizer beside it is the backbone's own, for other programs; the encoder
+takes the backbone's.
+"""

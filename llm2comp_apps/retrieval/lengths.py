@@ -1,0 +1,73 @@
+"""What an encoder reads of a text, and what a chunk may have so that all of it is read.
+
+An encoder cuts off what is beyond its maximum, and the vector of a long document does not tell. So chunks are kept
+within it, title included, and documents that were cut off are counted.
+"""
+
+from __future__ import annotations
+
+from llm2comp_apps.corpus import Document
+from llm2comp_apps.corpus.chunking import MIN_CHUNK_TOKENS
+from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.recipe import Recipe
+
+__all__ = ["check_chunk", "room_for_text", "texts_cut", "title_and_size", "truncation_line"]
+
+#: Tokens that may come up where title and text meet: counts of parts do not quite add up.
+_SEAM = 2
+
+
+def room_for_text(encoder: TextEncoder, prompt: str) -> int | None:
+    """Tokens of a text that the encoder reads behind a prompt; ``None`` if it does not say."""
+    room = getattr(encoder, "room", None)
+    return None if room is None else int(room(prompt))
+
+
+def texts_cut(encoder: TextEncoder) -> int:
+    """Texts of which the encoder has read only the beginning so far."""
+    return int(getattr(encoder, "cut", 0))
+
+
+def check_chunk(recipe: Recipe, encoder: TextEncoder) -> None:
+    """Refuse chunks that the encoder could not read whole.
+
+    Raises:
+        UsageError: says how large they may be.
+    """
+    room = room_for_text(encoder, recipe.prompt)
+    if recipe.chunk is not None and room is not None and recipe.chunk > room:
+        raise UsageError(
+            f"--chunk {recipe.chunk}: the encoder {encoder.name} reads {room} tokens of a text, and the rest of each "
+            f"chunk would be lost; take at most {room} (a title counts too, and makes its document's chunks smaller)"
+        )
+
+
+def title_and_size(document: Document, encoder: TextEncoder, recipe: Recipe) -> tuple[str, int]:
+    """The title that goes with each chunk of a document, and the tokens that leaves for the chunk's text.
+
+    Both as wanted in nearly all cases. A long title makes the chunks smaller; one that leaves no room for text goes
+    with none of them.
+    """
+    assert recipe.chunk is not None
+    room = room_for_text(encoder, recipe.prompt)
+    # A token has at least a byte, so short titles need no counting.
+    if room is None or recipe.chunk + len(document.title.encode()) + _SEAM <= room:
+        return document.title, recipe.chunk
+    count = encoder.tokenizer([document.title], add_special_tokens=False)  # type: ignore[attr-defined]  # chunks need one
+    left = room - len(count["input_ids"][0]) - (_SEAM if document.title else 0)
+    if left < MIN_CHUNK_TOKENS:
+        return "", min(recipe.chunk, room)
+    return document.title, min(recipe.chunk, left)
+
+
+def truncation_line(count: int, encoder: TextEncoder, recipe: Recipe) -> str:
+    """What to say of documents of which only the beginning was read; empty if there is none."""
+    room = room_for_text(encoder, recipe.prompt)
+    if not count or room is None or recipe.chunk is not None:
+        return ""
+    are, their = ("documents are", "their beginnings were") if count > 1 else ("document is", "its beginning was")
+    return (
+        f"{count} {are} longer than {room} tokens; only {their} read by meaning: "
+        f"--chunk {max(MIN_CHUNK_TOKENS, room // 2)} reads all"
+    )
