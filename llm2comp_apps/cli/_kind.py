@@ -1,15 +1,18 @@
-"""The options that say how an index searches its vectors."""
+"""The options that say how an index searches, its vectors and its words."""
 
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm2comp_apps.cli._shared import note
+from llm2comp_apps.cli._shared import note, warn
 
-__all__ = ["KindOption", "MaxRamOption", "TargetRecallOption", "faiss_device"]
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
+__all__ = ["KindOption", "LanguageOption", "MaxRamOption", "TargetRecallOption", "faiss_device", "warn_of_refusal"]
 
 KindOption = Annotated[
     str | None,
@@ -17,6 +20,12 @@ KindOption = Annotated[
         "--kind",
         metavar="KIND",
         help="How vectors are searched: auto, flat, ivf, hnsw, sq8, rabitq, or a FAISS factory string. [default: auto]",
+    ),
+]
+LanguageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--language", metavar="NAME", help="Of the texts, for matching words; none: no stemming. [default: english]"
     ),
 ]
 TargetRecallOption = Annotated[
@@ -49,6 +58,24 @@ def faiss_device(device: str | None) -> str:
         logger.addHandler(_Notes())
         logger.setLevel(logging.INFO)
     return "cuda"
+
+
+def warn_of_refusal(index: Index, refusal: str | None) -> None:
+    """Tell that the index's kind is refused, if it is: a matter of speed, since every document is committed.
+
+    Args:
+        index: after the commit.
+        refusal: `Writer.refusal`.
+    """
+    if refusal is None:
+        return
+    exact = "and searched exactly"
+    if index.info().kind != "flat":
+        exact = "and those that this kind does not fit are searched exactly"
+    warn(
+        f"{refusal}: the {len(index):,} documents are safe {exact}; "
+        f"choose another with `llm2comp index compact {index.path} --kind ...`"
+    )
 
 
 class _Notes(logging.Handler):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from llm2comp_apps.cli._corpus import CorpusArgument
-from llm2comp_apps.cli._kind import KindOption, MaxRamOption, TargetRecallOption
+from llm2comp_apps.cli._kind import KindOption, LanguageOption, MaxRamOption, TargetRecallOption
 from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples
 from llm2comp_apps.cli.corpus_args import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
 from llm2comp_apps.errors import UsageError
@@ -56,12 +56,7 @@ def build(
     chunk: ChunkOption = None,
     overlap: OverlapOption = None,
     memory: MemoryOption = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            "--language", metavar="NAME", help="Of the texts, for matching words; none: no stemming. [default: english]"
-        ),
-    ] = None,
+    language: LanguageOption = None,
     kind: KindOption = None,
     target_recall: TargetRecallOption = None,
     max_ram: MaxRamOption = None,

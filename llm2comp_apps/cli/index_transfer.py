@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm2comp_apps.cli._kind import KindOption, faiss_device
-from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, examples, note
+from llm2comp_apps.cli._kind import KindOption, LanguageOption, faiss_device, warn_of_refusal
+from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples, note, print_json
 from llm2comp_apps.cli.corpus_args import Format, IdField, OnError, TextField, TitleField
 from llm2comp_apps.errors import UsageError
 
@@ -43,7 +43,8 @@ def export(
 ) -> None:
     """Write vectors to a file that other programs read.
 
-    Beside .npy and .faiss comes .ids.jsonl, a line for each row.
+    Beside .npy and .faiss comes .ids.jsonl, a line for each row. A .parquet file keeps the settings of the index too
+    (chunks, language, kind). Memory vectors are not exported.
     """
     from llm2comp_indexes import Index
     from llm2comp_indexes.exchange import export_index
@@ -58,41 +59,51 @@ def import_(
     vectors: Annotated[Path, typer.Argument(metavar="VECTORS", help="A .parquet file with id and vector, or .npy.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The new index.")],
     corpus: Annotated[
-        str | None, typer.Argument(metavar="[CORPUS]", help="For .npy: the documents of its rows, in their order.")
+        str | None, typer.Argument(metavar="[CORPUS]", help="For .npy: the documents of its rows.")
     ] = None,
     encoder: EncoderOption = None,
     kind: KindOption = None,
+    language: LanguageOption = None,
     device: DeviceOption = None,
     format: Format = "auto",  # noqa: A002 - the name of the option, as CorpusOptions has it
     id_field: IdField = None,
     title_field: TitleField = None,
     text_field: TextField = None,
     on_error: OnError = "stop",
+    as_json: JsonOption = False,
 ) -> None:
     """Make an index of vectors that are there already.
 
     With --encoder, the index knows what made them and can be searched by meaning; without, only by words here, and by
-    vectors from Python.
+    vectors from Python. A few documents are encoded again then, to see that it is so.
+
+    Beside .npy may lie .ids.jsonl or .ids.txt, as index export and encode write them: rows then go to documents by
+    id; otherwise they must be in the same order. A .parquet file from index export brings the settings of its index,
+    but no memory vectors.
     """
     from llm2comp_indexes import Index
 
     from llm2comp_apps.cli._open import encoder_record, load_named_encoder
+    from llm2comp_apps.cli._settings import check_settings
     from llm2comp_apps.corpus import CorpusOptions
-    from llm2comp_apps.retrieval.imports import import_matrix, import_parquet
+    from llm2comp_apps.retrieval.imports import Importer
 
     options = CorpusOptions(format, id_field, title_field, text_field, on_error=on_error)
     _check_call(vectors, corpus)
-    arguments: dict[str, Any] = {"settings": {"kind": kind} if kind is not None else {}}
-    if encoder is not None:
-        loaded = load_named_encoder(encoder, device)
-        arguments |= {"encoder": loaded, "encoder_record": encoder_record(loaded, encoder)}
-    if corpus is None:
-        count = import_parquet(output, vectors, **arguments)
-    else:
-        count = import_matrix(output, vectors, _documents(corpus, options), **arguments)
-    note(f"{output}: {count} documents")
-    with Index.open(output).writer() as writer:
-        writer.maintain(device=faiss_device(device))
+    check_settings(language=language)
+    given = {"kind": kind, "language": language}
+    settings = {name: value for name, value in given.items() if value is not None}
+    loaded = load_named_encoder(encoder, device) if encoder is not None else None
+    record = encoder_record(loaded, encoder) if loaded is not None and encoder is not None else None
+    importer = Importer(output, loaded, record, settings, faiss_device(device))
+    report = importer.parquet(vectors) if corpus is None else importer.matrix(vectors, _documents(corpus, options))
+    if as_json:
+        print_json({"index": str(output), "documents": report.documents, "refusal": report.refusal})
+    note(f"{output}: {report.documents} documents")
+    if report.memory_left_behind:
+        note("Its memory vectors are not in the file; search --rerank memory needs: llm2comp index build --memory")
+    with Index.open(output) as index:
+        warn_of_refusal(index, report.refusal)
 
 
 def _check_call(vectors: Path, corpus: str | None) -> None:

@@ -4,134 +4,198 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.encoder.protocol import TextEncoder
-from llm2comp_apps.errors import UsageError
+from llm2comp_apps.errors import CorpusError, UsageError
+from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.row_ids import RowIds, find_ids_file
+from llm2comp_apps.retrieval.spot_check import SpotCheck
 
 if TYPE_CHECKING:
-    from llm2comp_indexes import Index
+    import numpy as np
+    from llm2comp_indexes import Index, IndexedDocument
+    from llm2comp_indexes.exchange import Batch
 
-    from llm2comp_apps.corpus import Document
-
-__all__ = ["import_matrix", "import_parquet"]
+__all__ = ["ImportReport", "Importer"]
 
 #: What an index says of vectors whose encoder nobody named: no encoder has this fingerprint, so no search takes them
 #: for its own.
 UNKNOWN_ENCODER = {"name": "unknown", "fingerprint": "unknown"}
+_BATCH = 4096
 
 
-def import_matrix(
-    path: Path,
-    vectors_path: Path,
-    documents: Iterable[Document],
-    *,
-    encoder: TextEncoder | None = None,
-    encoder_record: Mapping[str, str] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> int:
-    """Make an index of a ``.npy`` matrix and the documents of its rows, in the same order.
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did.
 
-    Args:
-        path: where the index goes; nothing is left there if the import fails.
-        vectors_path: ``(rows, d)``.
-        documents: one for each row.
-        encoder: what made the vectors, if it can be loaded: the index can then be searched by meaning, and documents
-            that have not changed are skipped when a corpus is added later.
-        encoder_record: what the index remembers of it.
-        settings: for ``Index.create``.
-
-    Returns:
-        The number of documents.
-
-    Raises:
-        InputError: the matrix cannot be read, or has more or fewer rows than there are documents.
-        UsageError: its width is not the encoder's.
+    Attributes:
+        documents: how many there are now.
+        refusal: why the kind that was asked for is refused, if it is: the vectors are then compared one by one.
+        memory_left_behind: the index that the file was exported from had memory vectors; this one has none.
     """
-    from llm2comp_indexes import IndexedDocument
-    from llm2comp_indexes.exchange import import_vectors, read_vectors
 
-    vectors = read_vectors(vectors_path)
-    recipe = Recipe(prompt=encoder.prompts.get("document", "") if encoder is not None else "")
+    documents: int
+    refusal: str | None = None
+    memory_left_behind: bool = False
 
-    def indexed() -> Iterator[IndexedDocument]:
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """Makes an index of ready vectors.
+
+    Attributes:
+        path: where the index goes; nothing is left there if the import fails.
+        encoder: what made the vectors, if it can be loaded: the index can then be searched by meaning, and documents
+            that have not changed are skipped when a corpus is added later. A few documents are encoded again, and the
+            import fails if their vectors are others.
+        encoder_record: what the index remembers of it.
+        settings: for ``Index.create``; they go before those that a file brings.
+        device: where a FAISS index is trained, ``cpu`` or ``cuda``.
+    """
+
+    path: Path
+    encoder: TextEncoder | None = None
+    encoder_record: Mapping[str, str] | None = None
+    settings: Mapping[str, Any] | None = None
+    device: str = "cpu"
+
+    def matrix(self, vectors_path: Path, documents: Iterable[Document]) -> ImportReport:
+        """Import a ``.npy`` matrix and the documents of its rows.
+
+        Each document takes the row of its id if a file of ids lies beside the matrix (see ``row_ids``), else the rows
+        are in the order of the documents.
+
+        Args:
+            vectors_path: ``(rows, d)``.
+            documents: one for each row, streamed.
+
+        Raises:
+            InputError: the matrix cannot be read, or has more or fewer rows than there are documents.
+            CorpusError: a document has no row or several, or the vectors are not those of the encoder.
+            UsageError: their width is not the encoder's, or two files of ids lie beside the matrix.
+        """
+        from llm2comp_indexes.exchange import in_order, read_vectors
+
+        vectors = read_vectors(vectors_path)
+        ids_path = find_ids_file(vectors_path)
+        recipe = Recipe(prompt=self._prompt)
+        indexed = self._indexed(documents, recipe)
+        batches = in_order(indexed, vectors) if ids_path is None else _by_id(indexed, vectors, ids_path, vectors_path)
+        return self._fill(batches, vectors.shape, recipe, {})
+
+    def parquet(self, parquet_path: Path) -> ImportReport:
+        """Import a Parquet file with the columns ``id`` and ``vector``, such as ``index export`` writes.
+
+        Args:
+            parquet_path: the file; ``title``, ``text``, ``metadata``, ``start`` and ``end`` are read if they are
+                there, as are the settings of the index that it was exported from.
+
+        Raises:
+            InputError: the file cannot be read, lacks a column, or is empty.
+            CorpusError: the vectors are not those of the encoder.
+            UsageError: their width is not the encoder's.
+        """
+        from llm2comp_indexes import InputError
+        from llm2comp_indexes.exchange import read_parquet, read_parquet_settings
+
+        settings = read_parquet_settings(parquet_path)
+        exported = Recipe.from_settings({"prompt": self._prompt, **settings})
+        recipe = replace(exported, memory=False)
+        batches = read_parquet(parquet_path)
+        first = next(batches, None)
+        if first is None:
+            raise InputError(f"{parquet_path}: has no rows")
+        batches = chain([first], batches)
+        if exported != recipe and self.encoder is not None:
+            batches = _rehashed(batches, exported, recipe, self.encoder.fingerprint)
+        report = self._fill(batches, (_rows(parquet_path), first[1].shape[1]), recipe, settings)
+        return replace(report, memory_left_behind=exported.memory)
+
+    @property
+    def _prompt(self) -> str:
+        return self.encoder.prompts.get("document", "") if self.encoder is not None else ""
+
+    def _indexed(self, documents: Iterable[Document], recipe: Recipe) -> Iterator[IndexedDocument]:
+        from llm2comp_indexes import IndexedDocument
+
         for document in documents:
-            content_hash = recipe.content_hash(document, encoder.fingerprint) if encoder is not None else ""
+            content_hash = recipe.content_hash(document, self.encoder.fingerprint) if self.encoder is not None else ""
             yield IndexedDocument(
                 document.id, document.text, document.title, document.metadata, content_hash=content_hash
             )
 
-    dimension = vectors.shape[1]
-    with _made(path, dimension, encoder, encoder_record, {**recipe.to_settings(), **(settings or {})}) as index:
-        return import_vectors(index, indexed(), vectors)
+    def _fill(
+        self, batches: Iterable[Batch], shape: tuple[int, ...], recipe: Recipe, settings: Mapping[str, Any]
+    ) -> ImportReport:
+        """Make the index, in one commit."""
+        rows, dimension = shape
+        count = 0
+        settings = {**settings, **recipe.to_settings(), **(self.settings or {})}
+        if self.encoder is not None:
+            batches = SpotCheck(self.encoder, recipe, rows).passing(batches)
+        with self._made(dimension, settings) as index, index.writer(self.device) as writer:
+            for documents, vectors in batches:
+                writer.add(documents, vectors)
+                count += len(documents)
+            writer.commit()
+        return ImportReport(count, writer.refusal)
+
+    @contextmanager
+    def _made(self, dimension: int, settings: Mapping[str, Any]) -> Iterator[Index]:
+        """A new index, removed again if what follows fails before its commit."""
+        from llm2comp_indexes import Index
+
+        if self.encoder is not None and self.encoder.dimension != dimension:
+            raise UsageError(
+                f"the vectors have {dimension} dimensions, those of the encoder {self.encoder.name} "
+                f"{self.encoder.dimension}"
+            )
+        record = self.encoder_record or UNKNOWN_ENCODER
+        index = Index.create(self.path, dimension=dimension, encoder=record, settings=settings)
+        try:
+            yield index
+        except BaseException:
+            index.close()
+            if not index.generation:  # what is committed is whole, whatever failed afterwards
+                shutil.rmtree(self.path)
+            raise
 
 
-def import_parquet(
-    path: Path,
-    parquet_path: Path,
-    *,
-    encoder: TextEncoder | None = None,
-    encoder_record: Mapping[str, str] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> int:
-    """Make an index of a Parquet file with the columns ``id`` and ``vector``, such as ``index export`` writes.
+def _by_id(
+    documents: Iterable[IndexedDocument], vectors: np.ndarray, ids_path: Path, vectors_path: Path
+) -> Iterator[Batch]:
+    """Documents with their vectors, which are the rows that the file of ids names."""
+    import numpy as np
 
-    Args:
-        path: where the index goes; nothing is left there if the import fails.
-        parquet_path: the file; ``title``, ``text``, ``metadata``, ``start`` and ``end`` are read if they are there.
-        encoder: see :func:`import_matrix`.
-        encoder_record: see :func:`import_matrix`.
-        settings: for ``Index.create``.
-
-    Returns:
-        The number of documents.
-
-    Raises:
-        InputError: the file cannot be read, lacks a column, or is empty.
-        UsageError: the width of its vectors is not the encoder's.
-    """
-    from llm2comp_indexes import InputError
-    from llm2comp_indexes.exchange import read_parquet
-
-    batches = read_parquet(parquet_path)
-    first = next(batches, None)
-    if first is None:
-        raise InputError(f"{parquet_path}: has no rows")
-    count = 0
-    with (
-        _made(path, first[1].shape[1], encoder, encoder_record, settings or {}) as index,
-        index.writer() as writer,
-    ):
-        for documents, vectors in chain([first], batches):
-            writer.add(documents, vectors)
-            count += len(documents)
-        writer.commit()
-    return count
+    with closing(RowIds(ids_path)) as row_ids:
+        if len(row_ids) != len(vectors):
+            raise CorpusError(f"{ids_path}: {len(row_ids)} ids for the {len(vectors)} rows of {vectors_path}")
+        for batch in batched(documents, _BATCH):
+            rows = row_ids.take([document.id for document in batch])
+            yield batch, np.asarray(vectors[rows], dtype=np.float32)
+        row_ids.check_all_taken()
 
 
-@contextmanager
-def _made(
-    path: Path,
-    dimension: int,
-    encoder: TextEncoder | None,
-    record: Mapping[str, str] | None,
-    settings: Mapping[str, Any],
-) -> Iterator[Index]:
-    """A new index, removed again if what follows fails."""
-    from llm2comp_indexes import Index
+def _rehashed(batches: Iterable[Batch], exported: Recipe, recipe: Recipe, fingerprint: str) -> Iterator[Batch]:
+    """Documents with the content hashes of another recipe, those that are as they were when they were encoded."""
+    for documents, vectors in batches:
+        renewed = []
+        for document in documents:
+            source = Document(document.id, document.text, document.title, document.metadata)
+            if document.content_hash == exported.content_hash(source, fingerprint):
+                document = replace(document, content_hash=recipe.content_hash(source, fingerprint))
+            renewed.append(document)
+        yield renewed, vectors
 
-    if encoder is not None and encoder.dimension != dimension:
-        raise UsageError(
-            f"the vectors have {dimension} dimensions, those of the encoder {encoder.name} {encoder.dimension}"
-        )
-    index = Index.create(path, dimension=dimension, encoder=record or UNKNOWN_ENCODER, settings=settings)
-    try:
-        yield index
-    except BaseException:
-        index.close()
-        shutil.rmtree(path)
-        raise
+
+def _rows(parquet_path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(parquet_path).num_rows)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from llm2comp_indexes import Index
@@ -54,6 +56,182 @@ def test_a_matrix_with_its_corpus_is_an_index(cli, encoders, write_corpus):
     assert "8 unchanged" in cli("index", "add", "back.index", corpus).stderr
 
 
+def turned(corpus):
+    """The same corpus, the last document first."""
+    target = corpus.with_name("turned.jsonl")
+    target.write_text("".join(reversed(corpus.read_text().splitlines(keepends=True))))
+    return target
+
+
+def vectors_by_id(path):
+    index = Index.open(path)
+    return {name: index.vectors([name]) for name in index.ids()}
+
+
+@pytest.fixture
+def exported(cli, encoders, write_corpus):
+    """The corpus of ``corpus.index``, whose vectors are in ``x.npy`` with their ids beside it."""
+    corpus = write_corpus(8)
+    cli("index", "build", corpus)
+    cli("index", "export", "corpus.index", "x.npy")
+    return corpus
+
+
+def same_vectors(path, expected="corpus.index"):
+    found, expected = vectors_by_id(path), vectors_by_id(expected)
+    assert found.keys() == expected.keys()
+    return all(np.allclose(found[name], expected[name], atol=1e-3) for name in found)
+
+
+@pytest.mark.parametrize("encoder", [[], ["--encoder", "default"]])
+def test_an_exported_matrix_finds_its_documents_in_any_order(cli, exported, encoder):
+    for number, corpus in enumerate((exported, turned(exported))):
+        assert cli("index", "import", "x.npy", corpus, "-o", f"{number}.index", *encoder).exit_code == 0
+        assert same_vectors(f"{number}.index")
+
+
+def test_an_encoded_matrix_finds_its_documents_in_any_order(cli, exported):
+    cli("encode", exported, "-o", "encoded.npy")
+    assert Path("encoded.ids.txt").exists()
+    result = cli("index", "import", "encoded.npy", turned(exported), "-o", "back.index", "--encoder", "default")
+    assert result.exit_code == 0
+    assert same_vectors("back.index")
+    assert "8 unchanged" in cli("index", "add", "back.index", exported).stderr
+
+
+def test_more_documents_than_are_taken_at_a_time_find_their_rows(cli, write_corpus, monkeypatch):
+    monkeypatch.setattr("llm2comp_apps.retrieval.imports._BATCH", 30)
+    monkeypatch.setattr("llm2comp_apps.retrieval.row_ids._BATCH", 7)
+    corpus = write_corpus(100)
+    ids = [json.loads(line)["_id"] for line in corpus.read_text().splitlines()]
+    vectors = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = np.random.default_rng(1).permutation(100)
+    np.save("x.npy", vectors[order])
+    Path("x.ids.txt").write_text("".join(ids[place] + "\n" for place in order))
+    assert cli("index", "import", "x.npy", corpus, "-o", "x.index").exit_code == 0
+    found = vectors_by_id("x.index")
+    assert list(found) == ids
+    np.testing.assert_allclose(np.concatenate(list(found.values())), vectors, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": "stars-1"}', "x.ids.jsonl: the id 'stars-1' has more than one row"),
+        ('{"id": "moon"}', "x.ids.jsonl: has no row of the document 'bread-2'"),
+        ('{"id": "bread-2"}\n{"id": "moon"}', "x.ids.jsonl: 9 ids for the 8 rows of x.npy"),
+        ("{", "is no JSON"),
+        ("[3]", "is no record"),
+    ],
+)
+def test_ids_that_do_not_fit_are_one_line(cli, exported, line, message):
+    ids = Path("x.ids.jsonl")
+    ids.write_text(ids.read_text().replace('{"id": "bread-2"}', line))
+    result = cli("index", "import", "x.npy", exported, "-o", "back.index")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: x.ids.jsonl:")
+    assert message in result.stderr
+    assert not Path("back.index").exists()
+
+
+def test_a_row_without_a_document_is_refused(cli, exported, write_corpus):
+    result = cli("index", "import", "x.npy", write_corpus(7, "fewer.jsonl"), "-o", "back.index")
+    assert result.exit_code == 1
+    assert "x.ids.jsonl: no document of the corpus has the id 'ships-7'" in result.stderr
+    assert not Path("back.index").exists()
+
+
+def test_chunks_go_by_parquet(cli, built, encoders, write_corpus):
+    cli("index", "export", built, "x.npy")
+    result = cli("index", "import", "x.npy", write_corpus(8), "-o", "back.index")
+    assert result.exit_code == 1
+    assert "more than one row; chunks of documents go by .parquet" in result.stderr
+
+
+def test_two_files_of_ids_are_one_too_many(cli, exported):
+    Path("x.ids.txt").write_text("a\n")
+    result = cli("index", "import", "x.npy", exported, "-o", "back.index")
+    assert result.exit_code == 2
+    assert "remove the one" in result.stderr
+
+
+def test_rows_in_another_order_are_noticed_with_the_encoder(cli, exported, encoders):
+    Path("x.ids.jsonl").unlink()
+    result = cli("index", "import", "x.npy", turned(exported), "-o", "back.index", "--encoder", "default")
+    assert result.exit_code == 1
+    assert re.search(r"Error: document '\w+-\d': its vector is not what the encoder hash makes of it", result.stderr)
+    assert "another order, encoder or prompt" in result.stderr
+    assert not Path("back.index").exists()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_vectors_of_another_encoder_are_noticed(cli, exported, encoders, suffix):
+    cli("index", "export", "corpus.index", f"x{suffix}")
+    corpus = [exported] if suffix == ".npy" else []
+    result = cli("index", "import", f"x{suffix}", *corpus, "-o", "back.index", "--encoder", "other")
+    assert result.exit_code == 1
+    assert "its vector is not what the encoder hashother makes of it" in result.stderr
+    assert not Path("back.index").exists()
+
+
+def test_few_documents_are_encoded_again(cli, encoders, write_corpus):
+    corpus = write_corpus(40)
+    cli("encode", corpus, "-o", "x.npy")
+    before = encoders["default"].calls
+    assert cli("index", "import", "x.npy", corpus, "-o", "x.index", "--encoder", "default").exit_code == 0
+    assert encoders["default"].calls == before + 4
+
+
+def test_a_vector_without_a_text_is_not_checked(cli, encoders):
+    pq.write_table(pa.table({"id": ["a", "b"], "vector": np.eye(32)[:2].tolist()}), "bare.parquet")
+    assert cli("index", "import", "bare.parquet", "-o", "x.index", "--encoder", "default").exit_code == 0
+
+
+def test_parquet_brings_the_recipe_back(cli, encoders, write_corpus):
+    corpus = write_corpus(8)
+    options = ["--chunk", 16, "--overlap", 4, "--language", "german", "--kind", "hnsw", "--target-recall", 0.9]
+    cli("index", "build", corpus, *options)
+    cli("index", "export", "corpus.index", "all.parquet")
+    assert cli("index", "import", "all.parquet", "-o", "back.index", "--encoder", "default").exit_code == 0
+    assert Index.open("back.index").settings == Index.open("corpus.index").settings
+    assert "8 unchanged" in cli("index", "add", "back.index", corpus).stderr
+    more = cli("index", "add", "back.index", write_corpus(11))
+    assert "3 documents added (5 vectors), 8 unchanged" in more.stderr
+
+
+def test_memory_vectors_stay_behind_and_nothing_is_encoded_for_that(cli, encoders, write_corpus):
+    corpus = write_corpus(8)
+    cli("index", "build", corpus, "--memory")
+    cli("index", "export", "corpus.index", "all.parquet")
+    result = cli("index", "import", "all.parquet", "-o", "back.index", "--encoder", "default")
+    assert result.exit_code == 0
+    assert "memory vectors are not in the file" in result.stderr
+    back = Index.open("back.index")
+    assert (back.memory_tokens, back.settings["memory"]) == (0, False)
+    assert "8 unchanged" in cli("index", "add", "back.index", corpus).stderr
+    assert "not exported" in cli("index", "export", "--help").stdout
+
+
+def test_a_document_that_was_changed_in_the_file_counts_as_changed(cli, encoders, write_corpus):
+    corpus = write_corpus(8)
+    cli("index", "build", corpus, "--memory")
+    cli("index", "export", "corpus.index", "all.parquet")
+    table = pq.read_table("all.parquet")
+    metadata = ["{}" if row["id"] == "bread-2" else row["metadata"] for row in table.to_pylist()]
+    pq.write_table(table.set_column(3, "metadata", pa.array(metadata)), "all.parquet")
+    cli("index", "import", "all.parquet", "-o", "back.index", "--encoder", "default")
+    assert "1 documents added" in cli("index", "add", "back.index", corpus).stderr
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_import_takes_a_language(cli, exported, suffix):
+    cli("index", "export", "corpus.index", f"x{suffix}")
+    corpus = [exported] if suffix == ".npy" else []
+    assert cli("index", "import", f"x{suffix}", *corpus, "-o", "back.index", "--language", "none").exit_code == 0
+    assert Index.open("back.index").settings["language"] == "none"
+
+
 def test_vectors_of_an_unknown_encoder_are_searched_by_words_only(cli, built, encoders):
     cli("index", "export", built, "all.parquet")
     assert cli("index", "import", "all.parquet", "-o", "back.index").exit_code == 0
@@ -81,6 +259,7 @@ def test_too_few_or_too_many_vectors_leave_nothing(cli, encoders, write_corpus, 
         (["vectors.txt"], 2, ".parquet or .npy"),
         (["nothing.parquet"], 1, "nothing.parquet"),
         (["vectors.npy", "corpus.jsonl", "--encoder", "default"], 2, "5 dimensions"),
+        (["vectors.npy", "corpus.jsonl", "--language", "klingon"], 2, "--language 'klingon'"),
     ],
 )
 def test_wrong_imports_are_one_line(cli, encoders, write_corpus, arguments, code, message):
