@@ -11,7 +11,7 @@ import typer
 
 from llm2comp_apps.cli._corpus import describe_reading
 from llm2comp_apps.cli._interrupt import stop_on_interrupt
-from llm2comp_apps.cli._kind import faiss_device
+from llm2comp_apps.cli._kind import faiss_device, warn_of_refusal
 from llm2comp_apps.cli._progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli._settings import settings_differ
 from llm2comp_apps.cli._shared import INTERRUPTED, note, print_json
@@ -158,6 +158,7 @@ class Filling:
         note(f"{index.path}: encoder {encoder.name}, {encoder.dimension} dimensions")
         reading = ReadReport()
         documents = read_corpus(self.corpus.sources, self.corpus.options, reading)
+        device = faiss_device(self.device)
         stopping = "Stopping after this batch, which will be kept; ctrl-C again stops at once."
         total = survey.new if survey is not None else None
         with ProgressDisplay("encoding", "documents", total) as display, stop_on_interrupt(stopping) as should_stop:
@@ -167,7 +168,9 @@ class Filling:
                 share = progress.characters / survey.characters if survey is not None and survey.characters else None
                 display.update(progress.documents, share)
 
-            report = fill_index(index, encoder, documents, recipe, on_progress=show, should_stop=should_stop)
+            report = fill_index(
+                index, encoder, documents, recipe, device=device, on_progress=show, should_stop=should_stop
+            )
         if survey is None:
             describe_reading(reading)
         if line := truncation_line(report.truncated, encoder, recipe):
@@ -175,7 +178,7 @@ class Filling:
         return report
 
     def _conclude(self, report: BuildReport, index: Index) -> None:
-        """Say what was done, and give the vectors the search structure that the index's kind asks for."""
+        """Say what was done."""
         path = index.path
         if self.as_json:
             print_json({"index": str(path), **asdict(report)})
@@ -183,8 +186,9 @@ class Filling:
         if report.interrupted:
             note(f"Interrupted: {report.added} documents are added and safe in {path} ({took}).")
             note("The same command again goes on from there.")
+        else:
+            added = f"{report.added} documents added ({report.vectors} vectors)"
+            note(f"{path}: {added}, {report.unchanged} unchanged, {took}")
+        warn_of_refusal(index, report.refusal)
+        if report.interrupted:
             raise typer.Exit(INTERRUPTED)
-        note(f"{path}: {report.added} documents added ({report.vectors} vectors), {report.unchanged} unchanged, {took}")
-        # Last, since everything is committed: a kind that is refused costs speed and never a document.
-        with index.writer() as writer:
-            writer.maintain(device=faiss_device(self.device))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from llm2comp_apps.cli import index_build, index_transfer
-from llm2comp_apps.cli._kind import KindOption, MaxRamOption, TargetRecallOption, faiss_device
+from llm2comp_apps.cli._kind import KindOption, MaxRamOption, TargetRecallOption, faiss_device, warn_of_refusal
 from llm2comp_apps.cli._shared import DeviceOption, JsonOption, examples, note, print_json
 from llm2comp_apps.errors import UsageError
 
@@ -76,6 +76,8 @@ def info(index: IndexArgument = None, as_json: JsonOption = False) -> None:
 
 
 def _readable(name: str, value: Any) -> list[str]:
+    if isinstance(value, float):
+        return [f"{value:,.0f}" if value >= 100 else f"{value:.4g}"]
     if name == "bytes":
         return [f"{value:,} ({value / 2**20:.1f} MiB)"]
     if isinstance(value, dict):
@@ -88,17 +90,21 @@ def verify(index: IndexArgument = None, as_json: JsonOption = False) -> None:
 
     Exits with 1 and names the files if any differs.
     """
-    opened = _open(index)
-    damages = opened.verify()
+    from llm2comp_indexes import verify_index
+
+    from llm2comp_apps.retrieval.discovery import find_index
+
+    path = find_index(index, origin="INDEX")
+    damages = verify_index(path)
     if as_json:
-        print_json({"index": str(opened.path), "damaged": [asdict(damage) for damage in damages]})
+        print_json({"index": str(path), "damaged": [asdict(damage) for damage in damages]})
     else:
         for damage in damages:
             typer.echo(f"{damage.file}: {damage.reason}")
     if damages:
-        note(f"{opened.path}: {len(damages)} damaged")
+        note(f"{path}: {len(damages)} damaged")
         raise typer.Exit(1)
-    note(f"{opened.path}: every byte is as it was committed")
+    note(f"{path}: every byte is as it was committed")
 
 
 def delete(
@@ -135,6 +141,7 @@ def delete(
     missing = len(set(doomed)) - deleted
     if missing:
         note(f"{missing} of the ids are not in the index")
+    warn_of_refusal(opened, writer.refusal)
 
 
 def _meeting(index: Index, where: str, *, yes: bool) -> list[str]:
@@ -187,4 +194,5 @@ def compact(
     policy = Policy.from_settings({**opened.settings, **changes}) if changes else None
     opened.compact(policy, faiss_device(device))
     facts = opened.info()
-    note(f"{opened.path}: kind {facts.kind}; {before:,} bytes before, {facts.bytes:,} after")
+    kind_now = facts.kind if facts.reason is None else f"{facts.kind}: {facts.reason}"
+    note(f"{opened.path}: kind {kind_now}; {before:,} bytes before, {facts.bytes:,} after")

@@ -89,6 +89,8 @@ class BuildReport:
         interrupted: ended before the corpus did, because it was asked to.
         seconds: all the time.
         encode_seconds: the encoder's share.
+        refusal: why the kind that the index's settings ask for is refused, if it is: the vectors are then compared
+            one by one.
     """
 
     read: int = 0
@@ -100,6 +102,7 @@ class BuildReport:
     interrupted: bool = False
     seconds: float = 0.0
     encode_seconds: float = 0.0
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ def fill_index(
     recipe: Recipe,
     *,
     rule: CommitRule | None = None,
+    device: str = "cpu",
     on_progress: Callable[[BuildProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> BuildReport:
@@ -156,13 +160,14 @@ def fill_index(
         documents: the corpus, streamed; ids must be unique.
         recipe: how a document becomes vectors.
         rule: when to commit.
+        device: where FAISS indexes are trained, ``cpu`` or ``cuda``.
         on_progress: called after every slice.
         should_stop: asked after every slice; ``True`` commits what is there and ends the build.
 
     Returns:
         What was done; everything it counts as added is committed.
     """
-    return _Build(index, encoder, recipe, rule or CommitRule(), on_progress, should_stop).run(documents)
+    return _Build(index, encoder, recipe, rule or CommitRule(), device, on_progress, should_stop).run(documents)
 
 
 def _compare(
@@ -200,6 +205,7 @@ class _Build:
     encoder: TextEncoder
     recipe: Recipe
     rule: CommitRule
+    device: str
     on_progress: Callable[[BuildProgress], None] | None
     should_stop: Callable[[], bool] | None
     report: BuildReport = field(default_factory=BuildReport)
@@ -210,12 +216,13 @@ class _Build:
 
     def run(self, documents: Iterable[Document]) -> BuildReport:
         start = time.perf_counter()
-        with self.index.writer() as writer:
+        with self.index.writer(self.device) as writer:
             for jobs in self.slices(documents):
                 self.add(writer, jobs)
                 if self.stopping():
                     break
             self.commit(writer)
+        self.report.refusal = writer.refusal
         self.report.seconds = time.perf_counter() - start
         return self.report
 
