@@ -42,9 +42,8 @@ def test_the_loss_vanishes_where_the_similarities_agree():
 class BagOfWords:
     """A teacher to whom texts with the same words are alike; notes what it was shown."""
 
-    prompts = {"query": "Q ", "document": "D "}
-
     def __init__(self) -> None:
+        self.prompts = {"query": "Q ", "document": "D "}
         self.seen: list[tuple[str | None, str]] = []
 
     def encode(self, texts, *, prompt=None):
@@ -68,7 +67,10 @@ def test_a_run_learns_the_teachers_similarities_from_bare_texts(
         symmetric="pairs*" if symmetric else "",
     )  # fmt: skip
     options = RunOptions(
-        data=[str(data["pairs"])], out=tmp_path / "run", device="cpu", show=lambda progress: losses.append(progress.loss)
+        data=[str(data["pairs"])],
+        out=tmp_path / "run",
+        device="cpu",
+        show=lambda progress: losses.append(progress.loss),
     )
     run_stage("scl", changed, options)
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
