@@ -16,7 +16,6 @@ from llm2comp_apps.errors import LLM2CompError, UsageError
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
-    from llm2comp_apps.encoder import TextEncoder
     from llm2comp_apps.retrieval.rerank import Reranker
     from llm2comp_apps.retrieval.search import Searcher, SearchOptions
     from llm2comp_apps.retrieval.stopwatch import Stopwatch
@@ -189,12 +188,21 @@ def _open_searcher(
     _tell_what_is_odd(index, options)
     if rerank == _MEMORY and not index.memory_tokens:
         raise UsageError(f"{index.path} stores no memory vectors; build it with --memory to rerank by them")
+    reranker: Reranker | None = None
+    if rerank is not None and rerank != _MEMORY:
+        from llm2comp_apps.retrieval.rerank import CrossEncoderReranker
+
+        with clock.part("load reranker"):  # first, since its name may be wrong, and the encoder's hardly is
+            reranker = CrossEncoderReranker(rerank, device)
     encoder = None
     if options.mode != "lexical" or rerank == _MEMORY:
         with clock.part("load encoder"):
             encoder = load_index_encoder(index, encoder_name, device)
-    with clock.part("load reranker"):
-        reranker = _reranker(rerank, index, encoder, device)
+    if rerank == _MEMORY:
+        from llm2comp_apps.retrieval.rerank import MemoryReranker
+
+        assert encoder is not None
+        reranker = MemoryReranker(encoder, index.memory)
     return Searcher(index, encoder, reranker=reranker, stopwatch=clock)
 
 
@@ -208,17 +216,6 @@ def _tell_what_is_odd(index: Index, options: SearchOptions) -> None:
     if options.k > max(len(index), _K):
         which = "all of them" if options.mode != "lexical" and options.where is None else "all that match"
         note(f"{len(index)} documents in the index; -k {options.k} gives {which}")
-
-
-def _reranker(name: str | None, index: Index, encoder: TextEncoder | None, device: str | None) -> Reranker | None:
-    if name is None:
-        return None
-    from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker
-
-    if name != _MEMORY:
-        return CrossEncoderReranker(name, device)
-    assert encoder is not None
-    return MemoryReranker(encoder, index.memory)
 
 
 def _answer(searcher: Searcher, options: SearchOptions, query: str, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -185,14 +186,16 @@ class CrossEncoderReranker:
 
 
 def _load_cross_encoder(name: str, device: str | None, option: str) -> CrossEncoder:
-    try:
-        from sentence_transformers import CrossEncoder
-    except ImportError as error:
+    # Both looked for before the import, which takes seconds.
+    if find_spec("sentence_transformers") is None:
         raise EncoderError(
             f"{option} {name} needs sentence-transformers; install it with: pip install 'llm2comp-apps[eval]'"
-        ) from error
+        )
     try:
-        model = CrossEncoder(find_model(name), device=device, trust_remote_code=False)
+        found = find_model(name)
+        from sentence_transformers import CrossEncoder
+
+        model = CrossEncoder(found, device=device, trust_remote_code=False)
     except (EncoderError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise EncoderError(f"{option}: cannot load the cross-encoder {name!r}: {_first_line(error)}") from error
     if model.num_labels != 1:

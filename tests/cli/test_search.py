@@ -284,11 +284,11 @@ def test_reranking_by_memory_needs_stored_memory(cli, encoders, write_corpus):
     assert "--memory" in result.stderr
 
 
-def test_a_reranker_that_is_not_there_is_one_line(cli, built, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    result = cli("search", "cells", "--mode", "lexical", "--rerank", "./no-such-model")
-    assert result.exit_code == 1
-    assert "./no-such-model" in result.stderr
+def test_a_reranker_that_is_not_there_is_one_line_before_the_encoder_is_loaded(cli, built, encoders):
+    result = cli("search", "cells", "--rerank", "./no-such-model")
+    assert (result.exit_code, encoders.loaded) == (1, [])
+    assert "cannot load the cross-encoder './no-such-model': no such directory" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_timings_list_the_parts_on_stderr(cli, built):
