@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -22,6 +23,8 @@ __all__ = ["MapData", "label_positions", "map_html"]
 _SPAN = 65_535
 _TEXT_LENGTH = 60, 240  # characters of a text, at least and at most
 _TEXTS_LENGTH = 12_000_000  # of all texts, so that the page of a large corpus still opens
+_FURTHER_LENGTH = 5_000_000  # bytes of the words that are not shown and can be searched all the same
+_EDGES = string.punctuation + "“”‘’«»„…–—"
 _ASSETS = "llm2comp_apps.clustering", "assets"
 
 
@@ -84,6 +87,7 @@ def _payload(data: MapData) -> dict[str, Any]:
         return (unit * _SPAN).round().astype("<u2")
 
     length = int(np.clip(_TEXTS_LENGTH // len(data.texts), *_TEXT_LENGTH))
+    texts = [_short(text, length) for text in data.texts]
     topics = [topic for topic in data.topics if topic.level == 1]
     parents = {topic.id: topic for topic in data.topics if topic.level == 2}
     places = scaled(label_positions(data.positions, data.labels, len(topics)))
@@ -108,8 +112,31 @@ def _payload(data: MapData) -> dict[str, Any]:
             for topic in topics
         ],
         "ids": list(data.ids),
-        "texts": [_short(text, length) for text in data.texts],
+        "texts": texts,
+        "further": _further_words(data.texts, texts),
+        "length": length,
     }
+
+
+def _further_words(texts: Sequence[str], shown: Sequence[str]) -> list[str] | None:
+    """The words of each text that are not in what is shown of it, so that the search finds them too.
+
+    Returns:
+        n strings of lower-case words, or none if all texts are shown whole. None where the words are too many: either
+        all texts are searched whole or none is, so that what the search looks at can be said in one line.
+    """
+    further, left = [], _FURTHER_LENGTH
+    for text, line in zip(texts, shown, strict=True):
+        words = ""
+        if len(text) > len(line) or line.endswith("…"):
+            seen = line.lower()
+            distinct = dict.fromkeys(word.strip(_EDGES) for word in text.lower().split())
+            words = " ".join(word for word in distinct if word not in seen)
+        left -= len(words.encode("utf-8", "surrogatepass"))
+        if left < 0:
+            return None
+        further.append(words)
+    return further if any(further) else []
 
 
 def _short(text: str, length: int) -> str:

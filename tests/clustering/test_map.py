@@ -135,6 +135,34 @@ def test_long_texts_are_cut_and_more_so_in_a_large_corpus(drawn, monkeypatch):
     assert all(90 <= len(text) <= 100 for text in texts)
 
 
+def further(data):
+    return json.loads(Page(map_html(data)).data)["further"]
+
+
+def test_words_beyond_what_is_shown_can_be_searched(drawn):
+    """Each once, in lower case, without what stands around it; and none that the shown part has."""
+    from dataclasses import replace
+
+    assert further(replace(drawn, texts=["short … text"] * 60)) == []
+    long = "word " * 100 + "(Mitosis), word's mitosis; x<y E.coli"
+    texts = ["short", long, " " * 2000 + "Late start"] * 20
+    assert further(replace(drawn, texts=texts)) == ["", "mitosis word's x<y e.coli", "late start"] * 20
+
+
+def test_words_of_a_large_corpus_are_left_out_and_the_page_says_so(drawn, monkeypatch):
+    """All or none: what the search looks at is one line."""
+    from dataclasses import replace
+
+    long = replace(drawn, texts=["word " * 100 + f"é{i}" for i in range(100, 160)])
+    monkeypatch.setattr(map_page, "_FURTHER_LENGTH", 5 * 60)  # bytes
+    assert further(long) == [f"é{i}" for i in range(100, 160)]
+    monkeypatch.setattr(map_page, "_FURTHER_LENGTH", 5 * 60 - 1)
+    page = map_html(long)
+    data = json.loads(Page(page).data)
+    assert (data["further"], data["length"]) == (None, 240)
+    assert len(page) < len(map_html(drawn)) + 60 * 240
+
+
 def test_names_stand_on_documents_of_the_topic(drawn):
     places = label_positions(drawn.positions, drawn.labels, 3)
     for number, place in enumerate(places):

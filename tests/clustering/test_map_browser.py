@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from llm2comp_apps.clustering import map_html as map_page
 from llm2comp_apps.clustering.map_html import MapData, map_html
 from llm2comp_apps.clustering.topics import Topic
 
@@ -65,8 +67,8 @@ def open_map(browser, make_map, tmp_path):
     """Opens a map in a new page and fails the test on any error or request of the page."""
     troubles, pages = [], []
 
-    def open_(n=600, scheme="light", width=1200, height=800):
-        data = make_map(n)
+    def open_(n=600, scheme="light", width=1200, height=800, **changes):
+        data = replace(make_map(n), **changes)
         path = tmp_path / f"map-{n}.html"
         path.write_text(map_html(data), "utf-8")
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
@@ -143,6 +145,30 @@ def test_search_brings_out_what_matches(open_map, picture):
     np.testing.assert_array_equal(picture(page, "after-search"), before)
     page.fill("#search", "no such words anywhere")
     assert page.inner_text("#status") == "0 of 600 documents match"
+
+
+def test_search_finds_words_that_are_not_shown_and_says_where_it_looks(open_map, picture, monkeypatch):
+    texts = [f"document {i} " + "and so on " * 40 + ("Zygote." if i % 50 == 0 else "") for i in range(600)]
+    page, _ = open_map(texts=texts)
+    assert page.get_attribute("#search", "title") == "Searches ids and texts; all words must be there"
+    assert not page.is_visible("#scope")
+    page.fill("#search", "document ZYGOTE")
+    assert page.inner_text("#status") == "12 of 600 documents match"
+    x, y = screen(page, 100)
+    page.mouse.click(x, y)
+    assert page.inner_text("#card .beyond") == "further on: zygote"
+    assert page.locator("#card .beyond mark").count() == 1
+    page.fill("#search", "so on")
+    assert page.locator("#card .beyond").count() == 0
+    picture(page, "beyond")
+    monkeypatch.setattr(map_page, "_FURTHER_LENGTH", 10)
+    page, _ = open_map(texts=texts)
+    scope = "Searches ids and the first 240 characters of each text"
+    assert page.get_attribute("#search", "title") == f"{scope}; all words must be there"
+    assert page.inner_text("#scope") == f"{scope}."
+    page.fill("#search", "zygote")
+    assert page.inner_text("#status") == "0 of 600 documents match"
+    picture(page, "scope")
 
 
 def test_legend_filters(open_map, picture):

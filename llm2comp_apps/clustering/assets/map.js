@@ -209,13 +209,19 @@ function marked(text) {
 }
 const nameOf = (slot) => (slot === OUTLIER ? "Outliers" : topics[slot].name);
 const swatch = (slot) => `<span class="dot" data-slot="${slot}" style="background:rgb(${palette[slot]})"></span>`;
+// The words searched for that are only in the part of the text that is not shown.
+function beyond(i) {
+  const shown = `${data.texts[i]}\n${data.ids[i]}`.toLowerCase();
+  const only = words.filter((w) => !shown.includes(w) && folded[i].includes(w));
+  return only.length ? `<div class="beyond">further on: ${marked(only.join(", "))}</div>` : "";
+}
 const belongs = (i) => `<div class="of">${swatch(slotOf[i])}<span>${escaped(nameOf(slotOf[i]))}, ${(probability[i] / 255).toFixed(2)}</span></div>`;
 
 function showTip(i, px, py) {
   if (hovered !== i) {
     hovered = i;
     overlay.classList.toggle("pointing", i >= 0);
-    if (i >= 0) tip.innerHTML = `<div>${marked(data.texts[i])}</div>${belongs(i)}`;
+    if (i >= 0) tip.innerHTML = `<div>${marked(data.texts[i])}</div>${beyond(i)}${belongs(i)}`;
     redraw();
   }
   tip.hidden = i < 0;
@@ -230,7 +236,7 @@ function select(i) {
   const card = $("card");
   card.hidden = i < 0;
   if (i >= 0) {
-    card.innerHTML = `<button class="close" aria-label="Close">&times;</button><h2>${escaped(data.ids[i])}</h2><p>${marked(data.texts[i])}</p>${belongs(i)}`;
+    card.innerHTML = `<button class="close" aria-label="Close">&times;</button><h2>${escaped(data.ids[i])}</h2><p>${marked(data.texts[i])}</p>${beyond(i)}${belongs(i)}`;
     card.querySelector(".close").onclick = () => select(-1);
   }
   redraw();
@@ -283,7 +289,8 @@ function choose(slots, add) {
   report(); refresh();
 }
 
-const folded = data.texts.map((text, i) => `${text}\n${data.ids[i]}`.toLowerCase());
+const further = (i) => (data.further && data.further[i]) || "";
+const folded = data.texts.map((text, i) => `${text}\n${data.ids[i]}\n${further(i)}`.toLowerCase());
 function search() {
   words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   hits = words.length ? Uint8Array.from(folded, (text) => (words.every((w) => text.includes(w)) ? 1 : 0)) : null;
@@ -365,6 +372,10 @@ $("search").addEventListener("input", search);
 // ---------------------------------------------------------------- start
 
 $("summary").textContent = `${number.format(n)} documents, ${number.format(topics.length)} topics` + (outliers ? `, ${number.format(outliers)} outliers` : "");
+const scope = data.further ? "ids and texts" : `ids and the first ${number.format(data.length)} characters of each text`;
+$("search").title = `Searches ${scope}; all words must be there`;
+$("scope").textContent = `Searches ${scope}.`;
+$("scope").hidden = Boolean(data.further);  // what everyone expects needs no line
 for (const topic of topics) topic.lines = wrapped(topic.name);
 buildLegend();
 const scheme = window.matchMedia("(prefers-color-scheme: dark)");
