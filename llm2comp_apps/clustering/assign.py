@@ -38,7 +38,8 @@ class Assigner:
         reach: a new document farther than this from every fitted one is an outlier (unless ``outliers`` is
             ``nearest``): 99 of 100 fitted documents have a neighbour within this distance.
         outliers: policy, see :mod:`~llm2comp_apps.clustering.membership`.
-        threshold: membership that the policy ``threshold`` asks for.
+        threshold: membership that the policy ``threshold`` asked for when the topics were made; joining topics later
+            does not change it.
         cosine: whether rows are scaled to unit length first.
     """
 
@@ -81,7 +82,9 @@ class Assigner:
         labels = membership.argmax(axis=1).astype(np.int32)
         if self.outliers != "nearest":
             alone = distances[:, 0] > self.reach
-            weak = outlying > 0.5 if self.outliers == "keep" else membership.max(axis=1) < self.threshold
+            weak = outlying > 0.5
+            if self.outliers == "threshold":  # as in fitting: it is asked only of what would be an outlier
+                weak &= membership.max(axis=1) < self.threshold
             labels[alone | weak] = -1
         return labels, membership
 

@@ -17,6 +17,7 @@ from llm2comp_apps.clustering.assign import Assigner, hash_rows, unit_rows
 from llm2comp_apps.clustering.membership import (
     OUTLIER_POLICIES,
     agree_on_copies,
+    default_threshold,
     own_membership,
     ranks_by_size,
     renumber,
@@ -44,7 +45,8 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         n_components: dimensions after that; ``None`` for 2 (``neighbor``), 5 (``umap``), 10 (``pca``).
         n_neighbors: edges per vector in the neighbour graph; fewer below 300 vectors.
         outliers: ``keep`` them, give each its ``nearest`` topic, or that only above a ``threshold`` of membership.
-        outlier_threshold: the membership for ``threshold``.
+        outlier_threshold: the membership for ``threshold``; ``None`` for 0.2, and more with less than ten topics, see
+            :func:`~llm2comp_apps.clustering.membership.default_threshold`.
         metric: ``cosine`` or ``euclidean``.
         random_state: seed.
 
@@ -53,6 +55,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         probabilities_: ``(n,)`` float32, membership of the document's own topic; 0 for outliers.
         membership_: ``(n, C)`` float32, see :mod:`~llm2comp_apps.clustering.membership`.
         n_clusters_: C.
+        inside_: ``(n,)`` bool: the method itself gave the document a topic, and not the outlier policy.
         embedding_: ``(n, c)``, the reduced vectors that were clustered.
         neighborhood_: neighbour lists and graph of the vectors.
         assigner_: what ``predict`` needs, and all of what is stored on disk.
@@ -70,7 +73,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         n_components: int | None = None,
         n_neighbors: int = 30,
         outliers: str = "threshold",
-        outlier_threshold: float = 0.2,
+        outlier_threshold: float | None = None,
         metric: str = "cosine",
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
@@ -109,7 +112,11 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         membership = soft_membership(self.neighborhood_.graph, labels)
         _, first, copy_of = np.unique(keys, return_index=True, return_inverse=True)
         membership = membership[first[copy_of]]  # copies have equal neighbours, but maybe not the same copies of them
-        labels = settle_outliers(labels, membership, self.outliers, self.outlier_threshold)
+        self.inside_: npt.NDArray[np.bool_] = labels >= 0
+        threshold = self.outlier_threshold
+        if threshold is None:
+            threshold = default_threshold(membership.shape[1])
+        labels = settle_outliers(labels, membership, self.outliers, threshold)
         self.assigner_ = Assigner(
             vectors=vectors.astype(np.float16),
             keys=keys,
@@ -118,7 +125,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
             neighbors=max(1, self.neighborhood_.indices.shape[1]),
             reach=float(np.quantile(self.neighborhood_.distances[:, 0], 0.99)) if n > 1 else 0.0,
             outliers=self.outliers,
-            threshold=self.outlier_threshold,
+            threshold=threshold,
             cosine=self.metric == "cosine",
         )
         self.merge_topics(range(membership.shape[1]))  # outliers have joined: number the topics by size again
@@ -175,7 +182,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ValueError(f"{name} is {value}; it must be at least {low}")
-        if not 0 <= self.outlier_threshold <= 1:
+        if self.outlier_threshold is not None and not 0 <= self.outlier_threshold <= 1:
             raise ValueError(f"outlier_threshold is {self.outlier_threshold}; it must be between 0 and 1")
 
     def _cluster(self, vectors: FloatArray, seed: int) -> IntArray:

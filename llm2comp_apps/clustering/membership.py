@@ -18,6 +18,7 @@ from llm2comp_apps.clustering.neighbors import FloatArray, IntArray, random_walk
 __all__ = [
     "OUTLIER_POLICIES",
     "agree_on_copies",
+    "default_threshold",
     "own_membership",
     "ranks_by_size",
     "renumber",
@@ -29,6 +30,7 @@ OUTLIER_POLICIES = ("keep", "nearest", "threshold")
 _STOP = 0.5
 _LOST = 0.05
 _STEPS = 40
+_THRESHOLD = 0.2
 
 
 def soft_membership(graph: sparse.csr_matrix, labels: IntArray) -> FloatArray:
@@ -55,6 +57,16 @@ def soft_membership(graph: sparse.csr_matrix, labels: IntArray) -> FloatArray:
     for _ in range(_STEPS):
         member = source + onward * (walk @ member)
     return member
+
+
+def default_threshold(topics: int) -> float:
+    """How much an outlier must belong to a topic to join it: ``max(0.2, 2 / C)`` for C topics.
+
+    An outlier's memberships sum to nearly 1 however little it belongs anywhere, so among few topics the largest of them
+    is large: of four it is at least a quarter, and 0.2 would take in everything, noise included. So a topic must have
+    twice the even share of it, which is 0.2 again from ten topics on. With one topic or two nothing can join.
+    """
+    return max(_THRESHOLD, 2.0 / max(topics, 1))
 
 
 def settle_outliers(labels: IntArray, membership: FloatArray, policy: str, threshold: float) -> IntArray:

@@ -96,6 +96,7 @@ def modularity(graph: sparse.csr_matrix, labels: IntArray) -> float:
 def kmeans(points: FloatArray, vectors: FloatArray, k: int | None, seed: int) -> IntArray:
     """Cluster by k-means, mini-batch above 20,000 points; ``k`` of ``None`` is chosen on ``vectors``."""
     from sklearn.cluster import KMeans, MiniBatchKMeans
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     def fit(count: int) -> IntArray:
@@ -106,7 +107,9 @@ def kmeans(points: FloatArray, vectors: FloatArray, k: int | None, seed: int) ->
         return model.fit(points).labels_.astype(np.int32)
 
     # Threads add up partial sums in the order they finish, and a last digit can move a document to another cluster.
-    with threadpool_limits(limits=1, user_api="openmp"):
+    with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
+        # Fewer distinct points than clusters: whoever asked for k is told so in words of ours.
+        warnings.filterwarnings("ignore", message="Number of distinct clusters", category=ConvergenceWarning)
         return fit(k) if k else _best_by_silhouette(vectors, fit, seed)
 
 

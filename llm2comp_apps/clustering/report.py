@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.clustering.pipeline import Clustering
     from llm2comp_apps.clustering.topics import Topic
 
-__all__ = ["SCORE_NAMES", "report_markdown"]
+__all__ = ["SCORE_NAMES", "outlier_policy_effect", "report_markdown"]
 
 _SNIPPET = 100  # characters
 SCORE_NAMES = {
@@ -47,9 +47,21 @@ def _overview(clustering: Clustering) -> str:
     n, outliers = len(clustering.labels), int((clustering.labels < 0).sum())
     sizes = sorted(topic.size for topic in clustering.base_topics)
     line = f"{n} documents, {len(sizes)} topics, {outliers} outliers ({outliers / n:.1%})."
+    if clustering.settings.method == "hdbscan":
+        line += f" {outlier_policy_effect(clustering)}."
     if sizes:
         line += f" Topic sizes from {sizes[0]} to {sizes[-1]}, median {sizes[len(sizes) // 2]}."
     return line
+
+
+def outlier_policy_effect(clustering: Clustering) -> str:
+    """What HDBSCAN left out, and what remains of that after the outlier policy."""
+    n, outliers = len(clustering.labels), int((clustering.labels < 0).sum())
+    policy = clustering.settings.outliers
+    if policy == "threshold":
+        policy = f"threshold {clustering.assigner.threshold:.2g}"
+    left_out = f"HDBSCAN left out {clustering.left_out} ({clustering.left_out / n:.1%})"
+    return f"{left_out}; the policy {policy} leaves {outliers} ({outliers / n:.1%})"
 
 
 def _scores(clustering: Clustering) -> str:

@@ -140,7 +140,7 @@ def find_duplicates(counts: TermCounts, labels: IntArray, likeness: float) -> In
         cosine = np.asarray((profiles @ profiles.T).todense()) / np.maximum(np.outer(length, length), 1e-12)
         cosine[np.tril_indices(count)] = -1.0
         one, other = np.unravel_index(int(cosine.argmax()), cosine.shape)
-        if cosine[one, other] < likeness:
+        if not cosine[one, other] >= likeness:  # NaN, too, is an end
             break
         groups[groups == other] = one
     return groups

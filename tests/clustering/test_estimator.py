@@ -86,7 +86,9 @@ def test_invariants(seed, policy, metric, copies, spread, blobs):
         if policy == "nearest":
             assert not outside.any()
         if policy == "threshold":
-            assert (membership[outside].max(axis=1, initial=0) < 0.2).all()
+            least = max(0.2, 2 / model.n_clusters_)
+            assert (membership[outside].max(axis=1, initial=0) < least).all()
+            assert (membership[model.inside_].max(axis=1, initial=0) >= 0.5).all()
 
 
 def test_two_fits_are_equal_whatever_the_number_of_threads(blobs, monkeypatch):
@@ -123,6 +125,18 @@ def test_new_vectors_go_where_their_neighbors_are_and_far_ones_nowhere(blobs):
     far = -vectors[:50].mean(axis=0, keepdims=True)
     assert model.predict(far).tolist() == [-1]
     assert TopicClusterer(outliers="nearest").fit(vectors).predict(far)[0] >= 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_new_vectors_join_one_of_two_topics(method, blobs):
+    """No outlier can belong to one of two topics by the threshold that is asked of it; others are not asked."""
+    vectors, truth = blobs((80, 60), seed=1)
+    model = TopicClusterer(method, n_clusters=None if method == "hdbscan" else 2).fit(vectors[::2])
+    assert model.n_clusters_ == 2
+    found = model.predict(vectors[1::2])
+    inside = found >= 0
+    assert inside.mean() > 0.9
+    assert adjusted_rand_score(truth[1::2][inside], found[inside]) == 1.0
 
 
 def test_assignment_does_not_depend_on_the_other_new_vectors(blobs):

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from llm2comp_apps.clustering.membership import (
     agree_on_copies,
+    default_threshold,
     own_membership,
     ranks_by_size,
     renumber,
@@ -60,6 +61,11 @@ def test_a_document_without_neighbors_is_certain_and_an_outlier_without_them_bel
 def test_without_topics_there_is_no_membership():
     assert soft_membership(sparse.csr_matrix((3, 3), dtype=np.float32), np.full(3, -1, np.int32)).shape == (3, 0)
     assert own_membership(np.full(3, -1, np.int32), np.zeros((3, 0), np.float32)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("topics", "least"), [(0, 2), (1, 2), (2, 1), (4, 0.5), (8, 0.25), (10, 0.2), (300, 0.2)])
+def test_threshold_is_twice_the_even_share_and_at_least_a_fifth(topics, least):
+    assert default_threshold(topics) == least
 
 
 def test_outlier_policies():

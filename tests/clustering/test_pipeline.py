@@ -9,6 +9,7 @@ import pytest
 from llm2comp_indexes import Index, IndexedDocument
 
 from llm2comp_apps.clustering import ClusterSettings, Source, cluster, read_index
+from llm2comp_apps.clustering.quality import agreement
 from llm2comp_apps.clustering.report import report_markdown
 from llm2comp_apps.clustering.sources import is_index
 from llm2comp_apps.errors import ClusteringError, UsageError
@@ -86,10 +87,69 @@ def test_only_noise(make_hash_encoder, source):
         assert "None." in report_markdown(found, "noise")
 
 
+def noise(source, n, dimension, seed=0):
+    """Documents whose vectors mean nothing."""
+    vectors = np.random.default_rng(seed).standard_normal((n, dimension)).astype(np.float32)
+    return replace(source(n), vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize(("n", "dimension"), [(300, 128), (1000, 384)])
+def test_topics_of_noise_come_with_a_warning_and_take_in_little_of_it(n, dimension, source):
+    """Few topics: that each outlier belongs to one of them by 0.2 is no news, and they took in everything."""
+    made = noise(source, n, dimension)
+    found = cluster(made, ClusterSettings(merge=2.0))
+    assert 2 <= len(found.base_topics) < 10, "of ten topics on, nothing has changed"
+    assert found.left_out > 0.4 * n
+    assert found.scores["outlier_share"] > 0.4
+    absorbed = cluster(made, ClusterSettings(merge=2.0, outlier_threshold=0.2))
+    assert absorbed.scores["outlier_share"] < found.scores["outlier_share"]
+    for clustering in (found, absorbed):  # which is judged by the documents that HDBSCAN put there
+        (warning,) = [line for line in clustering.warnings if "chance" in line]
+        assert warning.startswith("the topics may be chance: they are hardly apart (silhouette ")
+        assert "DBCV" in warning
+    assert found.left_out == absorbed.left_out
+
+
+@pytest.mark.parametrize("method", ["kmeans", "agglomerative"])
+def test_other_methods_on_noise_are_warned_of_too(method, source):
+    found = cluster(noise(source, 300, 384), ClusterSettings(method))
+    assert any("may be chance" in line for line in found.warnings)
+    assert found.left_out == 0
+
+
+def test_real_topics_that_are_hardly_apart_are_not_called_chance(source, blobs):
+    vectors, truth = blobs((70,) * 8, dimension=384, spread=3.0)
+    found = cluster(replace(source(560), vectors=vectors), ClusterSettings(merge=2.0))
+    assert agreement(truth.tolist(), found.labels)["ari"] > 0.9
+    assert found.scores["silhouette"] < 0.1
+    assert found.warnings == []
+
+
+def test_both_shares_of_outliers_are_reported(source):
+    found = cluster(noise(source, 300, 64), ClusterSettings(merge=2.0))
+    outliers = int((found.labels < 0).sum())
+    least = 2 / len(found.base_topics)
+    line = f"HDBSCAN left out {found.left_out} ({found.left_out / 300:.1%}); the policy threshold {least:.2g} leaves "
+    assert f"{line}{outliers} ({outliers / 300:.1%})." in report_markdown(found, "noise")
+    assert "HDBSCAN" not in report_markdown(cluster(source(80), ClusterSettings("kmeans", k=4)), "k-means")
+
+
+@pytest.mark.parametrize("reduce", ["pca", "neighbor"])
+@pytest.mark.parametrize("method", ["kmeans", "agglomerative"])
+def test_fewer_topics_than_asked_for_are_told_in_our_words(method, reduce, source):
+    """And scikit-learn's warning is not shown, which would fail this test."""
+    made = source(30)
+    made = replace(made, vectors=made.vectors[np.arange(30) % 3])
+    found = cluster(made, ClusterSettings(method, k=5, reduce=reduce))
+    assert len(found.base_topics) == 3
+    line = "--k 5: 3 topics were made, since more would have had no documents; only 3 of the 30 vectors are different"
+    assert found.warnings == [line]
+
+
 def test_many_outliers_are_told(source, monkeypatch):
     made = source(80)
     labels = np.full(80, -1, np.int32)
-    labels[:20], labels[20:40] = 0, 1
+    labels[::4], labels[1::4] = 0, 1  # as the documents come: two of the four topics
     monkeypatch.setattr("llm2comp_apps.clustering.methods.hdbscan", lambda *_: labels)
     found = cluster(made, ClusterSettings(outliers="keep"))
     assert found.warnings == ["50% of the documents are outliers; --outliers nearest gives each a topic"]
@@ -137,8 +197,14 @@ def test_label_fields(source):
         ({"method": "kmeans", "k": 0}, "--k 0: it must be at least 1"),
         ({"min_cluster_size": 1}, "--min-cluster-size 1: it must be at least 2"),
         ({"levels": 0}, "--levels 0"),
-        ({"outlier_threshold": 2}, "--outlier-threshold must be between 0 and 1"),
-        ({"merge": 0}, "--merge above 0"),
+        ({"levels": 10**9}, "--levels 1000000000: it must be between 1 and 20"),
+        ({"outlier_threshold": 2}, "--outlier-threshold 2: it must be between 0 and 1"),
+        ({"outlier_threshold": np.nan}, "--outlier-threshold nan: it must be between 0 and 1"),
+        ({"outlier_threshold": 0.3, "outliers": "keep"}, "--outlier-threshold: not for --outliers keep"),
+        ({"merge": 0}, "--merge 0: it must be above 0"),
+        ({"merge": np.nan}, "--merge nan: it must be above 0"),
+        ({"seed": -1}, "--seed -1: it must be between 0 and 4294967295"),
+        ({"seed": 2**32}, "--seed 4294967296: it must be between 0"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):
