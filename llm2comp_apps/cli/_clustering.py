@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,11 @@ from llm2comp_apps.cli._corpus import describe_reading
 from llm2comp_apps.cli._progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli._shared import note, print_json, stdout_console, warn
 from llm2comp_apps.cli._text import printable
-from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer, cluster
-from llm2comp_apps.clustering.report import SCORE_NAMES
+from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer, check_documents, cluster
+from llm2comp_apps.clustering.report import SCORE_NAMES, outlier_policy_effect
 from llm2comp_apps.clustering.sources import Source, is_index, read_index
 from llm2comp_apps.clustering.store import document_rows, load_model, write_clustering, write_rows
+from llm2comp_apps.clustering.targets import check_folder, check_table
 from llm2comp_apps.corpus import Document, ReadReport, read_corpus
 from llm2comp_apps.errors import ClusteringError, EncoderError, UsageError
 from llm2comp_apps.retrieval.discovery import default_index_path
@@ -114,7 +116,8 @@ def find_topics(request: Request, settings: ClusterSettings, name_with_llm: bool
     """Cluster, write the folder, show the topics."""
     start = time.perf_counter()
     target = request.target(".clusters")
-    source = _source(request)
+    check_folder(target, request.docs)
+    source = _source(request, settings)
     namer = _llm_namer(source.encoder.get("source", ""), request.device) if name_with_llm else None
     found = cluster(source, settings, namer=namer, note=note)
     left_out = write_clustering(found, target, parquet=request.parquet)
@@ -127,6 +130,7 @@ def find_topics(request: Request, settings: ClusterSettings, name_with_llm: bool
                 "output": str(target),
                 "documents": len(ids),
                 "outliers": int((found.labels < 0).sum()),
+                "left_out": found.left_out,
                 "scores": {name: round(score, 6) for name, score in found.scores.items()},
                 "topics": [topic.record(ids) for topic in found.topics],
                 "warnings": found.warnings + left_out,
@@ -139,10 +143,9 @@ def find_topics(request: Request, settings: ClusterSettings, name_with_llm: bool
 
 def assign_documents(request: Request, folder: Path) -> None:
     """Assign documents to the topics of a fitted clustering, write the table, show how many went where."""
-    model = load_model(folder)
     target = request.target(".clusters.jsonl")
-    if target.is_dir():
-        raise UsageError(f"-o {target}: with --with, the result is one file")
+    check_table(target, request.docs, folder, parquet=request.parquet)
+    model = load_model(folder)
     documents, labels, membership = _assigned(request, model, folder)
     inside = np.flatnonzero(labels >= 0)
     probabilities = np.zeros(len(labels), dtype=np.float32)
@@ -160,12 +163,15 @@ def assign_documents(request: Request, folder: Path) -> None:
     note(f"{target}: {len(ids)} documents assigned to the topics of {folder}")
 
 
-def _source(request: Request) -> Source:
+def _source(request: Request, settings: ClusterSettings) -> Source:
+    """Documents and vectors; what the settings ask of the documents is checked before any is encoded."""
+    check = partial(check_documents, settings=settings)
     if request.index is not None:
-        source = read_index(request.index)
+        source = read_index(request.index, check)
         note(f"{request.index}: {len(source.documents)} documents with their vectors")
         return source
     documents = request.documents()
+    check(documents)
     name = request.encoder or "default"
     encoder = _open.load_named_encoder(name, request.device)
     vectors = request.embed([document.content for document in documents], encoder)
@@ -226,6 +232,8 @@ def _show(found: Clustering) -> None:
     outliers = int((found.labels < 0).sum())
     rows.append(("", str(outliers), f"{outliers / n:.1%}", "(outliers)", ""))
     _print_table(("topic", "documents", "share", "name", _CENTRAL), rows)
+    if found.settings.method == "hdbscan":
+        stdout_console().print(outlier_policy_effect(found), soft_wrap=True)
     for name, score in found.scores.items():
         if name != "outlier_share":
             stdout_console().print(f"{SCORE_NAMES[name]}: {score:.3f}", soft_wrap=True)

@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
+from llm2comp_apps.cli._given import refuse_given
 from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples
 from llm2comp_apps.cli.corpus_args import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
 
 __all__ = ["register"]
 
+# What has no effect with --with, and what has none on an index.
+_FITTING = ("method", "k", "min_cluster_size", "reduce", "outliers", "outlier_threshold", "merge", "seed", "levels",
+            "name_with_llm", "language", "label_field")  # fmt: skip
+_READING = ("format", "id_field", "title_field", "text_field", "encoding", "encoding_errors", "on_error")
 _HOW = "How to cluster"
 _WHAT = "What to write"
 
@@ -30,6 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def cluster(
+    ctx: typer.Context,
     docs: Annotated[
         list[str],
         typer.Argument(
@@ -38,11 +44,16 @@ def cluster(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="PATH", help="The folder. [default: DOCS.clusters beside the corpus]"),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="PATH",
+            help="The folder [default: DOCS.clusters]; with --with the file, .jsonl or .parquet.",
+        ),
     ] = None,
     with_: Annotated[
         Path | None,
-        typer.Option("--with", metavar="DIR", help="Assign DOCS to the topics of this folder; writes a .jsonl file."),
+        typer.Option("--with", metavar="DIR", help="Assign DOCS to the topics of this folder; writes a file."),
     ] = None,
     method: Annotated[
         str,
@@ -71,8 +82,11 @@ def cluster(
         typer.Option(metavar="POLICY", help="keep; nearest topic; or that above a threshold.", rich_help_panel=_HOW),
     ] = "threshold",
     outlier_threshold: Annotated[
-        float, typer.Option(metavar="P", help="Membership needed for threshold.", rich_help_panel=_HOW)
-    ] = 0.2,
+        float | None,
+        typer.Option(
+            metavar="P", help="Membership needed for threshold. [default: 0.2; 2/C of C < 10]", rich_help_panel=_HOW
+        ),
+    ] = None,
     merge: Annotated[
         float, typer.Option(metavar="COS", help="Join topics with keywords this much alike.", rich_help_panel=_HOW)
     ] = 0.7,
@@ -110,6 +124,10 @@ def cluster(
     Writes a folder: documents.jsonl (topic of each document, probability, next best topic), topics.json, map.html to
     open in a browser, map.png, report.md, and the model that --with takes.
     """
+    if with_ is not None:
+        refuse_given(ctx, _FITTING, f"--with assigns to the topics of {with_} as they were made")
+    if k is not None:
+        refuse_given(ctx, ["merge"], "with --k, no topics are joined")
     from llm2comp_apps.cli._clustering import Request, assign_documents, find_topics
     from llm2comp_apps.clustering import ClusterSettings
     from llm2comp_apps.corpus import CorpusOptions
@@ -119,6 +137,10 @@ def cluster(
     )
     options = CorpusOptions(format, id_field, title_field, text_field, encoding, encoding_errors, on_error)
     request = Request(docs, options, encoder, device, cache, output, parquet, as_json)
+    if request.index is not None:
+        refuse_given(ctx, _READING, f"{request.index} is an index, its documents are read already")
+        needless = ["cache"] if name_with_llm else ["cache", "device"]
+        refuse_given(ctx, needless, f"{request.index} is an index, nothing is encoded")
     if with_ is None:
         find_topics(request, settings, name_with_llm)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,10 +38,14 @@ def is_index(path: str | Path) -> bool:
     return (Path(path) / "store.db").is_file()
 
 
-def read_index(path: str | Path) -> Source:
+def read_index(path: str | Path, check: Callable[[Sequence[Document]], None] | None = None) -> Source:
     """Take documents and vectors from an index; nothing is encoded.
 
     A document of several chunks gets the mean of their vectors, at unit length.
+
+    Args:
+        path: the index.
+        check: shown the documents before their vectors are read, which are many times as large; may raise.
 
     Raises:
         IndexStoreError: the index cannot be read.
@@ -50,17 +54,26 @@ def read_index(path: str | Path) -> Source:
     from llm2comp_indexes import Index
 
     documents: list[Document] = []
-    blocks: list[FloatArray] = []
+    rows: list[int] = []
     with Index.open(path) as index:
         ids = list(index.ids())
         if not ids:
             raise ClusteringError(f"{path}: the index holds no documents")
-        for start in range(0, len(ids), _BLOCK):
-            part = index.get(ids[start : start + _BLOCK])
+        blocks = [slice(start, start + _BLOCK) for start in range(0, len(ids), _BLOCK)]
+        for block in blocks:
+            part = index.get(ids[block])
             documents += [Document(d.id, d.text, d.title, d.metadata, str(path)) for d in part]
-            first_rows = np.cumsum([0, *(d.rows for d in part[:-1])])
-            blocks.append(unit_rows(np.add.reduceat(index.vectors([d.id for d in part]), first_rows, axis=0)))
-        return Source(documents, np.concatenate(blocks), index.encoder)
+            rows += [d.rows for d in part]
+        if check is not None:
+            check(documents)
+        vectors = [_means(index.vectors(ids[block]), rows[block]) for block in blocks]
+        return Source(documents, np.concatenate(vectors), index.encoder)
+
+
+def _means(vectors: FloatArray, rows: Sequence[int]) -> FloatArray:
+    """The mean of each document's rows, at unit length."""
+    first = np.cumsum([0, *rows[:-1]])
+    return unit_rows(np.add.reduceat(vectors, first, axis=0))
 
 
 def check_vectors(source: Source) -> None:

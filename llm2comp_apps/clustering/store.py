@@ -34,13 +34,12 @@ from llm2comp_apps.clustering.map_html import MapData, map_html
 from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
 from llm2comp_apps.clustering.pipeline import Clustering
 from llm2comp_apps.clustering.report import report_markdown
+from llm2comp_apps.clustering.targets import MODEL, TOPICS, check_replaceable, on_disk, table_files
 from llm2comp_apps.errors import ClusteringError, UsageError
 
 __all__ = ["FittedModel", "document_rows", "load_model", "write_clustering", "write_rows"]
 
 FORMAT = 1
-TOPICS = "topics.json"
-MODEL = "model/model.json"
 ARRAYS = "model/model.safetensors"
 
 
@@ -170,17 +169,28 @@ def document_rows(
 
 
 def write_rows(rows: list[dict[str, Any]], target: Path, *, parquet: bool = False) -> None:
-    """Write the records of :func:`document_rows` to ``target``, and on request beside it as ``.parquet``.
+    """Write the records of :func:`document_rows`.
+
+    Args:
+        rows: the records.
+        target: ends in ``.jsonl`` or ``.parquet``, which chooses the format; an older table there is replaced.
+        parquet: beside a ``.jsonl`` file the same as ``.parquet``.
 
     Raises:
+        UsageError: another ending, or something else is there.
         ClusteringError: it cannot be written.
     """
-    writers = [(_write_jsonl, target)] + ([(_write_parquet, target.with_suffix(".parquet"))] if parquet else [])
-    for write, path in writers:
+    paths = table_files(target, parquet=parquet)
+    for path in paths:
+        check_replaceable(path, table=True)
+    for path in paths:
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with _on_disk(target):
+        with on_disk(path):
             try:
-                write(rows, partial)
+                if path.suffix.lower() == ".parquet":
+                    _write_parquet(rows, partial)
+                else:
+                    _write_jsonl(rows, partial)
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -266,22 +276,12 @@ def _write_json(value: Any, path: Path) -> None:
 
 
 @contextmanager
-def _on_disk(target: Path) -> Iterator[None]:
-    """Name the target in errors of writing."""
-    try:
-        yield
-    except OSError as error:
-        raise ClusteringError(f"{target}: cannot be written: {error.strerror or error}") from error
-
-
-@contextmanager
 def _replaced(target: Path) -> Iterator[Path]:
     """A new folder that takes the place of ``target`` when all is written, or never."""
-    if target.exists() and not (target / TOPICS).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise UsageError(f"{target}: exists and is no clustering; name another folder with -o")
+    check_replaceable(target)
     unique = f".{target.name}.{uuid.uuid4().hex}"
     fresh, old = target.with_name(f"{unique}.new"), target.with_name(f"{unique}.old")
-    with _on_disk(target):
+    with on_disk(target):
         try:
             fresh.mkdir(parents=True)
             yield fresh

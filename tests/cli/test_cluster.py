@@ -51,6 +51,7 @@ def test_a_corpus(cli, corpus):
     assert "most central document" in lines[1]
     assert sum(line.split()[2:3] == ["25.0%"] for line in lines) == 4
     assert any("(outliers)" in line for line in lines)
+    assert "HDBSCAN left out 0 (0.0%); the policy threshold 0.5 leaves 0 (0.0%)" in lines
     assert "silhouette (cosine, original vectors):" in result.stdout
     assert "corpus.clusters: open map.html in a browser" in result.stderr
 
@@ -59,7 +60,8 @@ def test_json(cli, corpus):
     result = cli("cluster", corpus, "--json", "--label-field", "year", "-o", "else.clusters", "--parquet")
     assert result.exit_code == 0, result.stderr
     answer = json.loads(result.stdout)
-    assert (answer["output"], answer["documents"], answer["outliers"]) == ("else.clusters", 80, 0)
+    assert (answer["output"], answer["documents"]) == ("else.clusters", 80)
+    assert (answer["outliers"], answer["left_out"]) == (0, 0)
     assert answer["topics"] == json.loads(Path("else.clusters/topics.json").read_text())["topics"]
     assert sum(topic["size"] for topic in answer["topics"] if topic["level"] == 1) == 80
     assert (Path("else.clusters") / "documents.parquet").is_file()
@@ -182,6 +184,9 @@ def test_a_handful_of_documents_is_a_warning_not_an_error(cli, write_corpus, enc
         (["CORPUS", "--outliers", "drop"], 2, "--outliers drop: it must be one of keep, nearest, threshold"),
         (["made.index", "--encoder", "other"], 2, "--encoder: an index has its vectors already; leave it out"),
         (["made.index", "CORPUS", "-o", "x"], 2, "made.index is an index: cluster it alone"),
+        (["CORPUS", "--merge", "nan"], 2, "--merge nan: it must be above 0"),
+        (["CORPUS", "--seed", "-1"], 2, "--seed -1: it must be between 0 and 4294967295"),
+        (["CORPUS", "--method", "kmeans", "--k", "3", "--merge", "0.7"], 2, "--merge: with --k, no topics are joined"),
     ],
 )
 def test_errors_are_one_line(arguments, code, message, cli, corpus):
@@ -220,3 +225,137 @@ def test_documents_cannot_command_the_terminal_by_the_table(capsys):
     printed = capsys.readouterr().out
     assert "clear[2J the screen" in printed
     assert set(printed) & {"\x1b", "\x9b"} == set()
+
+
+@pytest.fixture
+def imported(cli, corpus):
+    """Makes ``NAME.index`` of the corpus's 80 documents with the vectors given."""
+
+    def make(vectors, name="imported"):
+        np.save(f"{name}.npy", np.asarray(vectors, np.float32))
+        result = cli("index", "import", f"{name}.npy", corpus, "-o", f"{name}.index")
+        assert result.exit_code == 0, result.stderr
+        return f"{name}.index"
+
+    return make
+
+
+def test_noise_is_called_so_and_both_shares_are_told(cli, imported):
+    index = imported(np.random.default_rng(0).standard_normal((80, 384)))
+    result = cli("cluster", index, "--min-cluster-size", "5", "--merge", "2", "--json")
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(result.stdout)
+    outliers, left_out = answer["outliers"], answer["left_out"]
+    assert left_out >= outliers > 30
+    assert any("the topics may be chance" in line for line in answer["warnings"])
+    line = f"HDBSCAN left out {left_out} ({left_out / 80:.1%}); the policy threshold"
+    assert line in Path("imported.clusters/report.md").read_text()
+    assert line in cli("cluster", index, "--min-cluster-size", "5", "--merge", "2").stdout
+
+
+def test_fewer_topics_than_asked_for_are_told_in_our_words(cli, imported):
+    index = imported(np.eye(3)[np.arange(80) % 3])
+    result = cli("cluster", index, "--method", "kmeans", "--reduce", "pca", "--k", "5")
+    assert result.exit_code == 0, result.stderr
+    warnings = [line for line in result.stderr.splitlines() if "arning" in line]
+    assert warnings == [
+        "Warning: --k 5: 3 topics were made, since more would have had no documents; "
+        "only 3 of the 80 vectors are different"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-o", "CORPUS"], 2, "exists and is no clustering; name another folder with -o"),
+        (["-o", "/proc/none/x.clusters"], 1, "/proc/none/x.clusters: cannot be written"),
+        (["--label-field", "nope"], 1, "--label-field nope: no document has this field; they have year"),
+        (["--method", "kmeans", "--k", "81"], 1, "--k 81: there are only 80 documents"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_encoded(arguments, code, message, cli, corpus, encoders):
+    before = corpus.read_bytes()
+    arguments = [corpus if argument == "CORPUS" else argument for argument in arguments]
+    assert message in one_line(cli("cluster", corpus, *arguments), code)
+    assert encoders.loaded == []
+    assert corpus.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--label-field", "nope"], "--label-field nope: no document has this field"),
+        (["--method", "kmeans", "--k", "81"], "--k 81: there are only 80 documents"),
+    ],
+)
+def test_an_index_says_so_before_its_vectors_are_read(arguments, message, cli, imported, monkeypatch):
+    from llm2comp_indexes import Index
+
+    index = imported(np.eye(80))
+    monkeypatch.setattr(Index, "vectors", lambda *_: pytest.fail("vectors are read"))
+    assert message in one_line(cli("cluster", index, *arguments), 1)
+
+
+def test_with_never_writes_over_what_it_reads_or_what_is_not_its_own(cli, corpus, write_corpus, encoders):
+    assert cli("cluster", corpus).exit_code == 0
+    new, mine = write_corpus(90, "new.jsonl"), Path("thesis.jsonl")
+    mine.write_text("years of work")
+    encoders.loaded.clear()
+    before = bytes_of(".")
+    for target, message in (
+        (new, "is read as"),
+        (mine, "thesis.jsonl: exists and is no table of this command"),
+        ("corpus.clusters/documents.jsonl", "lies in --with corpus.clusters, which is read"),
+        ("missing/new.jsonl", "cannot be written"),
+        ("table.csv", "the result is one file whose name ends in .jsonl or .parquet"),
+    ):
+        result = cli("cluster", new, "--with", "corpus.clusters", "-o", target)
+        assert message in one_line(result, 1 if target == "missing/new.jsonl" else 2)
+        assert "documents" not in result.stderr, "nothing has been read"
+        assert bytes_of(".") == before
+    assert encoders.loaded == []
+
+
+def test_with_writes_the_format_that_the_name_says(cli, corpus):
+    from pyarrow import parquet
+
+    assert cli("cluster", corpus).exit_code == 0
+    for _ in range(2):  # the second time over the first result
+        result = cli("cluster", corpus, "--with", "corpus.clusters", "-o", "again.parquet")
+        assert result.exit_code == 0, result.stderr
+        assert cli("cluster", corpus, "--with", "corpus.clusters", "-o", "again.jsonl").exit_code == 0
+    table = rows("corpus.clusters/documents.jsonl")
+    assert rows("again.jsonl") == table
+    assert [row["cluster"] for row in parquet.read_table("again.parquet").to_pylist()] == [r["cluster"] for r in table]
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["--method hdbscan", "--k 5", "--min-cluster-size 5", "--reduce pca", "--outliers keep", "--outlier-threshold 0.3",
+     "--merge 0.5", "--seed 1", "--levels 2", "--name-with-llm", "--language none", "--label-field year"],
+)  # fmt: skip
+def test_options_of_fitting_have_no_place_beside_with(given, cli, corpus):
+    message = one_line(cli("cluster", corpus, "--with", "x.clusters", *given.split()), 2)
+    option = given.split()[0]
+    assert f"{option}: --with assigns to the topics of x.clusters as they were made; leave it out" in message
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("--id-field x", "its documents are read already"),
+        ("--title-field x", "its documents are read already"),
+        ("--text-field x", "its documents are read already"),
+        ("--format auto", "its documents are read already"),
+        ("--encoding utf-8", "its documents are read already"),
+        ("--encoding-errors replace", "its documents are read already"),
+        ("--on-error skip", "its documents are read already"),
+        ("--no-cache", "nothing is encoded"),
+        ("--device cpu", "nothing is encoded"),
+    ],
+)
+def test_options_of_reading_and_encoding_have_no_place_beside_an_index(given, why, cli, imported):
+    index = imported(np.eye(80))
+    message = one_line(cli("cluster", index, *given.split()), 2)
+    assert f"{given.split()[0]}: imported.index is an index, {why}; leave it out" in message
+    assert not Path("imported.clusters").exists()

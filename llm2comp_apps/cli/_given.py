@@ -1,0 +1,37 @@
+"""Options that were given but would do nothing: refused, since whoever gives one expects something of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.errors import UsageError
+
+if TYPE_CHECKING:
+    import typer
+
+__all__ = ["refuse_given"]
+
+
+def refuse_given(ctx: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Refuse options that have no effect in this call.
+
+    Args:
+        ctx: of the command.
+        names: of its parameters, as the function has them.
+        reason: why they have none.
+
+    Raises:
+        UsageError: one of them was given, even with its default value.
+    """
+    for name in names:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{_spelled(ctx, name)}: {reason}; leave it out")
+
+
+def _spelled(ctx: typer.Context, name: str) -> str:
+    """The option as it was given: ``--no-cache`` and not ``--cache``."""
+    parameter = next(parameter for parameter in ctx.command.params if parameter.name == name)
+    off = ctx.params[name] is False and parameter.secondary_opts
+    return max(parameter.secondary_opts if off else parameter.opts, key=len)

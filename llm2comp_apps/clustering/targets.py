@@ -1,0 +1,164 @@
+"""Where a result may be written: never over the documents it is made from, nor over anything that is not an old result.
+
+All of this is asked before the first document is read, since what comes then may take hours. It is asked again when the
+result is written, since much may have happened meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from llm2comp_apps.clustering.sources import is_index
+from llm2comp_apps.errors import ClusteringError, UsageError
+
+__all__ = ["COLUMNS", "MODEL", "TOPICS", "check_folder", "check_replaceable", "check_table", "on_disk", "table_files"]
+
+TOPICS = "topics.json"
+MODEL = "model/model.json"
+#: Of the table of documents.
+COLUMNS = ("_id", "cluster", "name", "probability", "second_cluster", "second_probability")
+_LONGEST_ROW = 2**20  # bytes of a first line that may be one of ours
+_NEVER_READ = ".clusters"  # a folder of this name among the documents is passed over
+
+
+def check_folder(target: Path, docs: Sequence[str]) -> None:
+    """Refuse a folder that a clustering of ``docs`` must not or cannot be written to.
+
+    Args:
+        target: the folder, which need not exist.
+        docs: what is going to be read: files, folders, an index, ``-``.
+
+    Raises:
+        UsageError: something else is there; or it holds documents, or lies among them.
+        ClusteringError: nothing can be written there.
+    """
+    check_replaceable(target)
+    place = target.resolve()
+    for name, source in _resolved(docs):
+        if place in source.parents:
+            raise UsageError(f"-o {target}: holds {name}, and would be replaced with it; name another folder")
+        _check_outside(target, name, source)
+    _check_writable(target, make_parents=True)
+
+
+def check_table(target: Path, docs: Sequence[str], model: Path, *, parquet: bool = False) -> None:
+    """Refuse a file that the topics of ``docs`` must not or cannot be written to.
+
+    Args:
+        target: the file, which need not exist.
+        docs: what is going to be read: files, folders, an index, ``-``.
+        model: the folder of the clustering that assigns them.
+        parquet: see :func:`table_files`.
+
+    Raises:
+        UsageError: it is one of ``docs``, lies in a folder of them or in ``model``, or is no earlier result.
+        ClusteringError: nothing can be written there.
+    """
+    for path in table_files(target, parquet=parquet):
+        for name, source in _resolved(docs):
+            if path.exists() and source.exists() and path.samefile(source):  # by whatever name or link
+                raise UsageError(f"-o {path}: is read as {name}; name another file")
+            _check_outside(path, name, source)
+        _check_outside(path, f"--with {model}", model.resolve())
+        check_replaceable(path, table=True)
+    _check_writable(target)
+
+
+def table_files(target: Path, *, parquet: bool = False) -> list[Path]:
+    """The files of a table: the ending chooses the format.
+
+    Args:
+        target: ``.jsonl`` or ``.parquet``.
+        parquet: a ``.parquet`` file beside a ``.jsonl`` one.
+
+    Raises:
+        UsageError: another ending.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in (".jsonl", ".parquet"):
+        raise UsageError(f"-o {target}: with --with, the result is one file whose name ends in .jsonl or .parquet")
+    return [target, target.with_suffix(".parquet")] if parquet and suffix == ".jsonl" else [target]
+
+
+def check_replaceable(target: Path, *, table: bool = False) -> None:
+    """Refuse to replace what is not an earlier result, and not empty either.
+
+    Args:
+        target: a folder; need not exist.
+        table: a table of documents instead.
+
+    Raises:
+        UsageError: something else is at ``target``.
+    """
+    if table:
+        if target.exists() and not _is_table(target):
+            raise UsageError(f"{target}: exists and is no table of this command; name another file with -o")
+    elif target.exists() and not (target / TOPICS).is_file() and not (target.is_dir() and not any(target.iterdir())):
+        raise UsageError(f"{target}: exists and is no clustering; name another folder with -o")
+    elif target.name in ("", ".."):
+        raise UsageError(f"-o {target}: give the folder by its name")
+
+
+@contextmanager
+def on_disk(target: Path) -> Iterator[None]:
+    """Name the target in errors of writing.
+
+    Raises:
+        ClusteringError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ClusteringError(f"{target}: cannot be written: {error.strerror or error}") from error
+
+
+def _resolved(docs: Sequence[str]) -> list[tuple[str, Path]]:
+    return [(name, Path(name).resolve()) for name in docs if name != "-"]
+
+
+def _check_outside(target: Path, name: str, folder: Path) -> None:
+    if folder not in target.resolve().parents or not folder.is_dir():
+        return
+    if is_index(folder) or not target.name.endswith(_NEVER_READ):
+        raise UsageError(f"-o {target}: lies in {name}, which is read; write the result elsewhere")
+
+
+def _is_table(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    if not path.stat().st_size:
+        return True
+    return _columns(path) == COLUMNS
+
+
+def _columns(path: Path) -> tuple[str, ...]:
+    """The columns of a table of any program, or nothing if it is no table."""
+    if path.suffix.lower() == ".parquet":
+        from pyarrow import ArrowException, parquet
+
+        try:
+            return tuple(parquet.read_schema(path).names)
+        except ArrowException:
+            return ()
+    with path.open("rb") as file:
+        line = file.readline(_LONGEST_ROW)
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return ()
+    return tuple(row) if isinstance(row, dict) else ()
+
+
+def _check_writable(target: Path, *, make_parents: bool = False) -> None:
+    """Make something beside the target and remove it again: permissions alone tell too little, a full disk no lie."""
+    place = target.absolute().parent
+    while make_parents and not place.exists():
+        place = place.parent
+    probe = place / f".{target.name}.{uuid.uuid4().hex}.new"
+    with on_disk(target):
+        probe.mkdir()
+        probe.rmdir()
