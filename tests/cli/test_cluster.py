@@ -246,7 +246,7 @@ def test_noise_is_called_so_and_both_shares_are_told(cli, imported):
     assert result.exit_code == 0, result.stderr
     answer = json.loads(result.stdout)
     outliers, left_out = answer["outliers"], answer["left_out"]
-    assert left_out >= outliers > 30
+    assert left_out >= outliers > 20  # of 80
     assert any("the topics may be chance" in line for line in answer["warnings"])
     line = f"HDBSCAN left out {left_out} ({left_out / 80:.1%}); the policy threshold"
     assert line in Path("imported.clusters/report.md").read_text()
@@ -311,7 +311,7 @@ def test_with_never_writes_over_what_it_reads_or_what_is_not_its_own(cli, corpus
     ):
         result = cli("cluster", new, "--with", "corpus.clusters", "-o", target)
         assert message in one_line(result, 1 if target == "missing/new.jsonl" else 2)
-        assert "documents" not in result.stderr, "nothing has been read"
+        assert "documents from" not in result.stderr, "nothing has been read"
         assert bytes_of(".") == before
     assert encoders.loaded == []
 
