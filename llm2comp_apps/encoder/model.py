@@ -22,6 +22,7 @@ from llm2comp_apps.encoder.precision import lower_precision
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT
+from llm2comp_apps.encoder.threads import one_thread
 from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -163,11 +164,12 @@ class LLM2Comp(BatchedEncoder):
                 f"({settings.backbone_sha256[:16]}…) than {loaded.name} has ({loaded.sha256[:16]}…)."
             )
         memory = checkpoint.read_memory(directory, settings.k)
-        lm, adapter, digest = _merge_adapter(loaded.lm, directory)
-        network = CompressionNetwork(lm, **memory).read_by(settings.readout, loaded.tokenizer).to(device)
-        network.requires_grad_(False)
-        probe(network, loaded.name)  # in float32, where rounding cannot be mistaken for a leak
-        lower_precision(network, dtype or default_dtype(device), settings.float32_layers)
+        with one_thread():
+            lm, adapter, digest = _merge_adapter(loaded.lm, directory)
+            network = CompressionNetwork(lm, **memory).read_by(settings.readout, loaded.tokenizer).to(device)
+            network.requires_grad_(False)
+            probe(network, loaded.name)  # in float32, where rounding cannot be mistaken for a leak
+            lower_precision(network, dtype or default_dtype(device), settings.float32_layers)
         return cls(network, loaded.tokenizer, settings, adapter=adapter, adapter_sha256=digest)
 
     def encode(
