@@ -43,7 +43,7 @@ demo: $(VENV)/.installed
 	@mkdir -p demo
 	$(BIN)/python -m llm2comp_apps.corpus.pydocs demo/pydocs.jsonl
 	$(BIN)/llm2comp index build demo/pydocs.jsonl
-	$(call search,"do something again and again while a condition holds" -k 3)
+	$(call search,"repeat the same items forever" -k 3)
 	$(call search,"keep a list in order when inserting" -k 3 --mode dense)
 	$(call search,"read and write compressed archives" -k 3 --mode lexical)
 	@echo; echo "Your own documents: $(BIN)/llm2comp index build FILE_OR_FOLDER"
