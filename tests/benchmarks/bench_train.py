@@ -36,14 +36,20 @@ class Way(Protocol):
 
 
 def texts(count: int, tokens: int, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
-    """``count`` texts of at most ``tokens`` tokens and at least half as many, split at random."""
+    """``count`` texts of at most ``tokens`` tokens and at least half as many, split at random; short entries are joined."""
     import numpy as np
 
     from llm2comp_apps.corpus.pydocs import entries
 
     draw = np.random.default_rng(0)
-    found = (tokenizer(entry.text)["input_ids"][:tokens] for entry in entries())
-    rows = [ids for ids, _ in zip((ids for ids in found if 2 * len(ids) >= tokens), range(count), strict=False)]
+    rows: list[list[int]] = [[]]
+    for entry in entries():
+        rows[-1] += tokenizer(entry.text)["input_ids"]
+        if len(rows[-1]) >= tokens:
+            rows[-1] = rows[-1][: int(draw.integers(tokens // 2, tokens + 1))]
+            if len(rows) == count:
+                break
+            rows.append([])
     points = [int(draw.integers(10, len(ids) - 9)) for ids in rows]
     return [(ids[:point], ids[point:]) for ids, point in zip(rows, points, strict=True)]
 
