@@ -36,13 +36,13 @@ class Way(Protocol):
 
 
 def texts(count: int, tokens: int, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
-    """``count`` texts of at most ``tokens`` tokens and at least half as many, split at random; short entries are joined."""
+    """``count`` texts of at most ``tokens`` tokens and at least half as many, split at random."""
     import numpy as np
 
     from llm2comp_apps.corpus.pydocs import entries
 
     draw = np.random.default_rng(0)
-    rows: list[list[int]] = [[]]
+    rows: list[list[int]] = [[]]  # short entries are joined
     for entry in entries():
         rows[-1] += tokenizer(entry.text)["input_ids"]
         if len(rows[-1]) >= tokens:
