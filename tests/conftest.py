@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,6 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+# Networks of two layers gain nothing from threads, and where virtual processors share a core each wait for another
+# thread costs milliseconds: a study of tiny runs took 99 s on two threads and 4 s on one. Processes inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that runs the suite in the background has it ignore ctrl-C, and every process the suite starts would, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
