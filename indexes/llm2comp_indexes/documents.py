@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from llm2comp_indexes.errors import InputError
-from llm2comp_indexes.filters import CompiledFilter
+from llm2comp_indexes.filters import CompiledFilter, json_path
 from llm2comp_indexes.types import IndexedDocument
 
 __all__ = [
@@ -146,21 +146,17 @@ def matching(connection: apsw.Connection, condition: CompiledFilter) -> list[int
 def has_field(connection: apsw.Connection, names: Sequence[str]) -> bool:
     """Whether any document has the metadata field to which ``names`` lead; one that is null counts."""
     sql = "SELECT 1 FROM documents WHERE json_type(metadata, ?) IS NOT NULL LIMIT 1"
-    return next(connection.execute(sql, (_json_path(names),)), None) is not None
+    return next(connection.execute(sql, (json_path(names),)), None) is not None
 
 
 def field_names(connection: apsw.Connection, parent: Sequence[str] = ()) -> list[str]:
     """Names of all metadata fields of all documents, sorted; of those inside the object ``parent`` if it is given."""
-    path = _json_path(parent)
+    path = json_path(parent)
     sql = (
         "SELECT DISTINCT inner.key FROM documents AS d, json_each(d.metadata, ?) AS inner "
         "WHERE json_type(d.metadata, ?) = 'object' ORDER BY 1"
     )
     return [name for (name,) in connection.execute(sql, (path, path))]
-
-
-def _json_path(names: Sequence[str]) -> str:
-    return "$" + "".join(f'."{name}"' for name in names)
 
 
 def tombstones(connection: apsw.Connection) -> list[int]:

@@ -34,13 +34,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from llm2comp_indexes.errors import FilterError
 
-__all__ = ["CompiledFilter", "compile_filter"]
+__all__ = ["CompiledFilter", "compile_filter", "json_path"]
 
 _TOKENS: Final = re.compile(
     r"""\s*(?:
@@ -309,7 +309,7 @@ class _Parser:
         return compare
 
     def _path(self, names: list[str]) -> str:
-        return self._bind("$" + "".join(f'."{name}"' for name in names))
+        return self._bind(json_path(names))
 
     def _missing(self, names: list[str]) -> str:
         if names == ["_id"]:
@@ -328,6 +328,11 @@ class _Parser:
             f"coalesce(CASE {kind} WHEN 'array' THEN EXISTS (SELECT 1 FROM json_each(metadata, {path}) AS e "
             f"WHERE e.type NOT IN ('array', 'object') AND ({element})) WHEN 'object' THEN 0 ELSE ({scalar}) END, 0)"
         )
+
+
+def json_path(names: Sequence[str]) -> str:
+    """What SQLite calls the place in a JSON object to which ``names`` lead."""
+    return "$" + "".join(f'."{name}"' for name in names)
 
 
 def compile_filter(expression: str) -> CompiledFilter:

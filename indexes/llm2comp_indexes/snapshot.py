@@ -160,13 +160,16 @@ class Snapshot:
 
     def lexical_hits(self, nums: Int64Array, scores: Float32Array) -> list[Hit]:
         """Numbers as hits."""
-        chunks = self._chunks(np.searchsorted(self.nums, nums).tolist())
+        rows = np.searchsorted(self.nums, nums)
+        if len(nums) and not np.array_equal(self.nums.take(rows, mode="clip"), nums):
+            raise IndexDamagedError(f"{self.index}: the lexical index names documents without vectors; {REPAIR}")
+        chunks = self._chunks(rows.tolist())
         return [Hit(id_, score) for (id_, _), score in zip(chunks, scores.tolist(), strict=True)]
 
     def _chunks(self, rows: list[int]) -> list[_Chunk]:
         """Document and chunk of each row; a reader that keeps asking gets those of all rows into memory."""
         self._looked_up += len(rows)
-        if self._looked_up > _PATIENCE and self.manifest.documents <= _MOST_KEPT_IDS:
+        if self._looked_up > _PATIENCE and len(self.nums) <= _MOST_KEPT_IDS:
             every = self._every_chunk
             found = [every[row] for row in rows]
         else:

@@ -96,8 +96,6 @@ def _locate(name: str) -> tuple[str, str | None]:
         if not (directory / "config.json").is_file():
             raise EncoderError(f"backbone {name}: the directory has no config.json; it is not a Hugging Face model.")
         return str(directory), directory_sha256(directory, _WEIGHT_FILES)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise EncoderError(f"backbone {name}: no such directory.")
     try:
         find_model(name)  # tells at once what the loaders below would take most of a minute for
     except EncoderError as error:

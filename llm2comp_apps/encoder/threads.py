@@ -20,7 +20,7 @@ def one_thread() -> Iterator[None]:
     """Let torch compute on one thread, in the whole process.
 
     For hundreds of small operations in a row, where waking and joining threads takes longer than the work: with two
-    virtual processors that share a core, loading an encoder took 5.5 s on two threads and 3.5 s on one. May be entered
+    virtual processors that share a core, loading an encoder took 5.5 s on two threads and 4.5 s on one. May be entered
     from several Python threads; the last one to leave restores the number.
     """
     global _inside, _before

@@ -17,7 +17,7 @@ from llm2comp_apps.corpus import Document, chunk_document
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
-from llm2comp_apps.retrieval.lengths import texts_cut, title_and_size
+from llm2comp_apps.retrieval.lengths import room_for_text, texts_cut, title_and_size
 from llm2comp_apps.retrieval.recipe import Recipe
 from llm2comp_apps.retrieval.rerank import encode_memory_with, pool_memory
 
@@ -188,7 +188,8 @@ def _pieces(document: Document, encoder: TextEncoder, recipe: Recipe) -> tuple[t
     tokenizer = getattr(encoder, "tokenizer", None)
     if tokenizer is None:
         raise UsageError(f"the encoder {encoder.name} shows no tokenizer to count tokens by; build without --chunk")
-    title, size = title_and_size(document, encoder, recipe)
+    room = room_for_text(encoder, recipe.prompt)
+    title, size = title_and_size(document.title, recipe.chunk, room, tokenizer)
     chunks = chunk_document(document, tokenizer, size, min(recipe.overlap, size - 1))
     if len(chunks) == 1:
         return (), [Document(document.id, document.text, title).content or document.title]

@@ -6,11 +6,15 @@ within it, title included, and documents that were cut off are counted.
 
 from __future__ import annotations
 
-from llm2comp_apps.corpus import Document
+from typing import TYPE_CHECKING
+
 from llm2comp_apps.corpus.chunking import MIN_CHUNK_TOKENS
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["check_chunk", "room_for_text", "texts_cut", "title_and_size", "truncation_line"]
 
@@ -43,22 +47,26 @@ def check_chunk(recipe: Recipe, encoder: TextEncoder) -> None:
         )
 
 
-def title_and_size(document: Document, encoder: TextEncoder, recipe: Recipe) -> tuple[str, int]:
+def title_and_size(title: str, chunk: int, room: int | None, tokenizer: PreTrainedTokenizerBase) -> tuple[str, int]:
     """The title that goes with each chunk of a document, and the tokens that leaves for the chunk's text.
 
     Both as wanted in nearly all cases. A long title makes the chunks smaller; one that leaves no room for text goes
     with none of them.
+
+    Args:
+        title: of the document.
+        chunk: tokens of a chunk, as wanted.
+        room: see :func:`room_for_text`.
+        tokenizer: the encoder's.
     """
-    assert recipe.chunk is not None
-    room = room_for_text(encoder, recipe.prompt)
     # A token has at least a byte, so short titles need no counting.
-    if room is None or recipe.chunk + len(document.title.encode()) + _SEAM <= room:
-        return document.title, recipe.chunk
-    count = encoder.tokenizer([document.title], add_special_tokens=False)  # type: ignore[attr-defined]  # chunks need one
-    left = room - len(count["input_ids"][0]) - (_SEAM if document.title else 0)
+    if room is None or chunk + len(title.encode()) + _SEAM <= room:
+        return title, chunk
+    count = tokenizer([title], add_special_tokens=False)
+    left = room - len(count["input_ids"][0]) - (_SEAM if title else 0)
     if left < MIN_CHUNK_TOKENS:
-        return "", min(recipe.chunk, room)
-    return document.title, min(recipe.chunk, left)
+        return "", min(chunk, room)
+    return title, min(chunk, left)
 
 
 def truncation_line(count: int, encoder: TextEncoder, recipe: Recipe) -> str:

@@ -435,3 +435,13 @@ def test_a_store_that_was_cut_off_is_refused(make_index, fill, lost):
     store.write_bytes(store.read_bytes()[:-lost])
     with pytest.raises(IndexDamagedError):
         Index.open(index.path)
+
+
+def test_a_lexical_hit_without_vectors_is_damage_and_no_other_document(make_index, fill):
+    index = make_index("a", 8)
+    fill(index, 5)
+    known = index._snapshot.nums
+    assert [hit.id for hit in index._snapshot.lexical_hits(known[:1], np.ones(1, np.float32))]
+    for number in (known.max() + 1, known.min() - 1):
+        with pytest.raises(IndexDamagedError, match="without vectors"):
+            index._snapshot.lexical_hits(np.array([number]), np.ones(1, np.float32))

@@ -37,10 +37,11 @@ class Teacher:
 
     def vectors(self, batch: PairBatch) -> Tensor:
         """``(N, t)`` float32 unit rows of the batch's texts, in its order: queries, positives, hard negatives."""
-        texts = [
-            self._tokenizer.decode(self._store.ids(text), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            for text in batch.texts
-        ]
+        texts = self._tokenizer.batch_decode(
+            [self._store.ids(text) for text in batch.texts],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
         count, prompt = len(batch.rows), self._prompts[batch.file]
         queries = [text.removeprefix(prompt) for text in texts[:count]]
         own = self._encoder.prompts
