@@ -4,13 +4,14 @@
     python train/studies/stages.py --data ../shared/data --out runs/study --preset gpu    # one GPU, half an hour
     python train/studies/stages.py ... --adapters continue,fresh                          # measures both
     python train/studies/stages.py ... --arms kl --ks 1,4,8,16                            # how many memory tokens?
+    python train/studies/stages.py ... --beside default --beside bm25                     # rows beside them
 
 1. Each arm (``rc``, ``nll``, ``kl``, ``mntp``, on request ``ebar``; ``none`` is the backbone as it comes) is trained
    on the same texts for the same steps at each learning rate of a small grid; the ``dev`` suite (development and
    training splits alone) chooses one. With ``--ks``, arms with memory tokens are trained with each number of them.
 2. From each chosen one on: ``ucl``, then ``scl``, chosen in the same way.
 3. All chosen encoders and the training-free baselines are scored on the suite's test data; dimension collapse is
-   measured on the sentences of STS-B; the memory vectors are also read by cluster-then-merge pooling.
+   measured on its sentences of STS-B; the memory vectors are also read by cluster-then-merge pooling.
 
 ``OUT/study.md`` and ``OUT/study.json`` hold the table. It goes breadth first and keeps all it has done: interrupt it,
 or give it ``--minutes``, and run it again to go on. Needs what training and evaluation need, but no FAISS.
@@ -31,10 +32,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llm2comp_apps.errors import EvaluationError, LLM2CompError, TrainingError
+from llm2comp_apps.errors import EvaluationError, LLM2CompError, TrainingError, UsageError
+from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
 
 ARMS = ("none", "rc", "nll", "kl", "mntp")
-BASELINES = ("lt", "wmp", "ee", "prompteol", "metaeol")
+BESIDE = (
+    "lt=baseline:lt",
+    "wmp=baseline:wmp",
+    "ee=baseline:ee",
+    "prompteol=baseline:prompteol",
+    "metaeol=baseline:metaeol",
+)
 PAIRS_TASK = "stsbenchmark"
 
 
@@ -50,9 +58,9 @@ class Preset:
 
 PRESETS = {
     "cpu": Preset(
-        steps={"adapt": 100, "ucl": 20, "scl": 40},
+        steps={"adapt": 100, "ucl": 20, "scl": 30},
         batch={"adapt": 16, "ucl": 64, "scl": 64},
-        rates={"adapt": (5e-4,), "ucl": (1e-4,), "scl": (5e-4,)},
+        rates={"adapt": (3e-4, 1e-3), "ucl": (1e-4,), "scl": (5e-4,)},
         suite="nano",
     ),
     "gpu": Preset(
@@ -82,6 +90,7 @@ class Study:
     chain: Sequence[str]
     adapters: Sequence[str]
     changes: dict[str, Any]
+    beside: Sequence[System]
     deadline: float
 
     def require_time(self) -> None:
@@ -238,11 +247,12 @@ def measure(study: Study, label: str, spec: str) -> dict[str, Any]:
     Args:
         study: the command line.
         label: of the table's row.
-        spec: an encoder's directory or ``baseline:KIND``.
+        spec: what :func:`~llm2comp_apps.evaluation.adapters.load_system` loads.
     """
-    from llm2comp_apps.encoder import load_encoder
     from llm2comp_apps.encoder.model import LLM2Comp
+    from llm2comp_apps.encoder.protocol import TextEncoder
     from llm2comp_apps.evaluation import load_suite
+    from llm2comp_apps.evaluation.adapters import load_system
     from llm2comp_apps.evaluation.analysis import analyze
     from llm2comp_apps.evaluation.analysis.memory import MemoryBank, PooledMemory, pooled_as
 
@@ -253,24 +263,23 @@ def measure(study: Study, label: str, spec: str) -> dict[str, Any]:
         if found["spec"] == spec:
             return found
     study.require_time()
-    encoder = load_encoder(spec, backbone=study.backbone, device=study.device)
+    encoder = load_system(spec, backbone=study.backbone, device=study.device)
     readings: dict[str, Any] = {"mean": encoder}
     if isinstance(encoder, LLM2Comp) and encoder.k > 1:
         bank = MemoryBank(encoder)  # one pass over the texts serves both poolings
         readings = {pooling: PooledMemory(bank, pooling, pooled_as(pooling)) for pooling in ("mean", "merge")}
     scores = {name: score(study, f"{slug}@{name}", reading) for name, reading in readings.items()}
-    (pairs,) = load_suite("offline", study.data / "eval", [PAIRS_TASK])
-    shape = analyze(label, encoder, pairs.load())
-    found = {
-        "spec": spec,
-        "scores": scores["mean"],
-        "merged_scores": scores.get("merge"),
-        "effective_dimension": shape.spectrum.effective_dimension,
-        "memory_correlation": shape.mean_memory_correlation,
-        "uniformity": shape.geometry.uniformity,
-        "alignment": shape.geometry.alignment,
-        "mean_cosine": shape.geometry.mean_cosine,
-    }
+    found = {"spec": spec, "scores": scores["mean"], "merged_scores": scores.get("merge")}
+    if isinstance(encoder, TextEncoder):
+        (pairs,) = load_suite(study.preset.suite, study.data / "eval", [PAIRS_TASK])
+        shape = analyze(label, encoder, pairs.load())
+        found |= {
+            "effective_dimension": shape.spectrum.effective_dimension,
+            "memory_correlation": shape.mean_memory_correlation,
+            "uniformity": shape.geometry.uniformity,
+            "alignment": shape.geometry.alignment,
+            "mean_cosine": shape.geometry.mean_cosine,
+        }
     kept.parent.mkdir(parents=True, exist_ok=True)
     temporary = kept.with_suffix(".new")
     temporary.write_text(json.dumps(found, indent=1), "utf-8")
@@ -280,10 +289,9 @@ def measure(study: Study, label: str, spec: str) -> dict[str, Any]:
 
 
 def score(study: Study, label: str, encoder: Any) -> dict[str, float]:
-    """Main score of each task; finished tasks are kept by the table of ``llm2comp eval``."""
+    """Main score of each task that ``encoder`` can do; finished ones are kept by the table of ``llm2comp eval``."""
     from llm2comp_apps.evaluation import load_suite
     from llm2comp_apps.evaluation.suites import CORE
-    from llm2comp_apps.evaluation.table import System, TableOptions, fill_table
 
     tasks = [task for task in load_suite(study.preset.suite, study.data / "eval") if task.name in CORE]
     options = TableOptions(keep_embeddings=False)
@@ -314,21 +322,22 @@ def write_report(study: Study, rows: list[Row], measured: dict[str, dict[str, An
 def markdown(rows: list[Row], measured: dict[str, dict[str, Any]], settings: dict[str, Any]) -> str:
     """The table: scores, what merge pooling adds to their average, and the shape of the space."""
     by_label = {row.label: row for row in rows}
-    tasks = list(next(iter(measured.values()))["scores"])
+    tasks = max((list(found["scores"]) for found in measured.values()), key=len)
     shape = ("effective dim.", "memory corr.", "cosine", "gain")
     head = ["encoder", "lr", "dev", *tasks, "average", "merge - mean", *shape]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for label, found in measured.items():
-        row, average, merged = by_label.get(label, Row(label)), _mean(found["scores"]), found["merged_scores"]
+        row, merged = by_label.get(label, Row(label)), found["merged_scores"]
+        average = _mean(found["scores"]) if len(found["scores"]) == len(tasks) else None  # bm25 retrieves alone
         values = [
             _shown(row.rate, "g"),
             _shown(max(row.tried.values(), default=None)),
             *(_shown(found["scores"].get(task)) for task in tasks),
             _shown(average),
-            _shown(_mean(merged) - average if merged else None, "+.2f"),
-            _shown(found["effective_dimension"], ".0f"),
-            _shown(found["memory_correlation"], ".2f"),
-            _shown(found["mean_cosine"], ".2f"),
+            _shown(_mean(merged) - _mean(found["scores"]) if merged else None, "+.2f"),
+            _shown(found.get("effective_dimension"), ".0f"),
+            _shown(found.get("memory_correlation"), ".2f"),
+            _shown(found.get("mean_cosine"), ".2f"),
             _shown(row.figures.get("gain"), ".2f"),
         ]
         lines.append(f"| {label} | {' | '.join(values)} |")
@@ -366,6 +375,12 @@ def parse(arguments: Sequence[str] | None) -> Study:
     options.add_argument("--ks", default="", help="numbers of memory tokens to sweep over in rc, nll, kl: 1,4,8,16")
     options.add_argument("--chain", default="ucl,scl", help="stages after an adaptation [%(default)s]")
     options.add_argument("--adapters", default="continue", help="continue, fresh, or both [%(default)s]")
+    options.add_argument(
+        "--beside",
+        action="append",
+        metavar="LABEL=ENCODER",
+        help="a row of what is not trained here, as in llm2comp eval run [the five training-free baselines]",
+    )
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of all runs")
     options.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing new after so long")
     options.add_argument("--backbone")
@@ -396,6 +411,10 @@ def parse(arguments: Sequence[str] | None) -> Study:
         if name not in defaults:
             options.error(f"--set {item}: no such setting")
         changes[name] = type(defaults[name])(json.loads(value) if isinstance(defaults[name], bool) else value)
+    try:
+        beside = parse_systems(chosen.beside or BESIDE)
+    except UsageError as error:
+        options.error(f"--beside: {error}")
     return Study(
         data=chosen.data,
         out=chosen.out,
@@ -407,6 +426,7 @@ def parse(arguments: Sequence[str] | None) -> Study:
         chain=[stage for stage in chosen.chain.split(",") if stage],
         adapters=chosen.adapters.split(","),
         changes=changes,
+        beside=beside,
         deadline=time.monotonic() + 60 * chosen.minutes,
     )
 
@@ -417,7 +437,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study.out.mkdir(parents=True, exist_ok=True)
 
     def report(rows: list[Row]) -> None:
-        specs = {row.label: f"{row.run}/encoder" for row in rows} | {kind: f"baseline:{kind}" for kind in BASELINES}
+        specs = {row.label: f"{row.run}/encoder" for row in rows}
+        specs |= {system.label: system.spec for system in study.beside}
         measured: dict[str, dict[str, Any]] = {}
         try:
             for label, spec in specs.items():
