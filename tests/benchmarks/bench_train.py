@@ -1,14 +1,17 @@
 """Speed and peak memory of a ``kl`` step: ours beside the research code's way, the same backbone, batch and loss.
 
     python tests/benchmarks/bench_train.py [--texts 8] [--tokens 192] [--rounds 5]
+    python tests/benchmarks/bench_train.py --texts 16 --tokens 512 --data PARAGRAPHS     # lengths as they are drawn
+    python tests/benchmarks/bench_train.py ... --compile                                 # ours with --compile
 
 The research code's way, written out in :class:`Research`: encoder and decoder are two copies of the weights, texts are
 padded on the right, the decoder gives logits at all positions over the whole vocabulary, the KL is taken from these and
 masked. In its favour, the encoder leaves out the LM head, softmax is taken in float32 and attention is the kernel that
-is faster here. Both take a whole optimiser step on the same batch of real text (documentation that comes with Python,
-each text split at random). Before anything is measured the losses must agree, in float32 on a smaller batch: in
-bfloat16 the memory of an untrained encoder is so sensitive to rounding that a text's loss moves by a twentieth with the
-shape of its batch.
+is faster here. Both take a whole optimiser step on the same batch of real text, each text split at random: Python's
+documentation, joined to texts of one half to all of ``--tokens``, or, with ``--data``, paragraphs as training draws
+them, cut at ``--tokens``: the more their lengths differ, the more of the other way is padding. Before anything is
+measured the losses must agree, in float32 on a smaller batch: in bfloat16 the memory of an untrained encoder is so
+sensitive to rounding that a text's loss moves by a twentieth with the shape of its batch.
 
 Each way has a process of its own, so that its peak memory is its own; the two take turns, step by step. The ratio of
 speed is that of the median processor times, which a busy machine disturbs less than wall time.
@@ -23,6 +26,8 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 BACKBONE = "smollm2-135m"
@@ -35,13 +40,40 @@ class Way(Protocol):
         ...
 
 
-def texts(count: int, tokens: int, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
-    """``count`` texts of at most ``tokens`` tokens and at least half as many, split at random."""
-    import numpy as np
+@dataclass(frozen=True)
+class Batch:
+    """Which texts, and in what type the weights are."""
 
+    count: int
+    tokens: int
+    data: str | None = None
+    dtype: str = "auto"
+
+    def splits(self, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
+        """The texts' token ids, split at random."""
+        import numpy as np
+
+        draw = np.random.default_rng(0)
+        rows = drawn(self, tokenizer, draw) if self.data else joined(self, tokenizer, draw)
+        points = [int(draw.integers(10, len(ids) - 9)) for ids in rows]
+        return [(ids[:point], ids[point:]) for ids, point in zip(rows, points, strict=True)]
+
+
+def drawn(batch: Batch, tokenizer: Any, draw: Any) -> list[list[int]]:
+    """Texts of the training data at random, each of at least 20 tokens and cut after ``batch.tokens``."""
+    from llm2comp_train.sources import find_data, text_rows
+
+    assert batch.data is not None
+    texts = [row.texts[0] for file in find_data([batch.data]) for row in text_rows(file.records())]
+    rows = (tokenizer(texts[place])["input_ids"][: batch.tokens] for place in draw.permutation(len(texts)))
+    return list(islice((ids for ids in rows if len(ids) >= 20), batch.count))
+
+
+def joined(batch: Batch, tokenizer: Any, draw: Any) -> list[list[int]]:
+    """Python's documentation in texts of at most ``batch.tokens`` tokens and at least half as many."""
     from llm2comp_apps.corpus.pydocs import entries
 
-    draw = np.random.default_rng(0)
+    count, tokens = batch.count, batch.tokens
     rows: list[list[int]] = [[]]  # short entries are joined
     for entry in entries():
         rows[-1] += tokenizer(entry.text)["input_ids"]
@@ -50,26 +82,27 @@ def texts(count: int, tokens: int, tokenizer: Any) -> list[tuple[list[int], list
             if len(rows) == count:
                 break
             rows.append([])
-    points = [int(draw.integers(10, len(ids) - 9)) for ids in rows]
-    return [(ids[:point], ids[point:]) for ids, point in zip(rows, points, strict=True)]
+    return rows
 
 
 class Ours:
     """What ``llm2comp train --stage kl`` does in a step."""
 
-    def __init__(self, count: int, tokens: int, dtype: str) -> None:
+    def __init__(self, batch: Batch, compiled: bool) -> None:
         import torch
         from llm2comp_train.adapters import build_network, trainable
         from llm2comp_train.batches import Split
         from llm2comp_train.processes import Processes
         from llm2comp_train.recipes import resolve
-        from llm2comp_train.run import _load
+        from llm2comp_train.run import _load, _spare
         from llm2comp_train.steps import Compression
 
-        settings = resolve("smollm2-135m", "kl", {"backbone": BACKBONE, "dtype": dtype})
+        changes = {"backbone": BACKBONE, "dtype": batch.dtype, "compile": compiled}
+        settings = resolve("smollm2-135m", "kl", changes)
         backbone = _load(settings, "cpu")
         network = build_network(backbone, settings, None)
-        splits = [Split(*parts, row) for row, parts in enumerate(texts(count, tokens, backbone.tokenizer))]
+        _spare(network, settings, Processes("cpu"))
+        splits = [Split(*parts, row) for row, parts in enumerate(batch.splits(backbone.tokenizer))]
         splits.sort(key=lambda split: len(split.context))
 
         class Fixed:
@@ -91,17 +124,17 @@ class Ours:
 class Research:
     """Two models, full logits, right padding."""
 
-    def __init__(self, count: int, tokens: int, dtype: str) -> None:
+    def __init__(self, batch: Batch) -> None:
         import torch
         from llm2comp_train.adapters import build_network, trainable
         from llm2comp_train.recipes import resolve
         from llm2comp_train.run import _load
 
-        settings = resolve("smollm2-135m", "kl", {"backbone": BACKBONE, "dtype": dtype})
+        settings = resolve("smollm2-135m", "kl", {"backbone": BACKBONE, "dtype": batch.dtype})
         encoder = _load(settings, "cpu")
         self._network = build_network(encoder, settings, None)  # its memory tokens and LoRA; never its decoder role
         self._decoder = _load(settings, "cpu").lm
-        rows = texts(count, tokens, encoder.tokenizer)
+        rows = batch.splits(encoder.tokenizer)
         self._contexts, self._targets = [context for context, _ in rows], [target for _, target in rows]
         self._parameters = list(trainable(self._network).values())
         self._optimiser = torch.optim.AdamW(self._parameters, lr=settings.lr)
@@ -166,12 +199,12 @@ class Research:
         return ids, mask
 
 
-WAYS: dict[str, type[Ours] | type[Research]] = {"ours": Ours, "research": Research}
+WAYS = ("ours", "research")
 
 
-def serve(name: str, count: int, tokens: int, dtype: str) -> None:
+def serve(name: str, batch: Batch, compiled: bool) -> None:
     """In a child: one step per line of stdin, figures as a line of JSON on stdout."""
-    way: Way = WAYS[name](count, tokens, dtype)
+    way: Way = Ours(batch, compiled) if name == "ours" else Research(batch)
     print("ready", flush=True)
     for _ in sys.stdin:
         wall, processor = time.perf_counter(), time.process_time()
@@ -182,8 +215,10 @@ def serve(name: str, count: int, tokens: int, dtype: str) -> None:
 
 
 class Child:
-    def __init__(self, name: str, texts: int, tokens: int, dtype: str) -> None:
-        arguments = ["--serve", name, "--texts", str(texts), "--tokens", str(tokens), "--dtype", dtype]
+    def __init__(self, name: str, batch: Batch, compiled: bool = False) -> None:
+        arguments = ["--serve", name, "--texts", str(batch.count), "--tokens", str(batch.tokens)]
+        arguments += ["--dtype", batch.dtype, *(["--data", batch.data] if batch.data else [])]
+        arguments += ["--compile"] if compiled else []
         self._process = subprocess.Popen(
             [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -210,22 +245,25 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--texts", type=int, default=8, help="texts of a batch")
     options.add_argument("--tokens", type=int, default=192, help="tokens of a text, at most")
+    options.add_argument("--data", help="file or folder of {text} lines to draw the batch from")
+    options.add_argument("--compile", action="store_true", help="ours as with train --compile")
     options.add_argument("--rounds", type=int, default=5, help="measured steps of each way")
     options.add_argument("--dtype", default="auto", help="of the weights, in the measured steps")
     options.add_argument("--serve", choices=WAYS, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.serve:
-        serve(chosen.serve, chosen.texts, chosen.tokens, chosen.dtype)
+        serve(chosen.serve, Batch(chosen.texts, chosen.tokens, chosen.data, chosen.dtype), chosen.compile)
         return
 
     losses = {}
     for name in WAYS:
-        exact = Child(name, 3, 64, "float32")
+        exact = Child(name, Batch(3, 64, chosen.data, "float32"))
         losses[name] = exact.step()["loss"]
         exact.end()
     assert abs(losses["ours"] / losses["research"] - 1) < 1e-4, f"the two ways disagree about the loss: {losses}"
     print(f"loss in float32: {losses['ours']:.5f} ours, {losses['research']:.5f} the research code's way")
-    children = {name: Child(name, chosen.texts, chosen.tokens, chosen.dtype) for name in WAYS}
+    batch = Batch(chosen.texts, chosen.tokens, chosen.data, chosen.dtype)
+    children = {name: Child(name, batch, chosen.compile) for name in WAYS}
     for child in children.values():
         child.step()  # warms up
     rounds = [{name: child.step() for name, child in children.items()} for _ in range(chosen.rounds)]
