@@ -25,7 +25,7 @@ from llm2comp_indexes.snapshot import Snapshot
 from llm2comp_indexes.store import DIRECTORIES, Manifest, create_store, size_on_disk, translated
 from llm2comp_indexes.types import Damage, Float16Array, Float32Array, Hit, IndexedDocument, IndexInfo
 from llm2comp_indexes.upkeep import FLAT, check_kind
-from llm2comp_indexes.vectors import as_matrix, normalised
+from llm2comp_indexes.vectors import as_queries
 from llm2comp_indexes.verify import damages
 from llm2comp_indexes.writer import Writer
 
@@ -213,10 +213,8 @@ class Index:
             IndexDamagedError: a vector that was needed differs from what was committed.
         """
         snapshot = self._snapshot
-        queries = np.asarray(vectors, dtype=np.float32)
-        queries = as_matrix(queries[None] if queries.ndim == 1 else queries, self.dimension, "query")
-        if snapshot.manifest.settings["metric"] == "cosine" and len(queries):
-            queries = normalised(queries, "query")
+        manifest = snapshot.manifest
+        queries = as_queries(vectors, manifest.dimension, cosine=manifest.settings["metric"] == "cosine")
         k = self._check_k(k)
         if not len(self) or not len(queries):
             return [[] for _ in queries]

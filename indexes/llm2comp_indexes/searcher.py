@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_indexes.ann import AnnIndex
+from llm2comp_indexes.ann import AnnIndex, RowScorer
 from llm2comp_indexes.errors import DamageWarning
 from llm2comp_indexes.exact import all_rows, rescore, scan, some_rows
 from llm2comp_indexes.faiss_module import has_faiss
@@ -23,7 +23,7 @@ from llm2comp_indexes.gpu import GpuScanner
 from llm2comp_indexes.kinds import Policy
 from llm2comp_indexes.segment import Segment
 from llm2comp_indexes.store import Manifest
-from llm2comp_indexes.topk import Ranking, TopDocuments, best_candidates
+from llm2comp_indexes.topk import Ranking, TopDocuments, best_candidates, best_of_sorted
 from llm2comp_indexes.types import Float32Array, Int64Array
 
 __all__ = ["Mask", "Searcher"]
@@ -56,6 +56,10 @@ class Part:
     def ann(self) -> AnnIndex | None:
         """The FAISS index of the segment, loaded at first use; None where there is none that can be trusted."""
         return self._load()
+
+    @cached_property
+    def _scorer(self) -> RowScorer:
+        return RowScorer(self.vectors.array.shape[1])
 
     @cached_property
     def _resident(self) -> AnnIndex:
@@ -99,6 +103,22 @@ class Part:
             if mask is not None:
                 rows = np.where((rows >= 0) & mask[rows], rows, -1)
             yield start, rows, rescore(self.vectors, batch, rows)
+
+    def nearest(self, ann: AnnIndex, query: Float32Array, k: int, widening: float, mask: Mask | None) -> Ranking:
+        """What `candidates` and a sort find for one query (1, d), where every document has one row; in less time.
+
+        One query waits for every microsecond: a tenth of a millisecond is half of what FAISS takes to propose.
+        """
+        fetched, value = ann.reach(k, widening)
+        rows = ann.candidates(query, fetched, value, mask)[0]
+        if mask is not None:
+            rows = rows[(rows >= 0) & mask[rows]]
+        elif rows[-1] < 0:  # FAISS puts its numbers for none last
+            rows = rows[rows >= 0]
+        if not len(rows):
+            return Ranking([], [])
+        scores, places = self._scorer.best_first(query, self.vectors.take(rows))
+        return best_of_sorted(rows.take(places), scores, k)
 
     def offer(self, rows: Int64Array, scores: Float32Array, start: int, top: TopDocuments) -> None:
         """Offer candidates (q, c), -1 for none, with their scores, for the queries from ``start`` on."""
@@ -172,6 +192,8 @@ class Searcher:
     def _propose(self, queries: Float32Array, k: int, mask: Mask | None, widening: float) -> tuple[list[Ranking], bool]:
         """Rankings by FAISS indexes where there are some, by scans elsewhere; and whether there was one."""
         only = self._parts[0].ann if len(self._parts) == 1 and self._most_rows == 1 else None
+        if only is not None and len(queries) == 1:
+            return [self._parts[0].nearest(only, queries, k, widening, mask)], True
         if only is not None:
             batches = self._parts[0].candidates(only, queries, k, widening, mask)
             return [ranking for _, rows, scores in batches for ranking in best_candidates(rows, scores, k)], True

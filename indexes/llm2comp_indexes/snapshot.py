@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import apsw
 import numpy as np
@@ -152,7 +153,8 @@ class Snapshot:
 
     def hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         """Rows as hits: the document's id, and which of its chunks the row is."""
-        chunks = iter(self._chunks([row for ranking in rankings for row in ranking.rows]))
+        rows = rankings[0].rows if len(rankings) == 1 else [row for ranking in rankings for row in ranking.rows]
+        chunks = iter(self._chunks(rows))
         return [
             [Hit(id_, score, span) for score, (id_, span) in zip(ranking.scores, chunks, strict=False)]
             for ranking in rankings
@@ -174,11 +176,10 @@ class Snapshot:
             found = [every[row] for row in rows]
         else:
             found = self._look_up(np.array(rows, dtype=np.int64))
-        chunks = [chunk for chunk in found if chunk is not None]
-        if len(chunks) < len(rows):
+        if None in found:
             num = self.nums[rows[found.index(None)]]
             raise IndexDamagedError(f"{self.index / STORE_NAME}: document {num} is missing; {REPAIR}")
-        return chunks
+        return cast("list[_Chunk]", found)
 
     @cached_property
     def _every_chunk(self) -> list[_Chunk | None]:

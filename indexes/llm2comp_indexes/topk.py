@@ -9,7 +9,7 @@ import numpy as np
 
 from llm2comp_indexes.types import Float32Array, Int64Array
 
-__all__ = ["Ranking", "TopDocuments", "best_candidates"]
+__all__ = ["Ranking", "TopDocuments", "best_candidates", "best_of_sorted"]
 
 _POOL = 200_000  # candidates kept before the losers are thrown out
 
@@ -41,6 +41,22 @@ def best_candidates(rows: Int64Array, scores: Float32Array, k: int) -> list[Rank
         count = len(found) - found.count(-1)  # these come last
         rankings.append(Ranking(found[:count], scores[query][best[:count]].tolist()))
     return rankings
+
+
+def best_of_sorted(rows: Int64Array, scores: Float32Array, k: int) -> Ranking:
+    """The k best of one query's candidates, where every document has one row.
+
+    Args:
+        rows: (c,) candidates.
+        scores: (c,), descending; among equal ones the earlier row comes first in the ranking.
+        k: documents wanted.
+    """
+    found, best = rows.tolist(), scores.tolist()
+    compared = best[: k + 1]
+    if len(set(compared)) == len(compared):
+        return Ranking(found[:k], best[:k])
+    pairs = sorted(zip(best, found, strict=True), key=lambda pair: (-pair[0], pair[1]))[:k]
+    return Ranking([row for _, row in pairs], [score for score, _ in pairs])
 
 
 class TopDocuments:

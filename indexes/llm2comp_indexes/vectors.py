@@ -11,7 +11,7 @@ import numpy.typing as npt
 from llm2comp_indexes.errors import InputError
 from llm2comp_indexes.types import Float16Array, Float32Array
 
-__all__ = ["as_matrix", "narrow", "normalised", "widen"]
+__all__ = ["as_matrix", "as_queries", "narrow", "normalised", "widen"]
 
 _SIGN_AND_BITS: Final = np.uint32(0x8FFFE000).view(np.int32)
 _REBIAS: Final = np.float32(2.0 ** (127 - 15))
@@ -32,6 +32,26 @@ def as_matrix(vectors: npt.ArrayLike, dimension: int, what: str) -> Float32Array
         if not finite.all():
             raise InputError(f"{what}: row {int(np.flatnonzero(~finite)[0])} holds NaN or infinity")
     return matrix
+
+
+def as_queries(vectors: npt.ArrayLike, dimension: int, *, cosine: bool) -> Float32Array:
+    """Check queries, (q, d) or (d,) for one, and scale them to length 1 where that is the metric's way.
+
+    Returns:
+        (q, d).
+
+    Raises:
+        InputError: they do not fit the index, or have no direction.
+    """
+    matrix = np.ascontiguousarray(vectors, dtype=np.float32)
+    if matrix.ndim == 1:
+        matrix = matrix[None]
+    if matrix.shape == (1, dimension):  # a single query waits for every microsecond: one sum serves all checks
+        square = np.vdot(matrix, matrix)
+        if _SHORT < square < _LONG:
+            return matrix / np.sqrt(square) if cosine else matrix
+    matrix = as_matrix(matrix, dimension, "query")
+    return normalised(matrix, "query") if cosine and len(matrix) else matrix
 
 
 def normalised(matrix: Float32Array, what: str) -> Float32Array:

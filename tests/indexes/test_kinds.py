@@ -108,6 +108,31 @@ def test_wide_filters_go_through_the_faiss_index(index, kind, monkeypatch):
     assert all(int(hit.id[1:]) < 1500 for hits in index.search(queries, 10, where="n < 1500") for hit in hits)
 
 
+@pytest.mark.parametrize("kind", ["ivf", "rabitq", "hnsw", "sq8"])
+def test_a_query_alone_finds_what_it_finds_among_others(make_index, kind):
+    """One query takes a path of its own: the same scores, nothing deleted, equal vectors in the order of their rows."""
+    vectors = np.repeat(clustered(ROWS // 3, seed=1), 3, axis=0)
+    index = make_index(dimension=WIDTH, settings={"kind": "flat"})
+    with index.writer() as writer:
+        writer.add([IndexedDocument(f"d{i}", "text") for i in range(ROWS)], vectors)
+        writer.delete([f"d{i}" for i in range(1, 300, 3)])
+        writer.commit()
+    index.compact(Policy(kind, target_recall=0.5))
+    with index.writer() as writer:
+        writer.delete([f"d{i}" for i in range(302, 600, 3)])
+        writer.commit()
+    queries = vectors[:600:20]
+    for k in (1, 10, 50):
+        together = index.search(queries, k)
+        alone = [index.search(query, k)[0] for query in queries]
+        for one, other in zip(alone, together, strict=True):
+            np.testing.assert_allclose([hit.score for hit in one], [hit.score for hit in other], atol=1e-6)
+            rows = [int(hit.id.removeprefix("d")) for hit in one]
+            assert len(set(rows)) == k
+            assert not any(row % 3 == (1 if row < 300 else 2) for row in rows if row < 600)
+            assert rows == [row for _, row in sorted((-hit.score, row) for hit, row in zip(one, rows, strict=True))]
+
+
 def test_chunks_of_one_document_do_not_crowd_out_others(make_index):
     index = make_index(dimension=WIDTH, settings={"kind": "flat"})
     documents, chunks = [], 6

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llm2comp_indexes.ann import RowScorer
 from llm2comp_indexes.errors import InputError
-from llm2comp_indexes.topk import TopDocuments
-from llm2comp_indexes.vectors import narrow, normalised, widen
+from llm2comp_indexes.topk import TopDocuments, best_of_sorted
+from llm2comp_indexes.vectors import as_queries, narrow, normalised, widen
 
 
 def reference(scores: np.ndarray, nums: np.ndarray, k: int) -> list[tuple[int, float]]:
@@ -50,6 +53,43 @@ def test_candidates_offered_one_by_one_make_the_same_ranking(data, rows, k):
         top.add_candidates(np.array([0]), np.array([row]), scores[row : row + 1])
     (ranking,) = top.rankings()
     assert list(zip(ranking.rows, ranking.scores, strict=True)) == reference(scores, nums, k)
+
+
+@given(scores=st.lists(st.integers(0, 9), min_size=1, max_size=60), k=st.integers(1, 12), seed=st.integers(0, 99))
+def test_sorted_candidates_rank_as_a_full_sort_does(scores, k, seed):
+    rows, scores = np.random.default_rng(seed).permutation(len(scores)), np.sort(np.float32(scores))[::-1]
+    ranking = best_of_sorted(rows, scores, k)
+    by_row = np.empty_like(scores)
+    by_row[rows] = scores
+    assert list(zip(ranking.rows, ranking.scores, strict=True)) == reference(by_row, np.arange(len(rows)), k)
+
+
+def test_threads_score_their_own_rows():
+    draw = np.random.default_rng(0)
+    scorer, queries = RowScorer(32), draw.standard_normal((200, 1, 32), dtype=np.float32)
+    rows = [draw.standard_normal((count, 32)).astype(np.float16) for count in draw.integers(1, 90, len(queries))]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(scorer.best_first, queries, rows))
+    for query, vectors, (scores, places) in zip(queries, rows, found, strict=True):
+        assert sorted(places) == list(range(len(vectors)))
+        assert (np.diff(scores) <= 0).all()
+        np.testing.assert_allclose(scores, (vectors.astype(np.float32) @ query[0])[places], rtol=1e-4, atol=1e-4)
+
+
+@given(exponent=st.integers(-40, 37), sign=st.sampled_from((-1, 1)))
+def test_one_query_is_checked_and_scaled_as_many_are(exponent, sign):
+    query = np.array([0.3, -1, 2, 0.7], dtype=np.float32) * np.float32(sign * 10.0**exponent)
+    one, (first, second) = as_queries(query, 4, cosine=True), as_queries([query, query], 4, cosine=True)
+    assert one.shape == (1, 4)
+    np.testing.assert_allclose(one[0], first, rtol=1e-6)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(as_queries(query, 4, cosine=False), query[None])
+
+
+@pytest.mark.parametrize("query", [[0, 0, 0, 0], [1, np.nan, 0, 0], [np.inf, 0, 0, 0], [1, 2, 3], 5, [[[1, 2, 3, 4]]]])
+def test_one_query_that_cannot_be_is_refused(query):
+    with pytest.raises(InputError, match=r"^query"):
+        as_queries(query, 4, cosine=True)
 
 
 def test_widening_is_exact_for_every_finite_float16():
