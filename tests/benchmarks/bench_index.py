@@ -124,7 +124,7 @@ def bench_kinds(vectors: np.ndarray, folder: Path, kinds: list[str], target: flo
         raw, order = raw_search(index, rows)
         for query in queries:  # the first searches check every block that they touch
             index.search(query, K)
-        batch, single = queries[:100], [queries[i : i + 1] for i in range(100, 100 + SINGLES)]
+        batch, single = queries[:100], [queries[i : i + 1] for i in range(100, QUERIES)]
         times = medians(
             {
                 "ours": partial(index.search, batch, K),
@@ -135,7 +135,7 @@ def bench_kinds(vectors: np.ndarray, folder: Path, kinds: list[str], target: flo
             rounds,
         )
         ours, theirs = 100 / times["ours"], 100 / times["raw"]
-        one, their_one = 1000 * times["ours1"] / SINGLES, 1000 * times["raw1"] / SINGLES
+        one, their_one = 1000 * times["ours1"] / len(single), 1000 * times["raw1"] / len(single)
         anns = index._snapshot.manifest.anns
         detail = anns[0].detail if anns else {"factory": "flat", "parameter": "", "value": "", "widening": ""}
         say(

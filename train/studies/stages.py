@@ -60,7 +60,7 @@ PRESETS = {
     "cpu": Preset(
         steps={"adapt": 100, "ucl": 20, "scl": 30},
         batch={"adapt": 16, "ucl": 64, "scl": 64},
-        rates={"adapt": (3e-4, 1e-3), "ucl": (1e-4,), "scl": (5e-4,)},
+        rates={"adapt": (3e-4, 1e-3, 3e-3), "ucl": (1e-4,), "scl": (5e-4,)},
         suite="nano",
     ),
     "gpu": Preset(
