@@ -7,84 +7,28 @@ as soon as it is embedded, so an evaluation that is stopped goes on inside the c
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from llm2comp_apps.encoder.embedding_store import EmbeddingStore
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 
-__all__ = ["CachedEncoder", "EmbeddingCache"]
+__all__ = ["CachedEncoder", "embedding_cache"]
 
 _BLOCK = 1024
-_LOOKUP = 500  # below SQLite's old limit of 999 parameters
 
 
-class EmbeddingCache:
-    """Rows by key for one encoder, in ``directory/FINGERPRINT.sqlite``.
-
-    A file that cannot be opened, read or written costs one warning and time: from then on the cache is empty.
-    """
-
-    def __init__(self, directory: Path, fingerprint: str) -> None:
-        self.path = directory / f"{fingerprint[:32]}.sqlite"
-        self._db: sqlite3.Connection | None = None
-        with self._tolerant():
-            directory.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # A lost row is embedded again: no reason to wait for the disk at each commit.
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID")
-
-    def get(self, keys: Sequence[bytes], dimension: int) -> dict[bytes, FloatArray]:
-        """The rows of those ``keys`` that are there; of another length than ``dimension`` they are damaged."""
-        found: list[tuple[bytes, bytes]] = []
-        with self._tolerant():
-            for start in range(0, len(keys) if self._db else 0, _LOOKUP):
-                part = keys[start : start + _LOOKUP]
-                marks = ",".join("?" * len(part))
-                query = f"SELECT key, row FROM rows WHERE key IN ({marks})"  # noqa: S608 - only question marks go in
-                assert self._db is not None
-                found += self._db.execute(query, part).fetchall()
-        return {key: np.frombuffer(row, dtype=np.float32) for key, row in found if len(row) == 4 * dimension}
-
-    def put(self, keys: Sequence[bytes], rows: FloatArray) -> None:
-        """Keep ``rows`` under ``keys``; one transaction."""
-        if self._db is None:
-            return
-        named = [(key, row.astype(np.float32).tobytes()) for key, row in zip(keys, rows, strict=True)]
-        with self._tolerant(), self._db:
-            self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?)", named)
-
-    def __len__(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM rows").fetchone()[0]) if self._db else 0
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._db is not None:
-            with closing(self._db):
-                self._db = None
-
-    @contextmanager
-    def _tolerant(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            warnings.warn(
-                f"{self.path}: embeddings are computed anew and not kept ({error}); if the file is damaged, delete it",
-                stacklevel=4,
-            )
-            self.close()
+def embedding_cache(directory: Path, fingerprint: str) -> EmbeddingStore:
+    """What is known of one encoder's embeddings: ``directory/FINGERPRINT.sqlite``."""
+    return EmbeddingStore(directory / f"{fingerprint[:32]}.sqlite", "<f4")
 
 
 class CachedEncoder:
     """A :class:`TextEncoder` that asks ``cache`` first and embeds each distinct text once."""
 
-    def __init__(self, encoder: TextEncoder, cache: EmbeddingCache) -> None:
+    def __init__(self, encoder: TextEncoder, cache: EmbeddingStore) -> None:
         self.inner = encoder
         self.cache = cache
 

