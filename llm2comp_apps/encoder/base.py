@@ -82,6 +82,10 @@ class BatchedEncoder(ABC):
         """Embed a stream; yields ``(m, d)`` float32 blocks in input order, holding at most ``window`` texts."""
         return encode_in_windows(texts, window, lambda held: self.encode(held, prompt=prompt))
 
+    def batch_tokens(self, wanted: int | None = None) -> int:
+        """Tokens of a padded batch: as wanted, else what suits the device."""
+        return wanted or _TOKENS_PER_BATCH.get(self.device.split(":")[0], 2048)
+
     def room(self, prompt: str | None = None) -> int:
         """Tokens of a text that are read behind a prompt; what a text has beyond them is cut off."""
         taken = self.tokenizer(prompt or "", add_special_tokens=self._special_tokens)["input_ids"]
@@ -106,8 +110,7 @@ class BatchedEncoder(ABC):
         if not len(texts):
             return out
         rows = self._rows(texts, prompt or "")
-        budget = tokens_per_batch or _TOKENS_PER_BATCH.get(self.device.split(":")[0], 2048)
-        batches = length_batches([len(row) + self._extra_tokens for row in rows], budget)
+        batches = length_batches([len(row) + self._extra_tokens for row in rows], self.batch_tokens(tokens_per_batch))
         with torch.inference_mode():
             for batch in _progress(batches, len(texts), show_progress):
                 held = [rows[index] for index in batch]

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,24 @@ _TEMPLATES: dict[str, tuple[Template, ...]] = {
 }
 BASELINES = tuple(_TEMPLATES)
 
+_LAST_STATE = ("prompteol", "metaeol")
+"""Read from the last state behind a text: what stands in front of all texts is run once and not once for each."""
+_PREFIX_BYTES = 1 << 30
+"""Most that the keys and values of what is in front may take in a batch; beyond, each row runs all of its tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """Keys and values of the tokens in front of every text.
+
+    Attributes:
+        cache: of one row, as transformers made it.
+        length: in tokens.
+    """
+
+    cache: Any
+    length: int
+
 
 class Baseline(BatchedEncoder):
     """A training-free baseline on any backbone, with the interface of an encoder."""
@@ -82,6 +101,7 @@ class Baseline(BatchedEncoder):
         self.name = f"baseline:{kind}({backbone.name})"
         self._templates = _TEMPLATES[kind]
         self._active = self._templates[0]
+        self._prefix: Prefix | None = None
         self.fingerprint = fingerprint_of(
             {
                 "kind": kind,
@@ -122,6 +142,8 @@ class Baseline(BatchedEncoder):
         for template in self._templates:
             self.cut = cut  # each template cuts the same texts
             self._active = template
+            self._prefix = self._shared_prefix(self.batch_tokens(tokens_per_batch)) if len(texts) > 1 else None
+            self._extra_tokens = self._prefix.length if self._prefix else 0
             shape = (self.dimension,)
             total = total + self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress)
         unit = torch.nn.functional.normalize(torch.as_tensor(total), dim=-1)
@@ -134,8 +156,26 @@ class Baseline(BatchedEncoder):
         after = self._tokenise([self._active.after], self.max_length, special=False)[0]
         return before, after
 
+    def _shared_prefix(self, budget: int) -> Prefix | None:
+        """What the rows of every batch have in front; ``None`` where that saves nothing or takes too much memory."""
+        before, _ = self._frame()
+        if self.kind not in _LAST_STATE or not before:
+            return None
+        with torch.inference_mode():
+            ids = torch.tensor([before], device=self.device)
+            cache = self.lm.get_decoder()(input_ids=ids, use_cache=True).past_key_values
+        layers = getattr(cache, "layers", ())
+        if not layers or any(
+            layer.is_sliding or not isinstance(getattr(layer, "keys", None), Tensor) for layer in layers
+        ):
+            return None  # padding behind the prefix would shift a sliding window; recurrent layers have other states
+        size = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+        return Prefix(cache, len(before)) if size * (budget // (len(before) + 1)) <= _PREFIX_BYTES else None
+
     def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         before, after = self._frame()
+        if self._prefix is not None:
+            before = []
         # An empty text still needs one state to read.
         bodies = self._tokenise([prompt + text or " " for text in texts], self.max_length, special=False)
         return [before + body + after + (body if self._active.echo else []) for body in bodies]
@@ -144,6 +184,14 @@ class Baseline(BatchedEncoder):
         arguments: dict[str, Any] = {"input_ids": ids, "use_cache": False}
         if mask is not None:
             arguments |= {"attention_mask": mask, "position_ids": positions(mask)}
+        if self._prefix is not None:
+            cache = copy.deepcopy(self._prefix.cache)  # a forward pass writes into it
+            cache.batch_repeat_interleave(len(ids))
+            arguments |= {"use_cache": True, "past_key_values": cache}
+            if mask is not None:
+                seen = mask.new_ones(len(ids), self._prefix.length)
+                arguments["attention_mask"] = torch.cat([seen, mask], dim=1)
+                arguments["position_ids"] = positions(mask) + self._prefix.length
         states: Tensor = self.lm.get_decoder()(**arguments).last_hidden_state.float()
         if self.kind == "wmp":
             weights = (positions(torch.ones_like(ids) if mask is None else mask) + 1).float()

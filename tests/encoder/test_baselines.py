@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm2comp_apps.encoder import load_encoder
+from llm2comp_apps.encoder import baselines, load_encoder
 from llm2comp_apps.encoder.baselines import _TEMPLATES, BASELINES
 from llm2comp_apps.errors import UsageError
 
@@ -43,6 +43,26 @@ def test_equals_its_definition(kind, backbone_dir, texts):
     np.testing.assert_allclose(found, np.stack([slow(encoder, text) for text in texts]), atol=2e-5)
     order = list(reversed(range(len(texts))))
     np.testing.assert_allclose(encoder.encode([texts[i] for i in order], tokens_per_batch=64), found[order], atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["prompteol", "metaeol"])
+def test_what_is_in_front_of_all_texts_is_run_once(kind, make_backbone, texts, monkeypatch):
+    encoder = load_encoder(f"baseline:{kind}", backbone=str(make_backbone("llama")), device="cpu", dtype=torch.float32)
+    shapes, forward = [], encoder.lm.get_decoder().forward
+
+    def counted(*arguments, **options):
+        shapes.append(tuple(options["input_ids"].shape))
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(encoder.lm.get_decoder(), "forward", counted)
+    found = encoder.encode(texts)
+    shared = [shapes.pop() for _ in range(len(shapes))]
+    # Memory for no batch of it: every row runs everything, to the same end.
+    monkeypatch.setattr(baselines, "_PREFIX_BYTES", 0)
+    np.testing.assert_allclose(encoder.encode(texts), found, atol=2e-5)
+    in_front = sum(len(encoder.tokenizer(template.before)["input_ids"]) for template in _TEMPLATES[kind])
+    saved = sum(rows * width for rows, width in shapes) - sum(rows * width for rows, width in shared)
+    assert saved > (len(texts) - 3) * in_front
 
 
 def test_an_empty_text_has_a_finite_vector(backbone_dir):
