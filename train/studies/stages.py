@@ -22,6 +22,7 @@ The data folder has ``train/paragraphs``, ``train/pairs`` and ``eval``. Where no
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -36,13 +37,7 @@ from llm2comp_apps.errors import EvaluationError, LLM2CompError, TrainingError, 
 from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
 
 ARMS = ("none", "rc", "nll", "kl", "mntp")
-BESIDE = (
-    "lt=baseline:lt",
-    "wmp=baseline:wmp",
-    "ee=baseline:ee",
-    "prompteol=baseline:prompteol",
-    "metaeol=baseline:metaeol",
-)
+BASELINES = tuple(f"{kind}=baseline:{kind}" for kind in ("lt", "wmp", "ee", "prompteol", "metaeol"))
 PAIRS_TASK = "stsbenchmark"
 
 
@@ -73,7 +68,7 @@ PRESETS = {
 
 
 class OutOfTimeError(Exception):
-    """``--minutes`` are over: what is there is reported."""
+    """``--minutes`` are over: this is not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +139,14 @@ def grow(study: Study, row: Row, stage: str, adapter: str) -> Row:
     tried: dict[float, Path] = {}
     for rate in study.preset.rates[kind]:
         run = study.out / "runs" / f"{label.replace(' ', '')}-{rate:g}"
+        lost = run / "lost.txt"  # the same seed would lose it again
         try:
-            train_one(study, stage, rate, adapter, row, run)
-            tried[rate] = run
+            if not lost.is_file():
+                train_one(study, stage, rate, adapter, row, run)
+                tried[rate] = run
         except DivergedError as error:
             note(f"{run.name} is lost: {error}")
+            lost.write_text(f"{error}\n", "utf-8")
     if not tried:
         raise TrainingError(f"{label}: lost at every learning rate.")
     evaluations = {rate: [line for line in read_metrics(run) if "loss" not in line] for rate, run in tried.items()}
@@ -223,19 +221,40 @@ def starts(study: Study) -> list[Row]:
     return rows
 
 
-def grow_all(study: Study, report: Callable[[list[Row]], None]) -> list[Row]:
-    """All rows, breadth first; ``report`` is told after each breadth."""
+def grow_all(study: Study, report: Callable[[list[Row]], bool]) -> bool:
+    """All rows, breadth first.
+
+    Args:
+        study: the command line.
+        report: told of all rows after each breadth; returns whether it could measure them all.
+
+    Returns:
+        Whether nothing is left for want of time.
+    """
     found: list[Row] = []
-    ends = [row if row.stage == "none" else grow(study, row, row.stage, "continue") for row in starts(study)]
+    complete = True
+
+    def grown(row: Row, stage: str, adapter: str) -> list[Row]:
+        nonlocal complete
+        try:
+            return [grow(study, row, stage, adapter)]
+        except OutOfTimeError:
+            complete = False
+            return []
+
+    ends = []
+    for row in starts(study):
+        ends += [row] if row.stage == "none" else grown(row, row.stage, "continue")
     found += [row for row in ends if row.run]
     if found:
-        report(found)
+        complete &= report(found)
     tips = [(row, adapter) for row in ends for adapter in study.adapters if row.run or adapter == "continue"]
     for stage in study.chain:
-        tips = [(grow(study, row, stage, adapter), adapter) for row, adapter in tips]
+        tips = [(end, adapter) for row, adapter in tips for end in grown(row, stage, adapter)]
         found += [row for row, _ in tips]
-        report(found)
-    return found
+        if found:
+            complete &= report(found)
+    return complete
 
 
 # Measuring
@@ -379,7 +398,8 @@ def parse(arguments: Sequence[str] | None) -> Study:
         "--beside",
         action="append",
         metavar="LABEL=ENCODER",
-        help="a row of what is not trained here, as in llm2comp eval run [the five training-free baselines]",
+        default=[],
+        help="a row more of what is not trained here, as in llm2comp eval run; the training-free baselines are there",
     )
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of all runs")
     options.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing new after so long")
@@ -412,7 +432,7 @@ def parse(arguments: Sequence[str] | None) -> Study:
             options.error(f"--set {item}: no such setting")
         changes[name] = type(defaults[name])(json.loads(value) if isinstance(defaults[name], bool) else value)
     try:
-        beside = parse_systems(chosen.beside or BESIDE)
+        beside = parse_systems([*BASELINES, *chosen.beside])
     except UsageError as error:
         options.error(f"--beside: {error}")
     return Study(
@@ -436,25 +456,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study = parse(arguments)
     study.out.mkdir(parents=True, exist_ok=True)
 
-    def report(rows: list[Row]) -> None:
+    def report(rows: list[Row]) -> bool:
         specs = {row.label: f"{row.run}/encoder" for row in rows}
         specs |= {system.label: system.spec for system in study.beside}
         measured: dict[str, dict[str, Any]] = {}
         try:
             for label, spec in specs.items():
-                measured[label] = measure(study, label, spec)
+                with contextlib.suppress(OutOfTimeError):  # what was measured before is still to be shown
+                    measured[label] = measure(study, label, spec)
         finally:
             if measured:
                 write_report(study, rows, measured)
+        return len(measured) == len(specs)
 
     try:
-        grow_all(study, report)
-    except OutOfTimeError:
-        note("--minutes are over; run the same command again to go on")
-        return 3
+        complete = grow_all(study, report)
     except LLM2CompError as error:
         note(f"error: {error}")
         return 1
+    if not complete:
+        note("--minutes are over; run the same command again to go on")
+        return 3
     sys.stdout.write((study.out / "study.md").read_text("utf-8"))
     return 0
 
