@@ -63,13 +63,13 @@ def rescore(vectors: CheckedRows, queries: Float32Array, candidates: Int64Array)
     """
     complete = candidates.size > 0 and candidates.item(candidates.argmin()) >= 0  # half the time of `min`
     rows = candidates if complete else np.maximum(candidates, 0)  # the first row stands in for none
-    width = min(rows.shape[1], _CANDIDATES)
+    width = min(candidates.shape[1], _CANDIDATES)
     queries_at_a_time = _CANDIDATES // max(1, width)
-    wide = np.empty((min(len(rows), queries_at_a_time) * width, queries.shape[1]), dtype=np.float32)
-    scores = np.empty(rows.shape, dtype=np.float32)
-    for start in range(0, len(rows), queries_at_a_time):
+    wide = np.empty((min(len(candidates), queries_at_a_time) * width, queries.shape[1]), dtype=np.float32)
+    scores = np.empty(candidates.shape, dtype=np.float32)
+    for start in range(0, len(candidates), queries_at_a_time):
         stop = start + queries_at_a_time
-        for left in range(0, rows.shape[1], _CANDIDATES):
+        for left in range(0, candidates.shape[1], _CANDIDATES):
             right = left + _CANDIDATES
             part = rows[start:stop, left:right]
             block = widen(vectors.take(part.ravel()), wide[: part.size]).reshape(*part.shape, -1)

@@ -142,7 +142,7 @@ class Baseline(BatchedEncoder):
         for template in self._templates:
             self.cut = cut  # each template cuts the same texts
             self._active = template
-            self._prefix = self._shared_prefix(self.batch_tokens(tokens_per_batch)) if len(texts) > 1 else None
+            self._prefix = self._shared_prefix(self.batch_tokens(tokens_per_batch)) if len(texts) else None
             self._extra_tokens = self._prefix.length if self._prefix else 0
             shape = (self.dimension,)
             total = total + self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress)
