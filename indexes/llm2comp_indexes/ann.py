@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,12 +23,12 @@ from llm2comp_indexes.faiss_module import import_faiss, telling_part, write_fais
 from llm2comp_indexes.fs import FileRecord
 from llm2comp_indexes.kinds import KINDS
 from llm2comp_indexes.store import SegmentRecord
-from llm2comp_indexes.types import Float16Array, Float32Array, Int64Array
+from llm2comp_indexes.types import Float32Array, Int64Array
 
 if TYPE_CHECKING:
     import faiss
 
-__all__ = ["ANN", "AnnIndex", "RowScorer", "empty_index", "insertion_order"]
+__all__ = ["ANN", "AnnIndex", "empty_index", "insertion_order"]
 
 ANN: Final = "ann.faiss"
 
@@ -62,30 +61,6 @@ def empty_index(factory: str, dimension: int) -> faiss.Index:
     if isinstance(faiss.downcast_index(index), faiss.IndexIDMap | faiss.IndexRefine):
         raise KindError(f"kind {factory!r}: leave IDMap and refinement out, the index does both itself")
     return index
-
-
-class RowScorer(threading.local):
-    """Exact scores of one query against a few float16 rows, in one FAISS call where NumPy needs a dozen.
-
-    Args:
-        dimension: width of a row.
-    """
-
-    def __init__(self, dimension: int) -> None:
-        faiss = import_faiss()
-        float16 = faiss.ScalarQuantizer.QT_fp16
-        self._index = faiss.IndexScalarQuantizer(dimension, float16, faiss.METRIC_INNER_PRODUCT)
-
-    def best_first(self, query: Float32Array, rows: Float16Array) -> tuple[Float32Array, Int64Array]:
-        """Scores and places of all ``rows`` (c, d) for ``query`` (1, d), best first, equal ones in any order.
-
-        Returns:
-            (c,) and (c,).
-        """
-        self._index.reset()
-        self._index.add_sa_codes(rows.view(np.uint8))
-        scores, places = self._index.search(query, len(rows))
-        return scores[0], places[0]
 
 
 class AnnIndex:

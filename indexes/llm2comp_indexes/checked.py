@@ -98,9 +98,14 @@ class CheckedRows:
 
     def take(self, rows: Int64Array) -> Float16Array:
         """A copy of some rows."""
+        return self.checked(rows).take(rows, axis=0)
+
+    def checked(self, rows: Int64Array) -> Float16Array:
+        """The whole array, of which the given rows (any shape; -1 for none) may be read."""
         if not self._all_checked and np.count_nonzero(self._doubtful[rows]):
-            start = rows[:, None] * self._row_bytes
+            wanted = np.unique(rows[rows >= 0])
+            start = wanted[:, None] * self._row_bytes
             blocks = np.minimum(start // BLOCK_BYTES + self._steps, (start + self._row_bytes - 1) // BLOCK_BYTES)
             self._check(np.unique(blocks))
-            self._doubtful[rows] = False
-        return self.array.take(rows, axis=0)
+            self._doubtful[wanted] = False
+        return self.array

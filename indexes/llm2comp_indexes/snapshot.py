@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import apsw
 import numpy as np
@@ -29,7 +30,20 @@ _MOST_KEPT_IDS = 1 << 18  # ... unless these are more, since they would take mor
 _KEPT_FILTERS = 16  # results of filters: 8 bytes for each matching document and 1 for each row
 _ATTEMPTS = 20  # to open a generation before a busy writer replaces it
 
-_Chunk = tuple[str, tuple[int, int] | None]  # what a row is: id of the document, span of the chunk if it has several
+
+_Span = tuple[int, int]
+
+
+class _Chunks(NamedTuple):
+    """What rows are.
+
+    Attributes:
+        ids: of their documents; None for one that is missing.
+        spans: of their chunks, None for a document in one piece; or no list at all where every document is.
+    """
+
+    ids: list[str | None]
+    spans: list[_Span | None] | None
 
 
 class Snapshot:
@@ -153,60 +167,52 @@ class Snapshot:
 
     def hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         """Rows as hits: the document's id, and which of its chunks the row is."""
-        rows = rankings[0].rows if len(rankings) == 1 else [row for ranking in rankings for row in ranking.rows]
-        chunks = iter(self._chunks(rows))
-        return [
-            [Hit(id_, score, span) for score, (id_, span) in zip(ranking.scores, chunks, strict=False)]
-            for ranking in rankings
-        ]
+        rows = rankings[0].rows if len(rankings) == 1 else list(chain.from_iterable(one.rows for one in rankings))
+        ids, spans = self._chunks(rows)
+        hits = map(Hit._make, zip(ids, chain.from_iterable(one.scores for one in rankings), spans, strict=False))
+        return [list(islice(hits, len(ranking.rows))) for ranking in rankings]
 
     def lexical_hits(self, nums: Int64Array, scores: Float32Array) -> list[Hit]:
         """Numbers as hits."""
         rows = np.searchsorted(self.nums, nums)
         if len(nums) and not np.array_equal(self.nums.take(rows, mode="clip"), nums):
             raise IndexDamagedError(f"{self.index}: the lexical index names documents without vectors; {REPAIR}")
-        chunks = self._chunks(rows.tolist())
-        return [Hit(id_, score) for (id_, _), score in zip(chunks, scores.tolist(), strict=True)]
+        ids, _ = self._chunks(rows.tolist())
+        return list(map(Hit, ids, scores.tolist()))
 
-    def _chunks(self, rows: list[int]) -> list[_Chunk]:
-        """Document and chunk of each row; a reader that keeps asking gets those of all rows into memory."""
+    def _chunks(self, rows: list[int]) -> tuple[list[str], Iterable[_Span | None]]:
+        """Ids and spans of rows; a reader that keeps asking gets those of all rows into memory."""
         self._looked_up += len(rows)
         if self._looked_up > _PATIENCE and len(self.nums) <= _MOST_KEPT_IDS:
             every = self._every_chunk
-            found = [every[row] for row in rows]
+            ids, spans = [every.ids[row] for row in rows], every.spans and [every.spans[row] for row in rows]
         else:
-            found = self._look_up(np.array(rows, dtype=np.int64))
-        if None in found:
-            num = self.nums[rows[found.index(None)]]
+            ids, spans = self._look_up(np.array(rows, dtype=np.int64))
+        if None in ids:
+            num = self.nums[rows[ids.index(None)]]
             raise IndexDamagedError(f"{self.index / STORE_NAME}: document {num} is missing; {REPAIR}")
-        return cast("list[_Chunk]", found)
+        return cast("list[str]", ids), spans or repeat(None)
 
     @cached_property
-    def _every_chunk(self) -> list[_Chunk | None]:
+    def _every_chunk(self) -> _Chunks:
         with translated(self.index):
             documents = rows_of.all_ids_and_spans(self.connection)
         return self._described(np.arange(len(self.nums)), documents)
 
-    def _look_up(self, rows: Int64Array) -> list[_Chunk | None]:
+    def _look_up(self, rows: Int64Array) -> _Chunks:
         with translated(self.index):
             documents = rows_of.ids_and_spans(self.connection, sorted(set(self.nums[rows].tolist())))
         return self._described(rows, documents)
 
-    def _described(self, rows: Int64Array, documents: Mapping[int, rows_of.IdAndSpans]) -> list[_Chunk | None]:
-        """Document and chunk of each row, None where ``documents`` lacks it."""
+    def _described(self, rows: Int64Array, documents: Mapping[int, rows_of.IdAndSpans]) -> _Chunks:
         nums = self.nums[rows]
+        found = [documents.get(num, (None, ())) for num in nums.tolist()]
+        ids = [id_ for id_, _ in found]
+        if not any(spans for _, spans in found):
+            return _Chunks(ids, None)
         positions = rows - np.searchsorted(self.nums, nums)
-        return [
-            _chunk(documents.get(num), position)
-            for num, position in zip(nums.tolist(), positions.tolist(), strict=True)
-        ]
-
-
-def _chunk(document: rows_of.IdAndSpans | None, position: int) -> _Chunk | None:
-    if document is None:
-        return None
-    id_, spans = document
-    return id_, spans[position] if spans else None
+        pairs = zip(found, positions.tolist(), strict=True)
+        return _Chunks(ids, [spans[position] if spans else None for (_, spans), position in pairs])
 
 
 def _position(spans: tuple[tuple[int, int], ...], span: tuple[int, int]) -> int:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llm2comp_indexes.ann import RowScorer
+from llm2comp_indexes.checked import CheckedRows
 from llm2comp_indexes.errors import InputError
-from llm2comp_indexes.topk import TopDocuments, best_of_sorted
+from llm2comp_indexes.fs import record_file
+from llm2comp_indexes.refine import Refiner
+from llm2comp_indexes.topk import TopDocuments, best_of_each_sorted, best_of_sorted
 from llm2comp_indexes.vectors import as_queries, narrow, normalised, widen
 
 
@@ -64,16 +66,57 @@ def test_sorted_candidates_rank_as_a_full_sort_does(scores, k, seed):
     assert list(zip(ranking.rows, ranking.scores, strict=True)) == reference(by_row, np.arange(len(rows)), k)
 
 
-def test_threads_score_their_own_rows():
+@given(data=st.data(), queries=st.integers(1, 5), count=st.integers(1, 30), k=st.integers(1, 40))
+def test_many_sorted_candidates_rank_as_those_of_one_query_do(data, queries, count, k):
+    rows = np.array([data.draw(st.permutations(range(count))) for _ in range(queries)])
+    absent = data.draw(st.lists(st.booleans(), min_size=rows.size, max_size=rows.size))
+    rows[np.reshape(absent, rows.shape) & data.draw(st.booleans())] = -1
+    drawn = data.draw(st.lists(st.integers(0, 60), min_size=rows.size, max_size=rows.size))
+    scores = -np.sort(-np.float32(drawn).reshape(rows.shape))
+    kept = [(r[r >= 0], s[r >= 0]) for r, s in zip(rows, scores, strict=True)]
+    assert best_of_each_sorted(rows, scores, k) == [best_of_sorted(*both, k) for both in kept]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """1,000 rows of width 32, some of them equal."""
+    path = tmp_path_factory.mktemp("rows") / "vectors.f16"
     draw = np.random.default_rng(0)
-    scorer, queries = RowScorer(32), draw.standard_normal((200, 1, 32), dtype=np.float32)
-    rows = [draw.standard_normal((count, 32)).astype(np.float16) for count in draw.integers(1, 90, len(queries))]
+    draw.standard_normal((700, 32)).astype("<f2")[draw.integers(0, 700, 1000)].tofile(path)
+    return CheckedRows(path, record_file(path), (32,))
+
+
+def test_refined_candidates_are_the_best_by_exact_scores_alone_or_among_others(stored):
+    draw = np.random.default_rng(1)
+    refiner = Refiner(32)
+    for queries, count, k in [(1, 40, 10), (7, 40, 10), (7, 5, 10), (2, 900, 900), (300, 12, 1)]:
+        query = draw.standard_normal((queries, 32), dtype=np.float32)
+        candidates = np.stack([draw.permutation(1000)[:count] for _ in range(queries)])
+        together = refiner.best_of_each(query, stored, candidates, k)
+        assert together == [
+            refiner.best(one[None], stored, rows, k) for one, rows in zip(query, candidates, strict=True)
+        ]
+        for one, rows, ranking in zip(query, candidates, together, strict=True):
+            exact = stored.array[rows].astype(np.float32) @ one
+            order = np.lexsort((rows, -exact))[:k]
+            np.testing.assert_allclose(ranking.scores, exact[order], rtol=1e-5, atol=1e-5)
+            np.testing.assert_array_equal(stored.array[ranking.rows], stored.array[rows[order]])
+
+
+def test_what_is_no_candidate_is_not_in_the_ranking(stored):
+    candidates = np.array([[5, -1, 9, -1], [-1, -1, -1, -1], [3, 2, 1, 0]])
+    rankings = Refiner(32).best_of_each(np.ones((3, 32), dtype=np.float32), stored, candidates, 3)
+    assert [sorted(ranking.rows) for ranking in rankings[:2]] == [[5, 9], []]
+    assert len(rankings[2].rows) == 3
+
+
+def test_threads_refine_their_own_rows(stored):
+    draw = np.random.default_rng(2)
+    refiner, queries = Refiner(32), draw.standard_normal((200, 1, 32), dtype=np.float32)
+    rows = [draw.permutation(1000)[:count] for count in draw.integers(1, 90, len(queries))]
+    wanted = [Refiner(32).best(*both, 10) for both in zip(queries, [stored] * 200, rows, strict=True)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(scorer.best_first, queries, rows))
-    for query, vectors, (scores, places) in zip(queries, rows, found, strict=True):
-        assert sorted(places) == list(range(len(vectors)))
-        assert (np.diff(scores) <= 0).all()
-        np.testing.assert_allclose(scores, (vectors.astype(np.float32) @ query[0])[places], rtol=1e-4, atol=1e-4)
+        assert list(pool.map(refiner.best, queries, [stored] * 200, rows, [10] * 200)) == wanted
 
 
 @given(exponent=st.integers(-40, 37), sign=st.sampled_from((-1, 1)))
