@@ -11,7 +11,10 @@ from llm2comp_apps.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FALLBACK", "TextEncoder", "load_encoder", "split_baseline"]
+__all__ = ["BASELINES", "FALLBACK", "TextEncoder", "load_encoder", "split_baseline"]
+
+BASELINES = ("lt", "wmp", "ee", "prompteol", "metaeol")
+"""The training-free baselines; :mod:`llm2comp_apps.encoder.baselines` tells what each does."""
 
 FALLBACK = "baseline:prompteol"
 """What ``default`` means where no trained encoder is shipped for the default backbone: of the five training-free
@@ -57,9 +60,11 @@ def split_baseline(name: str) -> tuple[str, str | None]:
     """Kind and backbone of ``baseline:KIND@BACKBONE``; the backbone is ``None`` where none is named.
 
     Raises:
-        UsageError: nothing follows the ``@``.
+        UsageError: there is no such baseline, or nothing follows the ``@``.
     """
     kind, at, backbone = name.removeprefix("baseline:").partition("@")
+    if kind not in BASELINES:
+        raise UsageError(f"baseline {kind!r} is unknown; choose one of {', '.join(BASELINES)}.")
     if at and not backbone:
         raise UsageError(f"encoder {name}: after the @ comes a backbone: a directory or a Hugging Face id")
     return kind, backbone or None

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llm2comp_apps.encoder import split_baseline
 from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE, Backbone, default_device, default_dtype, load_backbone
 from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
 from llm2comp_apps.encoder.network import positions
 from llm2comp_apps.encoder.protocol import FloatArray
-from llm2comp_apps.errors import UsageError
 
-__all__ = ["BASELINES", "Baseline"]
+__all__ = ["Baseline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,6 @@ _TEMPLATES: dict[str, tuple[Template, ...]] = {
     "prompteol": (Template('This sentence : "', '" means in one word:"'),),
     "metaeol": _META,
 }
-BASELINES = tuple(_TEMPLATES)
 
 _LAST_STATE = ("prompteol", "metaeol")
 """Read from the last state behind a text: what stands in front of all texts is run once and not once for each."""
@@ -89,9 +88,7 @@ class Baseline(BatchedEncoder):
     _special_tokens = False  # they belong to the frame around the text
 
     def __init__(self, kind: str, backbone: Backbone, *, max_length: int = 512) -> None:
-        if kind not in _TEMPLATES:
-            raise UsageError(f"baseline {kind!r} is unknown; choose one of {', '.join(BASELINES)}.")
-        self.kind = kind
+        self.kind, _ = split_baseline(kind)
         self.lm = backbone.lm
         self.tokenizer = backbone.tokenizer
         self.device = str(next(backbone.lm.parameters()).device)
@@ -122,8 +119,7 @@ class Baseline(BatchedEncoder):
         max_length: int | None = None,
     ) -> Baseline:
         """Load the backbone and wrap it; errors as :func:`~.backbones.load_backbone` raises them."""
-        if kind not in _TEMPLATES:
-            raise UsageError(f"baseline {kind!r} is unknown; choose one of {', '.join(BASELINES)}.")
+        split_baseline(kind)  # before anything is loaded
         device = device or default_device()
         loaded = load_backbone(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype or default_dtype(device))
         return cls(kind, loaded, max_length=max_length or 512)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from llm2comp_apps.encoder import baselines, load_encoder
-from llm2comp_apps.encoder.baselines import _TEMPLATES, BASELINES
+from llm2comp_apps.encoder import BASELINES, baselines, load_encoder
+from llm2comp_apps.encoder.baselines import _TEMPLATES
 from llm2comp_apps.errors import UsageError
 
 
@@ -81,6 +81,6 @@ def test_the_backbone_can_be_part_of_the_name(backbone_dir):
 
 def test_fingerprints_differ_and_unknown_names_are_refused(backbone_dir):
     prints = {load_encoder(f"baseline:{kind}", backbone=backbone_dir, device="cpu").fingerprint for kind in BASELINES}
-    assert len(prints) == len(BASELINES)
+    assert len(prints) == len(BASELINES) == len(_TEMPLATES)
     with pytest.raises(UsageError, match="unknown"):
         load_encoder("baseline:nope", backbone=backbone_dir, device="cpu")

@@ -156,7 +156,13 @@ def test_labels():
 
 @pytest.mark.parametrize(
     ("specs", "message"),
-    [([], "nothing to evaluate"), (["=x"], "expected NAME or LABEL=NAME"), (["a", "a=b"], "two rows are called 'a'")],
+    [
+        ([], "nothing to evaluate"),
+        (["=x"], "expected NAME or LABEL=NAME"),
+        (["a", "a=b"], "two rows are called 'a'"),
+        (["a", "baseline:wpm"], "baseline 'wpm' is unknown; choose one of lt, wmp, "),
+        (["a=baseline:lt@"], "after the @ comes a backbone"),
+    ],
 )
 def test_labels_that_mean_nothing_are_refused(specs, message):
     with pytest.raises(UsageError, match=message):

@@ -33,11 +33,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llm2comp_apps.encoder import BASELINES
 from llm2comp_apps.errors import EvaluationError, LLM2CompError, TrainingError, UsageError
 from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
 
 ARMS = ("none", "rc", "nll", "kl", "mntp")
-BASELINES = tuple(f"{kind}=baseline:{kind}" for kind in ("lt", "wmp", "ee", "prompteol", "metaeol"))
+_FREE = tuple(f"{kind}=baseline:{kind}" for kind in BASELINES)
 PAIRS_TASK = "stsbenchmark"
 
 
@@ -432,7 +433,7 @@ def parse(arguments: Sequence[str] | None) -> Study:
             options.error(f"--set {item}: no such setting")
         changes[name] = type(defaults[name])(json.loads(value) if isinstance(defaults[name], bool) else value)
     try:
-        beside = parse_systems([*BASELINES, *chosen.beside])
+        beside = parse_systems([*_FREE, *chosen.beside])
     except UsageError as error:
         options.error(f"--beside: {error}")
     return Study(
