@@ -101,9 +101,9 @@ class CheckedRows:
         return self.checked(rows).take(rows, axis=0)
 
     def checked(self, rows: Int64Array) -> Float16Array:
-        """The whole array, of which the given rows (any shape; -1 for none) may be read."""
+        """The whole array, of which the given rows (any shape) may be read."""
         if not self._all_checked and np.count_nonzero(self._doubtful[rows]):
-            wanted = np.unique(rows[rows >= 0])
+            wanted = np.unique(rows)
             start = wanted[:, None] * self._row_bytes
             blocks = np.minimum(start // BLOCK_BYTES + self._steps, (start + self._row_bytes - 1) // BLOCK_BYTES)
             self._check(np.unique(blocks))

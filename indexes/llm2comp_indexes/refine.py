@@ -73,10 +73,11 @@ class Refiner(threading.local):
             candidates: (q, c) rows, -1 for none.
             k: documents wanted.
         """
-        array, memory = self._trusted(vectors, candidates)
+        present = np.maximum(candidates, 0)  # the first row stands in for none
+        array, memory = self._trusted(vectors, present)
         scores, places = np.empty(candidates.shape, dtype=np.float32), np.empty_like(candidates)
-        for query, rows, *found in zip(queries[:, None], candidates, scores[:, None], places[:, None], strict=True):
-            array.take(rows, 0, memory, "clip")  # the first row stands in for none
+        for query, rows, *found in zip(queries[:, None], present, scores[:, None], places[:, None], strict=True):
+            array.take(rows, 0, memory, "clip")
             self._index.search(query, len(rows), D=found[0], I=found[1])
         sorted_rows = candidates.take(places + np.arange(0, candidates.size, len(memory))[:, None])
         return best_of_each_sorted(sorted_rows, scores, k)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llm2comp_indexes.checked import CheckedRows
-from llm2comp_indexes.errors import InputError
+from llm2comp_indexes.errors import IndexDamagedError, InputError
 from llm2comp_indexes.fs import record_file
 from llm2comp_indexes.refine import Refiner
 from llm2comp_indexes.topk import TopDocuments, best_of_each_sorted, best_of_sorted
@@ -108,6 +108,19 @@ def test_what_is_no_candidate_is_not_in_the_ranking(stored):
     rankings = Refiner(32).best_of_each(np.ones((3, 32), dtype=np.float32), stored, candidates, 3)
     assert [sorted(ranking.rows) for ranking in rankings[:2]] == [[5, 9], []]
     assert len(rankings[2].rows) == 3
+
+
+def test_no_row_is_read_unchecked_not_even_in_place_of_none(tmp_path):
+    path = tmp_path / "vectors.f16"
+    np.random.default_rng(3).standard_normal((9000, 32)).astype("<f2").tofile(path)
+    record = record_file(path)
+    with path.open("r+b") as file:
+        file.write(b"\xff")
+    rows = CheckedRows(path, record, (32,))
+    query = np.ones((1, 32), dtype=np.float32)
+    assert Refiner(32).best(query[:1], rows, np.array([8000, 8001]), 2).rows
+    with pytest.raises(IndexDamagedError):
+        Refiner(32).best_of_each(query, rows, np.array([[8000, -1]]), 2)
 
 
 def test_threads_refine_their_own_rows(stored):
