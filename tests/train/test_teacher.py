@@ -39,6 +39,23 @@ def test_the_loss_vanishes_where_the_similarities_agree():
     assert float(similarity_loss(vectors @ turned, 3 * vectors, temperature=0.05)) == pytest.approx(0, abs=1e-5)
 
 
+def test_the_level_of_the_cosines_counts_where_it_is_asked_for():
+    torch.manual_seed(1)
+    teacher = torch.nn.functional.normalize(torch.randn(6, 4), dim=1)
+    # One more dimension in which all are alike: cosines c become (c + 1) / 2.
+    student = torch.cat([teacher, torch.ones(6, 1)], dim=1).requires_grad_()
+    ranks = similarity_loss(student, teacher, temperature=0.2)
+    found = similarity_loss(student, teacher, temperature=0.2, level_weight=0.3)
+    cosines = (teacher @ teacher.T)[~torch.eye(6, dtype=torch.bool)]
+    wanted = float(ranks.detach()) + 0.3 * float((((1 - cosines) / 2 / 0.2) ** 2).mean())
+    assert float(found.detach()) == pytest.approx(wanted, rel=1e-4)
+    for _ in range(1000):
+        (gradient,) = torch.autograd.grad(similarity_loss(student, teacher, temperature=0.2, level_weight=0.3), student)
+        student = (student - 0.03 * gradient).detach().requires_grad_()
+    reached = torch.nn.functional.normalize(student.detach(), dim=1)
+    torch.testing.assert_close(reached @ reached.T, teacher @ teacher.T, atol=0.02, rtol=0)
+
+
 class BagOfWords:
     """A teacher to whom texts with the same words are alike; notes what it was shown."""
 

@@ -97,6 +97,9 @@ class Settings:
         "", "scl: an encoder whose similarities are learned along: a directory, default, st:MODEL or pypi:PACKAGE."
     )
     teacher_weight: float = _setting(0.5, "scl: share of the teacher's loss; the pairs' own has the rest.")
+    teacher_level: float = _setting(
+        0.0, "scl: weight, in the teacher's loss, of squared differences from its cosines; without, only ranks count."
+    )
     seed: int = _setting(0, "Of everything drawn: weights, order, splits, dropout.")
     # The machine
     dtype: str = _setting("auto", "Of the frozen weights: auto, bfloat16, float16, float32.")
@@ -135,6 +138,7 @@ class Settings:
             "negatives",
             "float32_layers",
             "max_rows",
+            "teacher_level",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("lr", "memory_lr", "clip_norm", "temperature"):

@@ -223,7 +223,12 @@ class Supervised(_Contrastive):
             )
             if graded is None:
                 return own
-            learned = similarity_loss(vectors, graded, temperature=self._settings.temperature)
+            learned = similarity_loss(
+                vectors,
+                graded,
+                temperature=self._settings.temperature,
+                level_weight=self._settings.teacher_level,
+            )
             return (1 - share) * own + share * learned
 
         return self._backward(batch.texts, loss_of, batch.rows)

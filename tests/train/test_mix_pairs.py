@@ -1,0 +1,41 @@
+"""``train/studies/mix_pairs.py``: every pair begins one of its sources, no source outweighs the others."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = Path(__file__).parents[2] / "train" / "studies" / "mix_pairs.py"
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def test_pairs_of_all_files_are_cut_and_shuffled_together(tmp_path):
+    sources = []
+    for name, count in (("paraphrase_a", 90), ("questions", 70), ("few", 5)):
+        rows = [{"query": f"{name} {n} " + "word " * 40, "positive": f"{name} {n} answer"} for n in range(count)]
+        sources.append(tmp_path / f"{name}.jsonl")
+        sources[-1].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    options = ["--rows", "20", "--more", "paraphrase_*", "40", "--words", "7", "--files", "2"]
+    texts = []
+    for out in ("mixed", "again"):
+        assert run(*sources, "--out", tmp_path / out, *options).returncode == 0
+        texts.append([file.read_text(encoding="utf-8") for file in sorted((tmp_path / out).iterdir())])
+    assert texts[0] == texts[1]
+    files = [[json.loads(line) for line in text.splitlines()] for text in texts[0]]
+    assert [len(rows) for rows in files] == [33, 32]
+    pairs = [(row["query"].split(), row["positive"].split()) for rows in files for row in rows]
+    assert all(len(query) == 7 and query[:2] == positive[:2] for query, positive in pairs)
+    assert len({tuple(query[:2]) for query, _ in pairs}) == 65
+    names = [query[0] for query, _ in pairs]
+    assert {name: names.count(name) for name in names} == {"paraphrase_a": 40, "questions": 20, "few": 5}
+    assert len(set(names[:20])) > 1
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    failed = run(tmp_path / "gone.jsonl", "--out", tmp_path / "mixed")
+    assert failed.returncode == 1
+    assert "gone.jsonl: no such file" in failed.stderr
+    assert not (tmp_path / "mixed").exists()
