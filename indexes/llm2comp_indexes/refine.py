@@ -54,7 +54,7 @@ class Refiner(threading.local):
         Args:
             query: (1, d).
             vectors: of the segment.
-            rows: (c,) candidates.
+            rows: (c,) candidates, none of them -1.
             k: documents wanted.
         """
         array, memory = self._trusted(vectors, rows)

@@ -169,7 +169,7 @@ class Snapshot:
         """Rows as hits: the document's id, and which of its chunks the row is."""
         rows = rankings[0].rows if len(rankings) == 1 else list(chain.from_iterable(one.rows for one in rankings))
         ids, spans = self._chunks(rows)
-        hits = map(Hit._make, zip(ids, chain.from_iterable(one.scores for one in rankings), spans, strict=False))
+        hits = map(Hit._make, zip(ids, chain.from_iterable(one.scores for one in rankings), spans, strict=True))
         return [list(islice(hits, len(ranking.rows))) for ranking in rankings]
 
     def lexical_hits(self, nums: Int64Array, scores: Float32Array) -> list[Hit]:
@@ -178,7 +178,7 @@ class Snapshot:
         if len(nums) and not np.array_equal(self.nums.take(rows, mode="clip"), nums):
             raise IndexDamagedError(f"{self.index}: the lexical index names documents without vectors; {REPAIR}")
         ids, _ = self._chunks(rows.tolist())
-        return list(map(Hit, ids, scores.tolist()))
+        return [Hit(id_, score) for id_, score in zip(ids, scores.tolist(), strict=True)]
 
     def _chunks(self, rows: list[int]) -> tuple[list[str], Iterable[_Span | None]]:
         """Ids and spans of rows; a reader that keeps asking gets those of all rows into memory."""
@@ -191,7 +191,7 @@ class Snapshot:
         if None in ids:
             num = self.nums[rows[ids.index(None)]]
             raise IndexDamagedError(f"{self.index / STORE_NAME}: document {num} is missing; {REPAIR}")
-        return cast("list[str]", ids), spans or repeat(None)
+        return cast("list[str]", ids), spans or repeat(None, len(ids))
 
     @cached_property
     def _every_chunk(self) -> _Chunks:
@@ -205,6 +205,7 @@ class Snapshot:
         return self._described(rows, documents)
 
     def _described(self, rows: Int64Array, documents: Mapping[int, rows_of.IdAndSpans]) -> _Chunks:
+        """What the rows are; ``documents`` may lack some."""
         nums = self.nums[rows]
         found = [documents.get(num, (None, ())) for num in nums.tolist()]
         ids = [id_ for id_, _ in found]

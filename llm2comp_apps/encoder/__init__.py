@@ -11,7 +11,7 @@ from llm2comp_apps.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["BASELINES", "FALLBACK", "TextEncoder", "load_encoder", "split_baseline"]
+__all__ = ["BASELINES", "FALLBACK", "TextEncoder", "load_encoder", "require_baseline", "split_baseline"]
 
 BASELINES = ("lt", "wmp", "ee", "prompteol", "metaeol")
 """The training-free baselines; :mod:`llm2comp_apps.encoder.baselines` tells what each does."""
@@ -63,11 +63,20 @@ def split_baseline(name: str) -> tuple[str, str | None]:
         UsageError: there is no such baseline, or nothing follows the ``@``.
     """
     kind, at, backbone = name.removeprefix("baseline:").partition("@")
-    if kind not in BASELINES:
-        raise UsageError(f"baseline {kind!r} is unknown; choose one of {', '.join(BASELINES)}.")
+    require_baseline(kind)
     if at and not backbone:
         raise UsageError(f"encoder {name}: after the @ comes a backbone: a directory or a Hugging Face id")
     return kind, backbone or None
+
+
+def require_baseline(kind: str) -> None:
+    """Refuse a kind of baseline that there is not, before anything is loaded.
+
+    Raises:
+        UsageError: naming those that there are.
+    """
+    if kind not in BASELINES:
+        raise UsageError(f"baseline {kind!r} is unknown; choose one of {', '.join(BASELINES)}.")
 
 
 def _trained_default() -> bool:

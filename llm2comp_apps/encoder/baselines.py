@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm2comp_apps.encoder import split_baseline
+from llm2comp_apps.encoder import require_baseline
 from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE, Backbone, default_device, default_dtype, load_backbone
 from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
 from llm2comp_apps.encoder.network import positions
@@ -88,7 +88,8 @@ class Baseline(BatchedEncoder):
     _special_tokens = False  # they belong to the frame around the text
 
     def __init__(self, kind: str, backbone: Backbone, *, max_length: int = 512) -> None:
-        self.kind, _ = split_baseline(kind)
+        require_baseline(kind)
+        self.kind = kind
         self.lm = backbone.lm
         self.tokenizer = backbone.tokenizer
         self.device = str(next(backbone.lm.parameters()).device)
@@ -119,7 +120,7 @@ class Baseline(BatchedEncoder):
         max_length: int | None = None,
     ) -> Baseline:
         """Load the backbone and wrap it; errors as :func:`~.backbones.load_backbone` raises them."""
-        split_baseline(kind)  # before anything is loaded
+        require_baseline(kind)
         device = device or default_device()
         loaded = load_backbone(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype or default_dtype(device))
         return cls(kind, loaded, max_length=max_length or 512)

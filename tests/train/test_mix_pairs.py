@@ -18,7 +18,7 @@ def test_pairs_of_all_files_are_cut_and_shuffled_together(tmp_path):
         rows = [{"query": f"{name} {n} " + "word " * 40, "positive": f"{name} {n} answer"} for n in range(count)]
         sources.append(tmp_path / f"{name}.jsonl")
         sources[-1].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    options = ["--rows", "20", "--more", "paraphrase_*", "40", "--words", "7", "--files", "2"]
+    options = ["--rows", "20", "--more-of", "paraphrase_*", "--more-rows", "40", "--words", "7", "--files", "2"]
     texts = []
     for out in ("mixed", "again"):
         assert run(*sources, "--out", tmp_path / out, *options).returncode == 0
@@ -34,8 +34,18 @@ def test_pairs_of_all_files_are_cut_and_shuffled_together(tmp_path):
     assert len(set(names[:20])) > 1
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    failed = run(tmp_path / "gone.jsonl", "--out", tmp_path / "mixed")
-    assert failed.returncode == 1
-    assert "gone.jsonl: no such file" in failed.stderr
-    assert not (tmp_path / "mixed").exists()
+def test_what_cannot_be_mixed_is_named_in_one_line(tmp_path):
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"query": "who"}\n', encoding="utf-8")
+    for arguments, message in (
+        ([tmp_path / "gone.jsonl"], "gone.jsonl: no such file"),
+        ([broken], "broken.jsonl:1: the field 'positive' is not there"),
+        ([broken, broken], "two data files are called broken.jsonl"),
+        ([broken, "--rows", "0"], "argument --rows: '0' is no number from 1 on"),
+        ([broken, "--more-rows", "many"], "argument --more-rows: 'many' is no number from 1 on"),
+    ):
+        failed = run(*arguments, "--out", tmp_path / "mixed")
+        assert failed.returncode
+        assert message in failed.stderr
+        assert "Traceback" not in failed.stderr
+        assert not (tmp_path / "mixed").exists()

@@ -98,7 +98,7 @@ class Settings:
     )
     teacher_weight: float = _setting(0.5, "scl: share of the teacher's loss; the pairs' own has the rest.")
     teacher_level: float = _setting(
-        0.0, "scl: weight, in the teacher's loss, of squared differences from its cosines; without, only ranks count."
+        0.0, "scl: weight, in the teacher's loss, of squared differences from its cosines, whose level is free without."
     )
     seed: int = _setting(0, "Of everything drawn: weights, order, splits, dropout.")
     # The machine

@@ -14,7 +14,7 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -25,44 +25,61 @@ from llm2comp_apps.errors import LLM2CompError
 Pair = tuple[str, str]
 
 
-def beginnings(source: str, most: int, words: int, draw: random.Random) -> Iterator[Pair]:
-    """The first ``words`` words of both sides of at most ``most`` pairs of a file, drawn at random."""
-    for file in find_data([source]):
-        rows = [row.texts for row in pair_rows(file.records(), prompt="", negatives=0)]
-        for query, positive in draw.sample(rows, min(most, len(rows))):
-            yield " ".join(query.split()[:words]), " ".join(positive.split()[:words])
-
-
 def mix(sources: Sequence[str], rows: int, more: tuple[str, int], words: int, seed: int) -> list[Pair]:
-    """Pairs of all sources in random order; ``more`` is a name pattern and the rows of files that it matches."""
+    """The first words of both sides of pairs of all sources, in random order.
+
+    Args:
+        sources: what ``--data`` of ``llm2comp train`` takes.
+        rows: pairs of each file at most, drawn at random.
+        more: a pattern of file names, and what counts instead of ``rows`` for those.
+        words: of each text.
+        seed: of the drawing.
+
+    Raises:
+        LLM2CompError: a source cannot be read; by file and line.
+    """
     draw = random.Random(seed)  # noqa: S311 - no secret
     pairs: list[Pair] = []
-    for source in sources:
-        pairs += beginnings(source, more[1] if fnmatch(Path(source).name, more[0]) else rows, words, draw)
+    for file in find_data(sources):
+        texts = [row.texts for row in pair_rows(file.records(), prompt="", negatives=0)]
+        most = more[1] if fnmatch(file.name, more[0]) else rows
+        for query, positive in draw.sample(texts, min(most, len(texts))):
+            pairs.append((" ".join(query.split()[:words]), " ".join(positive.split()[:words])))
     draw.shuffle(pairs)
     return pairs
+
+
+def at_least_one(text: str) -> int:
+    """A number on the command line."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="+", help="files of pairs")
+    parser.add_argument("sources", nargs="+", help="files, folders or globs of pairs")
     parser.add_argument("--out", type=Path, required=True, help="folder of mixed_0.jsonl, mixed_1.jsonl ...")
-    parser.add_argument("--files", type=int, default=3, help="a file is a task of its own: more of them, more batches")
-    parser.add_argument("--rows", type=int, default=8_000, help="of each source at most")
-    parser.add_argument("--more", nargs=2, default=("paraphrase_*", "24000"), metavar=("PATTERN", "ROWS"))
-    parser.add_argument("--words", type=int, default=24, help="of each text")
+    parser.add_argument(
+        "--files", type=at_least_one, default=3, help="a file is a task of its own: more of them, more batches"
+    )
+    parser.add_argument("--rows", type=at_least_one, default=8_000, help="of each file at most")
+    parser.add_argument("--more-of", default="paraphrase_*", metavar="PATTERN", help="files that count for more")
+    parser.add_argument("--more-rows", type=at_least_one, default=24_000, help="of each of those at most")
+    parser.add_argument("--words", type=at_least_one, default=24, help="of each text")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     try:
-        pairs = mix(chosen.sources, chosen.rows, (chosen.more[0], int(chosen.more[1])), chosen.words, chosen.seed)
-    except (LLM2CompError, ValueError) as error:
-        sys.exit(str(error))
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    for number in range(chosen.files):
-        with (chosen.out / f"mixed_{number}.jsonl").open("w", encoding="utf-8") as out:
-            for query, positive in pairs[number :: chosen.files]:
-                out.write(json.dumps({"query": query, "positive": positive}, ensure_ascii=False) + "\n")
+        more = chosen.more_of, chosen.more_rows
+        pairs = mix(chosen.sources, chosen.rows, more, chosen.words, chosen.seed)
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        for number in range(chosen.files):
+            with (chosen.out / f"mixed_{number}.jsonl").open("w", encoding="utf-8") as out:
+                for query, positive in pairs[number :: chosen.files]:
+                    out.write(json.dumps({"query": query, "positive": positive}, ensure_ascii=False) + "\n")
+    except (LLM2CompError, OSError) as error:
+        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":
