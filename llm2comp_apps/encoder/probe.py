@@ -39,8 +39,12 @@ def probe(network: CompressionNetwork, name: str) -> None:
         alone = network.memory(*left_pad([first], 0, device))
         ids, mask = left_pad([first, [*first, *first]], 0, device)
         together = network.memory(ids, mask)[:1]
-        similarity = torch.cosine_similarity(alone.float(), together.float(), dim=-1).min()
-        if not similarity > 0.999:
+        cosines = torch.cosine_similarity(alone.float(), together.float(), dim=-1)
+        # Rounding to half precision can flip a massive activation and with it one vector (.908 was seen), not most: the
+        # median of good encoders was above .9994, with an attention mask left out below .986.
+        exact = network.compute_dtype is torch.float32
+        similarity = cosines.min() if exact else cosines.median()
+        if not similarity > (0.999 if exact else 0.995):
             raise EncoderError(
                 f"backbone {name}: {architecture} reads the padding beside a text (cosine {float(similarity):.4f} "
                 "instead of 1), so a vector would depend on its batch. Use a backbone of another family."

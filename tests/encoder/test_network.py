@@ -70,6 +70,28 @@ def test_probe_refuses_a_model_that_reads_padding(network, monkeypatch):
         probe(network, "tiny")
 
 
+def test_probe_takes_rounding_for_rounding_and_a_leak_for_a_leak(network, monkeypatch):
+    """In bfloat16 one vector of several may flip (met when a trained encoder was trained on); in float32 none may."""
+    honest = network.memory
+
+    def flipped(ids, mask):
+        states = honest(ids, mask).clone()
+        states[:, 0] *= 1 if ids.shape[0] == 1 else -1
+        return states
+
+    monkeypatch.setattr(network, "memory", flipped)
+    with pytest.raises(EncoderError, match="reads the padding"):
+        probe(network, "tiny")
+    network.to(torch.bfloat16)
+    network.compute_dtype = torch.bfloat16
+    with network.autocast():
+        probe(network, "tiny")
+    hidden = network.hidden
+    monkeypatch.setattr(network, "hidden", lambda embeds, mask, causal: hidden(embeds, None, causal=causal))
+    with network.autocast(), pytest.raises(EncoderError, match="reads the padding"):
+        probe(network, "tiny")
+
+
 def test_decoder_is_the_frozen_model_to_the_bit(backbone_dir):
     from peft import LoraConfig, get_peft_model
 

@@ -34,6 +34,28 @@ def test_pairs_of_all_files_are_cut_and_shuffled_together(tmp_path):
     assert len(set(names[:20])) > 1
 
 
+def test_topics_hold_all_pairs_each_with_its_neighbours(tmp_path, tiny_encoder_dir):
+    source = tmp_path / "pairs.jsonl"
+    subjects = ("aaa aaa aaa", "zebra stripes zebra", "12 34 56 78")
+    rows = [{"query": f"{subjects[n % 3]} {n}", "positive": f"answer {n}"} for n in range(60)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    options = ["--topics", "3", "--encoder", tiny_encoder_dir]
+    parts = []
+    for out in ("topics", "again"):
+        made = run(source, "--out", tmp_path / out, *options)
+        assert made.returncode == 0, made.stderr
+        parts.append({file.name: file.read_text(encoding="utf-8") for file in sorted((tmp_path / out).iterdir())})
+    assert parts[0] == parts[1]
+    assert list(parts[0]) == ["topic_000.jsonl", "topic_001.jsonl", "topic_002.jsonl"]
+    files = [[json.loads(line)["query"] for line in text.splitlines()] for text in parts[0].values()]
+    assert sorted(query for queries in files for query in queries) == sorted(row["query"] for row in rows)
+    assert [len({query[:3] for query in queries}) for queries in files] == [1, 1, 1]
+    refused = run(source, "--out", tmp_path / "many", "--topics", "61", "--encoder", tiny_encoder_dir)
+    assert refused.returncode
+    assert "--topics 61: there are 60 pairs only" in refused.stderr
+    assert not (tmp_path / "many").exists()
+
+
 def test_what_cannot_be_mixed_is_named_in_one_line(tmp_path):
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"query": "who"}\n', encoding="utf-8")

@@ -1,11 +1,16 @@
-"""Pairs across subjects: short beginnings of pairs of many files, shuffled together.
+"""Pairs across subjects, or of one subject each: short beginnings of pairs of many files, shuffled or sorted by topic.
 
     python train/studies/mix_pairs.py --out mixed pairs/*.jsonl.gz
-    llm2comp train --stage scl --data pairs/ --data mixed/ --symmetric 'mixed_*' --teacher NAME ...
+    python train/studies/mix_pairs.py --out topics --topics 50 --encoder NAME pairs/*.jsonl.gz
+    llm2comp train --stage scl --data pairs/ --data mixed/ --symmetric 'mixed_*,topic_*' --teacher NAME ...
 
 ``scl`` takes a batch from one file, so that its negatives are hard. A teacher's similarities between questions about
 money and questions about hockey are never seen that way, though clusters are made of them; batches of these files are
 full of them. Short beginnings make such a batch cost a third of one with passages.
+
+``--topics`` does the opposite: each file holds the pairs whose queries lie together in the space of an encoder (of the
+teacher, best), so that a batch asks for the finer differences. That is the topic aware sampling of TAS-B (Hofstaetter
+et al., SIGIR 2021, arXiv 2104.06967, section 3).
 """
 
 from __future__ import annotations
@@ -19,7 +24,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from llm2comp_train.sources import find_data, pair_rows
+from llm2comp_train.teacher import load_teacher
+from sklearn.cluster import MiniBatchKMeans
 
+from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import LLM2CompError
 
 Pair = tuple[str, str]
@@ -49,6 +57,13 @@ def mix(sources: Sequence[str], rows: int, more: tuple[str, int], words: int, se
     return pairs
 
 
+def by_topic(pairs: Sequence[Pair], topics: int, encoder: TextEncoder, seed: int) -> list[list[Pair]]:
+    """The same pairs, sorted into ``topics`` lists by k-means over the embeddings of their queries."""
+    means = MiniBatchKMeans(topics, batch_size=4096, n_init=3, random_state=seed)
+    labels = means.fit_predict(encoder.encode([query for query, _ in pairs], show_progress=True))
+    return [[pair for pair, label in zip(pairs, labels, strict=True) if label == topic] for topic in range(topics)]
+
+
 def at_least_one(text: str) -> int:
     """A number on the command line."""
     if not text.isdecimal() or not int(text):
@@ -68,15 +83,24 @@ def main() -> None:
     parser.add_argument("--more-of", default="paraphrase_*", metavar="PATTERN", help="files that count for more")
     parser.add_argument("--more-rows", type=at_least_one, default=24_000, help="of each of those at most")
     parser.add_argument("--words", type=at_least_one, default=24, help="of each text")
+    parser.add_argument("--topics", type=at_least_one, help="files of one topic each, instead of --files shuffled ones")
+    parser.add_argument("--encoder", default="default", metavar="NAME", help="whose space the topics are in")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     try:
         more = chosen.more_of, chosen.more_rows
         pairs = mix(chosen.sources, chosen.rows, more, chosen.words, chosen.seed)
+        if chosen.topics:
+            if chosen.topics > len(pairs):
+                sys.exit(f"Error: --topics {chosen.topics}: there are {len(pairs)} pairs only")
+            parts = by_topic(pairs, chosen.topics, load_teacher(chosen.encoder, "cpu"), chosen.seed)
+        else:
+            parts = [pairs[number :: chosen.files] for number in range(chosen.files)]
         chosen.out.mkdir(parents=True, exist_ok=True)
-        for number in range(chosen.files):
-            with (chosen.out / f"mixed_{number}.jsonl").open("w", encoding="utf-8") as out:
-                for query, positive in pairs[number :: chosen.files]:
+        for number, part in enumerate(parts):
+            name = f"topic_{number:03}.jsonl" if chosen.topics else f"mixed_{number}.jsonl"
+            with (chosen.out / name).open("w", encoding="utf-8") as out:
+                for query, positive in part:
                     out.write(json.dumps({"query": query, "positive": positive}, ensure_ascii=False) + "\n")
     except (LLM2CompError, OSError) as error:
         sys.exit(f"Error: {error}")
