@@ -70,26 +70,26 @@ def test_probe_refuses_a_model_that_reads_padding(network, monkeypatch):
         probe(network, "tiny")
 
 
-def test_probe_takes_rounding_for_rounding_and_a_leak_for_a_leak(network, monkeypatch):
-    """In bfloat16 one vector of several may flip (met when a trained encoder was trained on); in float32 none may."""
-    honest = network.memory
-
-    def flipped(ids, mask):
-        states = honest(ids, mask).clone()
-        states[:, 0] *= 1 if ids.shape[0] == 1 else -1
-        return states
-
-    monkeypatch.setattr(network, "memory", flipped)
-    with pytest.raises(EncoderError, match="reads the padding"):
-        probe(network, "tiny")
-    network.to(torch.bfloat16)
-    network.compute_dtype = torch.bfloat16
-    with network.autocast():
-        probe(network, "tiny")
+def test_probe_asks_in_float32_and_leaves_half_precision_as_it_was(network, monkeypatch):
+    """Rounding must not pass for a leak, which happened where a trained encoder was trained on in bfloat16."""
+    network.lm.to(torch.bfloat16)
+    before = {name: (parameter.data_ptr(), parameter.clone()) for name, parameter in network.named_parameters()}
+    seen = set()
+    inner = network.base.layers[-1].mlp  # its weights are widened with the layer
+    hook = inner.register_forward_pre_hook(
+        lambda part, arguments: seen.add((arguments[0].dtype, *{weight.dtype for weight in part.parameters()}))
+    )
+    probe(network, "tiny")
+    hook.remove()
     hidden = network.hidden
     monkeypatch.setattr(network, "hidden", lambda embeds, mask, causal: hidden(embeds, None, causal=causal))
-    with network.autocast(), pytest.raises(EncoderError, match="reads the padding"):
+    with pytest.raises(EncoderError, match="reads the padding"):
         probe(network, "tiny")
+    assert seen == {(torch.float32, torch.float32)}
+    for name, parameter in network.named_parameters():
+        assert (name, parameter.data_ptr()) == (name, before[name][0])
+        assert torch.equal(parameter, before[name][1])
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.base.modules())
 
 
 def test_decoder_is_the_frozen_model_to_the_bit(backbone_dir):
