@@ -54,6 +54,13 @@ def test_topics_hold_all_pairs_each_with_its_neighbours(tmp_path, tiny_encoder_d
     assert refused.returncode
     assert "--topics 61: there are 60 pairs only" in refused.stderr
     assert not (tmp_path / "many").exists()
+    nothing = run(source, "--out", tmp_path / "many", "--topics", "3", "--encoder", "bm25")
+    assert nothing.returncode
+    assert "bm25 ranks texts without embedding them" in nothing.stderr
+    stale = run(source, "--out", tmp_path / "topics", "--topics", "2", "--encoder", tiny_encoder_dir)
+    assert stale.returncode
+    assert "holds files already" in stale.stderr
+    assert len(list((tmp_path / "topics").iterdir())) == 3
 
 
 def test_what_cannot_be_mixed_is_named_in_one_line(tmp_path):
@@ -65,6 +72,8 @@ def test_what_cannot_be_mixed_is_named_in_one_line(tmp_path):
         ([broken, broken], "two data files are called broken.jsonl"),
         ([broken, "--rows", "0"], "argument --rows: '0' is no number from 1 on"),
         ([broken, "--more-rows", "many"], "argument --more-rows: 'many' is no number from 1 on"),
+        ([broken, "--seed", "-1"], "argument --seed: '-1' is no number from 0 on"),
+        ([broken, "--topics", "2", "--files", "2"], "argument --files: not allowed with argument --topics"),
     ):
         failed = run(*arguments, "--out", tmp_path / "mixed")
         assert failed.returncode

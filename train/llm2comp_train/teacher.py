@@ -66,5 +66,5 @@ def load_teacher(name: str, device: str) -> TextEncoder:
 
     system = load_system(name, device=device)
     if not isinstance(system, TextEncoder):
-        raise UsageError(f"--teacher {name}: ranks texts without embedding them; name an encoder.")
+        raise UsageError(f"{name} ranks texts without embedding them; name an encoder.")
     return system

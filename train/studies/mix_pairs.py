@@ -61,11 +61,21 @@ def by_topic(pairs: Sequence[Pair], topics: int, encoder: TextEncoder, seed: int
     """The same pairs, sorted into ``topics`` lists by k-means over the embeddings of their queries."""
     means = MiniBatchKMeans(topics, batch_size=4096, n_init=3, random_state=seed)
     labels = means.fit_predict(encoder.encode([query for query, _ in pairs], show_progress=True))
-    return [[pair for pair, label in zip(pairs, labels, strict=True) if label == topic] for topic in range(topics)]
+    parts: list[list[Pair]] = [[] for _ in range(topics)]
+    for pair, label in zip(pairs, labels, strict=True):
+        parts[label].append(pair)
+    return parts
+
+
+def natural(text: str) -> int:
+    """A number on the command line."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return int(text)
 
 
 def at_least_one(text: str) -> int:
-    """A number on the command line."""
+    """A number on the command line that is not 0."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
@@ -76,17 +86,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+", help="files, folders or globs of pairs")
     parser.add_argument("--out", type=Path, required=True, help="folder of mixed_0.jsonl, mixed_1.jsonl ...")
-    parser.add_argument(
+    made = parser.add_mutually_exclusive_group()
+    made.add_argument(
         "--files", type=at_least_one, default=3, help="a file is a task of its own: more of them, more batches"
     )
+    made.add_argument("--topics", type=at_least_one, help="files of one topic each, instead of shuffled ones")
     parser.add_argument("--rows", type=at_least_one, default=8_000, help="of each file at most")
     parser.add_argument("--more-of", default="paraphrase_*", metavar="PATTERN", help="files that count for more")
     parser.add_argument("--more-rows", type=at_least_one, default=24_000, help="of each of those at most")
     parser.add_argument("--words", type=at_least_one, default=24, help="of each text")
-    parser.add_argument("--topics", type=at_least_one, help="files of one topic each, instead of --files shuffled ones")
     parser.add_argument("--encoder", default="default", metavar="NAME", help="whose space the topics are in")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
     chosen = parser.parse_args()
+    if any(chosen.out.glob("*.jsonl")):
+        sys.exit(
+            f"Error: --out {chosen.out} holds files already, and --data would take old and new ones; name a new one"
+        )
     try:
         more = chosen.more_of, chosen.more_rows
         pairs = mix(chosen.sources, chosen.rows, more, chosen.words, chosen.seed)
