@@ -4,7 +4,7 @@
 # make torture   the long form of the fault tests: kill -9, full disk, flipped bytes
 # make clean     remove what these wrote, but not .venv
 #
-# PYTHON=python3.12 make demo              another Python (3.10 to 3.13) for .venv
+# PYTHON=python3.12 make demo              another Python (3.11 to 3.13) for .venv
 # PYTEST_ARGS='tests/corpus -x' make test  a part of the suite
 
 PYTHON ?= python3

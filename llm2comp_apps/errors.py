@@ -23,6 +23,7 @@ __all__ = [
     "EvaluationError",
     "LLM2CompError",
     "TrainingError",
+    "TrainingStopped",
     "UsageError",
 ]
 
@@ -49,6 +50,12 @@ class EncoderError(LLM2CompError):
 
 class TrainingError(LLM2CompError):
     """A training run cannot start, cannot resume, or has gone wrong (NaN, dead memory, out of memory)."""
+
+
+class TrainingStopped(TrainingError):
+    """A run was asked to stop (ctrl-C, SIGTERM) and has kept what it did."""
+
+    exit_code = 130
 
 
 class ClusteringError(LLM2CompError):

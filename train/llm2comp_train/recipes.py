@@ -227,7 +227,7 @@ PAPER_DATA: dict[str, tuple[str, ...]] = {
 and English of E5-Mistral's data (arXiv 2401.00368), in the form in which the sentence-transformers project keeps it."""
 
 _SMOLLM2 = Recipe(
-    about="the default encoder; on one CPU core about two hours",
+    about="on the default backbone; on one CPU core about two hours",
     chain=("kl", "scl"),
     common={
         "float32_layers": 5,  # they build SmolLM2's massive activations, which amplify rounding

@@ -126,7 +126,7 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
     )
     steps = train(run, resume=options.resume)
     if steps < settings.max_steps:
-        raise TrainingError(f"stopped after step {steps} of {settings.max_steps}; --resume goes on from there.")
+        raise TrainingStopped(f"stopped after step {steps} of {settings.max_steps}; --resume goes on from there.")
     if processes.main:
         _publish_result(options.out, steps)
         draw_curve(options.out)

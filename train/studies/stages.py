@@ -1,7 +1,7 @@
 """Which adaptation serves contrast best? Train the paper's table at one size, with equal data and steps, and write it.
 
-    python train/studies/stages.py --data ../shared/data --out runs/study                 # one CPU core, small
-    python train/studies/stages.py --data ../shared/data --out runs/study --preset gpu    # one GPU, half an hour
+    python train/studies/stages.py --data DATA --out runs/study                 # one CPU core, small
+    python train/studies/stages.py --data DATA --out runs/study --preset gpu    # one GPU, half an hour
     python train/studies/stages.py ... --adapters continue,fresh                          # measures both
     python train/studies/stages.py ... --arms kl --ks 1,4,8,16                            # how many memory tokens?
     python train/studies/stages.py ... --beside default --beside bm25                     # rows beside them
