@@ -23,7 +23,7 @@ __all__ = [
     "EvaluationError",
     "LLM2CompError",
     "TrainingError",
-    "TrainingStopped",
+    "TrainingStoppedError",
     "UsageError",
 ]
 
@@ -52,7 +52,7 @@ class TrainingError(LLM2CompError):
     """A training run cannot start, cannot resume, or has gone wrong (NaN, dead memory, out of memory)."""
 
 
-class TrainingStopped(TrainingError):
+class TrainingStoppedError(TrainingError):
     """A run was asked to stop (ctrl-C, SIGTERM) and has kept what it did."""
 
     exit_code = 130

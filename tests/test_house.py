@@ -7,12 +7,12 @@ import importlib
 import re
 import shlex
 import sys
+import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-import tomllib
 import typer
 
 import llm2comp_apps

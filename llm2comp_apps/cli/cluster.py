@@ -79,12 +79,18 @@ def cluster(
     ] = "neighbor",
     outliers: Annotated[
         str,
-        typer.Option(metavar="POLICY", help="keep, nearest (all join their nearest topic), or threshold (only above it).", rich_help_panel=_HOW),
+        typer.Option(
+            metavar="POLICY",
+            help="keep, nearest (all join their nearest topic), or threshold (only above it).",
+            rich_help_panel=_HOW,
+        ),
     ] = "threshold",
     outlier_threshold: Annotated[
         float | None,
         typer.Option(
-            metavar="P", help="Membership needed for threshold. [default: 0.2; with C < 10 topics 2/C]", rich_help_panel=_HOW
+            metavar="P",
+            help="Membership needed for threshold. [default: 0.2; with C < 10 topics 2/C]",
+            rich_help_panel=_HOW,
         ),
     ] = None,
     merge: Annotated[

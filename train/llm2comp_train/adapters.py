@@ -181,7 +181,7 @@ def _weights(lm: nn.Module, adapter: str) -> Iterator[tuple[str, nn.Parameter]]:
     """An adapter's weights under the names that PEFT's files use."""
     for name, parameter in lm.named_parameters():
         if _is_adapter(name, adapter):
-            plain = name.replace(f".{adapter}.", ".").replace("_orig_mod.", "")
+            plain = name.replace(f".{adapter}.", ".")
             yield f"base_model.model.{plain}", parameter
 
 
@@ -209,12 +209,28 @@ def _check_init(init: Path, backbone: Backbone, settings: Settings, readout: str
         raise TrainingError(f"--init {init}: reads its vectors from {made.readout}; this stage needs {readout}.")
     if made.k != settings.k and not READOUTS[readout].of_text:
         raise TrainingError(f"--init {init}: has {made.k} memory tokens; --k says {settings.k}.")
+    if not (init / checkpoint.ADAPTER_WEIGHTS).is_file():
+        raise TrainingError(f"--init {init}: holds no adapter to train on.")
+    saved = _adapter_config(init)
+    layers = ",".join(saved["target_modules"])
+    if set(saved["target_modules"]) != set(settings.targets):
+        raise TrainingError(f"--init {init}: its adapter is on other layers; go on with --lora-targets {layers}.")
+    if settings.adapter == "continue" and (saved["r"], saved["lora_alpha"]) != (settings.lora_r, settings.lora_alpha):
+        raise TrainingError(
+            f"--init {init}: its adapter has another rank or scale; go on with --lora-r {saved['r']} --lora-alpha "
+            f"{saved['lora_alpha']:g}, or start one beside it with --adapter fresh."
+        )
+
+
+def _adapter_config(init: Path) -> dict[str, Any]:
+    saved: dict[str, Any] = json.loads((init / checkpoint.ADAPTER_CONFIG).read_text("utf-8"))
+    return saved
 
 
 def _saved_config(init: Path, backbone: Backbone) -> LoraConfig:
     from peft import LoraConfig
 
-    saved = json.loads((init / checkpoint.ADAPTER_CONFIG).read_text("utf-8"))
+    saved = _adapter_config(init)
     kept = {name: saved[name] for name in ("r", "lora_alpha", "target_modules", "task_type")}
     return LoraConfig(**kept, base_model_name_or_path=backbone.name)
 
@@ -223,11 +239,11 @@ def _load(lm: nn.Module, directory: Path, adapter: str) -> None:
     from safetensors.torch import load_file
 
     path = directory / checkpoint.ADAPTER_WEIGHTS
-    if not path.is_file():
-        raise TrainingError(f"--init {directory}: holds no adapter to train on.")
     saved, own = load_file(path), dict(_weights(lm, adapter))
     if {name: tensor.shape for name, tensor in saved.items()} != {name: tensor.shape for name, tensor in own.items()}:
-        raise TrainingError(f"{path}: an adapter of another rank or for other layers than --lora-r, --lora-targets.")
+        raise TrainingError(
+            f"{path}: not what its {checkpoint.ADAPTER_CONFIG} says: an adapter of another rank or for other layers."
+        )
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(saved[name])

@@ -131,7 +131,7 @@ class CompressionBatches:
         """The held-out texts, cut the same way at every evaluation: from the start, at the longest context."""
         contexts = self._settings.contexts
         texts = [(int(row), self._store.ids(self._store.texts(int(row))[0])) for row in self._held_out]
-        splits = [self._cut(ids, contexts[-1] if contexts else len(ids) // 2, row) for row, ids in texts]
+        splits = [self._cut(ids, max(contexts) if contexts else len(ids) // 2, row) for row, ids in texts]
         generator = _generator(self._settings.seed, _MASKED)
         splits = [self._mask(split, generator) for split in splits]
         return sorted(splits, key=lambda split: (len(split.context), len(split.target)))
@@ -248,7 +248,8 @@ class PairBatches:
         members = [self._store.texts(row) for row in rows]
         queries, positives = [texts[0] for texts in members], [texts[1] for texts in members]
         documents = positives + [text for texts in members for text in texts[2:]]
-        digests = torch.from_numpy(np.array(self._store.digests).view(np.int64))
-        own, right, other = (digests[texts] for texts in (queries, positives, documents))
+        own, right, other = (
+            torch.from_numpy(self._store.digests[texts].view(np.int64)) for texts in (queries, positives, documents)
+        )
         same = (own[:, None] == other) | (right[:, None] == other)
         return PairBatch(file, rows, queries + documents, same)

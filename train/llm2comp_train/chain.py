@@ -9,15 +9,14 @@ from typing import Any
 
 from llm2comp_apps.errors import TrainingError
 from llm2comp_train.recipes import Settings, get_recipe, resolve
-from llm2comp_train.run import RunOptions, check_claim, run_stage
+from llm2comp_train.run import RunOptions, check_call, run_stage
 from llm2comp_train.sources import find_data
+from llm2comp_train.teacher import load_teacher
 
 __all__ = ["run_chain"]
 
 
-def run_chain(
-    recipe: str, changes: Mapping[str, Any], options: RunOptions, *, gpu: bool, stages: tuple[str, ...] = ()
-) -> Path:
+def run_chain(recipe: str, changes: Mapping[str, Any], options: RunOptions, *, gpu: bool) -> Path:
     """Train the stages of a recipe's chain in ``OUT/1-kl``, ``OUT/2-scl`` ...; returns the last stage's encoder.
 
     Files with ``text`` rows go to the stages before ``scl``, those with ``query`` and ``positive`` to ``scl``; without
@@ -27,7 +26,7 @@ def run_chain(
     Raises:
         TrainingError: there is no data for a stage; or see :func:`~.run.run_stage`.
     """
-    chain = stages or get_recipe(recipe).chain
+    chain = get_recipe(recipe).chain
     kinds = _by_kind(options) if options.data else {}
     data = {
         stage: kinds["pairs" if stage == "scl" else "text"] if kinds else get_recipe(recipe).data_of(stage)
@@ -44,8 +43,10 @@ def run_chain(
         given = dataclasses.replace(options, data=data[stage], out=out, init=init)
         steps.append((stage, resolve(recipe, stage, changes, gpu=gpu), given))
         init = out
-    for step in steps:
-        check_claim(*step)  # all of them before the first trains: a later stage would refuse hours later
+    for stage, settings, given in steps:  # all of them before the first trains: a later one would refuse hours later
+        check_call(stage, settings, given)
+        if stage == "scl" and settings.teacher:
+            load_teacher(settings.teacher, "cpu")
     for number, (stage, settings, given) in enumerate(steps, start=1):
         if options.resume and (given.out / "encoder").is_dir():
             options.say(f"{given.out.name}: finished, passed over")

@@ -35,7 +35,7 @@ def publish(target: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(left_behind, ignore_errors=True)
     temporary.mkdir(parents=True)
     write(temporary)
-    for path in (*temporary.iterdir(), temporary):
+    for path in (*temporary.rglob("*"), temporary):
         _sync(path)
     if target.exists():
         target.rename(old)

@@ -14,10 +14,10 @@ __all__ = ["draw_curve"]
 _SMOOTHING = 0.9
 
 
-def draw_curve(run: Path) -> bool:
-    """Draw ``RUN/curve.png``: loss over steps above, evaluations below; returns whether matplotlib is there."""
+def draw_curve(run: Path) -> None:
+    """Draw ``RUN/curve.png``, if matplotlib is there: loss over steps above, evaluations below."""
     if importlib.util.find_spec("matplotlib") is None:
-        return False
+        return
     from matplotlib.figure import Figure
 
     rows = read_metrics(run)
@@ -36,7 +36,6 @@ def draw_curve(run: Path) -> bool:
         axis.set_ylabel(name.replace("_", " "))
     axes[-1].set_xlabel("step")
     figure.savefig(run / "curve.png", dpi=120)
-    return True
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

@@ -58,17 +58,22 @@ def contrastive_backward(
         return float(loss.detach())
 
     states, pieces = [], []
+    idle = range(processes.idle_passes(len(passes)))
     with torch.no_grad():
         for part in passes:
-            states.append(_random_state())
+            states.append(_random_state(processes.device))
             pieces.append(embed([mine[index] for index in part]))
+        for _ in idle:
+            embed([rows[0]])
     everything = processes.gather(_in_order(pieces, passes), len(rows)).requires_grad_()
     loss = loss_of(everything)
     (gradient,) = torch.autograd.grad(loss, everything)
     kept = gradient[processes.rank :: processes.world]
     for part, state in zip(passes, states, strict=True):
-        _restore(state)
+        _restore(state, processes.device)
         embed([mine[index] for index in part]).backward(kept[part])
+    for _ in idle:
+        (0.0 * embed([rows[0]]).sum()).backward()
     return float(loss.detach())
 
 
@@ -78,11 +83,15 @@ def _in_order(pieces: Sequence[Tensor], passes: Sequence[Sequence[int]]) -> Tens
     return torch.cat(list(pieces))[order.argsort().to(pieces[0].device)]
 
 
-def _random_state() -> tuple[Tensor, Tensor | None]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+def _random_state(device: str) -> list[Tensor]:
+    """Of what dropout draws from: the CPU's generator, and that of the device that computes, current one or not."""
+    states = [torch.get_rng_state()]
+    if not device.startswith("cpu"):
+        states.append(torch.get_device_module(device).get_rng_state(device))
+    return states
 
 
-def _restore(state: tuple[Tensor, Tensor | None]) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1])
+def _restore(states: list[Tensor], device: str) -> None:
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.get_device_module(device).set_rng_state(state, device)

@@ -30,7 +30,7 @@ from llm2comp_train.recipes import Settings
 from llm2comp_train.sharding import placed_like, whole
 from llm2comp_train.steps import Outcome, Work
 
-__all__ = ["DivergedError", "Progress", "Run", "train"]
+__all__ = ["DivergedError", "Progress", "Run", "StopRequest", "train"]
 
 _ROWS_NAMED = 8
 _SMOOTHING = 0.95
@@ -81,11 +81,11 @@ class Run:
     tensorboard: bool = False
 
 
-def train(run: Run, *, resume: bool) -> int:
-    """Train to the end of the stage, or to the next step after SIGINT or SIGTERM; returns the steps done.
+def train(run: Run, stop: StopRequest, *, resume: bool) -> int:
+    """Train to the end of the stage, or to the next step after a request to stop; returns the steps done.
 
     Raises:
-        DivergedError: loss or gradient is not finite, or the memory is dead.
+        DivergedError: loss or gradient is not finite, or the memory is dead (or was, when a run to resume ended).
         TrainingError: the machine's memory ran out.
     """
     settings, parameters = run.settings, trainable(run.network)
@@ -99,25 +99,25 @@ def train(run: Run, *, resume: bool) -> int:
     optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, foreach=foreach)
     step = _restore(run, optimiser, parameters) if resume else 0
     log = MetricsLog(run.directory, settings, step, tensorboard=run.tensorboard) if run.processes.main else None
+    _require_life(run, log, step)
     pace = 0.0
-    with _StopRequest(run.processes) as stop:
-        while step < settings.max_steps and not stop.agreed():
-            begun = time.perf_counter()
-            outcome, figures = _step(run, optimiser, parameters, step)
-            step += 1
-            seconds = time.perf_counter() - begun
-            pace = _SMOOTHING * pace + (1 - _SMOOTHING) * seconds if pace else seconds
-            evaluated = step == settings.max_steps or step % settings.eval_every == 0
-            found = _evaluate(run) if evaluated else {}
-            if log is not None:
-                log.write({"step": step, **figures, "tokens": outcome.tokens, "seconds": seconds})
-                if evaluated:
-                    log.write({"step": step, **found})
-                _show(run, log, step, figures["loss"], outcome.tokens / seconds, pace)
-            if evaluated or step % settings.save_every == 0:
-                _save(run, optimiser, parameters, step, log)
+    while step < settings.max_steps and not stop.agreed():
+        begun = time.perf_counter()
+        outcome, figures = _step(run, optimiser, parameters, step)
+        step += 1
+        seconds = time.perf_counter() - begun
+        pace = _SMOOTHING * pace + (1 - _SMOOTHING) * seconds if pace else seconds
+        evaluated = step == settings.max_steps or step % settings.eval_every == 0
+        found = _evaluate(run) if evaluated else {}
+        if log is not None:
+            log.write({"step": step, **figures, "tokens": outcome.tokens, "seconds": seconds})
             if evaluated:
-                _require_life(run, log, step, found)
+                log.write({"step": step, **found})
+            _show(run, log, step, figures["loss"], outcome.tokens / seconds, pace)
+        if evaluated or step % settings.save_every == 0:
+            _save(run, optimiser, parameters, step, log)
+        if evaluated:
+            _require_life(run, log, step)
     if step < settings.max_steps:
         _save(run, optimiser, parameters, step, log)
     return step
@@ -185,18 +185,19 @@ def _evaluate(run: Run) -> dict[str, float]:
         return run.evaluate()
 
 
-def _require_life(run: Run, log: MetricsLog | None, step: int, found: dict[str, float]) -> None:
+def _require_life(run: Run, log: MetricsLog | None, step: int) -> None:
     """Stop a run whose memory vectors carry nothing, in all processes at once; the one that keeps the log knows.
 
     Raises:
         DivergedError: it is dead.
     """
-    (dead,) = run.processes.total(float(log is not None and log.dead))
+    dead, gain = run.processes.total(*((1.0, log.evaluations[-1]["gain"]) if log and log.dead else (0.0, 0.0)))
     if dead:
         raise DivergedError(
             f"step {step}: the memory is dead: the decoder does as well with another text's memory as with the text's "
-            f"own (gain {found['gain']:.3f}, wanted {run.settings.dead_gain:g}), so whatever the loss does, the "
-            f"encoder learns nothing. Change --lr (now {run.settings.lr:g}), shorten --context, or raise --dead-after."
+            f"own (gain {gain:.3f}, wanted {run.settings.dead_gain:g}), so whatever the loss does, the "
+            f"encoder learns nothing. Change --lr (now {run.settings.lr:g}) or shorten --context; with a higher "
+            "--dead-after, --resume goes on all the same."
         )
 
 
@@ -245,28 +246,33 @@ def _restore(run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, n
     return int(state["step"])
 
 
-class _StopRequest:
-    """Turns SIGINT and SIGTERM into a request to stop after the step; a second SIGINT stops at once."""
+class StopRequest:
+    """Turns SIGINT and SIGTERM into a request to stop after the step; a second SIGINT stops at once.
+
+    A request that came too late to stop anything is passed on at the end, to stop what would have come next.
+    """
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
-        self._asked = False
+        self._asked: int | None = None
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> _StopRequest:
+    def __enter__(self) -> StopRequest:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._ask)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if error is None and self._asked is not None:
+            signal.raise_signal(self._asked)
 
     def agreed(self) -> bool:
         """Whether any process was asked to stop; the same answer in all of them."""
-        return self._processes.total(float(self._asked))[0] > 0
+        return self._processes.total(float(self._asked is not None))[0] > 0
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self._asked and number == signal.SIGINT:
+        if self._asked is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._asked = True
+        self._asked = number

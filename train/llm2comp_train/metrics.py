@@ -1,11 +1,12 @@
 """``metrics.jsonl``: one line per step, one per evaluation; what they say about the run.
 
 {"step": 7, "loss": 1.93, "lr": 0.0001, "grad_norm": 0.7, "tokens": 640, "seconds": 1.2}
-{"step": 200, "validation_loss": 1.21, "gain": 0.55, "cosine": 0.63, "scifact:train": 38.2, "score": 55.1}
+{"step": 200, "validation_loss": 1.21, "gain": 0.55, "cosine": 0.63, "scifact:train": 0.38, "score": 0.55}
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from llm2comp_apps.errors import TrainingError
 from llm2comp_train.recipes import Settings
 
-__all__ = ["METRICS", "MetricsLog", "best_step", "read_metrics"]
+__all__ = ["METRICS", "MetricsLog", "best_step", "read_metrics", "require_tensorboard"]
 
 METRICS = "metrics.jsonl"
 
@@ -66,9 +67,17 @@ def best_step(run: Path) -> int | None:
     return int(max(scored, key=lambda row: row["score"])["step"]) if scored else None
 
 
+def require_tensorboard() -> None:
+    """See that its files can be written.
+
+    Raises:
+        TrainingError: it is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise TrainingError("--tensorboard needs tensorboard: pip install 'llm2comp-apps[train]'.")
+
+
 def _board(run: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise TrainingError("--tensorboard needs tensorboard: pip install 'llm2comp-apps[train]'.") from error
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)

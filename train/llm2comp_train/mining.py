@@ -22,7 +22,6 @@ from llm2comp_train.sources import find_data, pair_rows
 __all__ = ["MiningReport", "check_mining", "hard_negatives", "mine_file"]
 
 _BLOCK = 512
-_CANDIDATES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class MiningReport:
 
 
 def mine_file(
-    encoder: TextEncoder, source: str, out: Path, *, negatives: int = 1, margin: float = 0.95, prompt: str | None = None
+    encoder: TextEncoder, source: str, out: Path, *, negatives: int = 1, margin: float = 0.95
 ) -> MiningReport:
     """Write the pairs of a file with mined negatives in place of those it has.
 
@@ -45,7 +44,6 @@ def mine_file(
         out: JSON lines ``{"query", "positive", "negative": [...]}``; comes into being whole or not at all.
         negatives: at most so many per pair.
         margin: see :func:`hard_negatives`.
-        prompt: in front of queries; by default the encoder's own for queries.
 
     Raises:
         TrainingError: ``source`` is not one file, or holds no pair.
@@ -64,9 +62,7 @@ def mine_file(
         own.setdefault(query, set()).add(number[positive])
     documents = list(number)
     document_vectors = encoder.encode(documents, prompt=encoder.prompts.get("document"))
-    query_vectors = encoder.encode(
-        [query for query, _ in rows], prompt=encoder.prompts.get("query") if prompt is None else prompt
-    )
+    query_vectors = encoder.encode([query for query, _ in rows], prompt=encoder.prompts.get("query"))
     positives = [number[positive] for _, positive in rows]
     # A query's own text among the documents (symmetric files) answers it as well as its positive does.
     excluded = [own[query] | ({number[query]} if query in number else set()) for query, _ in rows]
@@ -118,14 +114,14 @@ def hard_negatives(
     Yields:
         For each query the documents chosen, closest first, and how many were passed over as too close.
     """
-    width = min(len(documents), _CANDIDATES + count)
+    width = min(len(documents), count)
     for start in range(0, len(queries), _BLOCK):
         scores = queries[start : start + _BLOCK] @ documents.T
-        nearest = np.argpartition(-scores, width - 1, axis=1)[:, :width]
-        for row, candidates in enumerate(nearest):
-            place = start + row
-            limit = margin * scores[row, positives[place]]
-            ranked = candidates[np.argsort(-scores[row, candidates], kind="stable")].tolist()
-            allowed = [index for index in ranked if index not in excluded[place]]
-            apart = [index for index in allowed if scores[row, index] <= limit]
-            yield apart[:count], len(allowed) - len(apart)
+        for place, row in enumerate(scores, start):
+            limit = margin * row[positives[place]]
+            row[list(excluded[place])] = -np.inf
+            close = row > limit
+            row[close] = -np.inf
+            nearest = np.argpartition(-row, width - 1)[:width]
+            ranked = nearest[np.lexsort((nearest, -row[nearest]))]
+            yield ranked[row[ranked] > -np.inf].tolist(), int(close.sum())

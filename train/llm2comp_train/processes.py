@@ -28,6 +28,7 @@ class Processes:
         rank: my number, from 0.
         world: how many there are.
         device: mine.
+        in_step: all must run equally many passes, since their layers are spread over all of us (``shard``).
     """
 
     def __init__(self, device: str) -> None:
@@ -37,6 +38,7 @@ class Processes:
             TrainingError: there is a launcher but no accelerate.
         """
         self.rank, self.world, self.device = 0, int(os.environ.get("WORLD_SIZE", "1")), device
+        self.in_step = False
         self._state: Any = None
         if self.world > 1:
             try:
@@ -59,6 +61,17 @@ class Processes:
     def share(self, items: Sequence[Any]) -> list[Any]:
         """My part of a list that all processes hold: every ``world``-th item."""
         return list(items[self.rank :: self.world])
+
+    def idle_passes(self, count: int) -> int:
+        """Passes to run for nothing after my ``count`` ones, so that those who have more do not wait for me forever.
+
+        To be asked before the first pass: those who ask and those who still compute would wait for each other.
+        """
+        if not self.in_step:
+            return 0
+        most = torch.tensor(count, device=self.device)
+        torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
+        return int(most) - count
 
     def total(self, *numbers: float) -> list[float]:
         """Numbers added up over the processes."""
@@ -87,6 +100,8 @@ class Processes:
                 parameter.grad.mul_(self.world)
             else:
                 mine.append(parameter)
+        if not mine:  # all are sharded
+            return
         flat = torch.cat([parameter.grad.flatten() for parameter in mine if parameter.grad is not None])
         torch.distributed.all_reduce(flat)
         for parameter, part in zip(mine, flat.split([parameter.numel() for parameter in mine]), strict=True):

@@ -19,7 +19,6 @@ from llm2comp_apps.errors import UsageError
 __all__ = [
     "COMPARATORS",
     "COMPRESSION",
-    "CONTRASTIVE",
     "RECIPES",
     "STAGES",
     "Recipe",
@@ -31,15 +30,15 @@ __all__ = [
 COMPRESSION = ("rc", "nll", "kl")
 COMPARATORS = ("mntp", "ebar")
 """Other ways to adapt an LLM before the contrastive stages, on the same data."""
-CONTRASTIVE = ("ucl", "scl")
-STAGES = (*COMPRESSION, *COMPARATORS, *CONTRASTIVE)
+STAGES = (*COMPRESSION, *COMPARATORS, "ucl", "scl")
 _ADAPTING = (*COMPRESSION, *COMPARATORS)
 _LARGEST_SEED = 2**32 - 1
 """What numpy takes; times the steps it still fits into torch's 64 bits."""
 _CHOICES = {
     "schedule": ("constant", "linear", "cosine"),
     "adapter": ("continue", "fresh"),
-    "dtype": ("auto", "bfloat16", "float16", "float32"),
+    "dtype": ("auto", "bfloat16", "float32"),
+    "attention": ("auto", "eager", "sdpa", "flash_attention_2"),
 }
 
 
@@ -79,11 +78,13 @@ class Settings:
         16, "nll, kl, ebar: continuation tokens at most; 0 for all that follow. mntp: of context and continuation."
     )
     crop: bool = _setting(
-        True, "All but ucl, scl: start at a sentence drawn anew at each visit, not at the text's start."
+        True,
+        "All but ucl, scl: start at a sentence drawn anew at each visit, not at the text's start; "
+        "does nothing with --context random.",
     )
     mask_share: float = _setting(0.2, "mntp: share of the tokens that are masked.")
     max_rows: int = _setting(0, "Rows of a file or dataset used, from its start; 0 for all.")
-    min_chars: int = _setting(1, "Leave out texts with fewer characters.")
+    min_chars: int = _setting(1, "All but ucl, scl: leave out texts with fewer characters.")
     max_length: int = _setting(96, "Tokens of a training text at most; the rest is cut off.")
     query_prompt: str = _setting("query: ", "scl: in front of queries, unless --instruction says otherwise.")
     symmetric: str = _setting(
@@ -102,7 +103,7 @@ class Settings:
     )
     seed: int = _setting(0, "Of everything drawn: weights, order, splits, dropout.")
     # The machine
-    dtype: str = _setting("auto", "Of the frozen weights: auto, bfloat16, float16, float32.")
+    dtype: str = _setting("auto", "Of the frozen weights: auto, bfloat16, float32.")
     attention: str = _setting("auto", "Attention kernel: auto, eager, sdpa, flash_attention_2.")
     compile: bool = _setting(False, "Compile the layers (torch.compile).")
     gradient_checkpointing: bool = _setting(False, "Recompute activations in the backward pass: less memory, slower.")
@@ -111,7 +112,7 @@ class Settings:
     tokens_kept: int = _setting(16384, "ucl, scl: larger batches use GradCache and keep one pass's activations.")
     head_chunk: int = _setting(128, "Positions whose logits exist at once.")
     # The watch
-    eval_every: int = _setting(200, "Steps between evaluations; the best encoder is kept.")
+    eval_every: int = _setting(200, "Steps between evaluations; with --eval-data the best encoder is kept.")
     save_every: int = _setting(100, "Steps between checkpoints.")
     encoder_length: int = _setting(512, "Maximum length of the encoder that comes out, in tokens.")
     float32_layers: int = _setting(0, "Front layers of the encoder that comes out which are never rounded to bfloat16.")
@@ -342,4 +343,7 @@ def resolve(recipe: str, stage: str, changes: Mapping[str, Any] | None = None, *
     if gpu:
         values |= {**chosen.gpu.get("", {}), **chosen.gpu.get(stage, {})}
     values |= {name: value for name, value in (changes or {}).items() if value is not None}
-    return dataclasses.replace(Settings(), **values)
+    settings = dataclasses.replace(Settings(), **values)
+    if stage == "ebar" and settings.k < 2:
+        raise UsageError(f"--k {settings.k}: ebar has two prompts and needs a memory token for each.")
+    return settings

@@ -19,13 +19,14 @@ from llm2comp_apps.encoder.backbones import Backbone, default_device, default_dt
 from llm2comp_apps.encoder.checkpoint import SETTINGS
 from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
 from llm2comp_apps.encoder.probe import probe
-from llm2comp_apps.errors import TrainingError, UsageError
+from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.errors import TrainingError, TrainingStoppedError, UsageError
 from llm2comp_train import checkpoints
 from llm2comp_train.adapters import build_network, export
 from llm2comp_train.batches import CompressionBatches, sentence_ends
 from llm2comp_train.curve import draw_curve
-from llm2comp_train.loop import Progress, Run, train
-from llm2comp_train.metrics import METRICS, best_step
+from llm2comp_train.loop import Progress, Run, StopRequest, train
+from llm2comp_train.metrics import METRICS, best_step, require_tensorboard
 from llm2comp_train.processes import Processes
 from llm2comp_train.recipes import COMPRESSION, Settings
 from llm2comp_train.recompute import checkpoint_layers
@@ -48,12 +49,12 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.evaluation.tasks import Task
 
-__all__ = ["RunOptions", "check_claim", "run_stage"]
+__all__ = ["RunOptions", "check_call", "run_stage"]
 
 READOUT_OF = {**dict.fromkeys(COMPRESSION, "memory"), "mntp": "tokens", "ebar": "prompts"}
 """What a stage reads a text's vectors from; a contrastive stage goes on with what it is given."""
-FREE = ("tokens_per_pass", "tokens_kept", "head_chunk", "gradient_checkpointing")
-"""Settings that a resumed run may change: what is learned does not depend on them, and memory may have run out."""
+FREE = ("tokens_per_pass", "tokens_kept", "head_chunk", "gradient_checkpointing", "dead_after", "dead_gain")
+"""Settings that a resumed run may change: what is learned does not depend on them. Memory may have run out."""
 MASK_TOKEN = "_"  # noqa: S105 - a token of text
 
 
@@ -89,7 +90,7 @@ class RunOptions:
 def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
     """Train one stage; returns the finished encoder, ``OUT/encoder``.
 
-    What can be refused is refused before anything is written: only a call that can train claims ``out``.
+    What can be refused without reading the training texts is refused before anything is written.
 
     Raises:
         TrainingError: see :func:`~.loop.train`; also when the run was stopped before its end.
@@ -97,19 +98,17 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
             is not there.
     """
     init = _encoder_of(options.init) if options.init else None
-    check_claim(stage, settings, options)
-    files = find_data(options.data)
-    if stage == "scl":
-        _check_instructions(options, files)
+    files = check_call(stage, settings, options)
     dev = load_dev(options.eval_data) if options.eval_data else []
     processes = Processes(options.device or default_device())
     backbone = _load(settings, processes.device)
     network = build_network(backbone, settings, init, READOUT_OF.get(stage))
     probe(network, backbone.name)
+    teacher = load_teacher(settings.teacher, processes.device) if stage == "scl" and settings.teacher else None
     if processes.main:
         _claim(stage, settings, options)
     store = _store(stage, settings, options, files, backbone.tokenizer, processes)
-    work, evaluate = _stage_work(stage, settings, options, network, backbone, store, dev, processes)
+    work, evaluate = _stage_work(stage, settings, options, network, backbone, store, dev, processes, teacher)
     _spare(network, settings, processes)
     about = {"stage": stage, "data": store.names, "init": str(init) if init else None, **dataclasses.asdict(settings)}
     run = Run(
@@ -124,23 +123,25 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
         show=options.show,
         tensorboard=options.tensorboard,
     )
-    steps = train(run, resume=options.resume)
-    if steps < settings.max_steps:
-        raise TrainingStopped(f"stopped after step {steps} of {settings.max_steps}; --resume goes on from there.")
-    if processes.main:
-        _publish_result(options.out, steps)
-        draw_curve(options.out)
-    processes.wait()
+    with StopRequest(processes) as stop:
+        steps = train(run, stop, resume=options.resume)
+        if steps < settings.max_steps:
+            raise TrainingStoppedError(
+                f"stopped after step {steps} of {settings.max_steps}; --resume goes on from there."
+            )
+        if processes.main:
+            _publish_result(options.out, steps)
+            draw_curve(options.out)
+        processes.wait()
     return options.out / "encoder"
 
 
 def _publish_result(out: Path, steps: int) -> None:
     chosen = out / "checkpoints" / f"step-{best_step(out) or steps:06d}"
+    without_state = shutil.ignore_patterns(checkpoints.STATE)
 
     def copy(directory: Path) -> None:
-        for file in chosen.iterdir():
-            if file.name != checkpoints.STATE:
-                shutil.copy2(file, directory)
+        shutil.copytree(chosen, directory, ignore=without_state, dirs_exist_ok=True)
 
     checkpoints.publish(out / "encoder", copy)
 
@@ -161,6 +162,7 @@ def _spare(network: CompressionNetwork, settings: Settings, processes: Processes
         checkpoint_layers(layers)
     if settings.shard and processes.world > 1:
         shard_layers(layers, processes.device, processes.world)
+        processes.in_step = True
     if settings.compile:
         # Encoder, teacher and student, with padding and without, trained and not, are so many forms of one layer.
         torch._dynamo.config.recompile_limit = 16
@@ -168,7 +170,23 @@ def _spare(network: CompressionNetwork, settings: Settings, processes: Processes
             layer.compile(dynamic=True)
 
 
-def check_claim(stage: str, settings: Settings, options: RunOptions) -> None:
+def check_call(stage: str, settings: Settings, options: RunOptions) -> list[DataFile]:
+    """Check what can be checked in no time; returns the data files.
+
+    Raises:
+        TrainingError: there are no such data, or a package is missing.
+        UsageError: see :func:`_check_claim`; or an instruction is for none of the files.
+    """
+    _check_claim(stage, settings, options)
+    if options.tensorboard:
+        require_tensorboard()
+    files = find_data(options.data)
+    if stage == "scl":
+        _check_instructions(options, files)
+    return files
+
+
+def _check_claim(stage: str, settings: Settings, options: RunOptions) -> None:
     """Check that ``options.out`` is free, or holds the run to go on with.
 
     A run that broke off before its first step, at a misspelt option, say, has nothing to go on with: it does not count.
@@ -191,7 +209,7 @@ def check_claim(stage: str, settings: Settings, options: RunOptions) -> None:
 
 
 def _claim(stage: str, settings: Settings, options: RunOptions) -> None:
-    """Write ``run.json``, in place of that of a run that never began; see :func:`check_claim`."""
+    """Write ``run.json``, in place of that of a run that never began; see :func:`_check_claim`."""
     wanted, before = _claim_of(stage, settings, options), _claimed(options.out)
     if before is not None and _has_begun(options.out):
         return
@@ -285,6 +303,7 @@ def _stage_work(
     store: TokenStore,
     dev: Sequence[Task[Any]],
     processes: Processes,
+    teacher: TextEncoder | None,
 ) -> tuple[Work, Callable[[], dict[str, float]]]:
     """What a step does and how the encoder is judged."""
     live = LiveEncoder(network, backbone.tokenizer, settings)
@@ -296,11 +315,9 @@ def _stage_work(
     if stage == "ucl":
         return Unsupervised(settings, network, store, pad, processes), scores
     if stage == "scl":
-        teacher = None
-        if settings.teacher:
-            prompts = [_query_prompt(settings, options, name) for name in store.names]
-            teacher = Teacher(load_teacher(settings.teacher, str(processes.device)), store, backbone.tokenizer, prompts)
-        return Supervised(settings, network, store, pad, processes, teacher), scores
+        prompts = [_query_prompt(settings, options, name) for name in store.names]
+        graded = Teacher(teacher, store, backbone.tokenizer, prompts) if teacher else None
+        return Supervised(settings, network, store, pad, processes, graded), scores
 
     tokenizer = backbone.tokenizer
     ends = sentence_ends(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))) if settings.crop else ()

@@ -10,6 +10,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from llm2comp_apps.corpus import Record, read_records
+from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX
 from llm2comp_apps.errors import CorpusError, TrainingError
 
 __all__ = ["DataFile", "Row", "find_data", "pair_rows", "sentence_rows", "text_rows"]
@@ -44,10 +45,12 @@ class Row:
     Attributes:
         texts: one text; or query, positive, and any number of hard negatives.
         line: where in its file it came from.
+        prompt: what the network reads in front of the first text; equal texts are equal whatever their prompts.
     """
 
     texts: tuple[str, ...]
     line: int
+    prompt: str = ""
 
 
 def find_data(sources: Sequence[str]) -> list[DataFile]:
@@ -64,7 +67,10 @@ def find_data(sources: Sequence[str]) -> list[DataFile]:
     names = [file.name for file in files]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise TrainingError(f"two data files are called {twice}; name each file once.")
+        where = ", ".join(file.source for file in files if file.name == twice)
+        raise TrainingError(
+            f"two data files are called {twice} ({where}), which is how they are told apart; rename one."
+        )
     return files
 
 
@@ -76,7 +82,10 @@ def _paths(source: str) -> list[Path]:
         found = [path]
     else:
         pattern = path.relative_to(path.anchor)
-        found = sorted(match for match in Path(path.anchor or ".").glob(str(pattern)) if match.is_file())
+        try:
+            found = sorted(match for match in Path(path.anchor or ".").glob(str(pattern)) if match.is_file())
+        except ValueError as error:  # a**b
+            raise TrainingError(f"--data {source}: {error}.") from error
     if not found:
         raise TrainingError(f"--data {source}: no such file or folder, no file matches, or the folder is empty.")
     return found
@@ -87,7 +96,8 @@ def _local(path: Path) -> DataFile:
 
 
 def _is_hub_id(source: str) -> bool:
-    return bool(_HUB_ID.fullmatch(source)) and not Path(source).parent.is_dir()
+    is_file_name = any(suffix in FORMAT_BY_SUFFIX for suffix in Path(source).suffixes)
+    return bool(_HUB_ID.fullmatch(source)) and not is_file_name and not Path(source).parent.is_dir()
 
 
 def _hub(source: str) -> DataFile:
@@ -116,7 +126,7 @@ def _hub(source: str) -> DataFile:
                 "files or folders of your own with --data."
             ) from error
 
-    return DataFile(name.replace("/", "--") + (f"--{configuration}" if configuration else ""), source, records)
+    return DataFile("--".join(filter(None, (*name.split("/"), configuration, split))), source, records)
 
 
 def _require_hub(name: str) -> None:
@@ -160,7 +170,7 @@ def pair_rows(records: Iterable[Record], prompt: str, negatives: int) -> Iterato
 
     Args:
         records: of one file.
-        prompt: put in front of each query.
+        prompt: of each query.
         negatives: hard negatives to keep of each row.
 
     Raises:
@@ -172,7 +182,7 @@ def pair_rows(records: Iterable[Record], prompt: str, negatives: int) -> Iterato
         if not isinstance(hard, list) or not all(isinstance(text, str) for text in hard):
             raise CorpusError(f"{record.place}: the field 'negative' is neither a text nor a list of texts")
         kept = [text for text in hard if text.strip()][:negatives]
-        yield Row((prompt + _text(record, "query"), _text(record, "positive"), *kept), record.line)
+        yield Row((_text(record, "query"), _text(record, "positive"), *kept), record.line, prompt)
 
 
 def _text(record: Record, field: str) -> str:

@@ -94,12 +94,16 @@ class TextWork(ABC):
         """See :meth:`Work.backward`."""
         splits = self._batches.batch(step)
         total, losses = torch.zeros_like(self._network.memory_tokens), 0.0
-        for part in self.passes(self._processes.share(splits)):
+        parts = self.passes(self._processes.share(splits))
+        idle = self._processes.idle_passes(len(parts))
+        for part in parts:
             found, memory = self.losses(part)
             loss = found.sum() / len(splits)
             loss.backward()
             losses += float(loss.detach())
             total = total + memory.detach().float().sum(0)
+        for _ in range(idle):
+            (0.0 * self.losses(splits[:1])[0].sum()).backward()
         (total,) = self._processes.added(total.detach())
         self._network.track(total, len(splits))
         tokens = sum(len(split.context) + self._network.extra_tokens for split in splits)
@@ -138,13 +142,12 @@ class Compression(TextWork):
         super().__init__(settings, network, *others)
         self._loss = COMPRESSION_LOSSES[stage]
 
-    def losses(self, splits: Sequence[Split], *, other: bool = False) -> tuple[Tensor, Tensor]:
-        """See :class:`TextWork`; with ``other``, each text is given its neighbour's memory."""
+    def losses(self, splits: Sequence[Split], memory_of: Sequence[Split] | None = None) -> tuple[Tensor, Tensor]:
+        """See :class:`TextWork`; with ``memory_of``, the texts are given the memory of these others."""
         batch = self._collate(splits)
+        read = batch if memory_of is None else self._collate(memory_of)
         with self._network.autocast():
-            memory = self._network.memory(batch.context, batch.context_mask)
-            if other:
-                memory = memory.roll(1, dims=0)
+            memory = self._network.memory(read.context, read.context_mask)
             return self._loss(self._network, batch, memory, chunk=self._settings.head_chunk), memory
 
 

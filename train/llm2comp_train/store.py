@@ -9,7 +9,7 @@ before the first step, so a broken row is reported then and not hours later.
     firsts.npy      (rows + 1,)   the first text of each row
     files.npy       (rows,)       the file each row came from
     lines.npy       (rows,)       its line there
-    digests.npy     (texts,)      64-bit hash of each text, to tell equal ones
+    digests.npy     (texts,)      64-bit hash of each text without its prompt, to tell equal ones
     store.json      written last: a folder without it is unfinished
 """
 
@@ -59,7 +59,8 @@ def write_store(
             before = len(numbers)
             for batch in _batched(rows):
                 texts = [text for row in batch for text in row.texts]
-                encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
+                prompted = [text for row in batch for text in (row.prompt + row.texts[0], *row.texts[1:])]
+                encoded = tokenizer(prompted, truncation=True, max_length=max_length, return_attention_mask=False)
                 for ids in encoded["input_ids"]:
                     np.asarray(ids, dtype=np.uint32).tofile(out)
                     starts.append(starts[-1] + len(ids))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +35,16 @@ def memory_gain(work: Compression, splits: Sequence[Split]) -> dict[str, float]:
 
     Args:
         work: of the stage; its network is in ``eval()``.
-        splits: held-out texts.
+        splits: held-out texts, two at least.
 
     Returns:
         ``validation_loss`` and ``gain``, in nats per position.
     """
     own = validation_loss(work, splits)
-    other = sum(float(work.losses(part, other=True)[0].sum()) for part in work.passes(splits))
+    before = iter([splits[-1], *splits[:-1]])  # neighbours in the order of lengths, so about as long
+    other = 0.0
+    for part in work.passes(splits):
+        other += float(work.losses(part, memory_of=list(islice(before, len(part))))[0].sum())
     return {**own, "gain": other / len(splits) - own["validation_loss"]}
 
 
@@ -110,4 +114,5 @@ def dev_scores(encoder: LiveEncoder, tasks: Sequence[Task[Any]]) -> dict[str, fl
     from llm2comp_apps.evaluation import evaluate, main_scores
 
     scores = dict(main_scores(evaluate(encoder, tasks)))
-    return {**scores, "score": scores.pop("average")}
+    average = scores.pop("average")
+    return {**scores, "score": average}

@@ -14,9 +14,9 @@
    measured on its sentences of STS-B; the memory vectors are also read by cluster-then-merge pooling.
 
 ``OUT/study.md`` and ``OUT/study.json`` hold the table. It goes breadth first and keeps all it has done: interrupt it,
-or give it ``--minutes``, and run it again to go on. Needs what training and evaluation need, but no FAISS.
-The data folder has ``train/paragraphs``, ``train/pairs`` and ``eval``. Where no package registry can be reached, set
-``LLM2COMP_CACHE`` to a cache that holds the backbone, or give a model directory with ``--backbone``.
+or give it ``--minutes``, and run it again with the same settings to go on. Needs what training and evaluation need, but
+no FAISS. The data folder has ``train/paragraphs``, ``train/pairs`` and ``eval``. Where no package registry can be
+reached, set ``LLM2COMP_CACHE`` to a cache that holds the backbone, or give a model directory with ``--backbone``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.encoder import BASELINES
-from llm2comp_apps.errors import EvaluationError, LLM2CompError, TrainingError, UsageError
+from llm2comp_apps.errors import EvaluationError, LLM2CompError, TrainingError, TrainingStoppedError, UsageError
 from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
 
 ARMS = ("none", "rc", "nll", "kl", "mntp")
@@ -276,7 +277,7 @@ def measure(study: Study, label: str, spec: str) -> dict[str, Any]:
     from llm2comp_apps.evaluation.analysis import analyze
     from llm2comp_apps.evaluation.analysis.memory import MemoryBank, PooledMemory, pooled_as
 
-    slug = label.replace(" ", "")
+    slug = re.sub(r"[^\w.@+=-]+", "_", label.replace(" ", ""))
     kept = study.out / "figures" / f"{slug}-{study.preset.suite}.json"
     if kept.is_file():
         found: dict[str, Any] = json.loads(kept.read_text("utf-8"))
@@ -378,6 +379,16 @@ def _shown(value: float | None, form: str = ".1f") -> str:
     return "" if value is None else format(value, form)
 
 
+def learning_rates(text: str) -> tuple[float, ...]:
+    """Numbers on the command line, comma-separated."""
+    return tuple(map(float, text.split(",")))
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers on the command line, comma-separated."""
+    return tuple(map(int, text.split(",")))
+
+
 def parse(arguments: Sequence[str] | None) -> Study:
     """The command line."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -387,12 +398,14 @@ def parse(arguments: Sequence[str] | None) -> Study:
     options.add_argument("--steps", type=int, help="steps of each adaptation, instead of the preset's")
     options.add_argument("--ucl-steps", type=int)
     options.add_argument("--scl-steps", type=int)
-    options.add_argument("--lrs", help="learning rates of the adaptations, comma-separated")
-    options.add_argument("--ucl-lrs")
-    options.add_argument("--scl-lrs")
+    options.add_argument("--lrs", type=learning_rates, help="learning rates of the adaptations, comma-separated")
+    options.add_argument("--ucl-lrs", type=learning_rates)
+    options.add_argument("--scl-lrs", type=learning_rates)
     options.add_argument("--suite", choices=("core", "nano"), help="test data, instead of the preset's")
     options.add_argument("--arms", default=",".join(ARMS), help="comma-separated [%(default)s]; also: ebar")
-    options.add_argument("--ks", default="", help="numbers of memory tokens to sweep over in rc, nll, kl: 1,4,8,16")
+    options.add_argument(
+        "--ks", type=whole_numbers, default=(), help="numbers of memory tokens to sweep over in rc, nll, kl: 1,4,8,16"
+    )
     options.add_argument("--chain", default="ucl,scl", help="stages after an adaptation [%(default)s]")
     options.add_argument("--adapters", default="continue", help="continue, fresh, or both [%(default)s]")
     options.add_argument(
@@ -419,19 +432,20 @@ def parse(arguments: Sequence[str] | None) -> Study:
     preset = Preset(
         {kind: steps[kind] or count for kind, count in preset.steps.items()},
         preset.batch,
-        {
-            kind: tuple(map(float, (rates[kind] or "").split(","))) if rates[kind] else given
-            for kind, given in preset.rates.items()
-        },
+        {kind: rates[kind] or given for kind, given in preset.rates.items()},
         chosen.suite or preset.suite,
     )
     defaults = asdict(Settings())
-    changes = {}
+    changes: dict[str, Any] = {}
     for item in chosen.set:
         name, _, value = item.partition("=")
         if name not in defaults:
             options.error(f"--set {item}: no such setting")
-        changes[name] = type(defaults[name])(json.loads(value) if isinstance(defaults[name], bool) else value)
+        kind = type(defaults[name])
+        try:
+            changes[name] = {"true": True, "false": False}[value] if kind is bool else kind(value)
+        except (KeyError, ValueError):
+            options.error(f"--set {item}: {name} is {'true or false' if kind is bool else f'of type {kind.__name__}'}")
     try:
         beside = parse_systems([*_FREE, *chosen.beside])
     except UsageError as error:
@@ -443,7 +457,7 @@ def parse(arguments: Sequence[str] | None) -> Study:
         device=device,
         preset=preset,
         arms=chosen.arms.split(","),
-        ks=[int(k) for k in chosen.ks.split(",") if k],
+        ks=chosen.ks,
         chain=[stage for stage in chosen.chain.split(",") if stage],
         adapters=chosen.adapters.split(","),
         changes=changes,
@@ -452,10 +466,39 @@ def parse(arguments: Sequence[str] | None) -> Study:
     )
 
 
+def claim(study: Study) -> None:
+    """Write to ``OUT/settings.json`` what all that is kept there depends on, or see that it is the same.
+
+    Arms, learning rates, chains and rows beside may be added, since results are kept by their names.
+
+    Raises:
+        UsageError: ``OUT`` holds a study with other settings.
+    """
+    wanted: dict[str, Any] = {
+        "data": str(study.data.resolve()),
+        "backbone": study.backbone or "smollm2-135m",
+        "device": study.device.partition(":")[0],
+        "steps": study.preset.steps,
+        "batch": study.preset.batch,
+        "settings": study.changes,
+    }
+    path = study.out / "settings.json"
+    if not any((study.out / kept).is_dir() for kept in ("runs", "figures")):
+        study.out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(wanted, indent=1), "utf-8")
+    before = json.loads(path.read_text("utf-8")) if path.is_file() else wanted
+    changed = [f"{name} (was {before[name]}, is {found})" for name, found in wanted.items() if before[name] != found]
+    if changed:
+        raise UsageError(f"--out {study.out}: holds a study with another {'; '.join(changed)}; name another folder.")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the study, or go on with it; returns the exit code: 3 where time ran out before the end."""
+    """Run the study, or go on with it.
+
+    Returns:
+        The exit code: 3 where time ran out before the end, 130 where it was interrupted.
+    """
     study = parse(arguments)
-    study.out.mkdir(parents=True, exist_ok=True)
 
     def report(rows: list[Row]) -> bool:
         specs = {row.label: f"{row.run}/encoder" for row in rows}
@@ -471,10 +514,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return len(measured) == len(specs)
 
     try:
+        claim(study)
         complete = grow_all(study, report)
+    except TrainingStoppedError:
+        note("interrupted; run the same command again to go on")
+        return TrainingStoppedError.exit_code
     except LLM2CompError as error:
         note(f"error: {error}")
-        return 1
+        return error.exit_code
     if not complete:
         note("--minutes are over; run the same command again to go on")
         return 3

@@ -1,0 +1,111 @@
+"""Batches: of one file, without a text twice, the same for the same seed and step, split anew at each visit."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+from llm2comp_train.batches import CompressionBatches, PairBatches, SentenceBatches
+from llm2comp_train.sources import find_data, pair_rows, sentence_rows, text_rows
+from llm2comp_train.store import TokenStore, write_store
+
+from .conftest import WORDS
+
+PROMPT = "find : "
+STEPS = 40
+
+
+@pytest.fixture
+def store_of(backbone, tmp_path):
+    def build(files, rows_of):
+        for name, rows in files.items():
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (tmp_path / f"{name}.jsonl").write_text(text, "utf-8")
+        sources = find_data([str(tmp_path / f"{name}.jsonl") for name in files])
+        write_store(tmp_path / "data", [(file.name, rows_of(file)) for file in sources], backbone.tokenizer, 40)
+        return TokenStore(tmp_path / "data")
+
+    return build
+
+
+def texts_of(store, backbone, numbers):
+    return [backbone.tokenizer.decode(store.ids(number)) for number in numbers]
+
+
+@pytest.fixture
+def pair_store(store_of):
+    """Few texts, so that many of them meet: as query, as positive, as negative, in both orders."""
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(WORDS, k=4)) for _ in range(40)]
+    pairs = [dict(zip(("query", "positive"), draw.sample(texts, 2), strict=True)) for _ in range(120)]
+    pairs += [{"query": pair["positive"], "positive": pair["query"]} for pair in pairs[:60]]
+    pairs = [{**pair, "negative": [draw.choice(texts)]} for pair in pairs]
+    return store_of({"one": pairs, "other": pairs[:20]}, lambda file: pair_rows(file.records(), PROMPT, 1))
+
+
+def test_a_batch_of_pairs_has_no_text_twice_whatever_the_prompt(pair_store, backbone, settings):
+    batches = PairBatches(pair_store, replace(settings, batch_size=8, max_steps=STEPS))
+    seen_files, sizes = set(), []
+    for step in range(STEPS):
+        batch = batches.batch(step)
+        count = len(batch.rows)
+        assert {int(pair_store.files[row]) for row in batch.rows} == {batch.file}
+        texts = texts_of(pair_store, backbone, batch.texts)
+        assert all(text.startswith("<unk> <unk>") for text in texts[:count])  # the prompt, which the network reads
+        queries = [text.removeprefix("<unk> <unk>").strip() for text in texts[:count]]
+        documents = texts[count:]
+        assert len({*queries, *documents[:count]}) == 2 * count
+        for row, query in enumerate(queries):
+            alike = [document in (query, documents[row]) for document in documents]
+            assert batch.same[row].tolist() == alike
+        seen_files.add(batch.file)
+        sizes.append(count)
+    assert seen_files == {0, 1}
+    assert max(sizes) == 8
+
+
+def test_batches_depend_on_seed_and_step_alone(pair_store, settings):
+    settings = replace(settings, max_steps=STEPS)
+    forward, backward = PairBatches(pair_store, settings), PairBatches(pair_store, settings)
+    wanted = [forward.batch(step).rows for step in range(STEPS)]
+    assert [backward.batch(step).rows for step in reversed(range(STEPS))] == wanted[::-1]
+    other = PairBatches(pair_store, replace(settings, seed=1))
+    assert [other.batch(step).rows for step in range(STEPS)] != wanted
+
+
+def test_every_pair_of_a_file_comes_once_before_any_comes_again(store_of, settings):
+    pairs = [{"query": f"{one} {two}", "positive": f"{two} {one} {two}"} for one in WORDS[:6] for two in WORDS[6:12]]
+    store = store_of({"one": pairs}, lambda file: pair_rows(file.records(), "", 0))
+    batches = PairBatches(store, replace(settings, batch_size=6, max_steps=6))
+    assert sorted(row for step in range(6) for row in batches.batch(step).rows) == list(range(36))
+
+
+def test_sentences_of_a_batch_are_distinct(store_of, settings):
+    draw = random.Random(0)
+    sentences = [" ".join(draw.choices(WORDS, k=6)).capitalize() + "." for _ in range(12)]
+    rows = [{"text": " ".join(draw.choices(sentences, k=5))} for _ in range(40)]
+    store = store_of({"texts": rows}, lambda file: sentence_rows(file.records()))
+    batches = SentenceBatches(store, replace(settings, batch_size=10))
+    for step in range(STEPS):
+        digests = [int(store.digests[store.texts(row)[0]]) for row in batches.batch(step)]
+        assert 1 < len(set(digests)) == len(digests)
+
+
+def test_texts_are_split_anew_at_each_visit_and_held_out_ones_never_trained_on(store_of, settings):
+    draw = random.Random(0)
+    rows = [{"text": " ".join(draw.choices(WORDS, k=30))} for _ in range(26)]
+    store = store_of({"texts": rows}, lambda file: text_rows(file.records()))
+    settings = replace(settings, context="9,4", batch_size=5, validation_texts=6)
+    batches = CompressionBatches(store, settings)
+    held_out = batches.validation()
+    assert {len(split.context) for split in held_out} == {9}  # the longest, in whatever order they are given
+    visits: dict[int, set[int]] = {}
+    for step in range(STEPS):
+        for split in batches.batch(step):
+            ids = store.ids(store.texts(split.row)[0])
+            assert split.context + split.target == ids[: len(split.context) + settings.continuation]
+            visits.setdefault(split.row, set()).add(len(split.context))
+    assert set(visits) == set(range(26)) - {split.row for split in held_out}
+    assert all(lengths == {4, 9} for lengths in visits.values())
