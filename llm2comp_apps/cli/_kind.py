@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,32 +12,47 @@ from llm2comp_apps.cli._shared import note, warn
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
-__all__ = ["KindOption", "LanguageOption", "MaxRamOption", "TargetRecallOption", "faiss_device", "warn_of_refusal"]
-
-KindOption = Annotated[
-    str | None,
-    typer.Option(
-        "--kind",
-        metavar="KIND",
-        help="How vectors are searched: auto, flat, ivf, hnsw, sq8, rabitq, or a FAISS factory string. [default: auto]",
-    ),
+__all__ = [
+    "KindOption",
+    "LanguageOption",
+    "MaxRamOption",
+    "OtherKindOption",
+    "OtherMaxRamOption",
+    "OtherTargetRecallOption",
+    "TargetRecallOption",
+    "faiss_device",
+    "warn_of_refusal",
 ]
+
+_KINDS = "auto, flat, ivf, hnsw, sq8, rabitq, or a FAISS factory string"
+_KEPT = "as the index has it"
+
+
+def _kind(default: str) -> Any:
+    return typer.Option("--kind", metavar="KIND", help=f"How vectors are searched: {_KINDS}. [default: {default}]")
+
+
+def _target_recall(default: str) -> Any:
+    meaning = "Recall@10 against exact search that a kind must reach."
+    return typer.Option("--target-recall", metavar="SHARE", help=f"{meaning} [default: {default}]")
+
+
+def _max_ram(default: str) -> Any:
+    meaning = "Memory that a kind may take, of each segment."
+    return typer.Option("--max-ram", metavar="MIB", min=1, help=f"{meaning} [default: {default}]")
+
+
+KindOption = Annotated[str | None, _kind("auto")]
+TargetRecallOption = Annotated[float | None, _target_recall("0.95")]
+MaxRamOption = Annotated[int | None, _max_ram("no limit")]
+OtherKindOption = Annotated[str | None, _kind(_KEPT)]
+OtherTargetRecallOption = Annotated[float | None, _target_recall(_KEPT)]
+OtherMaxRamOption = Annotated[int | None, _max_ram(_KEPT)]
 LanguageOption = Annotated[
     str | None,
     typer.Option(
         "--language", metavar="NAME", help="Of the texts, for matching words; none: no stemming. [default: english]"
     ),
-]
-TargetRecallOption = Annotated[
-    float | None,
-    typer.Option(
-        "--target-recall",
-        metavar="SHARE",
-        help="Recall@10 against exact search that a kind must reach. [default: 0.95]",
-    ),
-]
-MaxRamOption = Annotated[
-    int | None, typer.Option("--max-ram", metavar="MIB", min=1, help="Memory that a kind may take. [default: no limit]")
 ]
 
 

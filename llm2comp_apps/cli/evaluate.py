@@ -179,8 +179,8 @@ def run(
     if table.systems:
         # A reference that could not be loaded leaves the first row as the reference.
         report = build_report(table, settings, against if against in table.cells else None)
-        _write_report(report, out)
-        _print_report(report, out, as_json=as_json)
+        written = _write_report(report, out)
+        _print_report(report, out, written, as_json=as_json)
     if table.failures:
         for line in table.failures:
             warn(f"not evaluated: {line}")
@@ -337,7 +337,8 @@ def announce(system: System, result: TaskResult, kept: bool) -> None:
     note(f"{system.label}: {result.task} {result.main_metric} {100 * result.main_score:.2f} ({how})")
 
 
-def _write_report(report: Report, out: Path) -> None:
+def _write_report(report: Report, out: Path) -> str:
+    """Returns the names of the files, as one says them."""
     import json
 
     from llm2comp_apps.errors import EvaluationError
@@ -351,9 +352,11 @@ def _write_report(report: Report, out: Path) -> None:
         (out / "report.html").write_text(render_html(report), encoding="utf-8")
     except EvaluationError as error:
         warn(f"no report.html: {error}")
+        return "report.md and report.json"
+    return "report.md, report.html and report.json"
 
 
-def _print_report(report: Report, out: Path, *, as_json: bool) -> None:
+def _print_report(report: Report, out: Path, written: str, *, as_json: bool) -> None:
     if as_json:
         print_json(report.to_json())
         return
@@ -367,7 +370,7 @@ def _print_report(report: Report, out: Path, *, as_json: bool) -> None:
             console.print(table)
         elif table is not None:
             note(f"{table.title}: too wide for this terminal, see the report")
-    note(f"wrote report.md, report.html and report.json in {out}")
+    note(f"wrote {written} in {out}")
 
 
 def wide_console() -> Console:

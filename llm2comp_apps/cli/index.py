@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from llm2comp_apps.cli import index_build, index_transfer
-from llm2comp_apps.cli._kind import KindOption, MaxRamOption, TargetRecallOption, faiss_device, warn_of_refusal
+from llm2comp_apps.cli._kind import (
+    OtherKindOption,
+    OtherMaxRamOption,
+    OtherTargetRecallOption,
+    faiss_device,
+    warn_of_refusal,
+)
 from llm2comp_apps.cli._shared import DeviceOption, JsonOption, examples, note, print_json
 from llm2comp_apps.errors import UsageError
 
@@ -172,9 +178,9 @@ def _is_terminal(stream: TextIO) -> bool:
 
 def compact(
     index: ExistingIndex,
-    kind: KindOption = None,
-    target_recall: TargetRecallOption = None,
-    max_ram: MaxRamOption = None,
+    kind: OtherKindOption = None,
+    target_recall: OtherTargetRecallOption = None,
+    max_ram: OtherMaxRamOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Merge segments, drop what was deleted, change the kind.
