@@ -70,10 +70,12 @@ def export_index(index: Index, target: str | Path) -> int:
     }
     if target.suffix not in writers:
         raise InputError(f"{target}: cannot export to {target.suffix or 'this'}; take one of {', '.join(EXPORTS)}")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
     try:
         return writers[target.suffix](index, target)
     except OSError as error:
-        raise IndexWriteError(f"{error.filename or target}: {error.strerror or error}") from error
+        raise IndexWriteError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
 def import_vectors(
@@ -158,7 +160,7 @@ def read_parquet(path: str | Path, *, batch: int = _BATCH) -> Iterator[Batch]:
             groups = (list(group) for _, group in itertools.groupby(rows, key=lambda row: row["id"]))
             while part := list(itertools.islice(groups, batch)):
                 vectors = np.array([row["vector"] for group in part for row in group], dtype=np.float32)
-                yield [_document(group) for group in part], vectors
+                yield [_document(group, path) for group in part], vectors
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
 
@@ -182,11 +184,18 @@ def read_parquet_settings(path: str | Path) -> dict[str, Any]:
     return settings
 
 
-def _document(rows: list[dict[str, Any]]) -> IndexedDocument:
+def _document(rows: list[dict[str, Any]], path: str | Path) -> IndexedDocument:
+    """The document of neighbouring rows with one id; of columns that other programs wrote, what can be used."""
     first = rows[0]
-    spans = tuple((row["start"], row["end"]) for row in rows if row.get("start") is not None)
-    metadata = json.loads(first["metadata"]) if first.get("metadata") else {}
-    text, title = first.get("text") or "", first.get("title") or ""
+    if first["id"] is None:
+        raise InputError(f"{path}: a row has no id")
+    cut = all(row.get("start") is not None and row.get("end") is not None for row in rows)
+    spans = tuple((int(row["start"]), int(row["end"])) for row in rows) if cut else ()
+    if len(rows) > max(1, len(spans)):
+        raise InputError(f"{path}: the id {first['id']!r} stands on {len(rows)} rows, without start and end of chunks")
+    metadata = first.get("metadata") or {}
+    metadata = json.loads(metadata) if isinstance(metadata, str | bytes) else dict(metadata)
+    title, text = (str(first[name]) if first.get(name) is not None else "" for name in ("title", "text"))
     return IndexedDocument(str(first["id"]), text, title, metadata, spans, first.get("content_hash") or "")
 
 

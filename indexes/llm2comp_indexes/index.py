@@ -98,10 +98,13 @@ class Index:
             fs.write_text(temporary / LOCK_NAME, "")
             create_store(temporary, manifest)
             fs.rename(temporary, path)
-        except OSError as error:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 fs.remove_tree(temporary)
-            raise IndexWriteError(f"{path}: cannot be created: {error.strerror or error}") from error
+            if isinstance(error, OSError | IndexWriteError):
+                reason = error.strerror if isinstance(error, OSError) else None
+                raise IndexWriteError(f"{path}: cannot be created: {reason or error}") from error
+            raise
         return cls(path)
 
     @classmethod
@@ -190,7 +193,7 @@ class Index:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As given at creation, defaults filled in."""
+        """As given at creation or to `compact` since, defaults filled in."""
         return dict(self._snapshot.manifest.settings)
 
     def __len__(self) -> int:
@@ -322,7 +325,7 @@ class Index:
         return self._snapshot.vectors(ids).astype(np.float32)
 
     def compact(self, policy: Policy | None = None, device: str = "cpu") -> None:
-        """Merge all segments into one, drop what was deleted, and build the FAISS index anew.
+        """Merge all segments into one, drop what was deleted, and see that it has the FAISS index it needs.
 
         Args:
             policy: how vectors are to be searched from now on; None = as the settings say.

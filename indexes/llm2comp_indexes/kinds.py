@@ -99,6 +99,8 @@ def why_small(policy: Policy, sizes: Sequence[int]) -> str | None:
     """Why an index whose segments have so many rows has no FAISS index; None if its policy asks for none."""
     if policy.kind in ("flat", "auto") or not sizes:
         return None
+    if max(sizes) > SMALL_ROWS:
+        return f"no {policy.kind} is made yet; the next change does it, or compact"
     reason = f"{max(sizes):,} vectors are too few for {policy.kind} (from {SMALL_ROWS + 1:,})"
     return reason if len(sizes) == 1 else f"{reason} in the largest of {len(sizes)} segments; compact merges them"
 

@@ -35,6 +35,7 @@ _FEW_ROWS = 50_000  # rows kept by a filter up to which they are scanned ...
 _FEW_SHARE = 0.2  # ... or share of all rows
 _BATCH = 256  # queries whose candidates are scored together
 _GPU_MARGIN = 16  # candidates beyond k: float16 sums on the GPU may swap neighbours at the cut
+_GPU_MOST = 2048  # results that FAISS gives of one search on a GPU
 _FEW_QUERIES = 4  # up to which FAISS scans faster than widening every row for one matrix product
 _RESIDENT_ROWS = 16_384  # from which that matters
 _RESIDENT_BYTES = 1 << 28  # that one reader may hold in memory for it, unless ``max_ram`` says otherwise
@@ -177,7 +178,7 @@ class Searcher:
             exact: scan, whatever indexes there are.
         """
         if allowed is None:
-            if self._gpu is not None:
+            if k * self._most_rows + _GPU_MARGIN <= _GPU_MOST and self._gpu is not None:
                 return self._search_gpu(self._gpu, queries, k)
             mask, kept, matching = self._alive, len(self._nums), self._documents
         else:
@@ -199,7 +200,7 @@ class Searcher:
             return self._parts[0].nearest(only, queries, k, widening, mask), True
         top, count, approximate = self._top(len(queries), k), k * self._most_rows, False
         for part, alive in self._masked(mask):
-            if part.ann is None:
+            if part.ann is None or 4 * count >= len(part):  # a document of many chunks may ask for most rows
                 part.scan(queries, count, alive, top)
                 continue
             approximate = True

@@ -19,7 +19,7 @@ from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalReader
 from llm2comp_indexes.lock import Pin
 from llm2comp_indexes.searcher import Mask, Searcher
 from llm2comp_indexes.segment import Segment
-from llm2comp_indexes.store import STORE_NAME, Manifest, connect_reader, read_manifest, translated
+from llm2comp_indexes.store import STORE_NAME, Manifest, SegmentRecord, connect_reader, read_manifest, translated
 from llm2comp_indexes.topk import Ranking
 from llm2comp_indexes.types import Float16Array, Float32Array, Hit, Int64Array
 
@@ -76,7 +76,7 @@ class Snapshot:
                 shape = (self.manifest.dimension, self.manifest.memory_tokens)
                 for record in self.manifest.records:
                     if record.files:
-                        self._pins.append(Pin(self.index / record.directory))
+                        self._pin(record, again=self.manifest.generation == seen)
                 self.segments.extend(Segment(self.index, record, *shape) for record in self.manifest.segments)
             except FileNotFoundError as error:
                 # A writer replaced this generation between our reading its manifest and pinning its directories.
@@ -90,6 +90,14 @@ class Snapshot:
             else:
                 return
         raise IndexDamagedError(f"{self.index}: no generation could be opened in {_ATTEMPTS} attempts")
+
+    def _pin(self, record: SegmentRecord, *, again: bool) -> None:
+        """Keep a directory; one that is still missing at the second look is a loss only if it holds the vectors."""
+        try:
+            self._pins.append(Pin(self.index / record.directory))
+        except FileNotFoundError:
+            if record.role == "vectors" or not again:
+                raise
 
     def close(self) -> None:
         """Let go of the generation."""

@@ -15,6 +15,7 @@ from llm2comp_indexes import fs, gpu
 from llm2comp_indexes.ann import ANN, AnnIndex, empty_index, insertion_order
 from llm2comp_indexes.checked import CheckedRows
 from llm2comp_indexes.errors import KindError
+from llm2comp_indexes.faiss_module import telling_part
 from llm2comp_indexes.kinds import KINDS, Policy, is_small, plans
 from llm2comp_indexes.segment import Segment
 from llm2comp_indexes.store import SegmentRecord
@@ -71,7 +72,10 @@ def build_ann(
         return None
     reasons = []
     for factory in plans(policy, segment.record.rows, segment.vectors.array.shape[1]):
-        record, reason = _attempt(index, segment, policy, factory, device, seed)
+        try:
+            record, reason = _attempt(index, segment, policy, factory, device, seed)
+        except RuntimeError as error:  # what FAISS makes of some factory strings can be neither filled nor searched
+            raise KindError(f"kind {factory!r}: {telling_part(error)}") from error
         if record is not None:
             return record
         _log.info("%s: %s: %s", segment.directory, factory, reason)

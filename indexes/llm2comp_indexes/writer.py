@@ -80,6 +80,11 @@ class Writer:
         return self._manifest.generation
 
     @property
+    def documents(self) -> int:
+        """How many there are, those that wait for the next commit among them."""
+        return self._documents
+
+    @property
     def refusal(self) -> str | None:
         """Why the kind that the settings ask for is refused, for the largest segment that it does not fit."""
         return max(self._refusals)[1] if self._refusals else None
@@ -115,11 +120,11 @@ class Writer:
         encoded = rows_of.encode(first, documents)
         with self._writing():
             self._begin()
+            lexical = self._open_lexical()  # before the new documents are there: if damaged, it is made of all that are
             self._drop(list(rows_of.numbers(self._connection, list(last)).values()))
             rows_of.insert(self._connection, encoded)
             nums = np.arange(first, first + len(documents))
             self._open_segment().append(np.repeat(nums, [doc.rows for doc in documents]), matrix, rows_memory)
-            lexical = self._open_lexical()
             for num, document in enumerate(documents, first):
                 lexical.add(num, document)
             self._next_num += len(documents)
@@ -149,7 +154,7 @@ class Writer:
 
         Raises:
             KindError: the kind of ``policy`` is refused. If FAISS does not know it, nothing happens; if it misses its
-                target, the rest of the compaction stands.
+                target, the rest of the compaction stands, and the index has the kind that it had.
         """
         if policy is not None:
             check_kind(policy, self._manifest.dimension)
@@ -158,7 +163,11 @@ class Writer:
             self._open_lexical(fresh=True)
             self._publish(self._seal(merge_all=True))
             self._connection.execute("VACUUM")
-        return self.maintain(policy, device)
+        try:
+            return self.maintain(policy, device)
+        except KindError:
+            self.maintain(device=device)  # the merged segment has no FAISS index yet
+            raise
 
     def maintain(self, policy: Policy | None = None, device: str = "cpu") -> int:
         """Give each segment the FAISS index that the policy asks for, one commit each; returns the generation.
@@ -174,15 +183,17 @@ class Writer:
         for record in self._manifest.segments:
             if self._is_served(record, wanted):
                 continue
+            segment, refused = self._reader(record), None
             with self._writing():
-                segment = self._reader(record)
                 try:
                     made = build_ann(self._index, segment, wanted, device)
                 except KindError as error:
-                    if policy is not None:
-                        raise
-                    made = declined(segment, wanted, str(error))
-                    self._refusals.append((record.rows, str(error)))
+                    made, refused = declined(segment, wanted, str(error)), error
+            if refused is not None:
+                if policy is not None:
+                    raise refused
+                self._refusals.append((record.rows, str(refused)))
+            with self._writing():
                 self._begin()
                 others = tuple(ann for ann in self._manifest.anns if ann.detail["segment"] != record.name)
                 self._publish(self._next(anns=(*others, made) if made else others))

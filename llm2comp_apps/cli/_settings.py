@@ -51,5 +51,5 @@ def settings_differ(index: Path, name: str, wanted: Any, built: Any) -> UsageErr
         return UsageError(
             f"{index} is there already; change how it is searched with: llm2comp index compact {index} {option} {shown}"
         )
-    how = f"with {option} {built}" if built else f"without {option}"
+    how = f"with {option}{'' if built is True else f' {built}'}" if built else f"without {option}"
     return UsageError(f"{index} was built {how}; leave the option out, or build elsewhere with -o")

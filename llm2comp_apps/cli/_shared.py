@@ -132,9 +132,10 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt as error:
             raise _stop("interrupted", INTERRUPTED) from error
         except OSError as error:
-            if error.errno == errno.EPIPE or error.filename is None:
+            if error.errno == errno.EPIPE:
                 raise
-            raise _stop(f"{os.fspath(error.filename)}: {error.strerror}", 1) from error
+            reason = error.strerror or str(error)  # a full disk comes without the file's name
+            raise _stop(f"{os.fspath(error.filename)}: {reason}" if error.filename else reason, 1) from error
         except _index_errors() as error:
             raise _stop(str(error), error.exit_code) from error
         finally:

@@ -18,9 +18,10 @@ from llm2comp_apps.evaluation.analysis import Study
 from llm2comp_apps.evaluation.analysis import analyze as analyze_encoder
 from llm2comp_apps.evaluation.analysis.plots import write_plots
 from llm2comp_apps.evaluation.curve import curve_points, find_checkpoints, plot_curve
+from llm2comp_apps.evaluation.datasets import PairData
 from llm2comp_apps.evaluation.report import build_report
 from llm2comp_apps.evaluation.report_text import percent, rich_scores
-from llm2comp_apps.evaluation.table import TableOptions, fill_table, parse_systems
+from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
 from llm2comp_apps.evaluation.tasks import StsTask
 
 if TYPE_CHECKING:
@@ -53,11 +54,7 @@ def run_analysis(
     failures = []
     for system in systems:
         try:
-            encoder = load_system(system.spec, backbone=backbone, device=device)
-            if not isinstance(encoder, TextEncoder):
-                raise EvaluationError("has no embeddings to analyse")
-            note(f"{system.label}: analysing {len(data.gold)} pairs")
-            studies.append(analyze_encoder(system.label, encoder, data, tasks))
+            studies.append(_study(system, backbone, device, data, tasks))
         except LLM2CompError as error:
             failures.append(f"{system.label}: {error}")
             continue
@@ -71,6 +68,15 @@ def run_analysis(
         for line in failures:
             warn(f"not analysed: {line}")
         raise typer.Exit(1)
+
+
+def _study(system: System, backbone: str | None, device: str | None, data: PairData, tasks: list[Task[Any]]) -> Study:
+    """Of one encoder, which is gone before the next one is loaded."""
+    encoder = load_system(system.spec, backbone=backbone, device=device)
+    if not isinstance(encoder, TextEncoder):
+        raise EvaluationError("has no embeddings to analyse")
+    note(f"{system.label}: analysing {len(data.gold)} pairs")
+    return analyze_encoder(system.label, encoder, data, tasks)
 
 
 def _analysis(pairs: Task[Any], tasks: list[Task[Any]], studies: list[Study], failures: list[str]) -> dict[str, Any]:
@@ -88,8 +94,12 @@ def _write_analysis(report: dict[str, Any], out: Path) -> None:
 
 
 def _print_analysis(report: dict[str, Any], studies: list[Study], out: Path, *, as_json: bool) -> None:
-    for path in write_plots(studies, out):
-        note(f"wrote {path}")
+    try:
+        for path in write_plots(studies, out):
+            note(f"wrote {path}")
+    except EvaluationError as error:
+        warn(f"no plots: {error}")
+    note(f"wrote {out / 'analysis.json'}")
     if as_json:
         print_json(report)
         return
@@ -124,8 +134,12 @@ def run_curve(
     out.mkdir(parents=True, exist_ok=True)
     points = {"tasks": report.settings["tasks"], "points": curve_points(checkpoints, report)}
     (out / "curve.json").write_text(json.dumps(points, indent=1), encoding="utf-8")
-    plot_curve(checkpoints, report, run_dir, out / "curve.png")
-    note(f"wrote {out / 'curve.json'} and {out / 'curve.png'}")
+    note(f"wrote {out / 'curve.json'}")
+    try:
+        plot_curve(checkpoints, report, run_dir, out / "curve.png")
+        note(f"wrote {out / 'curve.png'}")
+    except EvaluationError as error:
+        warn(f"no curve.png: {error}")
     if as_json:
         print_json(points)
         return

@@ -29,8 +29,8 @@ class Assigner:
     """A fitted clustering, as far as new documents need it.
 
     Attributes:
-        vectors: ``(n, d)`` float16, the fitted vectors (unit rows under cosine). Half precision moves a cosine by less
-            than 1e-6 and halves the file.
+        vectors: ``(n, d)`` float16, the fitted vectors (unit rows under cosine). Half precision moves a cosine by about
+            1e-5 at most and halves the file.
         keys: ``(n,)`` uint64, :func:`hash_rows` of the fitted vectors as they came.
         labels: ``(n,)`` int32.
         membership: ``(n, C)`` float32.

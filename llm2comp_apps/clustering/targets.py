@@ -97,10 +97,15 @@ def check_replaceable(target: Path, *, table: bool = False) -> None:
     if table:
         if target.exists() and not _is_table(target):
             raise UsageError(f"{target}: exists and is no table of this command; name another file with -o")
-    elif target.exists() and not (target / TOPICS).is_file() and not (target.is_dir() and not any(target.iterdir())):
+    # Others write a topics.json, too (BERTopic), and what is replaced is gone.
+    elif target.exists() and not _is_clustering(target) and not (target.is_dir() and not any(target.iterdir())):
         raise UsageError(f"{target}: exists and is no clustering; name another folder with -o")
     elif target.name in ("", ".."):
         raise UsageError(f"-o {target}: give the folder by its name")
+
+
+def _is_clustering(target: Path) -> bool:
+    return (target / TOPICS).is_file() and (target / MODEL).is_file()
 
 
 @contextmanager

@@ -19,7 +19,16 @@ from llm2comp_apps.errors import CorpusError, UsageError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["FORMAT_BY_SUFFIX", "HEAD_BYTES", "OpenFile", "SourceFile", "check_sources", "find_files", "open_file"]
+__all__ = [
+    "COMPRESSION_SUFFIXES",
+    "FORMAT_BY_SUFFIX",
+    "HEAD_BYTES",
+    "OpenFile",
+    "SourceFile",
+    "check_sources",
+    "find_files",
+    "open_file",
+]
 
 FORMAT_BY_SUFFIX = {
     ".jsonl": "jsonl",
@@ -35,8 +44,10 @@ FORMAT_BY_SUFFIX = {
     ".md": "md",
     ".markdown": "md",
 }
-_COMPRESSION_SUFFIXES = (".gz", ".zst", ".zstd")
-_OURS = (".index", ".clusters")  # what this program writes beside a corpus is not part of the corpus
+COMPRESSION_SUFFIXES = (".gz", ".zst", ".zstd")
+# What this program writes beside a corpus is not part of the corpus.
+_OUR_FOLDERS = (".index", ".clusters")
+_OUR_FILES = (".clusters.jsonl", ".clusters.parquet")
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOCK = 2**17
@@ -133,10 +144,12 @@ def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iter
         if corpus:
             subfolders.clear()
             names = [corpus]
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and not name.endswith(_OURS))
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and not name.endswith(_OUR_FOLDERS)
+        )
         for name in sorted(names):
             path = here / name
-            if name.startswith(".") or not path.is_file():
+            if name.startswith(".") or name.endswith(_OUR_FILES) or not path.is_file():
                 continue
             if options.format != "auto" or _format_suffix(name) in FORMAT_BY_SUFFIX:
                 yield SourceFile(path, _printable(path), _printable(path.relative_to(root)))
@@ -162,7 +175,7 @@ def _beir_corpus(subfolders: Sequence[str], names: Sequence[str]) -> str | None:
 
 def _format_suffix(name: str) -> str:
     name = name.lower()
-    for suffix in _COMPRESSION_SUFFIXES:
+    for suffix in COMPRESSION_SUFFIXES:
         name = name.removesuffix(suffix)
     return PurePosixPath(name).suffix
 
@@ -211,7 +224,7 @@ def open_file(file: SourceFile, report: ReadReport) -> Iterator[OpenFile]:
 def _packing(stored: io.BufferedReader[_Readable], file: SourceFile) -> str:
     """``gzip``, ``zstd`` or ``""``."""
     magic = stored.peek(4)[:4]
-    if not magic and file.relative.lower().endswith(_COMPRESSION_SUFFIXES):
+    if not magic and file.relative.lower().endswith(COMPRESSION_SUFFIXES):
         raise EOFError("the file is empty, which no compressed file is")
     return "gzip" if magic.startswith(_GZIP_MAGIC) else "zstd" if magic == _ZSTD_MAGIC else ""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["cache_dir", "directory_sha256", "file_sha256"]
+__all__ = ["cache_dir", "directory_sha256", "file_sha256", "files_sha256"]
 
 
 def cache_dir() -> Path:
@@ -28,11 +29,15 @@ def file_sha256(path: Path) -> str:
 
 
 def directory_sha256(directory: Path, patterns: tuple[str, ...]) -> str:
-    """One hex SHA-256 over the names and contents of a directory's files that match ``patterns``.
+    """One hex SHA-256 over the names and contents of a directory's files that match ``patterns``."""
+    return files_sha256(sorted({path for pattern in patterns for path in directory.glob(pattern) if path.is_file()}))
+
+
+def files_sha256(files: Sequence[Path]) -> str:
+    """One hex SHA-256 over the names and contents of files.
 
     Weights run to many gigabytes, so digests are remembered in the cache by path, size and modification time.
     """
-    files = sorted({path for pattern in patterns for path in directory.glob(pattern) if path.is_file()})
     memory_file = cache_dir() / "file-digests.json"
     try:
         known: dict[str, str] = json.loads(memory_file.read_text("utf-8"))

@@ -64,7 +64,7 @@ def load_system(name: str, *, backbone: str | None = None, device: str | None = 
 
 
 class SentenceTransformerEncoder:
-    """A sentence-transformers model as :class:`TextEncoder`, fp32, with the model's own pooling and length limit."""
+    """A sentence-transformers model as :class:`TextEncoder`, with the model's own dtype, pooling and length limit."""
 
     def __init__(self, path: str, *, name: str | None = None, device: str | None = None) -> None:
         try:

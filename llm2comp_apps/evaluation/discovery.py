@@ -62,6 +62,11 @@ class _Folder:
     rows: dict[str, Path] = field(default_factory=dict)
     judgements: dict[str, Path] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """Of the dataset that lies in it; "." has one, too."""
+        return self.path.resolve().name
+
 
 @dataclass(frozen=True, slots=True)
 class _Unfit:
@@ -144,7 +149,7 @@ def _tasks_of(folder: _Folder, root: Path) -> Iterator[Task[Any] | _Unfit]:
     for stem, path in folder.rows.items():
         name = stem
         if stem in splits:
-            name = folder.path.name if stem == main else f"{folder.path.name}:{stem}"
+            name = folder.name if stem == main else f"{folder.name}:{stem}"
         try:
             task = _split_task(name, stem, folder, root) if stem in splits else _single_task(stem, path, root)
         except LLM2CompError as error:
@@ -157,12 +162,12 @@ def _tasks_of(folder: _Folder, root: Path) -> Iterator[Task[Any] | _Unfit]:
 def _retrieval_tasks(folder: _Folder, root: Path) -> Iterator[Task[Any] | _Unfit]:
     pairs = _judged_queries(folder)
     for split, (queries, qrels) in pairs.items():
-        name = f"{folder.path.name}:{split}" if split else folder.path.name
-        load = partial(read_retrieval, folder.rows["corpus"], queries, qrels)
-        yield RetrievalTask(name, load, _origin(folder.path, root, split or "test"))
+        name = f"{folder.name}:{split}" if split else folder.name
+        files = (folder.rows["corpus"], queries, qrels)
+        yield RetrievalTask(name, partial(read_retrieval, *files), _origin(folder.path, root, split or "test"), files)
     if not pairs:
         reason = f"{folder.path}: a corpus without queries.jsonl and qrels.tsv (or qrels/test.tsv) is no retrieval task"
-        yield _Unfit(folder.path.name, EvaluationError(reason))
+        yield _Unfit(folder.name, EvaluationError(reason))
 
 
 def _judged_queries(folder: _Folder) -> dict[str, tuple[Path, Path]]:
@@ -184,9 +189,9 @@ def _split_task(name: str, split: str, folder: _Folder, root: Path) -> Task[Any]
     path, origin = folder.rows[split], _origin(folder.path, root, split)
     fields = _fields(path)
     if {"sentence1", "sentence2", "score"} <= fields:
-        return StsTask(name, partial(read_pairs, path, "score"), origin)
+        return StsTask(name, partial(read_pairs, path, "score"), origin, (path,))
     if {"sentence1", "sentence2", "label"} <= fields:
-        return PairClassificationTask(name, partial(read_pairs, path, "label"), origin)
+        return PairClassificationTask(name, partial(read_pairs, path, "label"), origin, (path,))
     if not {"text", "label"} <= fields:
         raise _unknown_form(path, fields)
     if split == "train":
@@ -196,17 +201,18 @@ def _split_task(name: str, split: str, folder: _Folder, root: Path) -> Task[Any]
             f"{path}: rows of text and label, but no train.jsonl beside it to train a classifier on (for a clustering "
             "task, give the file a name that is no split's)"
         )
-    load = partial(read_labelled, folder.rows["train"], path)
-    return ClassificationTask(name, load, origin, samples_per_label=SAMPLES_PER_LABEL.get(folder.path.name, 8))
+    files = (folder.rows["train"], path)
+    samples = SAMPLES_PER_LABEL.get(folder.name, 8)
+    return ClassificationTask(name, partial(read_labelled, *files), origin, files, samples_per_label=samples)
 
 
 def _single_task(name: str, path: Path, root: Path) -> Task[Any]:
     fields = _fields(path)
     origin = _origin(path, root, "test")
     if {"text", "label"} <= fields:
-        return ClusteringTask(name, partial(read_clustering, path), origin)
+        return ClusteringTask(name, partial(read_clustering, path), origin, (path,))
     if {"query", "positive", "negative"} <= fields:
-        return RerankingTask(name, partial(read_reranking, path), origin)
+        return RerankingTask(name, partial(read_reranking, path), origin, (path,))
     raise _unknown_form(path, fields)
 
 

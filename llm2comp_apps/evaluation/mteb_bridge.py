@@ -20,7 +20,7 @@ import numpy as np
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.prompts import InstructionMode, resolve_prompts
-from llm2comp_apps.evaluation.results import TaskScores
+from llm2comp_apps.evaluation.results import CATEGORIES, TaskScores
 from llm2comp_apps.evaluation.tasks import Embed, Task
 from llm2comp_apps.evaluation.tasks.base import Role
 
@@ -129,7 +129,7 @@ def poster_tasks(names: Sequence[str] = (), *, check: bool = True) -> list[Task[
     """The poster's tasks.
 
     Args:
-        names: only these; any other English ``mteb`` task too.
+        names: only these; any other English ``mteb`` task of the same categories too.
         check: fetch the first task's data at once, so that a machine without the hub learns it before a model loads.
 
     Raises:
@@ -142,6 +142,8 @@ def poster_tasks(names: Sequence[str] = (), *, check: bool = True) -> list[Task[
             task = mteb.get_task(name, languages=["eng"], exclusive_language_filter=True)
         except (KeyError, ValueError) as error:
             raise EvaluationError(f"mteb has no English task {name!r}; the poster's are {', '.join(POSTER)}") from error
+        if task.metadata.type not in CATEGORIES:
+            raise EvaluationError(f"{name}: a task of type {task.metadata.type}; there are {', '.join(CATEGORIES)}")
         if check and not tasks:
             load_data(task)
         tasks.append(wrap_task(task))

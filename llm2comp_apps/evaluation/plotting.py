@@ -12,7 +12,7 @@ from llm2comp_apps.errors import EvaluationError
 __all__ = ["COLOURS", "as_data_uri", "new_figure", "save_png"]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5d3a9b", "#8c8c8c", "#a6761d", "#000000")
-"""Okabe and Ito's palette, told apart by colour-blind readers too, and two more."""
+"""Okabe and Ito's palette, told apart by colour-blind readers too, but for its yellow, and three more."""
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Any]]:

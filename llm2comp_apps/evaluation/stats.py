@@ -80,8 +80,9 @@ def paired_difference(
     size = len(differences)
     observed = differences.mean()
     means, extreme = [], 0
-    for start in range(0, resamples, _BLOCK):
-        block = min(_BLOCK, resamples - start)
+    step = max(1, min(_BLOCK, _NUMBERS_AT_ONCE // size))
+    for start in range(0, resamples, step):
+        block = min(step, resamples - start)
         means.append(differences[rng.integers(0, size, (block, size))].mean(axis=1))
         signs = rng.integers(0, 2, (block, size), dtype=np.int8) * 2 - 1
         # Swapping every unit gives the observed mean again up to rounding, which must count as a tie.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.encoder import split_baseline
+from llm2comp_apps.encoder.cache import files_sha256
 from llm2comp_apps.encoder.embedding_store import EmbeddingStore
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import EncoderError, EvaluationError, LLM2CompError, UsageError
@@ -127,27 +128,39 @@ def fill_table(
     options = options or TableOptions()
     table = Table(tasks=list(tasks))
     for system in systems:
-        try:
-            encoder = load(system.spec)
-        except (EncoderError, EvaluationError) as error:
-            table.failures.append(f"{system.label}: {error}")
-            continue
-        table.systems.append(system)
-        row = table.cells.setdefault(system.label, {})
-        folder = out / "results" / _file_name(system.label)
-        with _Embeddings(encoder, out, options) as embedder:
-            for task in applicable(encoder, tasks):
-                try:
-                    result, kept = _cell(embedder, task, folder, options)
-                except LLM2CompError as error:
-                    # Messages about what an encoder returned begin with the task already.
-                    reason = str(error).removeprefix(f"{task.name}: ")
-                    table.failures.append(f"{system.label}, {task.name}: {reason}")
-                    continue
-                row[task.name] = result
-                if on_cell is not None:
-                    on_cell(system, result, kept)
+        _fill_row(table, system, out, load, options, on_cell)
     return table
+
+
+def _fill_row(
+    table: Table,
+    system: System,
+    out: Path,
+    load: Loader,
+    options: TableOptions,
+    on_cell: Callable[[System, TaskResult, bool], None] | None,
+) -> None:
+    """One row; a function of its own, so that its encoder is gone before the next one is loaded."""
+    try:
+        encoder = load(system.spec)
+    except (EncoderError, EvaluationError) as error:
+        table.failures.append(f"{system.label}: {error}")
+        return
+    table.systems.append(system)
+    row = table.cells.setdefault(system.label, {})
+    folder = out / "results" / _file_name(system.label)
+    with _Embeddings(encoder, out, options) as embedder:
+        for task in applicable(encoder, table.tasks):
+            try:
+                result, kept = _cell(embedder, task, folder, options)
+            except LLM2CompError as error:
+                # Messages about what an encoder returned begin with the task already.
+                reason = str(error).removeprefix(f"{task.name}: ")
+                table.failures.append(f"{system.label}, {task.name}: {reason}")
+                continue
+            row[task.name] = result
+            if on_cell is not None:
+                on_cell(system, result, kept)
 
 
 class _Embeddings:
@@ -182,6 +195,7 @@ def _cell(
         "scoring": SCORING_VERSION,
         "fingerprint": encoder.fingerprint,
         "settings": task.settings,
+        "data": files_sha256(task.files),
         "prompts": prompts.to_json(),
     }
     kept = _read_cell(path, identity)

@@ -218,6 +218,7 @@ class _Build:
     def run(self, documents: Iterable[Document]) -> BuildReport:
         start = time.perf_counter()
         with self.index.writer(self.device) as writer:
+            self.index.refresh()  # another program may have changed it since; now none can
             for jobs in self.slices(documents):
                 self.add(writer, jobs)
                 if self.stopping():

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from llm2comp_apps.corpus.files import COMPRESSION_SUFFIXES, FORMAT_BY_SUFFIX
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["INDEX_ENV", "default_index_path", "find_index"]
@@ -13,7 +14,7 @@ __all__ = ["INDEX_ENV", "default_index_path", "find_index"]
 INDEX_ENV = "LLM2COMP_INDEX"
 _SUFFIX = ".index"
 #: Endings that are taken off a corpus's name before ``.index`` is put on.
-_CORPUS_SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md", ".gz", ".zst"}
+_CORPUS_SUFFIXES = {*FORMAT_BY_SUFFIX, *COMPRESSION_SUFFIXES}
 
 
 def find_index(

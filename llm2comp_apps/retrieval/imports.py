@@ -135,6 +135,8 @@ class Importer:
         self, batches: Iterable[Batch], shape: tuple[int, ...], recipe: Recipe, settings: Mapping[str, Any]
     ) -> ImportReport:
         """Make the index, in one commit."""
+        from llm2comp_indexes import InputError
+
         rows, dimension = shape
         count = 0
         settings = {**settings, **recipe.to_settings(), **(self.settings or {})}
@@ -144,6 +146,10 @@ class Importer:
             for documents, vectors in batches:
                 writer.add(documents, vectors)
                 count += len(documents)
+            if writer.documents != count:
+                raise InputError(
+                    f"{count - writer.documents} ids stand on several rows that are not next to each other"
+                )
             writer.commit()
         return ImportReport(count, writer.refusal)
 

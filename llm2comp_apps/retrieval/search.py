@@ -11,7 +11,7 @@ from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.retrieval.fusion import Fusion, fuse
-from llm2comp_apps.retrieval.rerank import Passage, Reranker
+from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, Reranker
 from llm2comp_apps.retrieval.snippets import Snippet, make_snippet
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 from llm2comp_apps.retrieval.typed import check_query
@@ -245,10 +245,15 @@ class Searcher:
         assert self._reranker is not None
         head = ranking[: max(options.k, options.rerank_depth)]
         with self._clock.part("rerank"):
-            passages = [_passage(*pair) for pair in zip(self._documents(head), head, strict=True)]
-            scores = self._reranker.score(query, passages)
-        rescored = [Ranked(old.id, float(score), old.span) for old, score in zip(head, scores, strict=True)]
-        return sorted(rescored, key=lambda ranked: -ranked.score)
+            pairs = list(zip(self._documents(head), head, strict=True))
+            if isinstance(self._reranker, MemoryReranker):
+                pairs = [(document, piece) for document, found in pairs for piece in _pieces(document, found)]
+            scores = self._reranker.score(query, [_passage(*pair) for pair in pairs])
+        best: dict[str, Ranked] = {}
+        for (_, old), score in zip(pairs, scores.tolist(), strict=True):
+            if old.id not in best or score > best[old.id].score:
+                best[old.id] = Ranked(old.id, score, old.span)
+        return sorted(best.values(), key=lambda ranked: -ranked.score)
 
     def _documents(self, ranking: Sequence[Ranked]) -> list[IndexedDocument]:
         return self._index.get([ranked.id for ranked in ranking])
@@ -266,6 +271,13 @@ def rerank_documents(query: str, documents: Sequence[Document], reranker: Rerank
         _hit(rank, query, Ranked(documents[place].id, float(scores[place])), documents[place], DEFAULT_LANGUAGE)
         for rank, place in enumerate(order, start=1)
     ]
+
+
+def _pieces(document: IndexedDocument, found: Ranked) -> list[Ranked]:
+    """A document that was found by its words alone as each of its chunks, all of whose memory vectors are stored."""
+    if found.span is not None or not document.spans:
+        return [found]
+    return [Ranked(found.id, found.score, span) for span in document.spans]
 
 
 def _passage(document: IndexedDocument, ranked: Ranked) -> Passage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -178,6 +179,15 @@ def test_analyze_writes_numbers_and_plots(cli, encoders, data):
     assert {path.name for path in (data.parent / "out").glob("*.png")} == {
         "spectrum.png", "alignment_uniformity.png", "memory_correlation.png", "effect_of_k.png"
     }  # fmt: skip
+
+
+def test_analyze_without_matplotlib_leaves_out_the_plots(cli, encoders, data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = cli("eval", "analyze", "--data", data, "--encoder", "default", "-o", "out")
+    assert done.exit_code == 0, done.stderr
+    assert "Warning: no plots: plots need matplotlib" in done.stderr
+    assert "effective dimension" in done.stdout
+    assert "wrote out/analysis.json" in done.stderr
 
 
 def test_analyze_wants_pairs_and_embeddings(cli, encoders, data):

@@ -112,6 +112,7 @@ def test_an_empty_file_is_nothing_to_lose():
         ("corpus.jsonl", ["corpus.jsonl"], "corpus.jsonl: exists and is no clustering; name another folder with -o"),
         ("notes", ["corpus.jsonl"], "notes: exists and is no clustering"),
         ("made.index", ["made.index"], "made.index: exists and is no clustering"),
+        ("bertopic", ["corpus.jsonl"], "bertopic: exists and is no clustering"),
         ("made.index/x.clusters", ["made.index"], "-o made.index/x.clusters: lies in made.index, which is read"),
         ("notes/topics", ["notes"], "-o notes/topics: lies in notes, which is read"),
         ("x.clusters", ["x.clusters/new.jsonl"], "-o x.clusters: holds x.clusters/new.jsonl, and would be replaced"),
@@ -121,6 +122,8 @@ def test_an_empty_file_is_nothing_to_lose():
 )
 def test_folders_that_are_refused(target, docs, message):
     Path("empty").mkdir()
+    Path("bertopic").mkdir()
+    Path("bertopic/topics.json").touch()  # the name of a file of that library's, too
     before = everything()
     with pytest.raises(UsageError) as caught:
         check_folder(Path(target), docs)

@@ -238,3 +238,11 @@ def test_records_keep_whatever_fields_they_have(write: Any) -> None:
     assert str(report.skipped_rows[0]) == f"{path}:3: no positive"
     with pytest.raises(CorpusError, match=r"pairs\.jsonl:3: no positive"):
         report.reject(records[1].place, "no positive", CorpusOptions())
+
+
+def test_what_this_program_wrote_into_a_folder_is_not_read(write: Any, read: Any) -> None:
+    folder = Path(write("notes/a.jsonl", '{"text": "a"}\n')).parent
+    write("notes/new.clusters.jsonl", '{"id": "1", "topic": 0}\n')
+    write("notes/x.clusters/documents.jsonl", '{"id": "1", "topic": 0}\n')
+    documents, _ = read(str(folder))
+    assert [document.text for document in documents] == ["a"]

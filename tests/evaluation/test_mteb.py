@@ -190,3 +190,5 @@ def test_without_a_hub_there_is_one_clear_line(monkeypatch, caplog):
 def test_no_such_task():
     with pytest.raises(EvaluationError, match="mteb has no English task 'NoSuchTask'"):
         poster_tasks(["NoSuchTask"])
+    with pytest.raises(EvaluationError, match=r"SummEval.*: a task of type Summarization; there are Retrieval"):
+        poster_tasks(["SummEvalSummarization.v2"], check=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -82,6 +84,29 @@ def test_a_changed_encoder_prompt_or_setting_is_measured_again(fill, make_hash_e
     fill.encoders["a"] = make_hash_encoder(seed="retrained")
     _, kept = fill(["a"])
     assert not any(kept.values())
+
+
+def test_changed_data_are_measured_again(fill, data):
+    before, _ = fill(["a"])
+    (path,) = data.rglob("library/qrels.tsv")
+    path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[:-1]), "utf-8")
+    _, kept = fill(["a"])
+    assert {task for (_, task), was_kept in kept.items() if not was_kept} == {"library"}
+    assert len(before.cells["a"]) > 1
+
+
+def test_only_one_encoder_is_in_memory_at_a_time(data, tmp_path, make_hash_encoder):
+    alive = weakref.WeakSet()
+
+    def load(spec):
+        gc.collect()
+        assert not alive
+        encoder = make_hash_encoder(seed=spec)
+        alive.add(encoder)
+        return encoder
+
+    table = fill_table(parse_systems(["x", "y"]), load_suite("offline", data), tmp_path / "out", load)
+    assert len(table.systems) == 2
 
 
 def test_without_a_cache_no_embeddings_are_written(fill, tmp_path):

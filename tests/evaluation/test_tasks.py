@@ -74,9 +74,10 @@ def test_pair_classification_is_the_best_average_precision(embed_with):
 
 
 def test_pair_classification_needs_both_labels(embed_with):
-    task = PairClassificationTask("one-sided", lambda: PairData(["a"], ["b"], [1]))
-    with pytest.raises(EvaluationError, match="one-sided: pair labels must be 0 and 1"):
-        task.evaluate(embed_with({"a": [1], "b": [1]}))
+    for gold in ([1, 1, 1, 1], [0.2, 0.9, 1.0, 0.0]):
+        task = PairClassificationTask("one-sided", lambda gold=gold: PairData(["a"] * 4, ["b"] * 4, gold))
+        with pytest.raises(EvaluationError, match="one-sided: pair labels must be 0 and 1"):
+            task.evaluate(embed_with({"a": [1], "b": [1]}))
 
 
 def test_reranking_is_trec_evals_map_over_each_querys_own_candidates(embed_with):

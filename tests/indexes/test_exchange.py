@@ -123,6 +123,27 @@ def test_files_that_are_no_vectors_are_refused(fast_path, content):
         read_vectors(fast_path / "words.npy")
 
 
+def test_parquet_of_other_programs_is_read_as_far_as_it_goes(fast_path):
+    path, vector = fast_path / "theirs.parquet", [1.0, 0.0]
+    rows = [{"id": 1, "title": 7, "text": "one", "metadata": {"year": 2020}, "start": 0, "vector": vector}]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    ((documents, vectors),) = read_parquet(path)
+    assert documents == [IndexedDocument("1", "one", "7", {"year": 2020})]
+    assert vectors.tolist() == [vector]
+    for rows, message in (
+        ([{"id": None, "vector": vector}, {"id": "a", "vector": vector}], "a row has no id"),
+        ([{"id": "a", "vector": vector}] * 2, "the id 'a' stands on 2 rows, without start and end"),
+    ):
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        with pytest.raises(InputError, match=rf"theirs\.parquet: {message}"):
+            list(read_parquet(path))
+
+
+def test_an_export_into_a_folder_that_is_not_there_names_it(filled, fast_path):
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere; make it first"):
+        export_index(filled, fast_path / "nowhere" / "out.npy")
+
+
 def test_an_unknown_suffix_is_refused(filled, fast_path):
     with pytest.raises(InputError, match=r"take one of \.npy, \.parquet, \.faiss"):
         export_index(filled, fast_path / "out.txt")

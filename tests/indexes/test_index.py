@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llm2comp_indexes import (
+    DamageWarning,
     FilterError,
     Index,
     IndexDamagedError,
@@ -18,6 +20,7 @@ from llm2comp_indexes import (
     IndexFormatError,
     IndexLockedError,
     IndexMissingError,
+    IndexWriteError,
     InputError,
 )
 from llm2comp_indexes.store import connect_writer
@@ -405,6 +408,32 @@ def test_a_reader_that_keeps_asking_answers_the_same(make_index, fill, monkeypat
             assert [reader.search(query, 10) for query in queries] == expected
             assert reader.search_lexical("text number 7", 5) == index.search_lexical("text number 7", 5)
         assert "_every_chunk" in reader._snapshot.__dict__
+
+
+def test_a_derived_folder_that_is_missing_is_made_again(make_index, fill):
+    index = make_index()
+    fill(index, 20)
+    wanted = index.search_lexical("number", 5)
+    index.close()
+    (folder,) = (index.path / "lexical").iterdir()
+    shutil.rmtree(folder)
+    with Index.open(index.path) as reader, pytest.warns(DamageWarning):
+        assert reader.search_lexical("number", 5) == wanted
+    with Index.open(index.path) as reader:
+        with pytest.warns(DamageWarning, match="rebuilding"):
+            fill(reader, 1, start=20)
+        assert reader.verify() == []
+        assert len(reader.search_lexical("number", 100)) == 21
+
+
+def test_an_index_that_cannot_be_made_leaves_nothing(fast_path, monkeypatch):
+    def fail(*_):
+        raise IndexWriteError("store.db: database or disk is full")
+
+    monkeypatch.setattr("llm2comp_indexes.index.create_store", fail)
+    with pytest.raises(IndexWriteError, match=r"new\.index: cannot be created: store\.db: .*full"):
+        Index.create(fast_path / "new.index", dimension=2, encoder={"name": "test", "fingerprint": "0"})
+    assert list(fast_path.iterdir()) == []
 
 
 def test_a_manifest_that_names_a_path_is_refused(make_index, fill):

@@ -175,6 +175,34 @@ def test_a_kind_that_misses_its_target_is_refused_and_nothing_changes(index):
     assert recall(index, clustered(20, seed=5)) > 0.8
 
 
+def test_after_a_refusal_several_segments_have_the_kind_that_they_had(make_index, vectors):
+    index = make_index(dimension=WIDTH, settings={"kind": "sq8", "target_recall": 0.9})
+    for part in range(2):
+        with index.writer() as writer:
+            writer.add([IndexedDocument(f"{part} {i}", "t") for i in range(ROWS)], vectors)
+            writer.commit()
+    with pytest.raises(KindError, match="PQ1x4 is refused"):
+        index.compact(Policy("PQ1x4", target_recall=0.999))
+    index.refresh()
+    assert (index.info().segments, index.info().kind, index.info().reason) == (1, "SQ8", None)
+
+
+def test_what_faiss_can_make_but_not_fill_is_refused(index):
+    with pytest.raises(KindError, match="kind 'NSG8': "):
+        index.compact(Policy("NSG8"))
+
+
+def test_where_a_document_has_many_chunks_all_rows_are_compared(make_index, vectors, monkeypatch):
+    index = make_index(dimension=WIDTH, settings={"kind": "sq8", "target_recall": 0.9})
+    long = IndexedDocument("long", "x" * 500, spans=tuple((i, i + 1) for i in range(500)))
+    with index.writer() as writer:
+        writer.add([long, *(IndexedDocument(f"d{i}", "t") for i in range(ROWS - 500))], vectors)
+        writer.commit()
+    assert index.info().kind == "SQ8"
+    monkeypatch.setattr("llm2comp_indexes.ann.AnnIndex.candidates", None)
+    assert ids(index.search(vectors[:3], 10)) == ids(index.search(vectors[:3], 10, exact=True))
+
+
 def test_a_kind_of_the_settings_that_misses_its_target_is_told_once_and_is_no_error(make_index, vectors):
     index = make_index(dimension=WIDTH, settings={"kind": "PQ1x4", "target_recall": 0.999})
     documents = [IndexedDocument(f"d{i}", "t") for i in range(ROWS)]

@@ -53,6 +53,16 @@ def test_every_document_is_found_by_its_own_vector(hash_encoder, make_index):
     assert index.get(["d3"])[0].metadata == {"n": 3}
 
 
+def test_what_another_program_deleted_in_the_meantime_is_added_again(hash_encoder, make_index):
+    index = make_index(hash_encoder)
+    fill_index(index, hash_encoder, documents(3), Recipe())
+    with Index.open(index.path) as other, other.writer() as writer:
+        writer.delete(["d1"])
+        writer.commit()
+    report = fill_index(index, hash_encoder, documents(3), Recipe())
+    assert (report.added, report.unchanged, len(index)) == (1, 2, 3)
+
+
 def test_a_second_build_encodes_nothing(hash_encoder, make_index):
     index = make_index(hash_encoder)
     fill_index(index, hash_encoder, documents(20), Recipe())

@@ -194,3 +194,7 @@ def test_of_a_chunked_document_the_best_chunk_is_shown_and_reranked(tmp_path, ha
     assert found[0].id == "long"
     expected = MemoryReranker(hash_encoder).score(sentences[7], reranker.seen[:1])
     assert found[0].score == pytest.approx(float(expected[0]), abs=2e-3)
+    # Words say which document, not where in it: the chunk is the one that scores best.
+    by_words = Searcher(index, hash_encoder, reranker=by_memory).search(sentences[7], SearchOptions(mode="lexical"))
+    assert [hit.id for hit in by_words] == ["long"]
+    assert "thing7" in by_words[0].text[slice(*by_words[0].span)]

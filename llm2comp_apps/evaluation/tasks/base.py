@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from llm2comp_apps.encoder.protocol import FloatArray
@@ -51,11 +52,13 @@ class Task(ABC, Generic[Data]):
         name: the dataset's name, ``NAME:SPLIT`` where the split is not the one usually reported.
         load: reads the data; called anew by each evaluation, so that a table over many tasks holds one at a time.
         origin: where the data come from and what was drawn from them (file, split, sample), for the report.
+        files: what ``load`` reads; a score is kept for as long as their content is the same.
     """
 
     name: str
     load: Callable[[], Data]
     origin: dict[str, Any] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
     category: ClassVar[str]
     main_metric: ClassVar[str]
 

@@ -28,11 +28,11 @@ class PairClassificationTask(Task[PairData]):
         from sklearn.metrics import average_precision_score
 
         data = self.load()
-        labels = np.asarray(data.gold, dtype=int)
-        if set(np.unique(labels)) != {0, 1}:
+        if set(data.gold) != {0, 1}:
             raise EvaluationError(
                 f"{self.name}: pair labels must be 0 and 1, both present, found {sorted(set(data.gold))}"
             )
+        labels = np.asarray(data.gold, dtype=int)
         both = embed([*data.first, *data.second])
         similarities = paired_similarities(both[: len(labels)], both[len(labels) :])
         scores = {
