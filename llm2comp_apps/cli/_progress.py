@@ -24,7 +24,7 @@ class ProgressDisplay:
     Args:
         label: what is being done: ``encoding``.
         unit: what is counted: ``documents``.
-        total: how many there are; ``None`` if that is not known, then there is no time left to show.
+        total: how many there are; ``None`` if that is not known.
     """
 
     def __init__(self, label: str, unit: str, total: int | None = None) -> None:
@@ -48,7 +48,7 @@ class ProgressDisplay:
                 TextColumn("{task.fields[state]}"),
             )
             self._bar = Progress(*columns, console=stderr_console(), transient=True)
-            self._task = self._bar.add_task(self._label, total=1.0 if self._total is not None else None, state="")
+            self._task = self._bar.add_task(self._label, total=None, state="")  # until it is known how much is done
             self._bar.start()
         return self
 
@@ -71,7 +71,8 @@ class ProgressDisplay:
             fraction = min(fraction, 1.0)
         state = self._state(done, fraction)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=fraction or 0.0, state=state)
+            total = None if fraction is None else 1.0
+            self._bar.update(self._task, completed=fraction or 0.0, total=total, state=state)
         elif time.monotonic() - self._last_line >= LINE_INTERVAL:
             self._last_line = time.monotonic()
             note(f"{self._label}: {state}")

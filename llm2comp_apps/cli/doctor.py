@@ -180,7 +180,7 @@ def _device() -> Check:
         )
     device = default_device()
     dtype = str(default_dtype(device)).removeprefix("torch.")
-    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    threads, cores = torch.get_num_threads(), _usable_cores()
     flags = _cpu_flags()
     facts = {
         "device": device,
@@ -199,9 +199,15 @@ def _device() -> Check:
         advice = f"this torch ({torch.__version__}) does not see the GPU: install a CUDA build, see pytorch.org"
         return Check("device", "warning", f"{detail}, although there is an NVIDIA driver", advice, facts)
     if threads < cores // 2:
-        advice = "encoding takes longer than it need: OMP_NUM_THREADS limits the threads"
+        limit = f" (OMP_NUM_THREADS={given})" if (given := os.environ.get("OMP_NUM_THREADS")) else ""
+        advice = f"encoding takes longer than it need: the number of threads is limited{limit}"
         return Check("device", "note", detail, advice, facts)
     return Check("device", "ok", detail, facts=facts)
+
+
+def _usable_cores() -> int:
+    """Of the machine, those that this process may run on, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_flags() -> set[str]:

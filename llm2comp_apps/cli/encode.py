@@ -81,6 +81,7 @@ def encode(
         encoding_errors=encoding_errors,
         on_error=on_error,
     )
+    _check_targets(output, corpus)
     report = ReadReport()
     documents = read_corpus(corpus, options, report)  # complains of missing files before a model is loaded
     model = load_named_encoder(encoder or "default", device)
@@ -136,6 +137,24 @@ def encoded(encoder: TextEncoder, documents: Iterator[Document], role: str) -> I
         yield [waiting.popleft() for _ in range(len(vectors))], vectors
 
 
+def _targets(output: Path) -> list[Path]:
+    return [output, output.with_suffix(".ids.txt")] if output.suffix == ".npy" else [output]
+
+
+def _check_targets(output: Path, corpus: Sequence[str]) -> None:
+    """Refuse to write over the texts, or among them, where a second call would read the vectors as documents.
+
+    Raises:
+        UsageError: a file to write is one of the corpus, or lies in a folder of it.
+    """
+    for target in (path.resolve() for path in _targets(output)):
+        for name in corpus:
+            source = Path(name).resolve()
+            if name != "-" and (target == source or (source.is_dir() and source in target.parents)):
+                place = "is" if target == source else "lies in"
+                raise UsageError(f"--output {output}: {target.name} {place} {name}, which is read; write elsewhere")
+
+
 class _Writer(Protocol):
     def write(self, ids: Sequence[str], vectors: FloatArray) -> None: ...
 
@@ -146,7 +165,7 @@ class _Writer(Protocol):
 def _writer(output: Path, encoder: TextEncoder) -> Iterator[_Writer]:
     """A writer of the format that the name says; the files appear when all is written, or not at all."""
     kind = _NpyWriter if output.suffix == ".npy" else _ParquetWriter
-    targets = [output, _ids_path(output)] if kind is _NpyWriter else [output]
+    targets = _targets(output)
     partial = [target.with_name(f".{target.name}.partial") for target in targets]
     try:
         with _on_disk(output):
@@ -173,10 +192,6 @@ def _on_disk(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LLM2CompError(f"{output}: cannot be written: {error.strerror or error}") from error
-
-
-def _ids_path(output: Path) -> Path:
-    return output.with_suffix(".ids.txt")
 
 
 class _NpyWriter:

@@ -92,7 +92,8 @@ def register(app: typer.Typer) -> None:
         cls=_DefaultsToRun,
         no_args_is_help=True,
         rich_markup_mode=None,
-        help="Measure encoders: scores, dimension collapse, curves over a training run. `eval` alone means `eval run`.",
+        help="Measure encoders: scores, dimension collapse, curves over a training run. "
+        "`eval --OPTION` means `eval run --OPTION`.",
         epilog=_EXAMPLES,
     )
     group.command("run", epilog=_EXAMPLES)(run)

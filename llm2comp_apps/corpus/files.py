@@ -189,12 +189,14 @@ class OpenFile:
         head: its first :data:`HEAD_BYTES` bytes, decompressed, to look at.
         stream: all of it from the start, decompressed.
         seekable: whether ``file.path`` itself can be opened instead: neither compressed nor a pipe.
+        before: bytes that were read of the files before it.
     """
 
     file: SourceFile
     head: bytes
     stream: io.BufferedReader[_Readable]
     seekable: bool
+    before: int
 
 
 @contextmanager
@@ -205,6 +207,7 @@ def open_file(file: SourceFile, report: ReadReport) -> Iterator[OpenFile]:
         The open file. Reading its stream raises ``EOFError``, ``OSError`` or ``zlib.error`` for compressed data that
         ends early or is damaged.
     """
+    before = report.bytes_done
     with ExitStack() as stack:
         source = sys.stdin.buffer if file.path is None else stack.enter_context(file.path.open("rb", buffering=0))
 
@@ -218,7 +221,8 @@ def open_file(file: SourceFile, report: ReadReport) -> Iterator[OpenFile]:
         plain = io.BufferedReader(_Readable(_decompressed(stored, packing)), _BLOCK)
         head = plain.read(HEAD_BYTES)
         stream = io.BufferedReader(_Readable(_chained(head, plain)), _BLOCK)
-        yield OpenFile(file, head, stream, not packing and file.path is not None and file.path.is_file())
+        seekable = not packing and file.path is not None and file.path.is_file()
+        yield OpenFile(file, head, stream, seekable, before)
 
 
 def _packing(stored: io.BufferedReader[_Readable], file: SourceFile) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from dataclasses import dataclass
 
 from llm2comp_apps.errors import UsageError
@@ -59,7 +58,7 @@ class CorpusOptions:
         _one_of("encoding-errors", self.encoding_errors, ("strict", "replace"))
         _one_of("on-error", self.on_error, ("stop", "skip"))
         try:
-            codecs.lookup(self.encoding)
+            "".encode(self.encoding)  # finds the codec, and refuses those that are not of text
         except LookupError:
             raise UsageError(f"encoding: {self.encoding!r} is not a text encoding that Python knows") from None
         if self.max_record_chars < 1:

@@ -206,6 +206,8 @@ def _documents(
                 yield document
             elif earlier:
                 reason = f"the id {document.id!r} already stands for another document, the one at {earlier}"
+                if record.path.endswith(document.id):  # a file without ids in it
+                    reason += options.advice("a file's id is its path in the folder named: name one above both")
                 report.reject(record.place, reason, options)
             else:
                 report.duplicates += 1

@@ -72,7 +72,7 @@ def read_table(
             return
         if len(cells) == len(header):
             pairs = zip(header, cells, strict=True)
-            yield Record({key: cell if key in raw else _typed(cell) for key, cell in pairs}, name, start)
+            yield Record({key: cell if key in raw else _typed(cell) for key, cell in pairs if key}, name, start)
         elif cells:
             fault(start, f"{len(cells)} cells where the header has {len(header)}")
 
@@ -82,7 +82,7 @@ def _header(rows: Iterator[list[str]]) -> list[str]:
         header = [name.strip() for name in next(rows, [])]
     except csv.Error as error:
         raise BrokenFileError(1, f"broken quoting in the header: {error}") from None
-    twice = {name for name in header if header.count(name) > 1}
+    twice = {name for name in header if name and header.count(name) > 1}  # columns without a name are passed over
     if not header or twice:
         reason = f"the header names {', '.join(sorted(map(repr, twice)))} twice" if twice else "no header line"
         raise BrokenFileError(1, reason)
@@ -120,34 +120,60 @@ def read_parquet(opened: OpenFile, options: CorpusOptions, report: ReadReport) -
             table = stack.enter_context(parquet.ParquetFile(source, pre_buffer=False, buffer_size=2**20))
             columns = _columns(table.schema_arrow, opened.file.name, options, report)
             for batch in table.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
-                for fields in batch.to_pylist():
+                for fields in _decoded(batch, row):
                     row += 1
                     yield Record({key: _plain(value) for key, value in fields.items()}, opened.file.name, row)
-                report.bytes_done = max(done, opened.file.size * row // table.metadata.num_rows)
+                if source is opened.file.path:  # what is read as a stream is counted there
+                    report.bytes_done = max(done, opened.before + opened.file.size * row // table.metadata.num_rows)
         except (pyarrow.ArrowException, OSError) as error:
             reason = str(error).split("\n", 1)[0]
             raise BrokenFileError(row + 1 if row else 0, f"not parquet that can be read: {reason}") from None
 
 
 def _columns(schema: Any, name: str, options: CorpusOptions, report: ReadReport) -> list[str]:
-    from pyarrow import types
-
     twice = {column for column in schema.names if schema.names.count(column) > 1}
     if twice:
         raise BrokenFileError(0, f"the column {min(twice)!r} exists twice")
-    binary = [
-        column.name
-        for column in schema
-        if column.name not in options.known_fields
-        and (
-            types.is_binary(column.type)
-            or types.is_large_binary(column.type)
-            or types.is_fixed_size_binary(column.type)
-        )
-    ]
+    binary = [column.name for column in schema if column.name not in options.known_fields and _holds_bytes(column.type)]
     if binary:
         report.note(f"{name}: binary columns not read: {', '.join(binary)}")
     return [column for column in schema.names if column not in binary]
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Whether values of an Arrow type are bytes, or hold some: a picture is often a struct of bytes and a path."""
+    from pyarrow import types
+
+    if types.is_nested(kind):
+        return any(_holds_bytes(kind.field(place).type) for place in range(kind.num_fields))
+    if types.is_dictionary(kind):
+        return _holds_bytes(kind.value_type)
+    binary = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    return any(one(kind) for one in binary)
+
+
+def _decoded(batch: Any, row: int) -> list[dict[str, Any]]:
+    """The rows of a batch, nanoseconds cut off, which Python's times do not have.
+
+    Raises:
+        BrokenFileError: a time that Python has no number for, such as the year 10000.
+    """
+    import pyarrow
+    from pyarrow import compute, types
+
+    coarser = {pyarrow.duration("ns").id: pyarrow.duration("us"), pyarrow.time64("ns").id: pyarrow.time64("us")}
+    for place, column in enumerate(batch.columns):
+        kind = column.type
+        if getattr(kind, "unit", "") == "ns":
+            to = pyarrow.timestamp("us", kind.tz) if types.is_timestamp(kind) else coarser[kind.id]
+            batch = batch.set_column(place, batch.schema.names[place], compute.cast(column, to, safe=False))
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, pyarrow.ArrowException | UnicodeDecodeError):
+            raise
+        raise BrokenFileError(row + 1, f"a value of the next {len(batch)} rows cannot be read: {error}") from None
+    return rows
 
 
 def _plain(value: Any) -> Any:

@@ -56,7 +56,8 @@ def default_dtype(device: str) -> torch.dtype:
     import torch
 
     if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        with torch.cuda.device(device):
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return torch.bfloat16
     return torch.float32
@@ -82,8 +83,14 @@ def load_backbone(
     lm = _load_lm(name, source, dtype or torch.float32, attn_implementation)
     lm.requires_grad_(False)
     lm.eval().to(device)
-    revision = getattr(lm.config, "_commit_hash", None)
-    return Backbone(name, lm, tokenizer, digest or f"revision:{revision}")
+    return Backbone(name, lm, tokenizer, digest or _cached_digest(name))
+
+
+def _cached_digest(name: str) -> str:
+    """Of the files of the hub's model that the loaders have just put into its cache: that of a copy in a directory."""
+    from huggingface_hub import snapshot_download
+
+    return directory_sha256(Path(snapshot_download(name, local_files_only=True)), _WEIGHT_FILES)
 
 
 def _locate(name: str) -> tuple[str, str | None]:

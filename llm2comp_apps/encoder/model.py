@@ -62,8 +62,10 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
-        directory = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+    try:  # first what tells a checkpoint from an LLM of many gigabytes
+        directory = Path(snapshot_download(name, allow_patterns=[checkpoint.SETTINGS]))
+        if (directory / checkpoint.SETTINGS).is_file():
+            directory = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip().splitlines() or ["no answer"])[0]
         raise EncoderError(f"encoder {name}: no such directory, and it cannot be downloaded: {reason}") from error

@@ -101,6 +101,23 @@ def test_output_that_makes_no_sense(name, cli, write_corpus, encoders):
     assert not encoders.loaded, "found out before a model is loaded"
 
 
+@pytest.mark.parametrize(
+    ("corpus", "output", "message"),
+    [
+        ("papers.ids.txt", "papers.npy", "papers.ids.txt is papers.ids.txt, which is read"),
+        ("notes", "notes/all.parquet", "all.parquet lies in notes, which is read"),
+        ("notes/a.parquet", "notes/a.parquet", "a.parquet is notes/a.parquet, which is read"),
+    ],
+)
+def test_no_text_is_written_over(corpus, output, message, cli, encoders):
+    Path("notes").mkdir()
+    for name in ("papers.ids.txt", "notes/a.parquet"):
+        Path(name).write_text("a text\n")
+    done = cli("encode", corpus, "-o", output)
+    assert (done.exit_code, message in done.stderr) == (2, True)
+    assert Path("papers.ids.txt").read_text() == Path("notes/a.parquet").read_text() == "a text\n"
+
+
 def test_missing_corpus_is_found_before_a_model_is_loaded(cli, encoders):
     result = cli("encode", "nowhere.jsonl", "-o", "out.npy")
     assert result.exit_code == 1

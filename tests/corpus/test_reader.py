@@ -246,3 +246,58 @@ def test_what_this_program_wrote_into_a_folder_is_not_read(write: Any, read: Any
     write("notes/x.clusters/documents.jsonl", '{"id": "1", "topic": 0}\n')
     documents, _ = read(str(folder))
     assert [document.text for document in documents] == ["a"]
+
+
+def test_times_of_parquet_without_pandas_and_beyond_pythons(tmp_path: Path, read: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    times = {"when": pyarrow.timestamp("ns"), "took": pyarrow.duration("ns"), "at": pyarrow.time64("ns")}
+    columns = {name: pyarrow.array([1_000_000_001], pyarrow.int64()).cast(kind) for name, kind in times.items()}
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], **columns}), tmp_path / "a.parquet")
+    documents, _ = read(str(tmp_path / "a.parquet"))
+    assert documents[0].metadata == {"when": "1970-01-01T00:00:01", "took": "0:00:01", "at": "00:00:01"}
+    far = pyarrow.array([253402300800 * 10**6], pyarrow.timestamp("us"))  # the year 10000
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "when": far}), tmp_path / "b.parquet")
+    with pytest.raises(CorpusError, match=r"b\.parquet:1: a value of the next 1 rows cannot be read"):
+        read(str(tmp_path / "b.parquet"))
+
+
+def test_pictures_within_columns_of_parquet_are_not_read(tmp_path: Path, read: Any) -> None:
+    picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    columns = {
+        "text": pyarrow.array(["a"]),
+        "image": pyarrow.array([{"bytes": b"\x89PNG", "path": "a.png"}], picture),
+        "frames": pyarrow.array([[b"\xff"]], pyarrow.list_(pyarrow.binary())),
+        "view": pyarrow.array([b"\xff"], pyarrow.binary_view()),
+        "tags": pyarrow.array([["x"]]),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    documents, report = read(str(tmp_path / "a.parquet"))
+    assert documents[0].metadata == {"tags": ["x"]}
+    assert any("binary columns not read: image, frames, view" in note for note in report.notes)
+
+
+def test_the_share_done_grows_over_several_parquet_files(tmp_path: Path) -> None:
+    for number in range(4):
+        rows = [f"text {number} {row}" for row in range(2000)]
+        pyarrow.parquet.write_table(pyarrow.table({"text": rows}), tmp_path / f"{number}.parquet")
+    report = ReadReport()
+    shares = [report.fraction for _ in read_corpus([str(tmp_path)], CorpusOptions(), report)]
+    assert shares == sorted(shares)
+    assert 0.4 < shares[len(shares) // 2] < 0.8  # the head of a small file is all of it
+    assert shares[-1] > 0.9
+
+
+def test_columns_of_a_table_without_a_name_are_passed_over(write: Any, read: Any) -> None:
+    documents, _ = read(write("spam.csv", "label,text,,\nham,hello,,\n"))
+    assert [(document.text, document.metadata) for document in documents] == [("hello", {"label": "ham"})]
+
+
+def test_an_encoding_that_is_none_of_text_is_refused() -> None:
+    with pytest.raises(UsageError, match="'hex' is not a text encoding"):
+        CorpusOptions(encoding="hex")
+
+
+def test_two_files_of_one_name_in_two_folders(write: Any, read: Any) -> None:
+    folders = [str(Path(write(f"{name}/README.md", name)).parent) for name in ("a", "b")]
+    with pytest.raises(CorpusError, match=r"README\.md.*name one above both"):
+        read(*folders)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -41,6 +42,21 @@ def test_the_digest_follows_the_weights(make_backbone, tmp_path, monkeypatch):
     assert directory_sha256(tmp_path / "m", ("*.safetensors",)) == before
     weights.write_bytes(b"other")
     assert directory_sha256(tmp_path / "m", ("*.safetensors",)) != before
+
+
+def test_a_model_of_the_hub_has_the_digest_of_its_copy_in_a_directory(make_backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    digests = []
+    for name, family in (("one", "llama"), ("two", "qwen3")):
+        repository = tmp_path / "hub" / f"models--org--{name}"
+        shutil.copytree(make_backbone(family), repository / "snapshots" / "abc")
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("abc")
+        found = load_backbone(f"org/{name}", device="cpu")
+        assert found.sha256 == load_backbone(str(make_backbone(family)), device="cpu").sha256
+        digests.append(found.sha256)
+    assert digests[0] != digests[1]
 
 
 def test_what_is_not_a_decoder_is_refused(tmp_path, make_backbone):
