@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.errors import CorpusError
@@ -81,10 +80,6 @@ class ReadReport:
         parts = [f"{count} {word}" for count, word in self._left_out() if count]
         line = f"{_number(self.documents, 'document')} from {_number(self.files, 'file')}"
         return f"{line}; left out: {', '.join(parts)}" if parts else line
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain data, for ``--json``."""
-        return asdict(self)
 
     def _left_out(self) -> tuple[tuple[int, str], ...]:
         return (

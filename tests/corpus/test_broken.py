@@ -245,7 +245,6 @@ def test_report_is_bounded(write: Any, read: Any) -> None:
     _, report = read(path, on_error="skip")
     assert report.skipped == 5000
     assert len(report.skipped_rows) == 100
-    assert json.loads(json.dumps(report.to_dict()))["skipped"] == 5000
 
 
 @given(
