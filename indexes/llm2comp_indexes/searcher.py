@@ -200,7 +200,7 @@ class Searcher:
             return self._parts[0].nearest(only, queries, k, widening, mask), True
         top, count, approximate = self._top(len(queries), k), k * self._most_rows, False
         for part, alive in self._masked(mask):
-            if part.ann is None or 4 * count >= len(part):  # a document of many chunks may ask for most rows
+            if 4 * count >= len(part) or part.ann is None:  # a document of many chunks may ask for most rows
                 part.scan(queries, count, alive, top)
                 continue
             approximate = True

@@ -183,8 +183,9 @@ class Writer:
         for record in self._manifest.segments:
             if self._is_served(record, wanted):
                 continue
-            segment, refused = self._reader(record), None
+            refused = None
             with self._writing():
+                segment = self._reader(record)
                 try:
                     made = build_ann(self._index, segment, wanted, device)
                 except KindError as error:

@@ -26,7 +26,7 @@ from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.runner import applicable, evaluate_task
 from llm2comp_apps.evaluation.tasks import Searcher, Task
 
-__all__ = ["SCORING_VERSION", "System", "Table", "TableOptions", "fill_table", "parse_systems"]
+__all__ = ["SCORING_VERSION", "System", "Table", "TableOptions", "file_name", "fill_table", "parse_systems"]
 
 SCORING_VERSION = 1
 """Raised when a task's scoring changes, so that kept cells of the old scoring are computed again."""
@@ -148,7 +148,7 @@ def _fill_row(
         return
     table.systems.append(system)
     row = table.cells.setdefault(system.label, {})
-    folder = out / "results" / _file_name(system.label)
+    folder = out / "results" / file_name(system.label)
     with _Embeddings(encoder, out, options) as embedder:
         for task in applicable(encoder, table.tasks):
             try:
@@ -185,7 +185,7 @@ class _Embeddings:
 def _cell(
     encoder: TextEncoder | Searcher, task: Task[Any], folder: Path, options: TableOptions
 ) -> tuple[TaskResult, bool]:
-    path = folder / f"{_file_name(task.name)}.json"
+    path = folder / f"{file_name(task.name)}.json"
     prompts = Prompts()
     if isinstance(encoder, TextEncoder):
         prompts = resolve_prompts(
@@ -227,6 +227,6 @@ def _read_cell(path: Path, identity: dict[str, Any]) -> TaskResult | None:
     return None if result.category in OVER_PAIRS and "pairs" not in kept["result"] else result
 
 
-def _file_name(label: str) -> str:
+def file_name(label: str) -> str:
     """``label`` as one path component; two labels that fall together only make each other's cells be computed again."""
     return re.sub(r"[^\w.@+=-]+", "_", label).strip(".") or "_"

@@ -25,18 +25,19 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from llm2comp_train.study import Row, markdown, mean_score
+
 from llm2comp_apps.encoder import BASELINES
 from llm2comp_apps.errors import EvaluationError, LLM2CompError, TrainingError, TrainingStoppedError, UsageError
-from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
+from llm2comp_apps.evaluation.table import System, TableOptions, file_name, fill_table, parse_systems
 
 ARMS = ("none", "rc", "nll", "kl", "mntp")
 _FREE = tuple(f"{kind}=baseline:{kind}" for kind in BASELINES)
@@ -94,31 +95,6 @@ class Study:
         """Nothing new is begun after the deadline."""
         if time.monotonic() > self.deadline:
             raise OutOfTimeError
-
-
-@dataclass(slots=True)
-class Row:
-    """A chosen encoder: ``arm`` or ``arm + ucl + scl``, and the runs it was chosen from.
-
-    Attributes:
-        label: of the table's row.
-        stage: the last one.
-        k: memory tokens, where ``--ks`` sweeps over them.
-        run: directory of the chosen run; ``None`` for an arm without training.
-        rate: its learning rate.
-        tried: dev score (times 100) by learning rate.
-        figures: the last evaluation of the chosen run.
-        seconds: spent in training it.
-    """
-
-    label: str
-    stage: str = ""
-    k: int | None = None
-    run: Path | None = None
-    rate: float | None = None
-    tried: dict[str, float] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 def note(text: str) -> None:
@@ -277,7 +253,7 @@ def measure(study: Study, label: str, spec: str) -> dict[str, Any]:
     from llm2comp_apps.evaluation.analysis import analyze
     from llm2comp_apps.evaluation.analysis.memory import MemoryBank, PooledMemory, pooled_as
 
-    slug = re.sub(r"[^\w.@+=-]+", "_", label.replace(" ", ""))
+    slug = file_name(label.replace(" ", ""))
     kept = study.out / "figures" / f"{slug}-{study.preset.suite}.json"
     if kept.is_file():
         found: dict[str, Any] = json.loads(kept.read_text("utf-8"))
@@ -305,7 +281,7 @@ def measure(study: Study, label: str, spec: str) -> dict[str, Any]:
     temporary = kept.with_suffix(".new")
     temporary.write_text(json.dumps(found, indent=1), "utf-8")
     temporary.replace(kept)
-    note(f"{label}: {_mean(found['scores']):.1f} on average")
+    note(f"{label}: {mean_score(found['scores']):.1f} on average")
     return found
 
 
@@ -338,45 +314,6 @@ def write_report(study: Study, rows: list[Row], measured: dict[str, dict[str, An
     report = {"settings": settings, "rows": described, "measured": measured}
     (study.out / "study.json").write_text(json.dumps(report, indent=1), "utf-8")
     (study.out / "study.md").write_text(markdown(rows, measured, settings), "utf-8")
-
-
-def markdown(rows: list[Row], measured: dict[str, dict[str, Any]], settings: dict[str, Any]) -> str:
-    """The table: scores, what merge pooling adds to their average, and the shape of the space."""
-    by_label = {row.label: row for row in rows}
-    tasks = max((list(found["scores"]) for found in measured.values()), key=len)
-    shape = ("effective dim.", "memory corr.", "cosine", "gain")
-    head = ["encoder", "lr", "dev", *tasks, "average", "merge - mean", *shape]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for label, found in measured.items():
-        row, merged = by_label.get(label, Row(label)), found["merged_scores"]
-        average = _mean(found["scores"]) if len(found["scores"]) == len(tasks) else None  # bm25 retrieves alone
-        values = [
-            _shown(row.rate, "g"),
-            _shown(max(row.tried.values(), default=None)),
-            *(_shown(found["scores"].get(task)) for task in tasks),
-            _shown(average),
-            _shown(_mean(merged) - _mean(found["scores"]) if merged else None, "+.2f"),
-            _shown(found.get("effective_dimension"), ".0f"),
-            _shown(found.get("memory_correlation"), ".2f"),
-            _shown(found.get("mean_cosine"), ".2f"),
-            _shown(row.figures.get("gain"), ".2f"),
-        ]
-        lines.append(f"| {label} | {' | '.join(values)} |")
-    steps = ", ".join(f"{count} steps of {kind}" for kind, count in settings["preset"]["steps"].items())
-    rates = "; ".join(f"{row.label}: {row.tried}" for row in rows if len(row.tried) > 1)
-    about = (
-        f"Scores x 100. Backbone {settings['backbone']} on {settings['device']}, suite {settings['preset']['suite']}; "
-        f"{steps}; equal data. Learning rates were chosen on the dev suite"
-    )
-    return "\n".join([*lines, "", about + (f" (dev score by rate: {rates})." if rates else "."), ""])
-
-
-def _mean(scores: dict[str, float]) -> float:
-    return sum(scores.values()) / len(scores)
-
-
-def _shown(value: float | None, form: str = ".1f") -> str:
-    return "" if value is None else format(value, form)
 
 
 def learning_rates(text: str) -> tuple[float, ...]:
