@@ -3,6 +3,11 @@
 Every error below carries one finished line: what is wrong, where, and what to do. The command line prints that line
 and exits with the class's ``exit_code``; a traceback is shown only for what is a bug of ours.
 
+Messages speak of settings by their names in Python (``k``, ``rerank_depth``), never by a flag, since a caller may be a
+program. A :class:`UsageError` names the setting that is wrong as its ``field``. A message that advises another setting
+puts it in backquotes: `` `mode` `` or `` `mode=lexical` ``. The command line shows the options of these names instead
+(:mod:`llm2comp_apps.cli.ui.errors`); a server answers 422 and the field.
+
     LLM2CompError
     +-- UsageError          the call itself is wrong (exit 2)
     +-- CorpusError         a document file is missing or broken (exit 1)
@@ -35,9 +40,20 @@ class LLM2CompError(Exception):
 
 
 class UsageError(LLM2CompError):
-    """The call is wrong: an option, an argument, an empty query."""
+    """The call is wrong: a setting, an argument, an empty query.
+
+    Attributes:
+        field: the setting that is wrong, by its name in Python; ``None`` where it is not one alone.
+        reason: the message without the field.
+    """
 
     exit_code = 2
+
+    def __init__(self, reason: str, *, field: str | None = None) -> None:
+        """Say what is wrong: ``UsageError("must be at least 1, not 0", field="k")``."""
+        super().__init__(f"{field} {reason}" if field else reason)
+        self.reason = reason
+        self.field = field
 
 
 class CorpusError(LLM2CompError):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm2comp_apps.cli import _open
-from llm2comp_apps.cli._corpus import describe_reading
-from llm2comp_apps.cli._progress import ProgressDisplay, format_duration
-from llm2comp_apps.cli._shared import note, print_json, stdout_console, warn
-from llm2comp_apps.cli._text import printable
+from llm2comp_apps.cli.ui.console import note, print_json, stdout_console, warn
+from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
+from llm2comp_apps.cli.ui.reading import describe_reading
+from llm2comp_apps.cli.ui.text import printable
 from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer, check_documents, cluster
 from llm2comp_apps.clustering.report import SCORE_NAMES, outlier_policy_effect
 from llm2comp_apps.clustering.sources import Source, is_index, read_index

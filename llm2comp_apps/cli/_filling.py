@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llm2comp_apps.cli._corpus import describe_reading
-from llm2comp_apps.cli._interrupt import stop_on_interrupt
-from llm2comp_apps.cli._kind import faiss_device, warn_of_refusal
-from llm2comp_apps.cli._progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli._settings import settings_differ
-from llm2comp_apps.cli._shared import INTERRUPTED, note, print_json
+from llm2comp_apps.cli.options.index_kind import faiss_device, warn_of_refusal
+from llm2comp_apps.cli.ui.console import note, print_json
+from llm2comp_apps.cli.ui.errors import INTERRUPTED
+from llm2comp_apps.cli.ui.interrupts import stop_on_interrupt
+from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
+from llm2comp_apps.cli.ui.reading import describe_reading
 from llm2comp_apps.corpus import CorpusOptions, ReadReport, read_corpus
 from llm2comp_apps.retrieval.recipe import Recipe
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from llm2comp_apps.cli._progress import ProgressDisplay
-from llm2comp_apps.cli._shared import note, stdout_is_unicode
+from llm2comp_apps.cli.ui.console import note, stdout_is_unicode
+from llm2comp_apps.cli.ui.progress import ProgressDisplay
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.trec import trec_lines
 

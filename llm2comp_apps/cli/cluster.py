@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from llm2comp_apps.cli._given import refuse_given
-from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples
-from llm2comp_apps.cli.corpus_args import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.reading import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.options.unused import refuse_given
 
 __all__ = ["register"]
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from llm2comp_apps import __version__
-from llm2comp_apps.cli._shared import JsonOption, examples, print_json
+from llm2comp_apps.cli.options.common import JsonOption, examples
+from llm2comp_apps.cli.ui.console import print_json
 
 if TYPE_CHECKING:
     from importlib import metadata

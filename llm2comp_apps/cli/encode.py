@@ -11,10 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from llm2comp_apps.cli._corpus import CorpusArgument, describe_reading
-from llm2comp_apps.cli._progress import ProgressDisplay, format_duration
-from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples, note, print_json
-from llm2comp_apps.cli.corpus_args import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.reading import (
+    CorpusArgument,
+    Encoding,
+    EncodingErrors,
+    Format,
+    IdField,
+    OnError,
+    TextField,
+    TitleField,
+)
+from llm2comp_apps.cli.ui.console import note, print_json
+from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
+from llm2comp_apps.cli.ui.reading import describe_reading
 from llm2comp_apps.errors import CorpusError, LLM2CompError, UsageError
 
 if TYPE_CHECKING:

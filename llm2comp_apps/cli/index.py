@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from llm2comp_apps.cli import index_build, index_transfer
-from llm2comp_apps.cli._kind import (
+from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, examples
+from llm2comp_apps.cli.options.index_kind import (
     OtherKindOption,
     OtherMaxRamOption,
     OtherTargetRecallOption,
     faiss_device,
     warn_of_refusal,
 )
-from llm2comp_apps.cli._shared import DeviceOption, JsonOption, examples, note, print_json
+from llm2comp_apps.cli.ui.console import note, print_json
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:

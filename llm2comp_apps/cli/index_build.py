@@ -7,10 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from llm2comp_apps.cli._corpus import CorpusArgument
-from llm2comp_apps.cli._kind import KindOption, LanguageOption, MaxRamOption, TargetRecallOption
-from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples
-from llm2comp_apps.cli.corpus_args import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.index_kind import KindOption, LanguageOption, MaxRamOption, TargetRecallOption
+from llm2comp_apps.cli.options.reading import (
+    CorpusArgument,
+    Encoding,
+    EncodingErrors,
+    Format,
+    IdField,
+    OnError,
+    TextField,
+    TitleField,
+)
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["add", "build", "register"]

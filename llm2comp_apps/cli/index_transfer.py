@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm2comp_apps.cli._kind import KindOption, LanguageOption, faiss_device, warn_of_refusal
-from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples, note, print_json
-from llm2comp_apps.cli.corpus_args import Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.index_kind import KindOption, LanguageOption, faiss_device, warn_of_refusal
+from llm2comp_apps.cli.options.reading import Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.ui.console import note, print_json
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _check_call(vectors: Path, corpus: str | None) -> None:
 
 
 def _documents(corpus: str, options: CorpusOptions) -> Iterator[Document]:
-    from llm2comp_apps.cli._corpus import describe_reading
+    from llm2comp_apps.cli.ui.reading import describe_reading
     from llm2comp_apps.corpus import ReadReport, read_corpus
 
     report = ReadReport()

@@ -10,7 +10,8 @@ import typer
 
 from llm2comp_apps import __version__
 from llm2comp_apps.cli import cluster, doctor, encode, evaluate, index, rerank, search, train
-from llm2comp_apps.cli._shared import CommandGroup, examples
+from llm2comp_apps.cli.options.common import examples
+from llm2comp_apps.cli.ui.errors import CommandGroup
 
 __all__ = ["app", "main"]
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples, print_json
-from llm2comp_apps.cli.corpus_args import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.reading import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.ui.console import print_json
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ def rerank(
 
     With memory, query and documents are compared by all their memory vectors; a cross-encoder reads them together.
     """
-    from llm2comp_apps.cli._corpus import describe_reading
-    from llm2comp_apps.cli._hits import print_hits
     from llm2comp_apps.cli._open import load_named_encoder
+    from llm2comp_apps.cli.ui.hits import print_hits
+    from llm2comp_apps.cli.ui.reading import describe_reading
     from llm2comp_apps.corpus import CorpusOptions, ReadReport, read_corpus
     from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker
     from llm2comp_apps.retrieval.search import rerank_documents

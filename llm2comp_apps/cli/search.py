@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from llm2comp_apps.cli._kind import faiss_device
-from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, JsonOption, examples, note, print_json, warn
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.index_kind import faiss_device
+from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.errors import LLM2CompError, UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def search(
 
     The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
     """
-    from llm2comp_apps.cli._timings import report_timings
+    from llm2comp_apps.cli.ui.timings import report_timings
     from llm2comp_apps.retrieval.queries import read_queries
     from llm2comp_apps.retrieval.search import RERANK_DEPTH, SearchOptions
     from llm2comp_apps.retrieval.stopwatch import Stopwatch
@@ -219,7 +220,7 @@ def _tell_what_is_odd(index: Index, options: SearchOptions) -> None:
 
 
 def _answer(searcher: Searcher, options: SearchOptions, query: str, *, as_json: bool) -> None:
-    from llm2comp_apps.cli._hits import print_hits
+    from llm2comp_apps.cli.ui.hits import print_hits
 
     hits = searcher.search(query, options)
     if as_json:

@@ -11,7 +11,8 @@ import typer
 from llm2comp_train.recipes import RECIPES, STAGES, Settings, get_recipe, resolve
 
 from llm2comp_apps.cli._device import check_device
-from llm2comp_apps.cli._shared import DeviceOption, EncoderOption, examples, note, print_json, stdout_console
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, examples
+from llm2comp_apps.cli.ui.console import note, print_json, stdout_console
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["register"]
@@ -99,7 +100,7 @@ def train(
     from llm2comp_train.chain import run_chain
     from llm2comp_train.run import RunOptions, run_stage
 
-    from llm2comp_apps.cli._training import TrainingDisplay
+    from llm2comp_apps.cli.ui.training import TrainingDisplay
     from llm2comp_apps.encoder.backbones import default_device
 
     device = device or default_device()

@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from llm2comp_apps.cli._shared import CommandGroup
 from llm2comp_apps.cli.main import app
+from llm2comp_apps.cli.ui.errors import CommandGroup
 from llm2comp_apps.errors import CorpusError, UsageError
 
 HEAVY = {"torch", "transformers", "numpy", "faiss", "sklearn", "tantivy", "apsw", "rich", "umap", "pyarrow", "hdbscan"}

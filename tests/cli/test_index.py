@@ -8,7 +8,7 @@ import logging
 import pytest
 from llm2comp_indexes import Index, gpu
 
-from llm2comp_apps.cli._kind import faiss_device
+from llm2comp_apps.cli.options.index_kind import faiss_device
 from llm2comp_apps.errors import EncoderError
 
 

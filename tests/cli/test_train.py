@@ -256,7 +256,7 @@ class Terminal(StringIO):
 def test_a_terminal_gets_a_bar_with_loss_rate_and_time_left(monkeypatch):
     from llm2comp_train.loop import Progress
 
-    from llm2comp_apps.cli._training import TrainingDisplay
+    from llm2comp_apps.cli.ui.training import TrainingDisplay
 
     monkeypatch.setattr("sys.stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")

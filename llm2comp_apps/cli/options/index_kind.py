@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llm2comp_apps.cli._shared import note, warn
+from llm2comp_apps.cli.ui.console import note, warn
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index

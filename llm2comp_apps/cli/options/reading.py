@@ -12,8 +12,14 @@ import typer
 
 from llm2comp_apps.corpus.options import FORMATS, ID_FIELDS, TEXT_FIELDS, TITLE_FIELDS
 
-__all__ = ["Encoding", "EncodingErrors", "Format", "IdField", "OnError", "TextField", "TitleField"]
+__all__ = ["CorpusArgument", "Encoding", "EncodingErrors", "Format", "IdField", "OnError", "TextField", "TitleField"]
 
+CorpusArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CORPUS...", help="Files (jsonl json csv tsv parquet txt md, also .gz .zst), folders, or -."
+    ),
+]
 _PANEL = "Reading documents"
 
 Format = Annotated[

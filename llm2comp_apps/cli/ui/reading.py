@@ -1,24 +1,15 @@
-"""What commands that read a corpus share beside its options (those are in ``corpus_args``)."""
+"""What a person is told about a corpus that was read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from llm2comp_apps.cli._shared import note, warn
+from llm2comp_apps.cli.ui.console import note, warn
 
 if TYPE_CHECKING:
     from llm2comp_apps.corpus import ReadReport
 
-__all__ = ["CorpusArgument", "describe_reading"]
-
-CorpusArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="CORPUS...", help="Files (jsonl json csv tsv parquet txt md, also .gz .zst), folders, or -."
-    ),
-]
+__all__ = ["describe_reading"]
 
 
 def describe_reading(report: ReadReport) -> None:

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from llm2comp_apps.cli._shared import note, stderr_console
+from llm2comp_apps.cli.ui.console import note, stderr_console
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -6,8 +6,8 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from llm2comp_apps.cli._progress import format_duration
-from llm2comp_apps.cli._shared import note, stderr_console
+from llm2comp_apps.cli.ui.console import note, stderr_console
+from llm2comp_apps.cli.ui.progress import format_duration
 
 if TYPE_CHECKING:
     from llm2comp_train.loop import Progress

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm2comp_apps.cli._shared import note
+from llm2comp_apps.cli.ui.console import note
 
 if TYPE_CHECKING:
     from llm2comp_apps.retrieval.stopwatch import Stopwatch

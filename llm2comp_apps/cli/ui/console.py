@@ -1,0 +1,60 @@
+"""Where output goes: results to stdout, everything else to stderr.
+
+Nothing heavy is imported here: ``--help`` pays for this module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from llm2comp_apps.cli.ui.spelling import in_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["note", "print_json", "stderr_console", "stdout_console", "stdout_is_unicode", "warn"]
+
+
+def stdout_console() -> Console:
+    """A rich console for results; plain text at a fixed width where stdout is no terminal."""
+    return _console(to_stderr=False)
+
+
+def stderr_console() -> Console:
+    """A rich console for everything that is not a result."""
+    return _console(to_stderr=True)
+
+
+def _console(*, to_stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if to_stderr else sys.stdout
+    # Made anew at each call, since a Console holds on to the stream and sys.stdout may be replaced (tests do).
+    # A pipe has no width: it gets 80 columns, so that what is printed there does not depend on the machine.
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 80
+    return Console(file=stream, width=width, highlight=False, emoji=False)
+
+
+def note(message: str) -> None:
+    """Print one line for people on stderr, its settings in backquotes spelled as options of the running command."""
+    typer.echo(in_options(message), err=True)
+
+
+def warn(message: str) -> None:
+    """Print one warning line on stderr."""
+    note(f"Warning: {message}")
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as indented JSON on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=not stdout_is_unicode(), indent=2))
+
+
+def stdout_is_unicode() -> bool:
+    """Whether stdout takes any character; where it does not, JSON has escapes of its own for what it lacks."""
+    return (sys.stdout.encoding or "utf-8").lower().replace("_", "-").startswith("utf")

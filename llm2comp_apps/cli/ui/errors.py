@@ -1,0 +1,106 @@
+"""How errors end a run: one line on stderr and an exit code, in the words of the command line.
+
+The ``field`` of an error becomes the option of the command that was called; see :mod:`.spelling`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import warnings
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from llm2comp_apps.cli.ui.console import note, warn
+from llm2comp_apps.cli.ui.spelling import COMMAND, option_of
+from llm2comp_apps.errors import LLM2CompError
+
+__all__ = ["DEBUG_ENV", "INTERRUPTED", "CommandGroup"]
+
+#: Set to anything to get a traceback where people get one line.
+DEBUG_ENV = "LLM2COMP_DEBUG"
+#: What a shell reports for a process that SIGINT ended.
+INTERRUPTED = 130
+_ORDER = ("index", "search", "rerank", "cluster", "encode", "train", "eval", "doctor")
+
+
+class CommandGroup(TyperGroup):
+    """The top command: turns the errors that people can act on into one line on stderr and an exit code.
+
+    Here and not in ``main`` so that typer's ``CliRunner`` sees the same behaviour as the process does.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Commands in the order in which people come to need them; typer itself puts groups last."""
+        return sorted(
+            super().list_commands(ctx), key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER)
+        )
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for.
+
+        Raises:
+            typer.Exit: with the error's exit code, after its line has been printed.
+        """
+        if os.environ.get(DEBUG_ENV):
+            return super().invoke(ctx)
+        token = COMMAND.set(_called(ctx.command, [*ctx._protected_args, *ctx.args]))
+        show, warnings.showwarning = warnings.showwarning, _show_warning
+        try:
+            return super().invoke(ctx)
+        except LLM2CompError as error:
+            raise _stop(_told(error), error.exit_code) from error
+        except KeyboardInterrupt as error:
+            raise _stop("interrupted", INTERRUPTED) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            reason = error.strerror or str(error)  # a full disk comes without the file's name
+            raise _stop(f"{os.fspath(error.filename)}: {reason}" if error.filename else reason, 1) from error
+        except _index_errors() as error:
+            raise _stop(_told(error), error.exit_code) from error
+        finally:
+            warnings.showwarning = show
+            COMMAND.reset(token)
+
+
+def _stop(message: str, exit_code: int) -> typer.Exit:
+    note(f"Error: {message}")
+    return typer.Exit(exit_code)
+
+
+def _index_errors() -> tuple[type[Any], ...]:
+    """The index room's base error, without importing that room for commands that did not."""
+    errors = sys.modules.get("llm2comp_indexes.errors")
+    return () if errors is None else (errors.IndexStoreError,)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],  # noqa: ARG001 - the signature is that of warnings.showwarning
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: object = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    warn(str(message))
+
+
+def _told(error: Any) -> str:
+    """An error's line in the words of the command that raised it."""
+    field = getattr(error, "field", None)
+    option = option_of(field) if field else None
+    return f"{option} {error.reason}" if option else str(error)
+
+
+def _called(command: Any, arguments: list[str]) -> Any:
+    """The command at the end of the path that the arguments begin with."""
+    for name in arguments:
+        inner = getattr(command, "commands", {}).get(name)
+        if inner is None:
+            return command
+        command = inner
+    return command

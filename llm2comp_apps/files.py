@@ -1,0 +1,87 @@
+"""Files and folders that appear whole or not at all, and the first line of what went wrong.
+
+Whatever is replaced is written beside its place, synced to disk, and renamed over it: a crash, a full disk or ctrl-C
+leaves what was there before. The index has its own, ``llm2comp_indexes.storage``, whose every step is fault-tested.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["first_line", "replaced_file", "replaced_folder", "sync"]
+
+
+@contextmanager
+def replaced_file(target: Path) -> Iterator[Path]:
+    """Write a file that takes the place of ``target`` when the block ends without an error.
+
+    Yields:
+        Where to write; in the same folder, so that the rename is atomic.
+    """
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
+    try:
+        yield fresh
+        sync(fresh)
+        fresh.replace(target)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    sync(target.parent)
+
+
+@contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Fill a folder that takes the place of ``target`` when the block ends without an error.
+
+    No file system replaces a folder that holds something in one step: between two renames ``target`` is missing for a
+    moment, and a crash then leaves the old one beside it as ``.NAME.old``, which the next call puts back.
+
+    Yields:
+        An empty folder beside ``target``.
+    """
+    fresh, old = (target.with_name(f".{target.name}.{state}") for state in ("new", "old"))
+    if old.is_dir() and not target.exists():
+        old.rename(target)
+    for left_behind in (fresh, old):
+        shutil.rmtree(left_behind, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        for path in (*fresh.rglob("*"), fresh):
+            sync(path)
+        _swap(fresh, target, old)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Bring a file's or a folder's changes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _swap(fresh: Path, target: Path, old: Path) -> None:
+    if not target.exists():
+        fresh.rename(target)
+        return
+    target.rename(old)
+    try:
+        fresh.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
