@@ -16,18 +16,18 @@ from llm2comp_apps.cli.ui.console import note, print_json, stdout_console, warn
 from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli.ui.reading import describe_reading
 from llm2comp_apps.cli.ui.text import printable
+from llm2comp_apps.clustering.output.destinations import check_folder, check_table
+from llm2comp_apps.clustering.output.report import SCORE_NAMES, outlier_policy_effect
+from llm2comp_apps.clustering.output.store import document_rows, load_model, write_clustering, write_rows
 from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer, check_documents, cluster
-from llm2comp_apps.clustering.report import SCORE_NAMES, outlier_policy_effect
 from llm2comp_apps.clustering.sources import Source, is_index, read_index
-from llm2comp_apps.clustering.store import document_rows, load_model, write_clustering, write_rows
-from llm2comp_apps.clustering.targets import check_folder, check_table
 from llm2comp_apps.corpus import Document, ReadReport, read_corpus
 from llm2comp_apps.errors import ClusteringError, EncoderError, UsageError
 from llm2comp_apps.retrieval.discovery import default_index_path
 
 if TYPE_CHECKING:
-    from llm2comp_apps.clustering.neighbors import FloatArray
-    from llm2comp_apps.clustering.store import FittedModel
+    from llm2comp_apps.clustering.algorithms.neighbors import FloatArray
+    from llm2comp_apps.clustering.output.store import FittedModel
     from llm2comp_apps.corpus import CorpusOptions
     from llm2comp_apps.encoder import TextEncoder
 
@@ -209,7 +209,7 @@ def _check_encoder(record: dict[str, str], model: FittedModel, folder: Path, who
 
 def _llm_namer(encoder: str, device: str | None) -> Namer:
     """Names topics with the language model under the encoder; the default one where that is not known."""
-    from llm2comp_apps.clustering.llm_names import backbone_generator, name_topics
+    from llm2comp_apps.clustering.describing.llm_names import backbone_generator, name_topics
     from llm2comp_apps.encoder import split_baseline
     from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
     from llm2comp_apps.encoder.checkpoint import read_settings

@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llm2comp_apps.clustering.estimator import TopicClusterer
+    from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer
+    from llm2comp_apps.clustering.output.store import FittedModel, load_model, write_clustering
     from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, cluster
     from llm2comp_apps.clustering.sources import Source, read_index
-    from llm2comp_apps.clustering.store import FittedModel, load_model, write_clustering
 
 __all__ = [
     "ClusterSettings",
@@ -28,15 +28,15 @@ __all__ = [
 ]
 
 _HOME = {
-    "TopicClusterer": "estimator",
+    "TopicClusterer": "algorithms.estimator",
     "Clustering": "pipeline",
     "ClusterSettings": "pipeline",
     "cluster": "pipeline",
     "Source": "sources",
     "read_index": "sources",
-    "FittedModel": "store",
-    "load_model": "store",
-    "write_clustering": "store",
+    "FittedModel": "output.store",
+    "load_model": "output.store",
+    "write_clustering": "output.store",
 }
 
 

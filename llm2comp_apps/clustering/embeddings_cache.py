@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llm2comp_apps.clustering.neighbors import FloatArray
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray
 from llm2comp_apps.encoder.cache import cache_dir
 from llm2comp_apps.encoder.embedding_store import EmbeddingStore
 from llm2comp_apps.encoder.protocol import TextEncoder

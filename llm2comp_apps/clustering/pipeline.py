@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm2comp_apps.clustering import quality
-from llm2comp_apps.clustering.assign import Assigner
-from llm2comp_apps.clustering.estimator import TopicClusterer
-from llm2comp_apps.clustering.keywords import count_terms
-from llm2comp_apps.clustering.membership import OUTLIER_POLICIES
-from llm2comp_apps.clustering.methods import METHODS, default_cluster_size
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
-from llm2comp_apps.clustering.reduce import REDUCTIONS, map_positions
+from llm2comp_apps.clustering.algorithms import quality
+from llm2comp_apps.clustering.algorithms.assign import Assigner
+from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer
+from llm2comp_apps.clustering.algorithms.membership import OUTLIER_POLICIES
+from llm2comp_apps.clustering.algorithms.methods import METHODS, default_cluster_size
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.algorithms.reduce import REDUCTIONS, map_positions
+from llm2comp_apps.clustering.describing.keywords import count_terms
+from llm2comp_apps.clustering.describing.topics import Topic, build_topics, find_duplicates
 from llm2comp_apps.clustering.sources import Source, check_vectors
-from llm2comp_apps.clustering.topics import Topic, build_topics, find_duplicates
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import ClusteringError, UsageError
 
@@ -47,7 +47,7 @@ Namer = Callable[[Sequence[Topic], Sequence[str]], list[Topic]]
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """How to cluster; see :class:`~llm2comp_apps.clustering.estimator.TopicClusterer` for what is not explained here.
+    """How to cluster; :class:`~.algorithms.estimator.TopicClusterer` explains what is not explained here.
 
     Attributes:
         method: ``hdbscan``, ``kmeans``, ``agglomerative`` or ``spectral``.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llm2comp_apps.clustering.assign import unit_rows
-from llm2comp_apps.clustering.neighbors import FloatArray
+from llm2comp_apps.clustering.algorithms.assign import unit_rows
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import ClusteringError
 

@@ -76,7 +76,7 @@ def kmeans_v_measure(vectors: np.ndarray, labels: list[str]) -> float:
 
 
 def score(labels: list[str], found: np.ndarray) -> dict[str, float]:
-    from llm2comp_apps.clustering.quality import agreement
+    from llm2comp_apps.clustering.algorithms.quality import agreement
 
     scores = agreement(labels, found.astype(np.int32))
     return {
@@ -98,7 +98,7 @@ def cluster_as_the_command(texts: list[str], vectors: np.ndarray) -> np.ndarray:
 
 def choose(chosen: argparse.Namespace) -> None:
     from llm2comp_apps.clustering import TopicClusterer
-    from llm2comp_apps.clustering.methods import default_cluster_size
+    from llm2comp_apps.clustering.algorithms.methods import default_cluster_size
 
     print("| corpus | changed | ARI | NMI | outliers | topics | CPU s |\n|---|---|" + "---:|" * 5)
     for name in chosen.sets:

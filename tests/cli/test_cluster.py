@@ -146,7 +146,7 @@ def test_with_another_encoder_is_refused_by_name(cli, corpus, write_corpus):
 
 
 def test_vectors_that_are_not_numbers_are_named(cli, corpus, encoders, monkeypatch):
-    from llm2comp_apps.clustering import store
+    from llm2comp_apps.clustering.output import store
 
     real = type(encoders["default"]).encode
 
@@ -209,7 +209,7 @@ def test_names_by_the_language_model(cli, corpus, monkeypatch):
         asked.append(name)
         return lambda prompt: "Title: Things of one kind" if "Keywords: " in prompt else ""
 
-    monkeypatch.setattr("llm2comp_apps.clustering.llm_names.backbone_generator", generator)
+    monkeypatch.setattr("llm2comp_apps.clustering.describing.llm_names.backbone_generator", generator)
     result = cli("cluster", corpus, "--name-with-llm", "--json")
     assert result.exit_code == 0, result.stderr
     assert len(asked) == 1

@@ -13,8 +13,9 @@ from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from llm2comp_apps.clustering import TopicClusterer, layout
-from llm2comp_apps.clustering.assign import Assigner, hash_rows
+from llm2comp_apps.clustering import TopicClusterer
+from llm2comp_apps.clustering.algorithms import layout
+from llm2comp_apps.clustering.algorithms.assign import Assigner, hash_rows
 
 METHODS = ("hdbscan", "kmeans", "agglomerative", "spectral")
 

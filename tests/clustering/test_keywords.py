@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 
-from llm2comp_apps.clustering.keywords import TermCounts, count_terms, ctfidf, topic_keywords
+from llm2comp_apps.clustering.describing.keywords import TermCounts, count_terms, ctfidf, topic_keywords
 
 
 def keywords_of(texts, labels, count=10):

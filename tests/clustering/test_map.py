@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm2comp_apps.clustering import map_html as map_page
-from llm2comp_apps.clustering.map_html import MapData, label_positions, map_html
-from llm2comp_apps.clustering.map_png import write_map_png
-from llm2comp_apps.clustering.palette import OUTLIER_COLOR, topic_color
-from llm2comp_apps.clustering.topics import Topic
+from llm2comp_apps.clustering.describing.topics import Topic
+from llm2comp_apps.clustering.output import map_html as map_page
+from llm2comp_apps.clustering.output.map_html import MapData, label_positions, map_html
+from llm2comp_apps.clustering.output.map_png import write_map_png
+from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
 
 
 def topic(number, name, size, parent=None, level=1):

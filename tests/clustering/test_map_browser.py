@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from llm2comp_apps.clustering import map_html as map_page
-from llm2comp_apps.clustering.map_html import MapData, map_html
-from llm2comp_apps.clustering.topics import Topic
+from llm2comp_apps.clustering.describing.topics import Topic
+from llm2comp_apps.clustering.output import map_html as map_page
+from llm2comp_apps.clustering.output.map_html import MapData, map_html
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 NEXT_FRAME = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"

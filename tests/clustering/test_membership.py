@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from llm2comp_apps.clustering.membership import (
+from llm2comp_apps.clustering.algorithms.membership import (
     agree_on_copies,
     default_threshold,
     own_membership,
@@ -17,7 +17,7 @@ from llm2comp_apps.clustering.membership import (
     settle_outliers,
     soft_membership,
 )
-from llm2comp_apps.clustering.neighbors import fuzzy_graph, self_neighbors
+from llm2comp_apps.clustering.algorithms.neighbors import fuzzy_graph, self_neighbors
 
 LABELS = st.lists(st.integers(-1, 4), min_size=1, max_size=40).map(lambda values: np.array(values, np.int32))
 

@@ -11,8 +11,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from llm2comp_apps.clustering import methods
-from llm2comp_apps.clustering.neighbors import fuzzy_graph, self_neighbors
+from llm2comp_apps.clustering.algorithms import methods
+from llm2comp_apps.clustering.algorithms.neighbors import fuzzy_graph, self_neighbors
 
 
 @pytest.fixture

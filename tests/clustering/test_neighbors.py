@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
-from llm2comp_apps.clustering import neighbors
-from llm2comp_apps.clustering.neighbors import (
+from llm2comp_apps.clustering.algorithms import neighbors
+from llm2comp_apps.clustering.algorithms.neighbors import (
     fuzzy_graph,
     local_weights,
     nearest_neighbors,

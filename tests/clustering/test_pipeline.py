@@ -9,8 +9,8 @@ import pytest
 from llm2comp_indexes import Index, IndexedDocument
 
 from llm2comp_apps.clustering import ClusterSettings, Source, cluster, read_index
-from llm2comp_apps.clustering.quality import agreement
-from llm2comp_apps.clustering.report import report_markdown
+from llm2comp_apps.clustering.algorithms.quality import agreement
+from llm2comp_apps.clustering.output.report import report_markdown
 from llm2comp_apps.clustering.sources import is_index
 from llm2comp_apps.errors import ClusteringError, UsageError
 
@@ -150,7 +150,7 @@ def test_many_outliers_are_told(source, monkeypatch):
     made = source(80)
     labels = np.full(80, -1, np.int32)
     labels[::4], labels[1::4] = 0, 1  # as the documents come: two of the four topics
-    monkeypatch.setattr("llm2comp_apps.clustering.methods.hdbscan", lambda *_: labels)
+    monkeypatch.setattr("llm2comp_apps.clustering.algorithms.methods.hdbscan", lambda *_: labels)
     found = cluster(made, ClusterSettings(outliers="keep"))
     assert found.warnings == ["50% of the documents are outliers; --outliers nearest gives each a topic"]
 

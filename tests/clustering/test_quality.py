@@ -15,7 +15,7 @@ from sklearn.metrics import (
     silhouette_score,
 )
 
-from llm2comp_apps.clustering import quality
+from llm2comp_apps.clustering.algorithms import quality
 
 
 @pytest.fixture

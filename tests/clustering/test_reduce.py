@@ -8,10 +8,10 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from llm2comp_apps.clustering import layout
-from llm2comp_apps.clustering.layout import neighbor_layout
-from llm2comp_apps.clustering.neighbors import fuzzy_graph, self_neighbors
-from llm2comp_apps.clustering.reduce import Neighborhood, map_positions, principal_components, reduce_vectors
+from llm2comp_apps.clustering.algorithms import layout
+from llm2comp_apps.clustering.algorithms.layout import neighbor_layout
+from llm2comp_apps.clustering.algorithms.neighbors import fuzzy_graph, self_neighbors
+from llm2comp_apps.clustering.algorithms.reduce import Neighborhood, map_positions, principal_components, reduce_vectors
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from llm2comp_apps.clustering import ClusterSettings, cluster, load_model, write_clustering
-from llm2comp_apps.clustering.store import write_rows
+from llm2comp_apps.clustering.output.store import write_rows
 from llm2comp_apps.errors import ClusteringError, UsageError
 
 FILES = {

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm2comp_apps.clustering.hierarchy import group_sizes, group_topics
-from llm2comp_apps.clustering.keywords import count_terms
-from llm2comp_apps.clustering.llm_names import backbone_generator, clean_name, name_prompt, name_topics
-from llm2comp_apps.clustering.topics import build_topics, find_duplicates, representatives
+from llm2comp_apps.clustering.algorithms.hierarchy import group_sizes, group_topics
+from llm2comp_apps.clustering.describing.keywords import count_terms
+from llm2comp_apps.clustering.describing.llm_names import backbone_generator, clean_name, name_prompt, name_topics
+from llm2comp_apps.clustering.describing.topics import build_topics, find_duplicates, representatives
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray, local_weights, nearest_neighbors
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray, local_weights, nearest_neighbors
 
 __all__ = ["Assigner", "hash_rows", "hash_texts"]
 
@@ -37,7 +37,7 @@ class Assigner:
         neighbors: fitted documents asked about a new one.
         reach: a new document farther than this from every fitted one is an outlier (unless ``outliers`` is
             ``nearest``): 99 of 100 fitted documents have a neighbour within this distance.
-        outliers: policy, see :mod:`~llm2comp_apps.clustering.membership`.
+        outliers: policy, see :mod:`~llm2comp_apps.clustering.algorithms.membership`.
         threshold: membership that the policy ``threshold`` asked for when the topics were made; joining topics later
             does not change it.
         cosine: whether rows are scaled to unit length first.

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from llm2comp_apps.clustering import quality
-from llm2comp_apps.clustering.methods import default_cluster_size
+from llm2comp_apps.clustering.algorithms import quality
+from llm2comp_apps.clustering.algorithms.methods import default_cluster_size
 
 if TYPE_CHECKING:
+    from llm2comp_apps.clustering.describing.topics import Topic
     from llm2comp_apps.clustering.pipeline import Clustering
-    from llm2comp_apps.clustering.topics import Topic
 
 __all__ = ["SCORE_NAMES", "outlier_policy_effect", "report_markdown"]
 

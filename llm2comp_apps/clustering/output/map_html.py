@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
-from llm2comp_apps.clustering.palette import topic_color
-from llm2comp_apps.clustering.topics import Topic
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.describing.topics import Topic
+from llm2comp_apps.clustering.output.palette import topic_color
 
 __all__ = ["MapData", "label_positions", "map_html"]
 
@@ -25,7 +25,7 @@ _TEXT_LENGTH = 60, 240  # characters of a text, at least and at most
 _TEXTS_LENGTH = 12_000_000  # of all texts, so that the page of a large corpus still opens
 _FURTHER_LENGTH = 5_000_000  # bytes of the words that are not shown and can be searched all the same
 _EDGES = string.punctuation + "“”‘’«»„…–—"
-_ASSETS = "llm2comp_apps.clustering", "assets"
+_ASSETS = "llm2comp_apps.clustering.output", "assets"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,7 @@ class MapData:
         positions: ``(n, 2)``.
         labels: ``(n,)``, 0 to C - 1 or -1.
         probabilities: ``(n,)``.
-        topics: as :func:`~llm2comp_apps.clustering.topics.build_topics` gives them, parents last.
+        topics: as :func:`~llm2comp_apps.clustering.describing.topics.build_topics` gives them, parents last.
         ids: n.
         texts: n.
     """

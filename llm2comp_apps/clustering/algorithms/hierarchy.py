@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from llm2comp_apps.clustering.assign import unit_rows
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.algorithms.assign import unit_rows
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 
 __all__ = ["group_sizes", "group_topics"]
 

@@ -17,7 +17,7 @@ import numba
 import numpy as np
 from scipy import sparse
 
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 
 __all__ = ["neighbor_layout"]
 

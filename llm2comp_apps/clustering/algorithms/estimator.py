@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from llm2comp_apps.clustering import methods
-from llm2comp_apps.clustering.assign import Assigner, hash_rows, unit_rows
-from llm2comp_apps.clustering.membership import (
+from llm2comp_apps.clustering.algorithms import methods
+from llm2comp_apps.clustering.algorithms.assign import Assigner, hash_rows, unit_rows
+from llm2comp_apps.clustering.algorithms.membership import (
     OUTLIER_POLICIES,
     agree_on_copies,
     default_threshold,
@@ -24,8 +24,8 @@ from llm2comp_apps.clustering.membership import (
     settle_outliers,
     soft_membership,
 )
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray, fuzzy_graph, self_neighbors
-from llm2comp_apps.clustering.reduce import REDUCTIONS, Neighborhood, reduce_vectors
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray, fuzzy_graph, self_neighbors
+from llm2comp_apps.clustering.algorithms.reduce import REDUCTIONS, Neighborhood, reduce_vectors
 
 __all__ = ["TopicClusterer"]
 
@@ -46,14 +46,14 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         n_neighbors: edges per vector in the neighbour graph; fewer below 300 vectors.
         outliers: ``keep`` them, give each its ``nearest`` topic, or that only above a ``threshold`` of membership.
         outlier_threshold: the membership for ``threshold``; ``None`` for 0.2, and more with less than ten topics, see
-            :func:`~llm2comp_apps.clustering.membership.default_threshold`.
+            :func:`~llm2comp_apps.clustering.algorithms.membership.default_threshold`.
         metric: ``cosine`` or ``euclidean``.
         random_state: seed.
 
     Attributes:
         labels_: ``(n,)`` int32.
         probabilities_: ``(n,)`` float32, membership of the document's own topic; 0 for outliers.
-        membership_: ``(n, C)`` float32, see :mod:`~llm2comp_apps.clustering.membership`.
+        membership_: ``(n, C)`` float32, see :mod:`~llm2comp_apps.clustering.algorithms.membership`.
         n_clusters_: C.
         inside_: ``(n,)`` bool: the method itself gave the document a topic, and not the outlier policy.
         embedding_: ``(n, c)``, the reduced vectors that were clustered.

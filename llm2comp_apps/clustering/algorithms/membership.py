@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray, random_walk
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray, random_walk
 
 __all__ = [
     "OUTLIER_POLICIES",

@@ -9,8 +9,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from llm2comp_apps.clustering.store import write_rows
-from llm2comp_apps.clustering.targets import check_folder, check_table
+from llm2comp_apps.clustering.output.destinations import check_folder, check_table
+from llm2comp_apps.clustering.output.store import write_rows
 from llm2comp_apps.errors import ClusteringError, UsageError
 
 ROW = {"_id": "a", "cluster": -1, "name": None, "probability": 0.0, "second_cluster": None, "second_probability": 0.0}

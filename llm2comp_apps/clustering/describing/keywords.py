@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 
 __all__ = ["TermCounts", "count_terms", "ctfidf", "topic_keywords"]
 

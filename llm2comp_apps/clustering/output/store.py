@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_apps.clustering.assign import Assigner, hash_texts
-from llm2comp_apps.clustering.map_html import MapData, map_html
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.algorithms.assign import Assigner, hash_texts
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.output.destinations import MODEL, TOPICS, check_replaceable, on_disk, table_files
+from llm2comp_apps.clustering.output.map_html import MapData, map_html
+from llm2comp_apps.clustering.output.report import report_markdown
 from llm2comp_apps.clustering.pipeline import Clustering
-from llm2comp_apps.clustering.report import report_markdown
-from llm2comp_apps.clustering.targets import MODEL, TOPICS, check_replaceable, on_disk, table_files
 from llm2comp_apps.errors import ClusteringError, UsageError
 
 __all__ = ["FittedModel", "document_rows", "load_model", "write_clustering", "write_rows"]
@@ -242,7 +242,7 @@ def _write_model(clustering: Clustering, text_keys: npt.NDArray[np.uint64], fold
 
 
 def _draw(drawn: MapData, path: Path) -> list[str]:
-    from llm2comp_apps.clustering.map_png import write_map_png
+    from llm2comp_apps.clustering.output.map_png import write_map_png
 
     try:
         write_map_png(drawn, path)

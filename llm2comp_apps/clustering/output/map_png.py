@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llm2comp_apps.clustering.map_html import MapData, label_positions
-from llm2comp_apps.clustering.palette import OUTLIER_COLOR, topic_color
+from llm2comp_apps.clustering.output.map_html import MapData, label_positions
+from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
 from llm2comp_apps.errors import ClusteringError
 
 if TYPE_CHECKING:

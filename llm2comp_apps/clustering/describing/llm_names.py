@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from llm2comp_apps.clustering.topics import Topic
+from llm2comp_apps.clustering.describing.topics import Topic
 
 __all__ = ["Generator", "backbone_generator", "clean_name", "name_prompt", "name_topics"]
 

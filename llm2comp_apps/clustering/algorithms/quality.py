@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 
 __all__ = ["SAMPLE", "agreement", "density_validity", "purity", "silhouette"]
 

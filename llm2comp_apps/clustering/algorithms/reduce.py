@@ -1,8 +1,8 @@
 """Few dimensions from many, before clustering.
 
 Density needs few dimensions: in 384 of them everything is about equally far from everything. The default,
-``neighbor``, is :mod:`~llm2comp_apps.clustering.layout`. On every second document of three labelled corpora (20
-Newsgroups subjects, bioRxiv titles, PubMed titles) its clusters had an adjusted Rand index of 0.15, 0.22 and 0.26,
+``neighbor``, is :mod:`~llm2comp_apps.clustering.algorithms.layout`. On every second document of three labelled corpora
+(20 Newsgroups subjects, bioRxiv titles, PubMed titles) its clusters had an adjusted Rand index of 0.15, 0.22 and 0.26,
 those of UMAP 0.14, 0.18 and 0.24, those of PCA 0.01, 0.03 and 0.11: ``bench_cluster.py choose`` measures it.
 """
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from llm2comp_apps.clustering.layout import neighbor_layout
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.algorithms.layout import neighbor_layout
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 
 __all__ = ["REDUCTIONS", "Neighborhood", "map_positions", "principal_components", "reduce_vectors"]
 

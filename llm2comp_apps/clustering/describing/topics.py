@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from llm2comp_apps.clustering.hierarchy import group_sizes, group_topics
-from llm2comp_apps.clustering.keywords import TermCounts, ctfidf, topic_keywords
-from llm2comp_apps.clustering.membership import renumber
-from llm2comp_apps.clustering.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.algorithms.hierarchy import group_sizes, group_topics
+from llm2comp_apps.clustering.algorithms.membership import renumber
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.describing.keywords import TermCounts, ctfidf, topic_keywords
 
 __all__ = ["Topic", "build_topics", "find_duplicates", "representatives"]
 

@@ -1,0 +1,1 @@
+"""From vectors to labels: neighbours, layout, clusters, membership, parents, scores; knows nothing of words."""

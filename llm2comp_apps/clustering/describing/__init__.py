@@ -1,0 +1,1 @@
+"""From labels to topics that people can read: keywords, names, representative documents."""

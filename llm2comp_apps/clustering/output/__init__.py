@@ -1,0 +1,1 @@
+"""What is written: the folder of a clustering with its table, map and report, and where it may go."""
