@@ -97,8 +97,8 @@ def train(
     if instructions and stage not in ("scl", "all"):
         raise UsageError(f"--instruction: stage {stage} has no queries; only scl has.")
     check_device(device)
-    from llm2comp_train.chain import run_chain
-    from llm2comp_train.run import RunOptions, run_stage
+    from llm2comp_train.engine.chain import run_chain
+    from llm2comp_train.engine.run import RunOptions, run_stage
 
     from llm2comp_apps.cli.ui.training import TrainingDisplay
     from llm2comp_apps.encoder.backbones import default_device
@@ -167,7 +167,7 @@ def mine_negatives(
     Documents nearly as close as the query's own positive are left out, since they may well answer it, too.
     """
     check_device(device)
-    from llm2comp_train.mining import check_mining, mine_file
+    from llm2comp_train.data.mining import check_mining, mine_file
 
     check_mining(out, negatives=negatives, margin=margin)
     from llm2comp_apps.encoder import load_encoder

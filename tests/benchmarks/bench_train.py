@@ -61,7 +61,7 @@ class Batch:
 
 def drawn(batch: Batch, tokenizer: Any, draw: Any) -> list[list[int]]:
     """Texts of the training data at random, each of at least 20 tokens and cut after ``batch.tokens``."""
-    from llm2comp_train.sources import find_data, text_rows
+    from llm2comp_train.data.sources import find_data, text_rows
 
     assert batch.data is not None
     texts = [row.texts[0] for file in find_data([batch.data]) for row in text_rows(file.records())]
@@ -90,12 +90,12 @@ class Ours:
 
     def __init__(self, batch: Batch, compiled: bool) -> None:
         import torch
-        from llm2comp_train.adapters import build_network, trainable
-        from llm2comp_train.batches import Split
-        from llm2comp_train.processes import Processes
+        from llm2comp_train.data.batches import Split
+        from llm2comp_train.engine.adapters import build_network, trainable
+        from llm2comp_train.engine.processes import Processes
+        from llm2comp_train.engine.run import _load, _spare
+        from llm2comp_train.engine.steps import Compression
         from llm2comp_train.recipes import resolve
-        from llm2comp_train.run import _load, _spare
-        from llm2comp_train.steps import Compression
 
         changes = {"backbone": BACKBONE, "dtype": batch.dtype, "compile": compiled}
         settings = resolve("smollm2-135m", "kl", changes)
@@ -126,9 +126,9 @@ class Research:
 
     def __init__(self, batch: Batch) -> None:
         import torch
-        from llm2comp_train.adapters import build_network, trainable
+        from llm2comp_train.engine.adapters import build_network, trainable
+        from llm2comp_train.engine.run import _load
         from llm2comp_train.recipes import resolve
-        from llm2comp_train.run import _load
 
         settings = resolve("smollm2-135m", "kl", {"backbone": BACKBONE, "dtype": batch.dtype})
         encoder = _load(settings, "cpu")

@@ -218,7 +218,7 @@ class Hub:
 
 def test_without_data_each_stage_takes_the_papers_sets_from_the_hub(run, small, tmp_path, monkeypatch):
     hub = Hub()
-    monkeypatch.setattr("llm2comp_train.sources.urlopen", lambda *_, **__: StringIO())
+    monkeypatch.setattr("llm2comp_train.data.sources.urlopen", lambda *_, **__: StringIO())
     monkeypatch.setattr("datasets.load_dataset", hub)
     found = run("--stage", "all", "--recipe", "llama-2-7b", "--out", tmp_path / "all", *small, "--min-chars", 1)
     assert found.exit_code == 0, found.output
@@ -235,7 +235,7 @@ def test_without_data_and_hub_one_line_names_the_flag(run, small, tmp_path, monk
     def fail(*_arguments, **_options):
         raise URLError("Name or service not known\nand more")
 
-    monkeypatch.setattr("llm2comp_train.sources.urlopen", fail)
+    monkeypatch.setattr("llm2comp_train.data.sources.urlopen", fail)
     found = run("--stage", stage, "--out", tmp_path / "run", *small)
     assert found.exit_code == 1
     (line,) = [line for line in found.stderr.splitlines() if "error" in line.lower()]
@@ -254,7 +254,7 @@ class Terminal(StringIO):
 
 
 def test_a_terminal_gets_a_bar_with_loss_rate_and_time_left(monkeypatch):
-    from llm2comp_train.loop import Progress
+    from llm2comp_train.engine.loop import Progress
 
     from llm2comp_apps.cli.ui.training import TrainingDisplay
 

@@ -7,9 +7,9 @@ import random
 from dataclasses import replace
 
 import pytest
-from llm2comp_train.batches import CompressionBatches, PairBatches, SentenceBatches
-from llm2comp_train.sources import find_data, pair_rows, sentence_rows, text_rows
-from llm2comp_train.store import TokenStore, write_store
+from llm2comp_train.data.batches import CompressionBatches, PairBatches, SentenceBatches
+from llm2comp_train.data.sources import find_data, pair_rows, sentence_rows, text_rows
+from llm2comp_train.data.store import TokenStore, write_store
 
 from .conftest import WORDS
 

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from llm2comp_train.adapters import build_network, trainable
-from llm2comp_train.batches import CompressionBatches, Split, collate
-from llm2comp_train.objectives.ebar import ebar_loss
-from llm2comp_train.objectives.mntp import mntp_loss
+from llm2comp_train.data.batches import CompressionBatches, Split, collate
+from llm2comp_train.engine.adapters import build_network, trainable
+from llm2comp_train.engine.run import RunOptions, run_stage
+from llm2comp_train.losses.ebar import ebar_loss
+from llm2comp_train.losses.mntp import mntp_loss
 from llm2comp_train.recipes import Settings
-from llm2comp_train.run import RunOptions, run_stage
 from peft import PeftModel
 from torch.nn.functional import log_softmax, normalize
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -12,12 +12,12 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from llm2comp_train.adapters import build_network, trainable
-from llm2comp_train.gradcache import contrastive_backward
-from llm2comp_train.metrics import read_metrics
-from llm2comp_train.objectives.scl import scl_loss
-from llm2comp_train.processes import Processes
-from llm2comp_train.run import RunOptions, run_stage
+from llm2comp_train.engine.adapters import build_network, trainable
+from llm2comp_train.engine.gradcache import contrastive_backward
+from llm2comp_train.engine.metrics import read_metrics
+from llm2comp_train.engine.processes import Processes
+from llm2comp_train.engine.run import RunOptions, run_stage
+from llm2comp_train.losses.scl import scl_loss
 
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.encoder.pooling import pool
@@ -81,7 +81,7 @@ CHILD = """
 import sys, json
 from pathlib import Path
 from llm2comp_train.recipes import Settings
-from llm2comp_train.run import RunOptions, run_stage
+from llm2comp_train.engine.run import RunOptions, run_stage
 given = json.loads(sys.argv[1])
 run_stage(given["stage"], Settings(**given["settings"]), RunOptions(
     data=[given["data"]], out=Path(given["out"]), device="cpu"))

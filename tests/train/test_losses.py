@@ -6,14 +6,14 @@ import copy
 
 import pytest
 import torch
-from llm2comp_train.adapters import build_network, trainable
-from llm2comp_train.batches import Split, collate
-from llm2comp_train.losses import chunked_cross_entropy, chunked_kl
-from llm2comp_train.objectives.kl import kl_loss
-from llm2comp_train.objectives.nll import nll_loss
-from llm2comp_train.objectives.rc import rc_loss
-from llm2comp_train.objectives.scl import scl_loss
-from llm2comp_train.objectives.ucl import ucl_loss
+from llm2comp_train.data.batches import Split, collate
+from llm2comp_train.engine.adapters import build_network, trainable
+from llm2comp_train.losses.kl import kl_loss
+from llm2comp_train.losses.nll import nll_loss
+from llm2comp_train.losses.rc import rc_loss
+from llm2comp_train.losses.scl import scl_loss
+from llm2comp_train.losses.ucl import ucl_loss
+from llm2comp_train.losses.vocabulary import chunked_cross_entropy, chunked_kl
 from torch.nn.functional import log_softmax
 
 SPLITS = [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llm2comp_train.mining import hard_negatives, mine_file
+from llm2comp_train.data.mining import hard_negatives, mine_file
 
 from llm2comp_apps.errors import UsageError
 

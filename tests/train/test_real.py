@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from llm2comp_train.metrics import read_metrics
+from llm2comp_train.engine.metrics import read_metrics
+from llm2comp_train.engine.run import RunOptions, run_stage
 from llm2comp_train.recipes import resolve
-from llm2comp_train.run import RunOptions, run_stage
 
 from llm2comp_apps import LLM2Comp
 from llm2comp_apps.corpus.pydocs import entries

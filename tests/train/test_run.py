@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from llm2comp_train.metrics import MetricsLog, read_metrics
-from llm2comp_train.run import RunOptions, run_stage
+from llm2comp_train.engine.metrics import MetricsLog, read_metrics
+from llm2comp_train.engine.run import RunOptions, run_stage
 from safetensors.torch import load_file
 
 from llm2comp_apps.encoder import checkpoint
@@ -80,7 +80,7 @@ CHILD = """
 import sys, json
 from pathlib import Path
 from llm2comp_train.recipes import Settings
-from llm2comp_train.run import RunOptions, run_stage
+from llm2comp_train.engine.run import RunOptions, run_stage
 given = json.loads(sys.argv[1])
 run_stage("kl", Settings(**given["settings"]), RunOptions(
     data=[given["data"]], out=Path(given["out"]), resume=given["resume"], device="cpu"))

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from llm2comp_train import run as run_module
-from llm2comp_train.objectives.similarity import similarity_loss
-from llm2comp_train.run import RunOptions, run_stage
-from llm2comp_train.teacher import load_teacher
+from llm2comp_train.data.teacher import load_teacher
+from llm2comp_train.engine import run as run_module
+from llm2comp_train.engine.run import RunOptions, run_stage
+from llm2comp_train.losses.similarity import similarity_loss
 
 from llm2comp_apps.errors import EncoderError, UsageError
 

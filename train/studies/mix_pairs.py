@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from llm2comp_train.sources import find_data, pair_rows
-from llm2comp_train.teacher import load_teacher
+from llm2comp_train.data.sources import find_data, pair_rows
+from llm2comp_train.data.teacher import load_teacher
 from sklearn.cluster import MiniBatchKMeans
 
 from llm2comp_apps.encoder.protocol import TextEncoder

@@ -33,7 +33,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llm2comp_train.study import Row, markdown, mean_score
+from llm2comp_train.judging.study import Row, markdown, mean_score
 
 from llm2comp_apps.encoder import BASELINES
 from llm2comp_apps.errors import EvaluationError, LLM2CompError, TrainingError, TrainingStoppedError, UsageError
@@ -107,8 +107,8 @@ def note(text: str) -> None:
 
 def grow(study: Study, row: Row, stage: str, adapter: str) -> Row:
     """Train ``stage`` from a row's encoder at each learning rate; returns the row of the best one on ``dev``."""
-    from llm2comp_train.loop import DivergedError
-    from llm2comp_train.metrics import read_metrics
+    from llm2comp_train.engine.loop import DivergedError
+    from llm2comp_train.engine.metrics import read_metrics
 
     kind = stage if stage in ("ucl", "scl") else "adapt"
     mark = " (fresh)" if adapter == "fresh" and "fresh" not in row.label else ""
@@ -138,8 +138,8 @@ def grow(study: Study, row: Row, stage: str, adapter: str) -> Row:
 
 def train_one(study: Study, stage: str, rate: float, adapter: str, row: Row, run: Path) -> None:
     """One run from a row's encoder on, unless it is finished; an interrupted one goes on."""
+    from llm2comp_train.engine.run import RunOptions, run_stage
     from llm2comp_train.recipes import resolve
-    from llm2comp_train.run import RunOptions, run_stage
 
     if (run / "encoder").is_dir():
         return

@@ -10,7 +10,7 @@ from llm2comp_apps.cli.ui.console import note, stderr_console
 from llm2comp_apps.cli.ui.progress import format_duration
 
 if TYPE_CHECKING:
-    from llm2comp_train.loop import Progress
+    from llm2comp_train.engine.loop import Progress
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 

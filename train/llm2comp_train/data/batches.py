@@ -12,9 +12,9 @@ from torch import Tensor
 
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.errors import TrainingError
-from llm2comp_train.objectives.decoding import SplitBatch
+from llm2comp_train.data.store import TokenStore
+from llm2comp_train.losses.decoding import SplitBatch
 from llm2comp_train.recipes import Settings
-from llm2comp_train.store import TokenStore
 
 __all__ = ["CompressionBatches", "PairBatch", "PairBatches", "SentenceBatches", "Split", "collate", "sentence_ends"]
 

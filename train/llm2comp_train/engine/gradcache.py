@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.batching import length_batches
-from llm2comp_train.processes import Processes
+from llm2comp_train.engine.processes import Processes
 
 __all__ = ["contrastive_backward"]
 

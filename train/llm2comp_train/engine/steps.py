@@ -12,21 +12,21 @@ from torch import Tensor
 
 from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
 from llm2comp_apps.encoder.pooling import pool
-from llm2comp_train.batches import CompressionBatches, PairBatches, SentenceBatches, Split, collate
-from llm2comp_train.gradcache import contrastive_backward
-from llm2comp_train.objectives.decoding import SplitBatch
-from llm2comp_train.objectives.ebar import ebar_loss
-from llm2comp_train.objectives.kl import kl_loss
-from llm2comp_train.objectives.mntp import mntp_loss
-from llm2comp_train.objectives.nll import nll_loss
-from llm2comp_train.objectives.rc import rc_loss
-from llm2comp_train.objectives.scl import scl_loss
-from llm2comp_train.objectives.similarity import similarity_loss
-from llm2comp_train.objectives.ucl import ucl_loss
-from llm2comp_train.processes import Processes
+from llm2comp_train.data.batches import CompressionBatches, PairBatches, SentenceBatches, Split, collate
+from llm2comp_train.data.store import TokenStore
+from llm2comp_train.data.teacher import Teacher
+from llm2comp_train.engine.gradcache import contrastive_backward
+from llm2comp_train.engine.processes import Processes
+from llm2comp_train.losses.decoding import SplitBatch
+from llm2comp_train.losses.ebar import ebar_loss
+from llm2comp_train.losses.kl import kl_loss
+from llm2comp_train.losses.mntp import mntp_loss
+from llm2comp_train.losses.nll import nll_loss
+from llm2comp_train.losses.rc import rc_loss
+from llm2comp_train.losses.scl import scl_loss
+from llm2comp_train.losses.similarity import similarity_loss
+from llm2comp_train.losses.ucl import ucl_loss
 from llm2comp_train.recipes import Settings
-from llm2comp_train.store import TokenStore
-from llm2comp_train.teacher import Teacher
 
 __all__ = [
     "COMPRESSION_LOSSES",

@@ -21,21 +21,20 @@ from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import TrainingError, TrainingStoppedError, UsageError
-from llm2comp_train import checkpoints
-from llm2comp_train.adapters import build_network, export
-from llm2comp_train.batches import CompressionBatches, sentence_ends
-from llm2comp_train.curve import draw_curve
-from llm2comp_train.loop import Progress, Run, StopRequest, train
-from llm2comp_train.metrics import METRICS, best_step, require_tensorboard
-from llm2comp_train.processes import Processes
-from llm2comp_train.recipes import COMPRESSION, Settings
-from llm2comp_train.recompute import checkpoint_layers
-from llm2comp_train.sharding import shard_layers
-from llm2comp_train.sources import DataFile, Row, find_data, pair_rows, sentence_rows, text_rows
-from llm2comp_train.steps import Compression, MaskedPrediction, Supervised, TextWork, Unsupervised, Work
-from llm2comp_train.store import TokenStore, write_store
-from llm2comp_train.teacher import Teacher, load_teacher
-from llm2comp_train.validation import (
+from llm2comp_train.data.batches import CompressionBatches, sentence_ends
+from llm2comp_train.data.sources import DataFile, Row, find_data, pair_rows, sentence_rows, text_rows
+from llm2comp_train.data.store import TokenStore, write_store
+from llm2comp_train.data.teacher import Teacher, load_teacher
+from llm2comp_train.engine import checkpoints
+from llm2comp_train.engine.adapters import build_network, export
+from llm2comp_train.engine.loop import Progress, Run, StopRequest, train
+from llm2comp_train.engine.metrics import METRICS, best_step, require_tensorboard
+from llm2comp_train.engine.processes import Processes
+from llm2comp_train.engine.recompute import checkpoint_layers
+from llm2comp_train.engine.sharding import shard_layers
+from llm2comp_train.engine.steps import Compression, MaskedPrediction, Supervised, TextWork, Unsupervised, Work
+from llm2comp_train.judging.curve import draw_curve
+from llm2comp_train.judging.validation import (
     LiveEncoder,
     dev_scores,
     load_dev,
@@ -43,6 +42,7 @@ from llm2comp_train.validation import (
     memory_gain,
     validation_loss,
 )
+from llm2comp_train.recipes import COMPRESSION, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.errors import TrainingError
+from llm2comp_train.data.sources import find_data
+from llm2comp_train.data.teacher import load_teacher
+from llm2comp_train.engine.run import RunOptions, check_call, run_stage
 from llm2comp_train.recipes import Settings, get_recipe, resolve
-from llm2comp_train.run import RunOptions, check_call, run_stage
-from llm2comp_train.sources import find_data
-from llm2comp_train.teacher import load_teacher
 
 __all__ = ["run_chain"]
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.network import CompressionNetwork
-from llm2comp_train.losses import chunked_cross_entropy, per_text_mean
-from llm2comp_train.objectives.decoding import SplitBatch
+from llm2comp_train.losses.decoding import SplitBatch
+from llm2comp_train.losses.vocabulary import chunked_cross_entropy, per_text_mean
 
 __all__ = ["mntp_loss"]
 

@@ -14,8 +14,8 @@ from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.pooling import pool
 from llm2comp_apps.errors import LLM2CompError, UsageError
-from llm2comp_train.batches import Split
-from llm2comp_train.steps import Compression, TextWork
+from llm2comp_train.data.batches import Split
+from llm2comp_train.engine.steps import Compression, TextWork
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,6 +8,6 @@ Mean over positions, then over texts. The autoencoding objective of ICAE (arXiv 
 
 from __future__ import annotations
 
-from llm2comp_train.objectives.nll import nll_loss as rc_loss
+from llm2comp_train.losses.nll import nll_loss as rc_loss
 
 __all__ = ["rc_loss"]

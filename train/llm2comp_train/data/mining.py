@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from llm2comp_apps.encoder import TextEncoder
 from llm2comp_apps.errors import TrainingError, UsageError
-from llm2comp_train.sources import find_data, pair_rows
+from llm2comp_train.data.sources import find_data, pair_rows
 
 __all__ = ["MiningReport", "check_mining", "hard_negatives", "mine_file"]
 

@@ -20,7 +20,7 @@ from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
 from llm2comp_apps.errors import TrainingError, UsageError
-from llm2comp_train.sharding import whole
+from llm2comp_train.engine.sharding import whole
 
 if TYPE_CHECKING:
     from peft import LoraConfig

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llm2comp_train.metrics import read_metrics
+from llm2comp_train.engine.metrics import read_metrics
 
 __all__ = ["draw_curve"]
 

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm2comp_apps.errors import TrainingError
-from llm2comp_train.sources import Row
+from llm2comp_train.data.sources import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.network import CompressionNetwork
-from llm2comp_train.losses import chunked_kl, per_text_mean
-from llm2comp_train.objectives.decoding import SplitBatch, decoder_states
+from llm2comp_train.losses.decoding import SplitBatch, decoder_states
+from llm2comp_train.losses.vocabulary import chunked_kl, per_text_mean
 
 __all__ = ["kl_loss", "teacher_states"]
 

@@ -22,13 +22,13 @@ from torch.distributed.tensor import DTensor
 
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.errors import TrainingError
-from llm2comp_train import checkpoints
-from llm2comp_train.adapters import trainable
-from llm2comp_train.metrics import MetricsLog
-from llm2comp_train.processes import Processes
+from llm2comp_train.engine import checkpoints
+from llm2comp_train.engine.adapters import trainable
+from llm2comp_train.engine.metrics import MetricsLog
+from llm2comp_train.engine.processes import Processes
+from llm2comp_train.engine.sharding import placed_like, whole
+from llm2comp_train.engine.steps import Outcome, Work
 from llm2comp_train.recipes import Settings
-from llm2comp_train.sharding import placed_like, whole
-from llm2comp_train.steps import Outcome, Work
 
 __all__ = ["DivergedError", "Progress", "Run", "StopRequest", "train"]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import UsageError
-from llm2comp_train.batches import PairBatch
-from llm2comp_train.store import TokenStore
+from llm2comp_train.data.batches import PairBatch
+from llm2comp_train.data.store import TokenStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

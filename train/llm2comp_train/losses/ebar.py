@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.network import CompressionNetwork
-from llm2comp_train.losses import chunked_bag_cross_entropy
-from llm2comp_train.objectives.decoding import SplitBatch
+from llm2comp_train.losses.decoding import SplitBatch
+from llm2comp_train.losses.vocabulary import chunked_bag_cross_entropy
 
 __all__ = ["ebar_loss"]
 

@@ -1,0 +1,1 @@
+"""What all stages share: the run, its loop, checkpoints, adapters, processes."""

@@ -1,0 +1,1 @@
+"""Is a run alive, does the encoder get better, and what did a study find?"""
