@@ -8,12 +8,32 @@ Knows vectors and documents only; what made the vectors is the caller's business
             writer.commit()
         index.search(queries, k=10)
 
-The directory is described in `llm2comp_indexes.writer` (how it changes) and `llm2comp_indexes.schema`,
-`llm2comp_indexes.segment` and `llm2comp_indexes.lexical` (what is in it).
+The rooms, from the disk up; each uses only those before it:
+
+    errors, types   what goes wrong, what goes in and comes out
+    storage/        files written durably and read with care; ``store.db`` with the documents; ``where`` conditions
+    dense/          comparing vectors: kinds, FAISS, GPUs
+    lexical         searching words
+    core/           generations: reading one, writing the next, verifying, moving to and from other programs
+    index           `Index`, which puts them together
 """
 
 from __future__ import annotations
 
+from llm2comp_indexes.core.import_export import (
+    Batch,
+    export_index,
+    import_vectors,
+    pair_in_order,
+    read_parquet,
+    read_parquet_settings,
+    read_vectors,
+)
+from llm2comp_indexes.core.verify import verify_index
+from llm2comp_indexes.core.writer import Writer
+from llm2comp_indexes.dense.build import check_kind
+from llm2comp_indexes.dense.gpu import gpu_count
+from llm2comp_indexes.dense.kinds import KINDS, Policy
 from llm2comp_indexes.errors import (
     DamageWarning,
     DependencyError,
@@ -28,16 +48,17 @@ from llm2comp_indexes.errors import (
     InputError,
     KindError,
 )
-from llm2comp_indexes.exchange import export_index, import_vectors, read_parquet, read_vectors
 from llm2comp_indexes.index import Index
-from llm2comp_indexes.kinds import KINDS, Policy
-from llm2comp_indexes.lexical import matching_spans
+from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language, matching_spans
+from llm2comp_indexes.storage.filters import compile_filter
+from llm2comp_indexes.storage.schema import FORMAT
 from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo
-from llm2comp_indexes.verify import verify_index
-from llm2comp_indexes.writer import Writer
 
 __all__ = [
+    "DEFAULT_LANGUAGE",
+    "FORMAT",
     "KINDS",
+    "Batch",
     "Damage",
     "DamageWarning",
     "DependencyError",
@@ -57,10 +78,16 @@ __all__ = [
     "KindError",
     "Policy",
     "Writer",
+    "check_kind",
+    "check_language",
+    "compile_filter",
     "export_index",
+    "gpu_count",
     "import_vectors",
     "matching_spans",
+    "pair_in_order",
     "read_parquet",
+    "read_parquet_settings",
     "read_vectors",
     "verify_index",
 ]

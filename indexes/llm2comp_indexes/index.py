@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_indexes import documents as rows_of
-from llm2comp_indexes import fs
+from llm2comp_indexes.core.snapshot import Snapshot
+from llm2comp_indexes.core.verify import damages
+from llm2comp_indexes.core.writer import Writer
+from llm2comp_indexes.dense.build import FLAT, check_kind
+from llm2comp_indexes.dense.gpu import check_device
+from llm2comp_indexes.dense.kinds import Policy, why_small
+from llm2comp_indexes.dense.vectors import as_queries
 from llm2comp_indexes.errors import IndexExistsError, IndexWriteError, InputError, OlderFormatError
-from llm2comp_indexes.filters import compile_filter
-from llm2comp_indexes.gpu import check_device
-from llm2comp_indexes.kinds import Policy, why_small
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
-from llm2comp_indexes.lock import LOCK_NAME
-from llm2comp_indexes.snapshot import Snapshot
-from llm2comp_indexes.store import DIRECTORIES, Manifest, create_store, size_on_disk, translated
+from llm2comp_indexes.storage import documents as rows_of
+from llm2comp_indexes.storage import fs
+from llm2comp_indexes.storage.filters import compile_filter
+from llm2comp_indexes.storage.lock import LOCK_NAME
+from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, size_on_disk, translated
 from llm2comp_indexes.types import Damage, Float16Array, Float32Array, Hit, IndexedDocument, IndexInfo
-from llm2comp_indexes.upkeep import FLAT, check_kind
-from llm2comp_indexes.vectors import as_queries
-from llm2comp_indexes.verify import damages
-from llm2comp_indexes.writer import Writer
 
 __all__ = ["Index"]
 
@@ -37,7 +37,7 @@ class Index:
 
     Args:
         path: the index directory; see `create` and `open`.
-        device: where vectors are compared, ``cpu`` or ``cuda`` (see `llm2comp_indexes.gpu`).
+        device: where vectors are compared, ``cpu`` or ``cuda`` (see `llm2comp_indexes.dense.gpu`).
     """
 
     def __init__(self, path: str | Path, device: str = "cpu") -> None:
@@ -207,7 +207,7 @@ class Index:
         Args:
             vectors: (q, d) queries, or (d,) for one.
             k: documents wanted; all are returned when there are fewer.
-            where: only documents whose metadata satisfies this expression (see `llm2comp_indexes.filters`).
+            where: only documents whose metadata satisfies this expression (see `llm2comp_indexes.storage.filters`).
             exact: scan every vector even if there is an approximate index.
 
         Raises:
@@ -225,7 +225,7 @@ class Index:
         if where is not None:
             nums, mask = snapshot.allowed(where)
             allowed = (mask, len(nums))
-        return snapshot.hits(snapshot.searcher.search(queries, k, allowed, exact=exact))
+        return snapshot.hits(snapshot.dense.search(queries, k, allowed, exact=exact))
 
     def search_lexical(self, query: str, k: int, *, where: str | None = None) -> list[Hit]:
         """The k best documents by BM25 over title and text. Any text is a query; nothing in it is syntax.

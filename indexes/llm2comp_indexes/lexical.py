@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from llm2comp_indexes import fs
-from llm2comp_indexes.checked import difference
 from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError
-from llm2comp_indexes.store import SegmentRecord
+from llm2comp_indexes.storage import fs
+from llm2comp_indexes.storage.checked import difference
+from llm2comp_indexes.storage.store import SegmentRecord
 from llm2comp_indexes.types import Float32Array, IndexedDocument, Int64Array
 
 if TYPE_CHECKING:

@@ -92,8 +92,7 @@ class Filling:
         Raises:
             typer.Exit: with 130, after an interruption.
         """
-        from llm2comp_indexes import Index, Policy
-        from llm2comp_indexes.upkeep import check_kind
+        from llm2comp_indexes import Index, Policy, check_kind
 
         from llm2comp_apps.cli._open import encoder_record, load_named_encoder
         from llm2comp_apps.retrieval.lengths import check_chunk

@@ -282,7 +282,7 @@ def _encoder() -> Check:
 def _index() -> Check:
     """The version of the index format, and the indexes that a search here would find."""
     try:
-        from llm2comp_indexes.schema import FORMAT
+        from llm2comp_indexes import FORMAT
     except (ImportError, OSError) as error:
         return Check("index", "error", f"the index room cannot be imported: {error}", "see packages and faiss above")
     found = sorted(path.name for path in Path().glob("*.index") if path.is_dir())

@@ -189,7 +189,7 @@ def compact(
     This makes searches faster and the index smaller. Without options it stays of its kind. A kind that misses the
     target recall is refused, and the index stays whole.
     """
-    from llm2comp_indexes.kinds import Policy
+    from llm2comp_indexes import Policy
 
     from llm2comp_apps.cli._settings import check_settings
 

@@ -47,8 +47,7 @@ def export(
     Beside .npy and .faiss comes .ids.jsonl, a line for each row. A .parquet file keeps the settings of the index too
     (chunks, language, kind). Memory vectors are not exported.
     """
-    from llm2comp_indexes import Index
-    from llm2comp_indexes.exchange import export_index
+    from llm2comp_indexes import Index, export_index
 
     from llm2comp_apps.retrieval.discovery import find_index
 

@@ -156,7 +156,7 @@ def _check_condition(where: str | None) -> None:
     """
     if where is None:
         return
-    from llm2comp_indexes.filters import compile_filter
+    from llm2comp_indexes import compile_filter
 
     from llm2comp_apps.retrieval.typed import check_text
 

@@ -20,8 +20,7 @@ from llm2comp_apps.retrieval.spot_check import SpotCheck
 
 if TYPE_CHECKING:
     import numpy as np
-    from llm2comp_indexes import Index, IndexedDocument
-    from llm2comp_indexes.exchange import Batch
+    from llm2comp_indexes import Batch, Index, IndexedDocument
 
 __all__ = ["ImportReport", "Importer"]
 
@@ -81,13 +80,15 @@ class Importer:
             CorpusError: a document has no row or several, or the vectors are not those of the encoder.
             UsageError: their width is not the encoder's, or two files of ids lie beside the matrix.
         """
-        from llm2comp_indexes.exchange import in_order, read_vectors
+        from llm2comp_indexes import pair_in_order, read_vectors
 
         vectors = read_vectors(vectors_path)
         ids_path = find_ids_file(vectors_path)
         recipe = Recipe(prompt=self._prompt)
         indexed = self._indexed(documents, recipe)
-        batches = in_order(indexed, vectors) if ids_path is None else _by_id(indexed, vectors, ids_path, vectors_path)
+        batches = (
+            pair_in_order(indexed, vectors) if ids_path is None else _by_id(indexed, vectors, ids_path, vectors_path)
+        )
         return self._fill(batches, vectors.shape, recipe, {})
 
     def parquet(self, parquet_path: Path) -> ImportReport:
@@ -102,8 +103,7 @@ class Importer:
             CorpusError: the vectors are not those of the encoder.
             UsageError: their width is not the encoder's.
         """
-        from llm2comp_indexes import InputError
-        from llm2comp_indexes.exchange import read_parquet, read_parquet_settings
+        from llm2comp_indexes import InputError, read_parquet, read_parquet_settings
 
         settings = read_parquet_settings(parquet_path)
         exported = Recipe.from_settings({"prompt": self._prompt, **settings})

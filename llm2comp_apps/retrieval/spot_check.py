@@ -13,8 +13,7 @@ from llm2comp_apps.errors import CorpusError
 from llm2comp_apps.retrieval.recipe import Recipe
 
 if TYPE_CHECKING:
-    from llm2comp_indexes import IndexedDocument
-    from llm2comp_indexes.exchange import Batch
+    from llm2comp_indexes import Batch, IndexedDocument
 
 __all__ = ["SpotCheck"]
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from llm2comp_indexes import Index, IndexedDocument, Policy
-from llm2comp_indexes.ann import insertion_order
-from llm2comp_indexes.faiss_module import import_faiss
+from llm2comp_indexes.dense.ann import insertion_order
+from llm2comp_indexes.dense.faiss_module import import_faiss
 from real_shaped import WIDTH, real_shaped, shape
 
 QUERIES = 300

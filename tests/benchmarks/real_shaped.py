@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from llm2comp_indexes.faiss_module import import_faiss
+from llm2comp_indexes.dense.faiss_module import import_faiss
 
 WIDTH = 576
 DATA = Path(os.environ.get("LLM2COMP_DATA", Path(__file__).parents[3] / "shared" / "data"))

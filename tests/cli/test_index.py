@@ -6,7 +6,7 @@ import json
 import logging
 
 import pytest
-from llm2comp_indexes import Index, gpu
+from llm2comp_indexes import Index
 
 from llm2comp_apps.cli.options.index_kind import faiss_device
 from llm2comp_apps.errors import EncoderError
@@ -370,7 +370,7 @@ def test_without_a_gpu_for_faiss_the_index_works_on_the_cpu_and_says_so(cli, bui
 
 
 def test_with_a_gpu_for_faiss_its_log_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "gpu_count", lambda: 1)
+    monkeypatch.setattr("llm2comp_indexes.gpu_count", lambda: 1)
     logger = logging.getLogger("llm2comp_indexes")
     monkeypatch.setattr(logger, "handlers", [])
     assert [faiss_device(device) for device in (None, "cpu", "cuda", "cuda:1")] == ["cpu", "cpu", "cuda", "cuda"]

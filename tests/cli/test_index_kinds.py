@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from llm2comp_indexes import Index, KindError, kinds, merging, upkeep, writer
+from llm2comp_indexes import Index, KindError
+from llm2comp_indexes.core import writer
+from llm2comp_indexes.dense import build, kinds
+from llm2comp_indexes.storage import merging
 
 
 @pytest.fixture
@@ -41,10 +44,11 @@ def trained_on(small_segments, monkeypatch):
 
     def spy(index, segment, policy, device):
         devices.append(device)
-        return upkeep.build_ann(index, segment, policy, "cpu")
+        return build.build_ann(index, segment, policy, "cpu")
 
     monkeypatch.setattr(writer, "build_ann", spy)
-    monkeypatch.setattr("llm2comp_indexes.gpu.gpu_count", lambda: 1)
+    for module in ("llm2comp_indexes", "llm2comp_indexes.dense.gpu"):
+        monkeypatch.setattr(f"{module}.gpu_count", lambda: 1)
     return devices
 
 

@@ -1,8 +1,8 @@
 """A disk that fails on demand and forgets what was not synced, under everything an index writes.
 
-Our own files are watched through `llm2comp_indexes.fs.observed`, those of SQLite through a VFS below its checksum VFS.
-That VFS must be there before the index room makes its first connection, so this is a program of its own. Files that
-tantivy writes count as synced once the directory that holds them is: tantivy calls fdatasync on each of them itself.
+Our own files are watched through `storage.fs.observed`, those of SQLite through a VFS below its checksum VFS. That VFS
+must be there before the index room makes its first connection, so this is a program of its own. Files that tantivy
+writes count as synced once the directory that holds them is: tantivy calls fdatasync on each of them itself.
 
     python faulty_disk.py errors DIRECTORY --error full|io|short [--first N] [--stride N]
     python faulty_disk.py power-loss DIRECTORY [--stride N] [--seed N]
@@ -25,7 +25,8 @@ from pathlib import Path
 from types import ModuleType
 
 import apsw
-from llm2comp_indexes import Index, IndexStoreError, fs
+from llm2comp_indexes import Index, IndexStoreError
+from llm2comp_indexes.storage import fs
 
 SQLITE_ERRORS = {"full": apsw.FullError, "io": apsw.IOError}
 SYSTEM_ERRORS = {"full": errno.ENOSPC, "io": errno.EIO}
@@ -67,7 +68,7 @@ class Disk:
             pending()
 
     def observe(self, operation: str, path: Path, size: int) -> int:
-        """The observer of `llm2comp_indexes.fs`."""
+        """The observer of `llm2comp_indexes.storage.fs`."""
         if operation.startswith("point:") or not self.mine(path):
             return size
         writing = operation not in ("fsync_directory", "remove")

@@ -23,7 +23,8 @@ from typing import Protocol
 import llm2comp_indexes
 import numpy as np
 import pytest
-from llm2comp_indexes import DamageWarning, Index, IndexMissingError, IndexStoreError, fs
+from llm2comp_indexes import DamageWarning, Index, IndexMissingError, IndexStoreError
+from llm2comp_indexes.storage import fs
 
 HERE = Path(__file__).parent
 
@@ -163,7 +164,7 @@ def test_killed_at_every_named_point(fast_path, workload, faults, point):
 
 
 def test_every_named_point_is_killed_at():
-    source = "".join(path.read_text("utf-8") for path in Path(llm2comp_indexes.__file__).parent.glob("*.py"))
+    source = "".join(path.read_text("utf-8") for path in Path(llm2comp_indexes.__file__).parent.rglob("*.py"))
     assert set(re.findall(r'fs\.point\("([\w-]+)"\)', source)) == set(POINTS)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llm2comp_indexes import FilterError, IndexedDocument
-from llm2comp_indexes.filters import compile_filter
+from llm2comp_indexes.storage.filters import compile_filter
 
 FIELDS = ["year", "lang", "tag", "a.b", "missing"]
 TEXTS = ["2020", " 7 ", "en", "EN", "de", "x_y%", "it's", "", "true"]

@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from llm2comp_indexes import Index, IndexFormatError, schema
+from llm2comp_indexes import Index, IndexFormatError
+from llm2comp_indexes.storage import schema
 
 GOLDEN = Path(__file__).parent / "golden"
 

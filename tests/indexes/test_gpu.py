@@ -6,14 +6,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from llm2comp_indexes import DependencyError, Index, IndexedDocument, InputError, Policy, gpu
-from llm2comp_indexes.faiss_module import import_faiss
+from llm2comp_indexes import DependencyError, Index, IndexedDocument, InputError, Policy
+from llm2comp_indexes.dense import gpu
+from llm2comp_indexes.dense.faiss_module import import_faiss
 
 ROWS, WIDTH = 3000, 16
 
 
 class StandIn:
-    """FAISS with two GPUs that are the CPU: what `llm2comp_indexes.gpu` asks of faiss-gpu, call by call."""
+    """FAISS with two GPUs that are the CPU: what `llm2comp_indexes.dense.gpu` asks of faiss-gpu, call by call."""
 
     def __init__(self, *, memory: int = 10**9, cuvs: bool = False) -> None:
         self._faiss = import_faiss()

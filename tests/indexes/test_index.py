@@ -23,7 +23,7 @@ from llm2comp_indexes import (
     IndexWriteError,
     InputError,
 )
-from llm2comp_indexes.store import connect_writer
+from llm2comp_indexes.storage.store import connect_writer
 
 ENCODER = {"name": "test", "fingerprint": "0"}
 
@@ -402,7 +402,7 @@ def test_a_reader_that_keeps_asking_answers_the_same(make_index, fill, monkeypat
     fill(index, 300, chunks=3)
     queries = np.random.default_rng(5).standard_normal((20, 8))
     expected = [index.search(query, 10) for query in queries]
-    monkeypatch.setattr("llm2comp_indexes.snapshot._PATIENCE", 25)
+    monkeypatch.setattr("llm2comp_indexes.core.snapshot._PATIENCE", 25)
     with Index.open(index.path) as reader:
         for _ in range(3):
             assert [reader.search(query, 10) for query in queries] == expected

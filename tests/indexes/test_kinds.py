@@ -14,11 +14,11 @@ from llm2comp_indexes import (
     InputError,
     KindError,
     Policy,
-    fs,
     import_vectors,
 )
-from llm2comp_indexes.kinds import AUTO_ROWS, plans
-from llm2comp_indexes.merging import SMALL_ROWS
+from llm2comp_indexes.dense.kinds import AUTO_ROWS, plans
+from llm2comp_indexes.storage import fs
+from llm2comp_indexes.storage.merging import SMALL_ROWS
 
 ROWS = 3000
 WIDTH = 48
@@ -101,7 +101,7 @@ def test_filtered_search_is_exact_where_few_rows_are_kept(index, kind, kept):
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw", "rabitq", "PQ24x4fs"])
 def test_wide_filters_go_through_the_faiss_index(index, kind, monkeypatch):
-    monkeypatch.setattr("llm2comp_indexes.searcher._FEW_ROWS", 10)
+    monkeypatch.setattr("llm2comp_indexes.dense.search._FEW_ROWS", 10)
     index.compact(Policy(kind, target_recall=0.9))
     queries = clustered(100, seed=5)
     assert recall(index, queries, where="n < 1500") >= 0.85
@@ -199,7 +199,7 @@ def test_where_a_document_has_many_chunks_all_rows_are_compared(make_index, vect
         writer.add([long, *(IndexedDocument(f"d{i}", "t") for i in range(ROWS - 500))], vectors)
         writer.commit()
     assert index.info().kind == "SQ8"
-    monkeypatch.setattr("llm2comp_indexes.ann.AnnIndex.candidates", None)
+    monkeypatch.setattr("llm2comp_indexes.dense.ann.AnnIndex.candidates", None)
     assert ids(index.search(vectors[:3], 10)) == ids(index.search(vectors[:3], 10, exact=True))
 
 
@@ -238,7 +238,7 @@ def test_a_refused_kind_is_settled_for_all_segments_at_once(make_index, vectors,
 def ask(index: Index, kind: str, monkeypatch) -> None:
     """Put a kind into the settings without trying it."""
     with monkeypatch.context() as patch, index.writer() as writer:
-        patch.setattr("llm2comp_indexes.writer.Writer._is_served", lambda *_: True)
+        patch.setattr("llm2comp_indexes.core.writer.Writer._is_served", lambda *_: True)
         writer.maintain(Policy(kind, target_recall=0.999))
 
 
@@ -261,8 +261,8 @@ def test_the_device_of_a_writer_trains_its_indexes(make_index, vectors, monkeypa
     def build(index, segment, policy, device):
         devices.append(device)
 
-    monkeypatch.setattr("llm2comp_indexes.writer.build_ann", build)
-    monkeypatch.setattr("llm2comp_indexes.gpu.gpu_count", lambda: 1)
+    monkeypatch.setattr("llm2comp_indexes.core.writer.build_ann", build)
+    monkeypatch.setattr("llm2comp_indexes.dense.gpu.gpu_count", lambda: 1)
     index = make_index(dimension=WIDTH, settings={"kind": "ivf"})
     documents = [IndexedDocument(f"d{i}", "t") for i in range(ROWS)]
     with index.writer("cuda") as writer:
@@ -315,11 +315,11 @@ def test_what_auto_chooses():
 
 
 def test_auto_keeps_what_is_faster_than_a_scan(index, monkeypatch):
-    monkeypatch.setattr("llm2comp_indexes.kinds.AUTO_ROWS", 2500)
-    monkeypatch.setattr("llm2comp_indexes.upkeep.exact_speed", lambda *_: 0.0)
+    monkeypatch.setattr("llm2comp_indexes.dense.kinds.AUTO_ROWS", 2500)
+    monkeypatch.setattr("llm2comp_indexes.dense.build.exact_speed", lambda *_: 0.0)
     index.compact(Policy("auto", target_recall=0.8))
     assert "RaBitQ" in index.info().kind
-    monkeypatch.setattr("llm2comp_indexes.upkeep.exact_speed", lambda *_: float("inf"))
+    monkeypatch.setattr("llm2comp_indexes.dense.build.exact_speed", lambda *_: float("inf"))
     index.compact(Policy("auto", target_recall=0.81))
     assert index.info().kind == "flat"
 
@@ -371,7 +371,7 @@ def test_many_small_adds_leave_few_segments(make_index):
 
 
 def test_single_queries_of_a_large_segment_are_answered_from_memory(index, monkeypatch):
-    monkeypatch.setattr("llm2comp_indexes.searcher._RESIDENT_ROWS", 100)
+    monkeypatch.setattr("llm2comp_indexes.dense.search._RESIDENT_ROWS", 100)
     queries = clustered(5, seed=5)
     expected = index.search(queries, 10)
     filtered = index.search(queries, 10, where="n < 700")
@@ -379,5 +379,5 @@ def test_single_queries_of_a_large_segment_are_answered_from_memory(index, monke
         for _ in range(3):
             assert ids([reader.search(query, 10)[0] for query in queries]) == ids(expected)
             assert ids([reader.search(query, 10, where="n < 700")[0] for query in queries]) == ids(filtered)
-        assert [part.__dict__.keys() >= {"_resident"} for part in reader._snapshot.searcher._parts] == [True]
+        assert [part.__dict__.keys() >= {"_resident"} for part in reader._snapshot.dense._parts] == [True]
         assert len(reader.search(queries[0], ROWS)[0]) == ROWS

@@ -6,7 +6,7 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
-from llm2comp_indexes.merging import FAN_IN, SMALL_ROWS, segments_to_absorb
+from llm2comp_indexes.storage.merging import FAN_IN, SMALL_ROWS, segments_to_absorb
 
 
 def live(commits: list[int]) -> tuple[list[int], int]:

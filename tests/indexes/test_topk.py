@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llm2comp_indexes.checked import CheckedRows
+from llm2comp_indexes.dense.refine import Refiner
+from llm2comp_indexes.dense.topk import TopDocuments, best_of_each_sorted, best_of_sorted
+from llm2comp_indexes.dense.vectors import as_queries, narrow, normalised, widen
 from llm2comp_indexes.errors import IndexDamagedError, InputError
-from llm2comp_indexes.fs import record_file
-from llm2comp_indexes.refine import Refiner
-from llm2comp_indexes.topk import TopDocuments, best_of_each_sorted, best_of_sorted
-from llm2comp_indexes.vectors import as_queries, narrow, normalised, widen
+from llm2comp_indexes.storage.checked import CheckedRows
+from llm2comp_indexes.storage.fs import record_file
 
 
 def reference(scores: np.ndarray, nums: np.ndarray, k: int) -> list[tuple[int, float]]:

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from llm2comp_indexes import Index, IndexDamagedError, IndexFormatError, IndexMissingError, verify_index
-from llm2comp_indexes import writer as writing
+from llm2comp_indexes.core import writer as writing
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_generation_that_a_writer_replaced_meanwhile_is_no_damage(filled, monk
                 index.compact()
         return manifest
 
-    monkeypatch.setattr("llm2comp_indexes.verify.read_manifest", read_slowly)
+    monkeypatch.setattr("llm2comp_indexes.core.verify.read_manifest", read_slowly)
     assert verify_index(filled) == []
     assert written
 

@@ -19,7 +19,9 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from llm2comp_indexes import Index, IndexedDocument, Policy, fs, kinds, merging
+from llm2comp_indexes import Index, IndexedDocument, Policy
+from llm2comp_indexes.dense import kinds
+from llm2comp_indexes.storage import fs, merging
 
 DIMENSION = 8
 TOKENS = 2

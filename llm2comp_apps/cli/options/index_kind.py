@@ -63,7 +63,7 @@ def faiss_device(device: str | None) -> str:
     """
     if device is None or not device.startswith("cuda"):
         return "cpu"
-    from llm2comp_indexes.gpu import gpu_count
+    from llm2comp_indexes import gpu_count
 
     if not gpu_count():
         note("FAISS sees no GPU (its GPU wheel is pip install 'llm2comp-apps[gpu]'): the index works on the CPU")

@@ -7,8 +7,8 @@ import re
 from functools import cache
 from typing import Any, Final
 
-from llm2comp_indexes import fs
 from llm2comp_indexes.errors import DependencyError
+from llm2comp_indexes.storage import fs
 
 __all__ = ["has_faiss", "import_faiss", "telling_part", "write_faiss"]
 

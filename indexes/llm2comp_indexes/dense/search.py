@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_indexes.ann import AnnIndex
+from llm2comp_indexes.dense.ann import AnnIndex
+from llm2comp_indexes.dense.exact import all_rows, rescore, scan, some_rows
+from llm2comp_indexes.dense.faiss_module import has_faiss
+from llm2comp_indexes.dense.gpu import GpuScanner
+from llm2comp_indexes.dense.kinds import Policy
+from llm2comp_indexes.dense.refine import Refiner
+from llm2comp_indexes.dense.topk import Ranking, TopDocuments
 from llm2comp_indexes.errors import DamageWarning
-from llm2comp_indexes.exact import all_rows, rescore, scan, some_rows
-from llm2comp_indexes.faiss_module import has_faiss
-from llm2comp_indexes.gpu import GpuScanner
-from llm2comp_indexes.kinds import Policy
-from llm2comp_indexes.refine import Refiner
-from llm2comp_indexes.segment import Segment
-from llm2comp_indexes.store import Manifest
-from llm2comp_indexes.topk import Ranking, TopDocuments
+from llm2comp_indexes.storage.segment import Segment
+from llm2comp_indexes.storage.store import Manifest
 from llm2comp_indexes.types import Float32Array, Int64Array
 
-__all__ = ["Mask", "Searcher"]
+__all__ = ["DenseSearch", "Mask"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -130,7 +130,7 @@ class Part:
         top.add_candidates(start + query, self.base + rows[query, column], scores[query, column])
 
 
-class Searcher:
+class DenseSearch:
     """Searches all segments of one generation.
 
     Args:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from llm2comp_indexes.errors import IndexDamagedError
-from llm2comp_indexes.fs import BLOCK_BYTES, FileRecord, record_file
+from llm2comp_indexes.storage.fs import BLOCK_BYTES, FileRecord, record_file
 from llm2comp_indexes.types import Float16Array, Int64Array
 
 __all__ = ["REPAIR", "CheckedRows", "difference", "read_checked"]

@@ -11,15 +11,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from llm2comp_indexes import fs, gpu
-from llm2comp_indexes.ann import ANN, AnnIndex, empty_index, insertion_order
-from llm2comp_indexes.checked import CheckedRows
+from llm2comp_indexes.dense import gpu
+from llm2comp_indexes.dense.ann import ANN, AnnIndex, empty_index, insertion_order
+from llm2comp_indexes.dense.faiss_module import telling_part
+from llm2comp_indexes.dense.kinds import KINDS, Policy, is_small, plans
+from llm2comp_indexes.dense.tune import HELD_OUT, exact_speed, exact_top, tune
 from llm2comp_indexes.errors import KindError
-from llm2comp_indexes.faiss_module import telling_part
-from llm2comp_indexes.kinds import KINDS, Policy, is_small, plans
-from llm2comp_indexes.segment import Segment
-from llm2comp_indexes.store import SegmentRecord
-from llm2comp_indexes.tune import HELD_OUT, exact_speed, exact_top, tune
+from llm2comp_indexes.storage import fs
+from llm2comp_indexes.storage.checked import CheckedRows
+from llm2comp_indexes.storage.segment import Segment
+from llm2comp_indexes.storage.store import SegmentRecord
 from llm2comp_indexes.types import Int64Array
 
 __all__ = ["FLAT", "build_ann", "check_kind", "declined", "serves"]

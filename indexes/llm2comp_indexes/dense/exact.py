@@ -7,10 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from llm2comp_indexes.checked import CheckedRows
-from llm2comp_indexes.topk import TopDocuments
+from llm2comp_indexes.dense.topk import TopDocuments
+from llm2comp_indexes.dense.vectors import widen
+from llm2comp_indexes.storage.checked import CheckedRows
 from llm2comp_indexes.types import Float16Array, Float32Array, Int64Array
-from llm2comp_indexes.vectors import widen
 
 __all__ = ["BLOCK_ROWS", "all_rows", "rescore", "scan", "some_rows"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llm2comp_indexes.segment import Segment, SegmentWriter
-from llm2comp_indexes.store import Manifest, SegmentRecord
+from llm2comp_indexes.storage.segment import Segment, SegmentWriter
+from llm2comp_indexes.storage.store import Manifest, SegmentRecord
 from llm2comp_indexes.types import Int64Array
 
 __all__ = ["rewrite"]

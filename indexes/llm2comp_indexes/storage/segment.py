@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from llm2comp_indexes import fs
-from llm2comp_indexes.checked import REPAIR, CheckedRows, read_checked
 from llm2comp_indexes.errors import IndexDamagedError
-from llm2comp_indexes.fs import FileRecord
-from llm2comp_indexes.store import SegmentRecord
+from llm2comp_indexes.storage import fs
+from llm2comp_indexes.storage.checked import REPAIR, CheckedRows, read_checked
+from llm2comp_indexes.storage.fs import FileRecord
+from llm2comp_indexes.storage.store import SegmentRecord
 from llm2comp_indexes.types import Float16Array, Int64Array
 
 __all__ = ["IDS", "MEMORY", "VECTORS", "Segment", "SegmentWriter"]

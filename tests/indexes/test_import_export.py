@@ -13,12 +13,12 @@ from llm2comp_indexes import (
     IndexWriteError,
     InputError,
     export_index,
-    fs,
     import_vectors,
     read_parquet,
+    read_parquet_settings,
     read_vectors,
 )
-from llm2comp_indexes.exchange import read_parquet_settings
+from llm2comp_indexes.storage import fs
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from llm2comp_indexes.checked import CheckedRows
+from llm2comp_indexes.dense.faiss_module import import_faiss
 from llm2comp_indexes.errors import DependencyError, InputError
-from llm2comp_indexes.faiss_module import import_faiss
+from llm2comp_indexes.storage.checked import CheckedRows
 from llm2comp_indexes.types import Float32Array, Int64Array
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llm2comp_indexes.errors import InputError, KindError
-from llm2comp_indexes.merging import SMALL_ROWS
+from llm2comp_indexes.storage.merging import SMALL_ROWS
 
 __all__ = ["AUTO_ROWS", "KINDS", "Policy", "is_small", "plans", "why_small"]
 

@@ -11,16 +11,23 @@ from typing import NamedTuple, cast
 import apsw
 import numpy as np
 
-from llm2comp_indexes import documents as rows_of
-from llm2comp_indexes.checked import REPAIR
+from llm2comp_indexes.dense.search import DenseSearch, Mask
+from llm2comp_indexes.dense.topk import Ranking
 from llm2comp_indexes.errors import IndexDamagedError
-from llm2comp_indexes.filters import compile_filter
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalReader
-from llm2comp_indexes.lock import Pin
-from llm2comp_indexes.searcher import Mask, Searcher
-from llm2comp_indexes.segment import Segment
-from llm2comp_indexes.store import STORE_NAME, Manifest, SegmentRecord, connect_reader, read_manifest, translated
-from llm2comp_indexes.topk import Ranking
+from llm2comp_indexes.storage import documents as rows_of
+from llm2comp_indexes.storage.checked import REPAIR
+from llm2comp_indexes.storage.filters import compile_filter
+from llm2comp_indexes.storage.lock import Pin
+from llm2comp_indexes.storage.segment import Segment
+from llm2comp_indexes.storage.store import (
+    STORE_NAME,
+    Manifest,
+    SegmentRecord,
+    connect_reader,
+    read_manifest,
+    translated,
+)
 from llm2comp_indexes.types import Float16Array, Float32Array, Hit, Int64Array
 
 __all__ = ["Snapshot"]
@@ -119,9 +126,9 @@ class Snapshot:
         return LexicalReader(self.index, record, language, rows_of.iterate(self.connection))
 
     @cached_property
-    def searcher(self) -> Searcher:
+    def dense(self) -> DenseSearch:
         """The dense side."""
-        return Searcher(self.index, self.manifest, self.segments, self.nums, self._alive, self._device)
+        return DenseSearch(self.index, self.manifest, self.segments, self.nums, self._alive, self._device)
 
     def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None]) -> Float16Array:
         """(n, k, d) stored memory vectors of the given chunks; None = the first."""

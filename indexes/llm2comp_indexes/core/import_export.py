@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from llm2comp_indexes import fs
+from llm2comp_indexes.dense.faiss_module import import_faiss, write_faiss
 from llm2comp_indexes.errors import IndexWriteError, InputError
-from llm2comp_indexes.faiss_module import import_faiss, write_faiss
+from llm2comp_indexes.storage import fs
 from llm2comp_indexes.types import Float32Array, IndexedDocument
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ __all__ = [
     "Batch",
     "export_index",
     "import_vectors",
-    "in_order",
+    "pair_in_order",
     "read_parquet",
     "read_parquet_settings",
     "read_vectors",
@@ -103,14 +103,14 @@ def import_vectors(
     """
     count = 0
     with index.writer(device) as writer:
-        for part, rows in in_order(documents, vectors, batch):
+        for part, rows in pair_in_order(documents, vectors, batch):
             writer.add(part, rows)
             count += len(part)
         writer.commit()
     return count
 
 
-def in_order(documents: Iterable[IndexedDocument], vectors: np.ndarray, batch: int = _BATCH) -> Iterator[Batch]:
+def pair_in_order(documents: Iterable[IndexedDocument], vectors: np.ndarray, batch: int = _BATCH) -> Iterator[Batch]:
     """Documents with their vectors, which are the next rows of the matrix.
 
     Raises:

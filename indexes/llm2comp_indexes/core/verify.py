@@ -8,10 +8,11 @@ from pathlib import Path
 
 import apsw
 
-from llm2comp_indexes.checked import difference
+from llm2comp_indexes.core.writer import Writer
 from llm2comp_indexes.errors import IndexDamagedError, OlderFormatError
-from llm2comp_indexes.lock import Pin
-from llm2comp_indexes.store import (
+from llm2comp_indexes.storage.checked import difference
+from llm2comp_indexes.storage.lock import Pin
+from llm2comp_indexes.storage.store import (
     STORE_NAME,
     Manifest,
     SegmentRecord,
@@ -21,7 +22,6 @@ from llm2comp_indexes.store import (
     read_manifest,
 )
 from llm2comp_indexes.types import Damage
-from llm2comp_indexes.writer import Writer
 
 __all__ = ["damages", "verify_index"]
 

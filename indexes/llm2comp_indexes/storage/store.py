@@ -23,8 +23,6 @@ import apsw
 import apsw.sqlite_extra
 import numpy as np
 
-from llm2comp_indexes import schema
-from llm2comp_indexes.checked import REPAIR
 from llm2comp_indexes.errors import (
     DependencyError,
     IndexDamagedError,
@@ -35,7 +33,9 @@ from llm2comp_indexes.errors import (
     IndexWriteError,
     OlderFormatError,
 )
-from llm2comp_indexes.fs import FileRecord
+from llm2comp_indexes.storage import schema
+from llm2comp_indexes.storage.checked import REPAIR
+from llm2comp_indexes.storage.fs import FileRecord
 
 __all__ = [
     "DIRECTORIES",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llm2comp_indexes.checked import CheckedRows
-from llm2comp_indexes.faiss_module import import_faiss
-from llm2comp_indexes.topk import Ranking, best_of_each_sorted, best_of_sorted
+from llm2comp_indexes.dense.faiss_module import import_faiss
+from llm2comp_indexes.dense.topk import Ranking, best_of_each_sorted, best_of_sorted
+from llm2comp_indexes.storage.checked import CheckedRows
 from llm2comp_indexes.types import Float16Array, Float32Array, Int64Array
 
 if TYPE_CHECKING:

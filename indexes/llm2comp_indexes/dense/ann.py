@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_indexes import fs, gpu
-from llm2comp_indexes.checked import CheckedRows, difference
+from llm2comp_indexes.dense import gpu
+from llm2comp_indexes.dense.faiss_module import import_faiss, telling_part, write_faiss
+from llm2comp_indexes.dense.kinds import KINDS
 from llm2comp_indexes.errors import DependencyError, KindError
-from llm2comp_indexes.faiss_module import import_faiss, telling_part, write_faiss
-from llm2comp_indexes.fs import FileRecord
-from llm2comp_indexes.kinds import KINDS
-from llm2comp_indexes.store import SegmentRecord
+from llm2comp_indexes.storage import fs
+from llm2comp_indexes.storage.checked import CheckedRows, difference
+from llm2comp_indexes.storage.fs import FileRecord
+from llm2comp_indexes.storage.store import SegmentRecord
 from llm2comp_indexes.types import Float32Array, Int64Array
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from llm2comp_indexes.ann import AnnIndex
-from llm2comp_indexes.checked import CheckedRows
-from llm2comp_indexes.exact import all_rows, rescore, scan, some_rows
-from llm2comp_indexes.topk import TopDocuments
+from llm2comp_indexes.dense.ann import AnnIndex
+from llm2comp_indexes.dense.exact import all_rows, rescore, scan, some_rows
+from llm2comp_indexes.dense.topk import TopDocuments
+from llm2comp_indexes.storage.checked import CheckedRows
 from llm2comp_indexes.types import Float32Array, Int64Array
 
 __all__ = ["HELD_OUT", "Choice", "exact_speed", "exact_top", "tune"]

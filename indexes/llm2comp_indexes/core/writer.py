@@ -20,17 +20,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_indexes import documents as rows_of
-from llm2comp_indexes import fs
-from llm2comp_indexes.checked import difference
+from llm2comp_indexes.dense.build import build_ann, check_kind, declined, serves
+from llm2comp_indexes.dense.kinds import Policy, is_small
+from llm2comp_indexes.dense.vectors import as_matrix, narrow, normalised
 from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError, KindError
-from llm2comp_indexes.kinds import Policy, is_small
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalWriter
-from llm2comp_indexes.lock import WriterLock
-from llm2comp_indexes.merging import segments_to_absorb
-from llm2comp_indexes.rewrite import rewrite
-from llm2comp_indexes.segment import Segment, SegmentWriter
-from llm2comp_indexes.store import (
+from llm2comp_indexes.storage import documents as rows_of
+from llm2comp_indexes.storage import fs
+from llm2comp_indexes.storage.checked import difference
+from llm2comp_indexes.storage.lock import WriterLock
+from llm2comp_indexes.storage.merging import segments_to_absorb
+from llm2comp_indexes.storage.rewrite import rewrite
+from llm2comp_indexes.storage.segment import Segment, SegmentWriter
+from llm2comp_indexes.storage.store import (
     DIRECTORIES,
     Manifest,
     SegmentRecord,
@@ -41,8 +43,6 @@ from llm2comp_indexes.store import (
     write_manifest,
 )
 from llm2comp_indexes.types import Float16Array, IndexedDocument, Int64Array
-from llm2comp_indexes.upkeep import build_ann, check_kind, declined, serves
-from llm2comp_indexes.vectors import as_matrix, narrow, normalised
 
 __all__ = ["Writer"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from llm2comp_indexes.errors import InputError
-from llm2comp_indexes.filters import CompiledFilter, json_path
+from llm2comp_indexes.storage.filters import CompiledFilter, json_path
 from llm2comp_indexes.types import IndexedDocument
 
 __all__ = [

@@ -6,7 +6,7 @@ kill at any operation: every operation asks the installed `Observer` first, and 
 themselves by name through `point`.
 
 SQLite (``store.db``) and tantivy do their own writing; the tests reach the first through a SQLite VFS and the second
-through full file systems, and neither is trusted until the commit in `llm2comp_indexes.writer` names its bytes.
+through full file systems, and neither is trusted until the commit in `llm2comp_indexes.core.writer` names its bytes.
 """
 
 from __future__ import annotations
