@@ -1,6 +1,7 @@
 # make demo      index real text on this machine and search it
 # make test      the test suite
 # make lint      ruff and mypy
+# make docs      build the documentation into build/site, without a network
 # make torture   the long form of the fault tests: kill -9, full disk, flipped bytes
 # make clean     remove what these wrote, but not .venv
 #
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help demo test torture lint clean
+.PHONY: help demo test docs torture lint clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -50,6 +51,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not torture" --durations=15 $(PYTEST_ARGS)
+
+# The reference of the command line is written first; the theme's banner about its successor is no news here.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/generate_cli.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Open build/site/index.html"
 
 torture: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m torture --durations=15 $(PYTEST_ARGS)
