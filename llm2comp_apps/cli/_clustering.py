@@ -210,19 +210,14 @@ def _check_encoder(record: dict[str, str], model: FittedModel, folder: Path, who
 def _llm_namer(encoder: str, device: str | None) -> Namer:
     """Names topics with the language model under the encoder; the default one where that is not known."""
     from llm2comp_apps.clustering.describing.llm_names import backbone_generator, name_topics
-    from llm2comp_apps.encoder import split_baseline
     from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
-    from llm2comp_apps.encoder.checkpoint import read_settings
-    from llm2comp_apps.encoder.model import locate_checkpoint
+    from llm2comp_apps.encoder.names import backbone_of
 
     try:
-        if encoder.startswith("baseline:"):
-            backbone = split_baseline(encoder)[1] or DEFAULT_BACKBONE
-        else:
-            backbone = read_settings(locate_checkpoint(encoder)).backbone if encoder else DEFAULT_BACKBONE
+        backbone = backbone_of(encoder) if encoder else None
     except EncoderError:  # one that is no longer there
-        backbone = DEFAULT_BACKBONE
-    generate = backbone_generator(backbone, device)
+        backbone = None
+    generate = backbone_generator(backbone or DEFAULT_BACKBONE, device)
     return lambda topics, texts: name_topics(topics, texts, generate)
 
 

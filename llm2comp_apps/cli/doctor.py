@@ -259,7 +259,7 @@ def _encoder() -> Check:
     try:
         from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
         from llm2comp_apps.encoder.checkpoint import read_settings
-        from llm2comp_apps.encoder.model import PRETRAINED
+        from llm2comp_apps.encoder.locate import PRETRAINED
         from llm2comp_apps.errors import EncoderError
     except (ImportError, OSError) as error:
         return Check(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from llm2comp_apps.cli._device import check_device
 from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, examples
 from llm2comp_apps.cli.ui.console import note, print_json, stdout_console, warn
+from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 from llm2comp_train.recipes import RECIPES, STAGES, Settings, get_recipe, resolve
 
-from llm2comp_apps.cli._device import check_device
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, examples
 from llm2comp_apps.cli.ui.console import note, print_json, stdout_console
+from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["register"]

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm2comp_apps.encoder import require_baseline
 from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE, Backbone, default_device, default_dtype, load_backbone
 from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
 from llm2comp_apps.encoder.network import positions
 from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.errors import UsageError
 
 __all__ = ["Baseline"]
 
@@ -88,7 +88,7 @@ class Baseline(BatchedEncoder):
     _special_tokens = False  # they belong to the frame around the text
 
     def __init__(self, kind: str, backbone: Backbone, *, max_length: int = 512) -> None:
-        require_baseline(kind)
+        _require(kind)
         self.kind = kind
         self.lm = backbone.lm
         self.tokenizer = backbone.tokenizer
@@ -120,7 +120,7 @@ class Baseline(BatchedEncoder):
         max_length: int | None = None,
     ) -> Baseline:
         """Load the backbone and wrap it; errors as :func:`~.backbones.load_backbone` raises them."""
-        require_baseline(kind)
+        _require(kind)
         device = device or default_device()
         loaded = load_backbone(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype or default_dtype(device))
         return cls(kind, loaded, max_length=max_length or 512)
@@ -206,3 +206,8 @@ class Baseline(BatchedEncoder):
         copies = torch.tensor([(len(row) - around) // 2 for row in rows], device=ids.device)
         from_end = torch.arange(ids.shape[1], 0, -1, device=ids.device)
         return (from_end[None, :] <= copies[:, None]).float()
+
+
+def _require(kind: str) -> None:
+    if kind not in _TEMPLATES:
+        raise UsageError(f"must be one of {', '.join(_TEMPLATES)}, not {kind!r}", field="kind")

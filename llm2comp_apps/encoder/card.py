@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llm2comp_apps.encoder.checkpoint import EncoderSettings
+if TYPE_CHECKING:
+    from llm2comp_apps.encoder.checkpoint import EncoderSettings
 
 __all__ = ["CARD", "write_card"]
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder import checkpoint
-from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE, default_device, default_dtype, load_backbone
+from llm2comp_apps.encoder.backbones import default_device, default_dtype, load_backbone
 from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
 from llm2comp_apps.encoder.cache import file_sha256
+from llm2comp_apps.encoder.locate import locate_checkpoint
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.pooling import POOLINGS, pool
 from llm2comp_apps.encoder.precision import lower_precision
@@ -28,53 +29,9 @@ from llm2comp_apps.errors import EncoderError, UsageError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["PRETRAINED", "LLM2Comp", "locate_checkpoint"]
-
-PRETRAINED = Path(__file__).parent / "pretrained"
-"""Checkpoints that ship with the package, by backbone name."""
+__all__ = ["LLM2Comp"]
 
 _Adapter = tuple[dict[str, Any], dict[str, Tensor]]
-
-
-def locate_checkpoint(name: str = "default") -> Path:
-    """The directory of a checkpoint: ``default``, the name of a shipped one, a directory, or a Hugging Face id.
-
-    Raises:
-        EncoderError: there is none of that name.
-    """
-    shipped = PRETRAINED / (DEFAULT_BACKBONE if name == "default" else name)
-    if shipped.parent == PRETRAINED and (shipped / checkpoint.SETTINGS).is_file():
-        return shipped
-    directory = Path(name).expanduser()
-    if (directory / checkpoint.SETTINGS).is_file():
-        return directory
-    if directory.is_dir():
-        raise EncoderError(
-            f"encoder {name}: the directory has no {checkpoint.SETTINGS}. If it is a plain LLM, train it (`llm2comp "
-            f"train --stage all --backbone {name}`) or use it training-free, as `baseline:prompteol@{name}`."
-        )
-    if name.count("/") == 1 and not name.startswith((".", "~", "/")):
-        return _from_hub(name)
-    raise EncoderError(f"encoder {name}: not a directory and not one of ours; `default` names the shipped encoder.")
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:  # first what tells a checkpoint from an LLM of many gigabytes
-        directory = Path(snapshot_download(name, allow_patterns=[checkpoint.SETTINGS]))
-        if (directory / checkpoint.SETTINGS).is_file():
-            directory = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip().splitlines() or ["no answer"])[0]
-        raise EncoderError(f"encoder {name}: no such directory, and it cannot be downloaded: {reason}") from error
-    if not (directory / checkpoint.SETTINGS).is_file():
-        raise EncoderError(
-            f"encoder {name}: on the hub, but not an LLM2Comp checkpoint (no {checkpoint.SETTINGS}); "
-            f"a plain LLM can be used training-free, as `baseline:prompteol@{name}`."
-        )
-    return directory
 
 
 class LLM2Comp(BatchedEncoder):

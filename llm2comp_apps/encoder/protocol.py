@@ -1,17 +1,21 @@
-"""What every text encoder offers, whoever made it: our checkpoints, training-free baselines, other models.
+"""What every text encoder offers, whoever made it, and what some encoders offer besides.
 
-Retrieval, clustering and evaluation are written against :class:`TextEncoder` and nothing narrower.
+Retrieval, clustering and evaluation are written against :class:`TextEncoder`. What needs more asks for one ability with
+``isinstance``: :class:`CountsCut`, :class:`LimitsLength`, :class:`HasTokenizer`, :class:`MakesMemory`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FloatArray", "TextEncoder"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["CountsCut", "FloatArray", "HasTokenizer", "LimitsLength", "MakesMemory", "TextEncoder"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -55,4 +59,52 @@ class TextEncoder(Protocol):
 
     def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
         """Embed a stream of texts, holding a bounded window of them; yields ``(m, d)`` blocks in input order."""
+        ...
+
+
+@runtime_checkable
+class CountsCut(Protocol):
+    """Counts the texts that were too long to be read whole."""
+
+    @property
+    def cut(self) -> int:
+        """Texts encoded so far of which only the beginning was read."""
+        ...
+
+
+@runtime_checkable
+class LimitsLength(Protocol):
+    """Says how much of a text is read."""
+
+    def room(self, prompt: str | None = None) -> int:
+        """Tokens of a text that are read behind a prompt; what a text has beyond them is cut off."""
+        ...
+
+
+@runtime_checkable
+class HasTokenizer(Protocol):
+    """Shows the tokenizer that counts a text's tokens as the encoder does."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Called with a list of texts, it gives their ``input_ids``."""
+        ...
+
+
+@runtime_checkable
+class MakesMemory(TextEncoder, Protocol):
+    """An encoder whose embedding is pooled from k memory vectors, which it can hand out."""
+
+    @property
+    def k(self) -> int:
+        """Memory vectors of a text."""
+        ...
+
+    @property
+    def pooling(self) -> str:
+        """How an embedding is made of them (see :mod:`llm2comp_apps.encoder.pooling`)."""
+        ...
+
+    def encode_memory(self, texts: Sequence[str], *, prompt: str | None = None) -> FloatArray:
+        """Memory vectors ``(n, k, d)`` float32 of texts, not normalised."""
         ...

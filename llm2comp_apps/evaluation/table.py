@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llm2comp_apps.encoder import split_baseline
+from llm2comp_apps.encoder import parse_name
 from llm2comp_apps.encoder.cache import files_sha256
 from llm2comp_apps.encoder.embedding_store import EmbeddingStore
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import EncoderError, EvaluationError, LLM2CompError, UsageError
+from llm2comp_apps.evaluation.adapters import RANKERS
 from llm2comp_apps.evaluation.cache import CachedEncoder, embedding_cache
 from llm2comp_apps.evaluation.prompts import InstructionMode, Prompts, resolve_prompts
 from llm2comp_apps.evaluation.results import TaskResult
@@ -83,7 +84,7 @@ def parse_systems(specs: Sequence[str]) -> list[System]:
     """``LABEL=SPEC`` or ``SPEC`` to systems; a bare spec is its own label.
 
     Raises:
-        UsageError: no spec at all, an empty one, a baseline that there is not, or one label twice.
+        UsageError: no spec at all, an empty one, an unknown baseline, or one label twice.
     """
     systems = []
     for text in specs:
@@ -92,8 +93,8 @@ def parse_systems(specs: Sequence[str]) -> list[System]:
             label = spec = text
         if not label or not spec:
             raise UsageError(f"encoder {text!r}: expected NAME or LABEL=NAME")
-        if spec.startswith("baseline:"):
-            split_baseline(spec)  # misspelt, it would stop the table after the rows above it
+        if spec not in RANKERS:
+            parse_name(spec)  # misspelt, it would stop the table after the rows above it
         systems.append(System(label, spec))
     labels = [system.label for system in systems]
     twice = {label for label in labels if labels.count(label) > 1}

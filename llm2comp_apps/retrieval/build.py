@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.corpus import Document, chunk_document
-from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
+from llm2comp_apps.encoder.protocol import FloatArray, HasTokenizer, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.lengths import room_for_text, texts_cut, title_and_size
@@ -185,12 +185,11 @@ def _pieces(document: Document, encoder: TextEncoder, recipe: Recipe) -> tuple[t
     """The texts that stand for a document, and their places in it; no places for a document in one piece."""
     if recipe.chunk is None:
         return (), [document.content]
-    tokenizer = getattr(encoder, "tokenizer", None)
-    if tokenizer is None:
-        raise UsageError(f"the encoder {encoder.name} shows no tokenizer to count tokens by; build without --chunk")
+    if not isinstance(encoder, HasTokenizer):
+        raise UsageError(f"the encoder {encoder.name} shows no tokenizer to count tokens by; leave out `chunk`")
     room = room_for_text(encoder, recipe.prompt)
-    title, size = title_and_size(document.title, recipe.chunk, room, tokenizer)
-    chunks = chunk_document(document, tokenizer, size, min(recipe.overlap, size - 1))
+    title, size = title_and_size(document.title, recipe.chunk, room, encoder.tokenizer)
+    chunks = chunk_document(document, encoder.tokenizer, size, min(recipe.overlap, size - 1))
     if len(chunks) == 1:
         return (), [Document(document.id, document.text, title).content or document.title]
     # Each piece carries the title, which often names what the text calls "it".

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.corpus.chunking import MIN_CHUNK_TOKENS
-from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.encoder.protocol import CountsCut, LimitsLength, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.recipe import Recipe
 
@@ -24,13 +24,12 @@ _SEAM = 2
 
 def room_for_text(encoder: TextEncoder, prompt: str) -> int | None:
     """Tokens of a text that the encoder reads behind a prompt; ``None`` if it does not say."""
-    room = getattr(encoder, "room", None)
-    return None if room is None else int(room(prompt))
+    return encoder.room(prompt) if isinstance(encoder, LimitsLength) else None
 
 
 def texts_cut(encoder: TextEncoder) -> int:
     """Texts of which the encoder has read only the beginning so far."""
-    return int(getattr(encoder, "cut", 0))
+    return encoder.cut if isinstance(encoder, CountsCut) else 0
 
 
 def check_chunk(recipe: Recipe, encoder: TextEncoder) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm2comp_apps.encoder.hub import find_model
-from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
+from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, TextEncoder
 from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CrossEncoderReranker",
-    "MemoryEncoder",
     "MemoryReranker",
     "Passage",
     "Reranker",
@@ -70,24 +69,6 @@ class Reranker(Protocol):
 StoredMemory: TypeAlias = Callable[[Sequence[str], Sequence[tuple[int, int] | None]], npt.NDArray[np.floating]]
 
 
-class MemoryEncoder(TextEncoder, Protocol):
-    """An encoder that can hand out its memory vectors."""
-
-    @property
-    def k(self) -> int:
-        """Memory vectors per text."""
-        ...
-
-    @property
-    def pooling(self) -> str:
-        """How an embedding is made of them (see :mod:`llm2comp_apps.encoder.pooling`)."""
-        ...
-
-    def encode_memory(self, texts: Sequence[str], *, prompt: str | None = None) -> FloatArray:
-        """Memory vectors ``(n, k, d)`` of texts."""
-        ...
-
-
 def max_sim(query: FloatArray, documents: npt.NDArray[np.floating]) -> FloatArray:
     r"""Late interaction between sets of vectors.
 
@@ -115,15 +96,15 @@ def _unit(vectors: FloatArray) -> FloatArray:
     return unit
 
 
-def encode_memory_with(encoder: TextEncoder) -> MemoryEncoder:
+def encode_memory_with(encoder: TextEncoder) -> MakesMemory:
     """The same encoder, if it has memory vectors.
 
     Raises:
         UsageError: it has none (a training-free baseline, another library's model).
     """
-    if not hasattr(encoder, "encode_memory"):
+    if not isinstance(encoder, MakesMemory):
         raise UsageError(f"the encoder {encoder.name} has no memory vectors to rerank by; take an LLM2Comp checkpoint")
-    return encoder  # type: ignore[return-value]  # the attribute was looked for just now
+    return encoder
 
 
 def pool_memory(memory: FloatArray, pooling: str) -> FloatArray:

@@ -134,21 +134,21 @@ def test_gpu_that_torch_does_not_see(checks, monkeypatch):
 
 
 def test_damaged_default_encoder(checks, monkeypatch, tmp_path):
-    from llm2comp_apps.encoder import model
+    from llm2comp_apps.encoder import locate
 
     shipped = tmp_path / "pretrained" / "smollm2-135m"
     shipped.mkdir(parents=True)
     (shipped / "encoder.json").write_text('{"format": 99}')
-    monkeypatch.setattr(model, "PRETRAINED", tmp_path / "pretrained")
+    monkeypatch.setattr(locate, "PRETRAINED", tmp_path / "pretrained")
     exit_code, found = checks()
     assert exit_code == 1
     assert "checkpoint format 99" in found["encoder"]["detail"]
 
 
 def test_default_encoder(checks, monkeypatch, tiny_encoder_dir, tmp_path):
-    from llm2comp_apps.encoder import model
+    from llm2comp_apps.encoder import locate
 
     (tmp_path / "smollm2-135m").symlink_to(tiny_encoder_dir)
-    monkeypatch.setattr(model, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(locate, "PRETRAINED", tmp_path)
     _, found = checks()
     assert found["encoder"]["detail"].startswith("tiny: 4 memory tokens on ")

@@ -7,15 +7,18 @@ import sys
 
 import pytest
 
+from llm2comp_apps.encoder import load_encoder
 from llm2comp_apps.errors import EncoderError
 
 
 @pytest.fixture
 def encoders(monkeypatch, make_hash_encoder):
-    """Stand-ins for what ``load_encoder`` would load, by name."""
+    """Stand-ins for what ``load_encoder`` would load, by name; packages are looked for as they are."""
     table = {"default": make_hash_encoder()}
 
     def load(name, backbone=None, device=None):
+        if name.startswith("pypi:"):
+            return load_encoder(name, backbone=backbone, device=device)
         if name not in table:
             raise EncoderError(f"encoder {name}: not a directory and not one of ours")
         return table[name]

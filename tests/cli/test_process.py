@@ -23,14 +23,15 @@ DRIVER = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from conftest import HashEncoder
-from llm2comp_apps.cli import _open, _progress
+from llm2comp_apps.cli import _open
+from llm2comp_apps.cli.ui import progress
 from llm2comp_apps.retrieval import build
 class Slow(HashEncoder):
     def encode(self, texts, **options):
         time.sleep(0.02)
         return super().encode(texts, **options)
 _open.load_named_encoder = lambda name, device=None: Slow()
-_progress.LINE_INTERVAL = 0.0
+progress.LINE_INTERVAL = 0.0
 build._WINDOW_DOCUMENTS = {window}
 build.CommitRule.__init__.__defaults__ = (1e9, 20)
 from llm2comp_apps.cli.main import main

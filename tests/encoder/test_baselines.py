@@ -84,5 +84,5 @@ def test_fingerprints_differ_and_unknown_names_are_refused(backbone_dir):
     assert len(prints) == len(BASELINES) == len(_TEMPLATES)
     with pytest.raises(UsageError, match="unknown"):
         load_encoder("baseline:nope", backbone=backbone_dir, device="cpu")
-    with pytest.raises(UsageError, match="unknown"):
+    with pytest.raises(UsageError, match="kind must be one of lt, wmp"):
         baselines.Baseline.load(f"ee@{backbone_dir}")  # a kind is no name: its backbone would be passed over

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.encoder.protocol import MakesMemory, TextEncoder
 from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation import load_suite
 from llm2comp_apps.evaluation.analysis import (
-    MemoryEncoder,
     PooledMemory,
     analyze,
     measure_geometry,
@@ -120,8 +119,8 @@ def test_an_encoder_without_memory_is_analysed_as_far_as_it_goes(data, hash_enco
         name, fingerprint, dimension, prompts = "plain", "f" * 32, 32, {}
         encode, encode_stream = hash_encoder.encode, hash_encoder.encode_stream
 
-    assert isinstance(hash_encoder, MemoryEncoder)
-    assert not isinstance(Plain(), MemoryEncoder)
+    assert isinstance(hash_encoder, MakesMemory)
+    assert not isinstance(Plain(), MakesMemory)
     pairs = load_suite("offline", data, ["likeness"])[0].load()
     plain, full = analyze("plain", Plain(), pairs), analyze("full", hash_encoder, pairs)
     assert (plain.memory_correlation, plain.poolings, plain.mean_memory_correlation) == (None, [], None)
@@ -139,7 +138,7 @@ def test_the_tiny_checkpoint_has_memory_and_merges_as_the_encoder_does(tiny_enco
 
     encoder = LLM2Comp.from_pretrained(str(tiny_encoder_dir))
     texts = ["a few words", "so that there is something to learn", "x"]
-    assert isinstance(encoder, MemoryEncoder)
+    assert isinstance(encoder, MakesMemory)
     bank = MemoryBank(encoder)
     for pooling in ("mean", "merge", "first"):
         ours = PooledMemory(bank, pooling, pooled_as(pooling)).encode(texts)

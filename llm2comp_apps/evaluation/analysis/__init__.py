@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from llm2comp_apps.evaluation.analysis.geometry import Geometry, measure_geometry
-from llm2comp_apps.evaluation.analysis.memory import MemoryEncoder, PooledMemory, memory_correlation
+from llm2comp_apps.evaluation.analysis.memory import PooledMemory, memory_correlation
 from llm2comp_apps.evaluation.analysis.spectrum import Spectrum, measure_spectrum
 from llm2comp_apps.evaluation.analysis.study import Study, analyze
 
 __all__ = [
     "Geometry",
-    "MemoryEncoder",
     "PooledMemory",
     "Spectrum",
     "Study",

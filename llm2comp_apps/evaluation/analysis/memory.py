@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
+from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory
 
-__all__ = ["MemoryBank", "MemoryEncoder", "PooledMemory", "first_k", "memory_correlation", "pooled_as"]
+__all__ = ["MemoryBank", "PooledMemory", "first_k", "memory_correlation", "pooled_as"]
 
 Pool = Callable[[FloatArray], FloatArray]
-
-
-@runtime_checkable
-class MemoryEncoder(TextEncoder, Protocol):
-    """An encoder that can show its memory vectors."""
-
-    @property
-    def k(self) -> int:
-        """Memory vectors per text."""
-        ...
-
-    @property
-    def pooling(self) -> str:
-        """The pooling behind ``encode``."""
-        ...
-
-    def encode_memory(self, texts: Sequence[str], *, prompt: str | None = None) -> FloatArray:
-        """``(n, k, d)`` memory vectors, not normalised."""
-        ...
 
 
 def memory_correlation(memory: FloatArray) -> FloatArray:
@@ -72,7 +52,7 @@ def pooled_as(pooling: str) -> Pool:
 class MemoryBank:
     """Memory vectors of every text seen, in RAM, so that each further pooling costs no forward pass."""
 
-    def __init__(self, encoder: MemoryEncoder) -> None:
+    def __init__(self, encoder: MakesMemory) -> None:
         self.encoder = encoder
         self._rows: dict[tuple[str, str], FloatArray] = {}
 
@@ -87,7 +67,7 @@ class MemoryBank:
 
 
 class PooledMemory:
-    """A :class:`MemoryEncoder` read through ``pool``: a :class:`TextEncoder` of its own."""
+    """A :class:`MakesMemory` read through ``pool``: a :class:`TextEncoder` of its own."""
 
     def __init__(self, bank: MemoryBank, label: str, pool: Pool) -> None:
         self._bank = bank

