@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from llm2comp_apps.encoder.checkpoint import EncoderSettings
+from llm2comp_apps.encoder.settings import EncoderSettings
 
 __all__ = ["CARD", "write_card"]
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["LLM2Comp"]
 
 _Adapter = tuple[dict[str, Any], dict[str, Tensor]]
+"""PEFT's configuration and weights."""
 
 
 class LLM2Comp(BatchedEncoder):
@@ -52,13 +53,25 @@ class LLM2Comp(BatchedEncoder):
         settings: checkpoint.EncoderSettings,
         *,
         adapter: _Adapter | None = None,
-        adapter_sha256: str = "",
+        layers_state: dict[str, Tensor] | None = None,
+        weights_sha256: str = "",
     ) -> None:
-        """Wrap a network whose adapter, if any, is merged; use :meth:`from_pretrained` to load one."""
+        """Wrap a network whose adapter, if any, is merged; use :meth:`from_pretrained` to load one.
+
+        Args:
+            network: what encodes.
+            tokenizer: the backbone's.
+            settings: what a checkpoint says of the encoder.
+            adapter: what was merged, for :meth:`save_pretrained`.
+            layers_state: the encoder's own layers as they are stored, for :meth:`save_pretrained`.
+            weights_sha256: digest of the file that holds either of the two.
+        """
         self.network = network.eval()
         self.tokenizer = tokenizer
         self.settings = settings
         self._adapter = adapter
+        self._layers_state = layers_state
+        self._weights_sha256 = weights_sha256
         self.device = str(network.memory_tokens.device)
         self.dimension = network.memory_tokens.shape[1]
         self.k = network.vectors
@@ -73,13 +86,14 @@ class LLM2Comp(BatchedEncoder):
             {
                 "kind": "llm2comp",
                 "backbone": settings.backbone_sha256,
-                "adapter": adapter_sha256,
+                "adapter": weights_sha256,
                 "memory": memory_digest,
                 "pooling": self.pooling,
                 "max_length": self.max_length,
                 "prompts": self.prompts,
                 # Left out where it is the usual one, so that fingerprints in indexes stay as they are.
                 **({} if network.readout is DEFAULT_READOUT else {"readout": network.readout.name}),
+                **({} if settings.layers is None else {"layers": settings.layers}),
             }
         )
 
@@ -123,13 +137,22 @@ class LLM2Comp(BatchedEncoder):
                 f"({settings.backbone_sha256[:16]}…) than {loaded.name} has ({loaded.sha256[:16]}…)."
             )
         memory = checkpoint.read_memory(directory, settings.k)
+        lm, adapter, weights = loaded.lm, None, None
         with one_thread():
-            lm, adapter, digest = _merge_adapter(loaded.lm, directory)
-            network = CompressionNetwork(lm, **memory).read_by(settings.readout, loaded.tokenizer).to(device)
-            network.requires_grad_(False)
+            if settings.own_layers:
+                weights, digest = checkpoint.read_layers(directory)
+            else:
+                lm, adapter, digest = _merge_adapter(lm, directory)
+            try:
+                network = CompressionNetwork(lm, **memory, layers=settings.layers).drop_decoder()
+                if weights is not None:
+                    network.load_layers(weights)
+            except (EncoderError, UsageError) as error:
+                raise EncoderError(f"{directory}: {error}") from error
+            network.read_by(settings.readout, loaded.tokenizer).to(device).requires_grad_(False)
             probe(network, loaded.name)  # in float32, where rounding cannot be mistaken for a leak
             lower_precision(network, dtype or default_dtype(device), settings.float32_layers)
-        return cls(network, loaded.tokenizer, settings, adapter=adapter, adapter_sha256=digest)
+        return cls(network, loaded.tokenizer, settings, adapter=adapter, layers_state=weights, weights_sha256=digest)
 
     def encode(
         self,
@@ -168,7 +191,9 @@ class LLM2Comp(BatchedEncoder):
     def save_pretrained(self, directory: str | Path) -> None:
         """Write a checkpoint that :meth:`from_pretrained` loads to identical vectors, with tokenizer and model card."""
         memory = self.network.memory_state()
-        checkpoint.write(Path(directory), self.settings, memory, self._adapter, self.tokenizer)
+        checkpoint.write(
+            Path(directory), self.settings, memory, self._adapter, self.tokenizer, layers_state=self._layers_state
+        )
 
     def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         return self._tokenise([prompt + text for text in texts] if prompt else texts, self.max_length)

@@ -7,11 +7,14 @@ Two roles, one copy of the weights:
 
 Geometry: texts are left-padded and the memory tokens are appended as input embeddings, so the memory vectors are
 always ``last_hidden_state[:, -k:]``; neither vocabulary nor tokenizer changes.
+
+The encoder may run only some of the LM's layers, see :mod:`.shallow`, or copies of them that train while the LM stays
+as it is. The decoder always has all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
+from llm2comp_apps.encoder.shallow import layer_weights, load_layer_weights, shallow_body
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -84,6 +88,9 @@ class CompressionNetwork(nn.Module):
         shift: ``(k, d)`` float32; this and the following, see :meth:`decoder_input`.
         center: ``(k, d)`` float32, what the memory of all texts has in common.
         spread: ``()`` float32, distance of the decoder's input from ``shift``.
+        layers: numbers of the LM's layers that the encoder runs; ``None`` for all.
+        own_layers: whether these are copies with weights of their own.
+        shallow: what the encoder runs instead of the LM's body, where it is not all of the LM's own layers.
         compute_dtype: of the matrix products.
         readout: what the vectors of a text are read from, see :mod:`.readout`.
     """
@@ -98,9 +105,32 @@ class CompressionNetwork(nn.Module):
         shift: Tensor | None = None,
         center: Tensor | None = None,
         spread: float | Tensor = 1.0,
+        *,
+        layers: Sequence[int] | None = None,
+        own_layers: bool = False,
     ) -> None:
+        """Put the parts together.
+
+        Args:
+            lm: see the attributes, as for the following.
+            memory_tokens: ``(k, d)``.
+            shift: ``(k, d)``; zero by default.
+            center: ``(k, d)``; zero by default.
+            spread: ``()``.
+            layers: numbers of the LM's layers that the encoder runs, ascending; ``None`` for all.
+            own_layers: the encoder runs float32 copies of its layers and of the final norm, made here and now, which
+                train without changing the decoder. An adapter must have been merged before.
+
+        Raises:
+            UsageError: a number in ``layers`` that the LM does not have.
+        """
         super().__init__()
         self.lm = lm
+        self.layers = None if layers is None else tuple(layers)
+        self.own_layers = own_layers
+        self.shallow: nn.Module | None = None
+        if layers is not None or own_layers:
+            self.shallow = shallow_body(self.base, layers, copied=own_layers)
         self.compute_dtype: torch.dtype = lm.get_input_embeddings().weight.dtype
         self.memory_tokens = nn.Parameter(_own(memory_tokens))
         zeros = torch.zeros_like(self.memory_tokens)
@@ -111,12 +141,20 @@ class CompressionNetwork(nn.Module):
         self._prompts: list[list[int]] = [[]]
 
     @classmethod
-    def fresh(cls, lm: PreTrainedModel, k: int, *, seed: int = 0) -> CompressionNetwork:
+    def fresh(
+        cls,
+        lm: PreTrainedModel,
+        k: int,
+        *,
+        seed: int = 0,
+        layers: Sequence[int] | None = None,
+        own_layers: bool = False,
+    ) -> CompressionNetwork:
         """Untrained memory tokens, drawn around the mean token embedding with the embeddings' own spread."""
         weight = lm.get_input_embeddings().weight.detach().float()
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(k, weight.shape[1], generator=generator).to(weight.device)
-        return cls(lm, weight.mean(0) + noise * weight.std(0))
+        return cls(lm, weight.mean(0) + noise * weight.std(0), layers=layers, own_layers=own_layers)
 
     @property
     def k(self) -> int:
@@ -146,9 +184,36 @@ class CompressionNetwork(nn.Module):
 
     @property
     def base(self) -> nn.Module:
-        """The LM without its head."""
+        """The LM without its head: what the decoder runs."""
         base: nn.Module = self.lm.get_decoder()
         return base
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What the encoder runs: the LM without its head, or what stands in for it."""
+        return self.base if self.shallow is None else self.shallow
+
+    def layer_weights(self) -> dict[str, Tensor]:
+        """The encoder's weights without token embeddings, in its own numbering: ``layers.0...``, ``norm.weight``."""
+        return layer_weights(self.encoder)
+
+    def load_layers(self, weights: Mapping[str, Tensor]) -> None:
+        """Overwrite what :meth:`layer_weights` names.
+
+        Raises:
+            EncoderError: a name or a shape differs.
+        """
+        load_layer_weights(self.encoder, weights)
+
+    def drop_decoder(self) -> CompressionNetwork:
+        """Forget the layers that the encoder does not run, where there is nothing to decode; returns the network."""
+        if self.shallow is not None:
+            base = self.base  # transformers' set_decoder does nothing where the LM holds its body directly
+            self.lm.set_submodule(
+                next(name for name, module in self.lm.named_modules() if module is base), self.shallow
+            )
+            self.shallow = None
+        return self
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Token embeddings as the LM itself makes them, ``(B, T, d)``."""
@@ -156,12 +221,10 @@ class CompressionNetwork(nn.Module):
         return embedded
 
     def hidden(self, embeds: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
-        """Last hidden states ``(B, T, d)`` of input embeddings; ``mask (B, T)`` is left-padded or ``None``."""
-        arguments: dict[str, Any] = {"inputs_embeds": embeds, "use_cache": False, "is_causal": causal}
-        if mask is not None:
-            arguments |= {"attention_mask": mask, "position_ids": positions(mask)}
-        states: Tensor = self.base(**arguments).last_hidden_state
-        return states
+        """The encoder's last hidden states ``(B, T, d)``; ``mask (B, T)`` is left-padded or ``None``."""
+        if self.own_layers:  # float32 weights: the residual stream, too, is float32 beside a half-precision LM
+            embeds = embeds.float()
+        return _states(self.encoder, embeds, mask, causal=causal)
 
     def memory(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Memory vectors ``(B, k, d)`` of left-padded token ids ``(B, T)``: the encoder's output E(x).
@@ -210,7 +273,7 @@ class CompressionNetwork(nn.Module):
     def decode(self, embeds: Tensor, mask: Tensor | None = None) -> Tensor:
         """Last hidden states ``(B, T, d)`` of the frozen LM: adapter off, causal."""
         with self.decoder_role():
-            return self.hidden(embeds, mask, causal=True)
+            return _states(self.base, embeds, mask, causal=True)
 
     @contextmanager
     def decoder_role(self) -> Iterator[None]:
@@ -264,6 +327,14 @@ class CompressionNetwork(nn.Module):
         if self.compute_dtype is torch.float32:
             return nullcontext()
         return torch.autocast(self.memory_tokens.device.type, dtype=self.compute_dtype)
+
+
+def _states(body: nn.Module, embeds: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+    arguments: dict[str, Any] = {"inputs_embeds": embeds, "use_cache": False, "is_causal": causal}
+    if mask is not None:
+        arguments |= {"attention_mask": mask, "position_ids": positions(mask)}
+    states: Tensor = body(**arguments).last_hidden_state
+    return states
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ depends on the training: the table is of 77 steps of ``scl``; after 277 the wors
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,24 +35,36 @@ def lower_precision(network: CompressionNetwork, dtype: torch.dtype, float32_lay
     Args:
         network: in float32; changed in place, forward passes then need ``network.autocast()``.
         dtype: of the matrix products; float32 changes nothing.
-        float32_layers: decoder layers at the front that stay in float32 altogether.
+        float32_layers: the first so many layers of the encoder stay in float32 altogether.
     """
     if dtype is torch.float32:
         return
-    layers: Any = network.base.layers
-    for layer in layers[:float32_layers]:
-        layer.forward = _without_autocast(layer.forward, network.memory_tokens.device.type)
-    for layer in layers[float32_layers:]:
+    layers: Any = network.encoder.layers
+    for index, layer in enumerate(layers):
+        if index < float32_layers:
+            layers[index] = _InFloat32(layer, network.memory_tokens.device.type)
+            continue
         for module in layer.modules():
             if isinstance(module, nn.Linear):
                 module.to(dtype)
     network.compute_dtype = dtype
 
 
-def _without_autocast(forward: Any, device: str) -> Any:
-    @functools.wraps(forward)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(device, enabled=False):
-            return forward(*args, **kwargs)
+class _InFloat32(nn.Module):
+    """A layer that autocasting leaves alone. A module of its own, not a replaced ``forward``, so that it pickles."""
 
-    return run
+    def __init__(self, layer: nn.Module, device: str) -> None:
+        super().__init__()
+        self.layer = layer
+        self._device = device
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(self._device, enabled=False):
+            return self.layer(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the LM asks of its layers, such as their kind of attention."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)

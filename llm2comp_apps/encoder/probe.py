@@ -36,7 +36,7 @@ def probe(network: CompressionNetwork, name: str) -> None:
     was_training = network.training
     network.eval()
     try:
-        with _in_float32(network.base):
+        with _in_float32(network.encoder):
             states = [
                 network.hidden(network.embed(left_pad([row], 0, device)[0]), None, causal=False)
                 for row in (first, other)

@@ -48,6 +48,11 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
 
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    return byte_tokenizer()
+
+
 @pytest.fixture(scope="session")
 def make_backbone(tmp_path_factory):
     """``make_backbone("llama")`` -> the directory of a tiny saved backbone."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -53,6 +56,23 @@ def test_the_embedding_is_the_pooled_memory(encoder, texts):
     np.testing.assert_allclose(encoder.encode(texts, pooling="first"), expected, atol=1e-5)
     every = encoder.encode(texts, pooling="all")
     np.testing.assert_allclose(every, memory / np.linalg.norm(memory, axis=2, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_pickles_to_identical_vectors(make_checkpoint, texts, dtype):
+    directory = make_checkpoint("gemma3_text", float32_layers=1)
+    encoder = LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=dtype)
+    again = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(again.encode(texts), encoder.encode(texts))
+    assert again.fingerprint == encoder.fingerprint
+
+
+def test_it_survives_the_start_of_a_fresh_process(make_checkpoint, texts):
+    encoder = LLM2Comp.from_pretrained(
+        str(make_checkpoint("llama", float32_layers=1)), device="cpu", dtype=torch.bfloat16
+    )
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        np.testing.assert_allclose(pool.submit(encoder.encode, texts).result(), encoder.encode(texts), atol=1e-3)
 
 
 def test_save_and_load_give_identical_vectors(encoder, texts, tmp_path):

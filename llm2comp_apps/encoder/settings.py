@@ -1,0 +1,93 @@
+"""``encoder.json``: what an encoder is, apart from its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
+from llm2comp_apps.errors import EncoderError
+
+__all__ = ["FORMAT", "OLDEST_FORMAT", "SETTINGS", "EncoderSettings", "read_settings"]
+
+SETTINGS = "encoder.json"
+OLDEST_FORMAT = 1
+FORMAT = 2
+"""The newest layout: 2 came with encoders that run some of the layers, which a reader of 1 would run all of."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSettings:
+    """``encoder.json``.
+
+    Attributes:
+        backbone: short name, Hugging Face id or directory.
+        backbone_sha256: digest of its weights and tokenizer; a checkpoint refuses another backbone.
+        k: number of memory tokens.
+        readout: what the vectors of a text are read from, see :mod:`.readout`.
+        pooling: default pooling, see :mod:`.pooling`.
+        max_length: tokens of a text (prompt included, memory tokens not); the rest is cut off.
+        prompts: by role, ``query`` and ``document``.
+        float32_layers: decoder layers at the front that stay in float32 where the rest is rounded, see
+            :mod:`.precision`; changes no vector by more than rounding does.
+        name: short name for people.
+        layers: numbers of the backbone's layers that the encoder runs, ascending; ``None`` for all.
+        own_layers: the weights of these layers and of the final norm are the encoder's own, in ``layers.safetensors``;
+            otherwise they are the backbone's, changed by the adapter where there is one.
+        training: how it was made (stage, steps, seed, ...); for people, changes no vector.
+        format: version of this layout.
+    """
+
+    backbone: str
+    backbone_sha256: str
+    k: int
+    readout: str = DEFAULT_READOUT.name
+    pooling: str = "mean"
+    max_length: int = 512
+    prompts: dict[str, str] = field(default_factory=dict)
+    float32_layers: int = 0
+    name: str = ""
+    layers: list[int] | None = None
+    own_layers: bool = False
+    training: dict[str, Any] = field(default_factory=dict)
+    format: int = OLDEST_FORMAT
+
+    def in_its_format(self) -> EncoderSettings:
+        """The same with the oldest format that says all of it, so that older versions read what they understand."""
+        return replace(self, format=OLDEST_FORMAT if self.layers is None and not self.own_layers else FORMAT)
+
+
+def read_settings(directory: Path) -> EncoderSettings:
+    """Read and check ``encoder.json``.
+
+    Raises:
+        EncoderError: missing, unreadable, or written by a newer version.
+    """
+    path = directory / SETTINGS
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise EncoderError(f"{directory}: no readable {SETTINGS}; it is not an LLM2Comp checkpoint.") from error
+    except ValueError as error:
+        raise EncoderError(f"{path}: not valid JSON ({error}).") from error
+    if not isinstance(raw, dict):
+        raise EncoderError(f"{path}: expected a JSON object.")
+    if raw.get("format") not in range(OLDEST_FORMAT, FORMAT + 1):
+        raise EncoderError(
+            f"{path}: checkpoint format {raw.get('format')!r}, this version reads {OLDEST_FORMAT} to {FORMAT}; "
+            "update llm2comp-apps."
+        )
+    known = set(EncoderSettings.__dataclass_fields__)
+    try:
+        settings = EncoderSettings(**{key: value for key, value in raw.items() if key in known})
+    except TypeError as error:
+        raise EncoderError(f"{path}: a field is missing ({error}).") from error
+    if settings.readout not in READOUTS:
+        raise EncoderError(f"{path}: readout {settings.readout!r} is unknown; this version has {', '.join(READOUTS)}.")
+    if settings.layers is not None and not (
+        isinstance(settings.layers, list) and all(type(number) is int for number in settings.layers)
+    ):
+        raise EncoderError(f"{path}: layers must be a list of numbers, not {settings.layers!r}.")
+    return settings
