@@ -28,6 +28,7 @@ import sys
 import time
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol
 
 BACKBONE = "smollm2-135m"
@@ -92,16 +93,19 @@ class Ours:
         import torch
         from llm2comp_train.data.batches import Split
         from llm2comp_train.engine.adapters import build_network, trainable
+        from llm2comp_train.engine.machine import fit_to_machine, load_for_training
         from llm2comp_train.engine.processes import Processes
-        from llm2comp_train.engine.run import _load, _spare
-        from llm2comp_train.engine.steps import Compression
+        from llm2comp_train.engine.text_work import CompressionWork
+        from llm2comp_train.judging.live import LiveEncoder
+        from llm2comp_train.losses.kl import kl_loss
         from llm2comp_train.recipes import resolve
+        from llm2comp_train.stages import Bench
 
         changes = {"backbone": BACKBONE, "dtype": batch.dtype, "compile": compiled}
         settings = resolve("smollm2-135m", "kl", changes)
-        backbone = _load(settings, "cpu")
+        backbone = load_for_training(settings, "cpu")
         network = build_network(backbone, settings, None)
-        _spare(network, settings, Processes("cpu"))
+        fit_to_machine(network, settings, Processes("cpu"))
         splits = [Split(*parts, row) for row, parts in enumerate(batch.splits(backbone.tokenizer))]
         splits.sort(key=lambda split: len(split.context))
 
@@ -110,7 +114,20 @@ class Ours:
                 return splits
 
         fixed: Any = Fixed()
-        self._work = Compression("kl", settings, network, fixed, PAD, Processes("cpu"))
+        store: Any = None  # the batch is given
+        bench = Bench(
+            settings=settings,
+            network=network,
+            backbone=backbone,
+            store=store,
+            processes=Processes("cpu"),
+            live=LiveEncoder(network, backbone.tokenizer, settings),
+            teachers=[],
+            prompts=[],
+            folder=Path(),
+            init=None,
+        )
+        self._work = CompressionWork(bench, fixed, kl_loss)
         self._parameters = list(trainable(network).values())
         self._optimiser = torch.optim.AdamW(self._parameters, lr=settings.lr)
 
@@ -127,13 +144,13 @@ class Research:
     def __init__(self, batch: Batch) -> None:
         import torch
         from llm2comp_train.engine.adapters import build_network, trainable
-        from llm2comp_train.engine.run import _load
+        from llm2comp_train.engine.machine import load_for_training
         from llm2comp_train.recipes import resolve
 
         settings = resolve("smollm2-135m", "kl", {"backbone": BACKBONE, "dtype": batch.dtype})
-        encoder = _load(settings, "cpu")
+        encoder = load_for_training(settings, "cpu")
         self._network = build_network(encoder, settings, None)  # its memory tokens and LoRA; never its decoder role
-        self._decoder = _load(settings, "cpu").lm
+        self._decoder = load_for_training(settings, "cpu").lm
         rows = batch.splits(encoder.tokenizer)
         self._contexts, self._targets = [context for context, _ in rows], [target for _, target in rows]
         self._parameters = list(trainable(self._network).values())

@@ -13,7 +13,9 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
-from llm2comp_train.recipes import RECIPES, STAGES, Settings, resolve
+from llm2comp_train.recipes import RECIPES, resolve
+from llm2comp_train.settings import Settings
+from llm2comp_train.stages import STAGES
 from typer.testing import CliRunner
 
 from llm2comp_apps.cli.main import app
@@ -53,7 +55,7 @@ def test_help_shows_every_setting_with_its_meaning(run):
     shown = " ".join(run("--help").output.split())
     for setting in dataclasses.fields(Settings):
         assert f"--{setting.name.replace('_', '-')}" in shown
-        assert setting.metadata["help"].split(".")[0].split("'")[0][:30] in shown
+        assert re.split(r"[.'`]", setting.metadata["help"])[0][:30] in shown
 
 
 def test_a_stage_then_the_next_from_it(run, data, small, tmp_path):
@@ -100,15 +102,15 @@ def test_all_stages_are_resumed_with_their_own_settings_only(run, data, small, t
     [
         (["--stage", "mlm"], 2, "stage 'mlm' is unknown"),
         (["--recipe", "gpt"], 2, "recipe 'gpt' is unknown"),
-        (["--lr", "-1"], 2, "--lr -1.0: must be above 0"),
-        (["--context", "many"], 2, "--context many"),
+        (["--lr", "-1"], 2, "--lr must be above 0, not -1.0"),
+        (["--context", "many"], 2, "--context must be lengths such as 16,24,32, or 'random', not many"),
         (["--instruction", "query"], 2, "write FILE=TEXT"),
         (["--data", "nowhere.jsonl"], 1, "--data nowhere.jsonl: no such file"),
-        (["--data", "text.jsonl", "--eval-data", "nowhere"], 2, "--eval-data: nowhere: no such folder"),
+        (["--data", "text.jsonl", "--eval-data", "nowhere"], 2, "--eval-data cannot be used: nowhere: no such folder"),
         (
             ["--data", "text.jsonl", "--eval-data", "other"],
             2,
-            "--eval-data: other: none of the datasets of suite 'dev'",
+            "--eval-data cannot be used: other: none of the datasets of suite 'dev'",
         ),
         (
             ["--data", "text.jsonl", "--lora-targets", "nothing"],
@@ -116,26 +118,34 @@ def test_all_stages_are_resumed_with_their_own_settings_only(run, data, small, t
             "no linear layer called nothing; it has down_proj, ",
         ),
         (["--data", "text.jsonl", "--lora-targets", "q_proj,nothing"], 2, "no linear layer called nothing; it has"),
-        (["--seed", "9999999999999999999"], 2, "--seed 9999999999999999999: must be from 0 to 4294967295"),
-        (["--instruction", "text*=find: "], 2, "--instruction: stage kl has no queries; only scl has"),
+        (["--seed", "9999999999999999999"], 2, "--seed must be from 0 to 4294967295, not 9999999999999999999"),
+        (["--instruction", "text*=find: "], 2, "--instruction cannot be used: the rows of stage kl have no queries"),
         (
             ["--stage", "scl", "--data", "pairs.jsonl", "--instruction", "nosuchfile*=find: "],
             2,
-            "--instruction 'nosuchfile*': matches none of the data files (pairs.jsonl)",
+            "--instruction 'nosuchfile*' matches none of the data files (pairs.jsonl)",
         ),
         (
             ["--stage", "all", "--data", "text.jsonl", "--data", "pairs.jsonl", "--instruction", "nosuchfile*=find: "],
             2,
-            "--instruction 'nosuchfile*': matches none of the data files (pairs.jsonl)",
+            "--instruction 'nosuchfile*' matches none of the data files (pairs.jsonl)",
         ),
         (
             ["--stage", "all", "--data", "text.jsonl", "--data", "pairs.jsonl", "--teacher", "bm25"],
-            2,
-            "bm25 ranks texts without embedding them",
+            1,
+            "encoder bm25: not a directory",
         ),
-        (["--stage", "scl", "--data", "pairs.jsonl", "--teacher", "bm25"], 2, "bm25 ranks texts without embedding"),
-        (["--stage", "ebar", "--data", "text.jsonl", "--k", "1"], 2, "--k 1: ebar has two prompts"),
-        (["--data", "text.jsonl", "--attention", "flash"], 2, "--attention flash: must be one of auto, eager"),
+        (["--stage", "scl", "--data", "pairs.jsonl", "--teacher", "bm25"], 1, "encoder bm25: not a directory"),
+        (
+            ["--stage", "ebar", "--data", "text.jsonl", "--k", "1"],
+            2,
+            "--k must be at least 2, not 1: ebar has",
+        ),
+        (
+            ["--data", "text.jsonl", "--attention", "flash"],
+            2,
+            "--attention must be one of auto, eager, ",
+        ),
         (["--data", "text.jsonl", "--data", "./text.jsonl"], 1, "two data files are called text.jsonl (text.jsonl, "),
         (["--data", "pairz/text.jsonl"], 1, "--data pairz/text.jsonl: no such file"),
         (["--data", "a**b.jsonl"], 1, "--data a**b.jsonl: "),
@@ -184,7 +194,7 @@ def test_a_resumed_run_may_change_what_only_memory_depends_on(run, data, small, 
 
 def test_help_shows_what_the_default_recipe_sets(run):
     shown = " ".join(run("--help").output.split())
-    assert "over all processes. [16; ucl, scl: 64]" in shown
+    assert "over all processes. [16; scl, ucl: 64]" in shown
     assert "Optimiser steps. [600; ucl: 150]" in shown
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from llm2comp_train.recipes import Settings
+from llm2comp_train.settings import Settings
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

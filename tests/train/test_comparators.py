@@ -15,7 +15,7 @@ from llm2comp_train.engine.adapters import build_network, trainable
 from llm2comp_train.engine.run import RunOptions, run_stage
 from llm2comp_train.losses.ebar import ebar_loss
 from llm2comp_train.losses.mntp import mntp_loss
-from llm2comp_train.recipes import Settings
+from llm2comp_train.settings import Settings
 from peft import PeftModel
 from torch.nn.functional import log_softmax, normalize
 from transformers import AutoModelForCausalLM, AutoTokenizer

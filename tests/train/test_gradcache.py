@@ -80,7 +80,7 @@ def test_dropout_is_really_on_in_this_comparison(network):
 CHILD = """
 import sys, json
 from pathlib import Path
-from llm2comp_train.recipes import Settings
+from llm2comp_train.settings import Settings
 from llm2comp_train.engine.run import RunOptions, run_stage
 given = json.loads(sys.argv[1])
 run_stage(given["stage"], Settings(**given["settings"]), RunOptions(

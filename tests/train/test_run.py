@@ -79,7 +79,7 @@ def test_an_interrupted_run_that_is_resumed_ends_bit_for_bit_as_an_undisturbed_o
 CHILD = """
 import sys, json
 from pathlib import Path
-from llm2comp_train.recipes import Settings
+from llm2comp_train.settings import Settings
 from llm2comp_train.engine.run import RunOptions, run_stage
 given = json.loads(sys.argv[1])
 run_stage("kl", Settings(**given["settings"]), RunOptions(
@@ -125,7 +125,7 @@ def test_sigterm_saves_and_says_how_to_go_on(settings, data, tmp_path):
         if progress.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(TrainingStoppedError, match="after step 3 of 6; --resume"):
+    with pytest.raises(TrainingStoppedError, match="after step 3 of 6; `resume` continues"):
         go("kl", settings, data, tmp_path / "run", show=stop)
     assert (tmp_path / "run/checkpoints/step-000003/state.pt").is_file()
 
@@ -243,7 +243,7 @@ def test_a_tokenizer_with_templates_in_a_folder_is_published_whole(settings, dat
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(settings, data, tmp_path):
     settings = replace(settings, max_steps=2)
     go("kl", settings, data, tmp_path / "run")
-    with pytest.raises(UsageError, match="--resume"):
+    with pytest.raises(UsageError, match="add `resume` to continue"):
         go("kl", settings, data, tmp_path / "run")
     with pytest.raises(UsageError, match="other values of lr"):
         go("kl", replace(settings, lr=1e-4), data, tmp_path / "run", resume=True)
@@ -267,14 +267,14 @@ def test_a_broken_row_is_reported_with_file_and_line_before_training(settings, t
 
 def test_another_backbone_or_shape_of_the_initial_checkpoint_is_refused(settings, data, tmp_path):
     go("kl", replace(settings, max_steps=1), data, tmp_path / "kl")
-    with pytest.raises(TrainingError, match="--k says 5"):
+    with pytest.raises(TrainingError, match="`k` says 5"):
         go("scl", replace(settings, k=5), data, tmp_path / "a", init=tmp_path / "kl")
     for changes in ({"lora_r": 2}, {"lora_alpha": 16}):
-        with pytest.raises(TrainingError, match="go on with --lora-r 4 --lora-alpha 8"):
+        with pytest.raises(TrainingError, match="continue with `lora_r=4` `lora_alpha=8`"):
             go("scl", replace(settings, **changes), data, tmp_path / "b", init=tmp_path / "kl")
     for adapter in ("continue", "fresh"):
         other = replace(settings, lora_targets="q_proj,v_proj", adapter=adapter)
-        with pytest.raises(TrainingError, match="go on with --lora-targets down_proj,gate_proj"):
+        with pytest.raises(TrainingError, match="continue with `lora_targets=down_proj,gate_proj"):
             go("scl", other, data, tmp_path / "d", init=tmp_path / "kl")
     with pytest.raises(TrainingError, match="neither an encoder"):
         go("scl", settings, data, tmp_path / "c", init=tmp_path)

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 from llm2comp_train.data.teacher import load_teacher
-from llm2comp_train.engine import run as run_module
 from llm2comp_train.engine.run import RunOptions, run_stage
 from llm2comp_train.losses.similarity import similarity_loss
 
-from llm2comp_apps.errors import EncoderError, UsageError
+from llm2comp_apps.errors import EncoderError
 
 
 def test_the_loss_is_the_divergence_of_the_similarities_to_the_other_texts():
@@ -77,7 +76,7 @@ def test_a_run_learns_the_teachers_similarities_from_bare_texts(
     symmetric, settings, data, tmp_path, monkeypatch, backbone_dir
 ):
     teacher = BagOfWords()
-    monkeypatch.setattr(run_module, "load_teacher", lambda _name, _device: teacher)
+    monkeypatch.setattr("llm2comp_train.data.teacher.load_teacher", lambda _name, _device: teacher)
     losses: list[float] = []
     changed = dataclasses.replace(
         settings, teacher="words", teacher_weight=1.0, max_steps=20, query_prompt="king ",
@@ -101,7 +100,7 @@ def test_a_run_learns_the_teachers_similarities_from_bare_texts(
 
 
 def test_a_teacher_that_embeds_nothing_or_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="name an encoder"):
+    with pytest.raises(EncoderError, match="bm25"):
         load_teacher("bm25", "cpu")
     with pytest.raises(EncoderError):
         load_teacher(str(tmp_path / "nothing"), "cpu")

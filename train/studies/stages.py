@@ -141,6 +141,8 @@ def train_one(study: Study, stage: str, rate: float, adapter: str, row: Row, run
     from llm2comp_train.engine.run import RunOptions, run_stage
     from llm2comp_train.recipes import resolve
 
+    from llm2comp_apps.evaluation.judge import dev_judge
+
     if (run / "encoder").is_dir():
         return
     study.require_time()
@@ -172,7 +174,7 @@ def train_one(study: Study, stage: str, rate: float, adapter: str, row: Row, run
             init=row.run,
             resume=True,
             device=study.device,
-            eval_data=study.data / "eval",
+            judge=dev_judge(study.data / "eval"),
         ),
     )
     share_texts(run / "data", study.out / "texts" / kind)
@@ -190,11 +192,11 @@ def share_texts(source: Path, target: Path) -> None:
 
 def starts(study: Study) -> list[Row]:
     """What is to be grown: the arms, those with memory tokens once for each of ``--ks``."""
-    from llm2comp_train.recipes import COMPRESSION
+    from llm2comp_train.stages import STAGES
 
     rows: list[Row] = []
     for arm in study.arms:
-        swept = study.ks if arm in COMPRESSION else ()
+        swept = study.ks if arm in STAGES and STAGES[arm].readout == "memory" else ()
         rows += [Row(f"{arm} (k={k})", arm, k) for k in swept] or [Row(arm, arm)]
     return rows
 
@@ -358,7 +360,7 @@ def parse(arguments: Sequence[str] | None) -> Study:
     options.add_argument("--device")
     chosen = options.parse_args(arguments)
 
-    from llm2comp_train.recipes import Settings
+    from llm2comp_train.settings import Settings
 
     from llm2comp_apps.encoder.backbones import default_device
 

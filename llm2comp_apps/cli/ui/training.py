@@ -23,7 +23,7 @@ _EVERY = 10
 class TrainingDisplay:
     """Shows loss, speed, time left and the last evaluation; use it as a context manager, call it after every step.
 
-    A stage of a chain that begins starts the bar anew.
+    Each stage of a chain starts a new bar.
     """
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.errors import TrainingError
 from llm2comp_train.data.store import TokenStore
 from llm2comp_train.losses.decoding import SplitBatch
-from llm2comp_train.recipes import Settings
+from llm2comp_train.settings import Settings
 
 __all__ = ["CompressionBatches", "PairBatch", "PairBatches", "SentenceBatches", "Split", "collate", "sentence_ends"]
 
@@ -92,7 +92,7 @@ class CompressionBatches:
         if len(usable) < settings.validation_texts + settings.batch_size:
             raise TrainingError(
                 f"the data hold {len(usable)} texts of two tokens and more; {settings.validation_texts} are held out "
-                f"for validation and a batch takes {settings.batch_size}. Give more data, or lower --validation-texts."
+                f"for validation and a batch takes {settings.batch_size}. Give more data, or lower `validation_texts`."
             )
         order = _generator(settings.seed, _HELD_OUT).permutation(usable)
         self._held_out = order[: settings.validation_texts]

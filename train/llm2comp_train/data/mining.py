@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from llm2comp_apps.encoder import TextEncoder
 from llm2comp_apps.errors import TrainingError, UsageError
+from llm2comp_apps.files import replaced_file
 from llm2comp_train.data.sources import find_data, pair_rows
 
 __all__ = ["MiningReport", "check_mining", "hard_negatives", "mine_file"]
@@ -40,8 +41,8 @@ def mine_file(
 
     Args:
         encoder: embeds queries and documents.
-        source: a pairs file, as ``--data`` of training takes it.
-        out: JSON lines ``{"query", "positive", "negative": [...]}``; comes into being whole or not at all.
+        source: a pairs file, as training takes it.
+        out: JSON lines ``{"query", "positive", "negative": [...]}``; appears whole or not at all.
         negatives: at most so many per pair.
         margin: see :func:`hard_negatives`.
 
@@ -67,15 +68,13 @@ def mine_file(
     # A query's own text among the documents (symmetric files) answers it as well as its positive does.
     excluded = [own[query] | ({number[query]} if query in number else set()) for query, _ in rows]
     mined = close = 0
-    temporary = out.with_name(f".{out.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
+    with replaced_file(out) as fresh, fresh.open("w", encoding="utf-8") as file:
         found = hard_negatives(query_vectors, document_vectors, positives, excluded, negatives, margin)
         for (query, positive), (chosen, passed_over) in zip(rows, found, strict=True):
             row = {"query": query, "positive": positive, "negative": [documents[index] for index in chosen]}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             mined += bool(chosen)
             close += passed_over
-    temporary.replace(out)
     return MiningReport(len(rows), mined, close)
 
 
@@ -86,11 +85,13 @@ def check_mining(out: Path, *, negatives: int, margin: float) -> None:
         UsageError: ``out`` exists or its folder does not, or a number is out of range.
     """
     if out.exists():
-        raise UsageError(f"--out {out}: exists already.")
+        raise UsageError(f"{out} already exists", field="out")
     if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}; make it first.")
-    if negatives < 1 or not 0 < margin <= 1:
-        raise UsageError("--negatives must be at least 1 and --margin above 0 and at most 1.")
+        raise UsageError(f"{out}: there is no folder {out.parent}; make it first", field="out")
+    if negatives < 1:
+        raise UsageError(f"must be at least 1, not {negatives}", field="negatives")
+    if not 0 < margin <= 1:
+        raise UsageError(f"must be above 0 and at most 1, not {margin:g}", field="margin")
 
 
 def hard_negatives(

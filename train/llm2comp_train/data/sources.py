@@ -29,7 +29,7 @@ class DataFile:
 
     Attributes:
         name: without folders, for name patterns and messages.
-        source: what ``--data`` may say to mean this one alone.
+        source: what means this one alone, as :func:`find_data` takes it.
         records: opens it; each call reads from the start.
     """
 
@@ -54,7 +54,7 @@ class Row:
 
 
 def find_data(sources: Sequence[str]) -> list[DataFile]:
-    """The files behind ``--data``, sorted within each source: files, folders, globs, datasets of the hub.
+    """The data files of a call, sorted within each source: files, folders, globs, datasets of the hub.
 
     Raises:
         TrainingError: a source does not exist or holds nothing.
@@ -63,7 +63,7 @@ def find_data(sources: Sequence[str]) -> list[DataFile]:
     for source in sources:
         files += [_hub(source)] if _is_hub_id(source) else map(_local, _paths(source))
     if not files:
-        raise TrainingError("no training data; --data names files, folders, globs or datasets of the Hugging Face hub.")
+        raise TrainingError("no training data; `data` names files, folders, globs or datasets of the Hugging Face hub.")
     names = [file.name for file in files]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -85,9 +85,9 @@ def _paths(source: str) -> list[Path]:
         try:
             found = sorted(match for match in Path(path.anchor or ".").glob(str(pattern)) if match.is_file())
         except ValueError as error:  # a**b
-            raise TrainingError(f"--data {source}: {error}.") from error
+            raise TrainingError(f"`data` {source}: {error}.") from error
     if not found:
-        raise TrainingError(f"--data {source}: no such file or folder, no file matches, or the folder is empty.")
+        raise TrainingError(f"`data` {source}: no such file or folder, no file matches, or the folder is empty.")
     return found
 
 
@@ -110,7 +110,7 @@ def _hub(source: str) -> DataFile:
             import datasets
         except ImportError as error:
             raise TrainingError(
-                f"--data {source}: datasets of the hub need: pip install 'llm2comp-apps[train]'."
+                f"`data` {source}: datasets of the hub need: pip install 'llm2comp-apps[train]'."
             ) from error
         try:
             _require_hub(name)
@@ -123,7 +123,7 @@ def _hub(source: str) -> DataFile:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise TrainingError(
                 f"{source} is no file, and as a dataset of the Hugging Face hub it cannot be read ({reason}); name "
-                "files or folders of your own with --data."
+                "files or folders of your own as `data`."
             ) from error
 
     return DataFile("--".join(filter(None, (*name.split("/"), configuration, split))), source, records)

@@ -1,4 +1,4 @@
-"""The encoder whose similarities ``scl --teacher`` learns: it reads the texts of each batch as the store cut them."""
+"""The encoder whose similarities ``scl`` learns: it reads the texts of each batch as the store cut them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.protocol import TextEncoder
-from llm2comp_apps.errors import UsageError
 from llm2comp_train.data.batches import PairBatch
 from llm2comp_train.data.store import TokenStore
 
@@ -55,16 +54,11 @@ class Teacher:
 
 
 def load_teacher(name: str, device: str) -> TextEncoder:
-    """Load the encoder that ``--teacher`` names; see :mod:`llm2comp_apps.evaluation.adapters` for what it can be.
+    """Load the encoder to learn from; see :mod:`llm2comp_apps.encoder.names` for what it can be.
 
     Raises:
-        UsageError: it embeds nothing (BM25).
-        EvaluationError: it is not there, or its library is not installed.
-        EncoderError: it cannot be loaded.
+        EncoderError: it cannot be found or loaded, or its library is not installed.
     """
-    from llm2comp_apps.evaluation.adapters import load_system
+    from llm2comp_apps.encoder.names import load_encoder
 
-    system = load_system(name, device=device)
-    if not isinstance(system, TextEncoder):
-        raise UsageError(f"{name} ranks texts without embedding them; name an encoder.")
-    return system
+    return load_encoder(name, device=device)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
     from llm2comp_apps.encoder.backbones import Backbone
-    from llm2comp_train.recipes import Settings
+    from llm2comp_train.settings import Settings
 
 __all__ = ["adapter_state", "build_network", "export", "trainable"]
 
@@ -44,7 +44,8 @@ def build_network(
     Args:
         backbone: its LM is changed in place.
         settings: of the stage.
-        init: checkpoint whose adapter, memory tokens and decoder input go on, see the module; ``None`` for fresh ones.
+        init: checkpoint with adapter, memory tokens and decoder input to start from, see the module; ``None`` for
+            fresh ones.
         readout: what the stage reads a text's vectors from; ``None`` for what ``init`` reads them from.
 
     Raises:
@@ -155,8 +156,9 @@ def _check_targets(lm: nn.Module, settings: Settings) -> None:
     default = type(settings)().lora_targets
     if len(missing) == len(settings.targets) or (missing and settings.lora_targets != default):
         raise UsageError(
-            f"--lora-targets: the backbone has no linear layer called {', '.join(missing)}; it has "
-            f"{', '.join(sorted(there))}."
+            f"names layers that the backbone does not have: no linear layer called {', '.join(missing)}; it has "
+            f"{', '.join(sorted(there))}",
+            field="lora_targets",
         )
 
 
@@ -204,21 +206,21 @@ def _side_by_side(
 def _check_init(init: Path, backbone: Backbone, settings: Settings, readout: str) -> None:
     made = checkpoint.read_settings(init)
     if made.backbone_sha256 != backbone.sha256:
-        raise TrainingError(f"--init {init}: made for other weights than those of {backbone.name}.")
+        raise TrainingError(f"`init` {init}: made for other weights than those of {backbone.name}.")
     if made.readout != readout:
-        raise TrainingError(f"--init {init}: reads its vectors from {made.readout}; this stage needs {readout}.")
+        raise TrainingError(f"`init` {init}: reads its vectors from {made.readout}; this stage needs {readout}.")
     if made.k != settings.k and not READOUTS[readout].of_text:
-        raise TrainingError(f"--init {init}: has {made.k} memory tokens; --k says {settings.k}.")
+        raise TrainingError(f"`init` {init}: has {made.k} memory tokens; `k` says {settings.k}.")
     if not (init / checkpoint.ADAPTER_WEIGHTS).is_file():
-        raise TrainingError(f"--init {init}: holds no adapter to train on.")
+        raise TrainingError(f"`init` {init}: holds no adapter to train.")
     saved = _adapter_config(init)
     layers = ",".join(saved["target_modules"])
     if set(saved["target_modules"]) != set(settings.targets):
-        raise TrainingError(f"--init {init}: its adapter is on other layers; go on with --lora-targets {layers}.")
+        raise TrainingError(f"`init` {init}: its adapter is on other layers; continue with `lora_targets={layers}`.")
     if settings.adapter == "continue" and (saved["r"], saved["lora_alpha"]) != (settings.lora_r, settings.lora_alpha):
         raise TrainingError(
-            f"--init {init}: its adapter has another rank or scale; go on with --lora-r {saved['r']} --lora-alpha "
-            f"{saved['lora_alpha']:g}, or start one beside it with --adapter fresh."
+            f"`init` {init}: its adapter has another rank or scale; continue with `lora_r={saved['r']}` "
+            f"`lora_alpha={saved['lora_alpha']:g}`, or start one beside it with `adapter=fresh`."
         )
 
 

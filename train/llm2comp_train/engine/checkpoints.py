@@ -4,13 +4,12 @@ run.json                       the resolved settings
 data/                          the training texts as token ids
 metrics.jsonl                  one line per step, one per evaluation
 checkpoints/step-000200/       an encoder that can be used as it is, and
-state.pt      what a resumed run goes on with: float32 weights, optimiser, step
+state.pt      what a resumed run continues with: float32 weights, optimiser, step
 encoder/                       the result: the best encoder, or, without evaluation, the last one
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,36 +19,13 @@ from typing import Any
 import torch
 
 from llm2comp_apps.errors import TrainingError
+from llm2comp_apps.files import replaced_folder
 
-__all__ = ["KEEP", "latest", "load_state", "publish", "save"]
+__all__ = ["KEEP", "latest", "load_state", "save"]
 
 KEEP = 2
 """Checkpoints from which a run can be resumed."""
 STATE = "state.pt"
-
-
-def publish(target: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary directory, sync it to disk, and put it in the place of ``target``."""
-    temporary, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
-    for left_behind in (temporary, old):
-        shutil.rmtree(left_behind, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    write(temporary)
-    for path in (*temporary.rglob("*"), temporary):
-        _sync(path)
-    if target.exists():
-        target.rename(old)
-    temporary.rename(target)
-    _sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save(run: Path, step: int, state: dict[str, Any], export: Callable[[Path], None], keep_encoders: set[int]) -> None:
@@ -62,13 +38,10 @@ def save(run: Path, step: int, state: dict[str, Any], export: Callable[[Path], N
         export: writes the encoder into a directory.
         keep_encoders: steps whose encoders stay when they are no longer among the last :data:`KEEP` checkpoints.
     """
-
-    def write(directory: Path) -> None:
-        export(directory)
-        torch.save(state, directory / STATE)
-
     folder = run / "checkpoints"
-    publish(folder / f"step-{step:06d}", write)
+    with replaced_folder(folder / f"step-{step:06d}") as fresh:
+        export(fresh)
+        torch.save(state, fresh / STATE)
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         if int(old.name.removeprefix("step-")) in keep_encoders:
             (old / STATE).unlink(missing_ok=True)

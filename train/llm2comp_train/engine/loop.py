@@ -27,8 +27,8 @@ from llm2comp_train.engine.adapters import trainable
 from llm2comp_train.engine.metrics import MetricsLog
 from llm2comp_train.engine.processes import Processes
 from llm2comp_train.engine.sharding import placed_like, whole
-from llm2comp_train.engine.steps import Outcome, Work
-from llm2comp_train.recipes import Settings
+from llm2comp_train.engine.work import Outcome, Work
+from llm2comp_train.settings import Settings
 
 __all__ = ["DivergedError", "Progress", "Run", "StopRequest", "train"]
 
@@ -65,7 +65,7 @@ class Run:
         evaluate: figures of the encoder as it stands; ``score``, if among them, decides which one is the best.
         export: writes the encoder as it stands into a directory; ``None`` to help gather it only.
         place: ``file:line`` of a row of the training data.
-        show: is told of every step.
+        show: called after every step.
         tensorboard: write its files, too.
     """
 
@@ -138,8 +138,8 @@ def _step(
         if not _out_of_memory(error):
             raise
         raise TrainingError(
-            f"step {step + 1}: out of memory; lower --tokens-per-pass (now {settings.tokens_per_pass}) or "
-            f"--tokens-kept (now {settings.tokens_kept}), or add --gradient-checkpointing, and --resume."
+            f"step {step + 1}: out of memory; lower `tokens_per_pass` (now {settings.tokens_per_pass}) or "
+            f"`tokens_kept` (now {settings.tokens_kept}), or add `gradient_checkpointing`, and `resume`."
         ) from error
     processes.add_gradients(parameters.values())
     (loss,) = processes.total(outcome.loss)
@@ -149,7 +149,7 @@ def _step(
         more = ", ..." if len(outcome.rows) > _ROWS_NAMED else ""
         raise DivergedError(
             f"step {step + 1}: the loss is {loss:g} and the gradient's norm {norm:g}. Its batch: {shown}{more}. "
-            f"Lower --lr (now {settings.lr:g}) or mend these rows; the last checkpoint is whole."
+            f"Lower `lr` (now {settings.lr:g}) or repair these rows; the last checkpoint is whole."
         )
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
@@ -196,8 +196,8 @@ def _require_life(run: Run, log: MetricsLog | None, step: int) -> None:
         raise DivergedError(
             f"step {step}: the memory is dead: the decoder does as well with another text's memory as with the text's "
             f"own (gain {gain:.3f}, wanted {run.settings.dead_gain:g}), so whatever the loss does, the "
-            f"encoder learns nothing. Change --lr (now {run.settings.lr:g}) or shorten --context; with a higher "
-            "--dead-after, --resume goes on all the same."
+            f"encoder learns nothing. Change `lr` (now {run.settings.lr:g}) or shorten `context`; with a higher "
+            "`dead_after`, `resume` continues all the same."
         )
 
 

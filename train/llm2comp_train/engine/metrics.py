@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.errors import TrainingError
-from llm2comp_train.recipes import Settings
+from llm2comp_train.settings import Settings
 
 __all__ = ["METRICS", "MetricsLog", "best_step", "read_metrics", "require_tensorboard"]
 
@@ -27,7 +27,7 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, settings: Settings, step: int, *, tensorboard: bool = False) -> None:
-        """Go on after ``step``: what a killed run wrote beyond its last checkpoint is dropped, it will come again."""
+        """Continue after ``step``: lines that a killed run wrote beyond its last checkpoint are dropped."""
         self._path, self._settings = run / METRICS, settings
         rows = [row for row in read_metrics(run) if row["step"] <= step]
         self._path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
@@ -74,7 +74,7 @@ def require_tensorboard() -> None:
         TrainingError: it is not installed.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        raise TrainingError("--tensorboard needs tensorboard: pip install 'llm2comp-apps[train]'.")
+        raise TrainingError("`tensorboard` needs a package of that name: pip install 'llm2comp-apps[train]'.")
 
 
 def _board(run: Path, step: int) -> Any:

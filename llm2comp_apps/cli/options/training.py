@@ -1,0 +1,125 @@
+"""The options of ``llm2comp train``: one for every setting of :class:`~llm2comp_train.settings.Settings`."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from llm2comp_train.recipes import RECIPES, resolve
+from llm2comp_train.settings import Settings
+from llm2comp_train.stages import STAGES
+
+from llm2comp_apps.errors import UsageError
+
+__all__ = [
+    "DEFAULT_RECIPE",
+    "DEFAULT_STAGE",
+    "DataOption",
+    "EvalDataOption",
+    "InitOption",
+    "InstructionOption",
+    "OutOption",
+    "RecipeOption",
+    "StageOption",
+    "parse_instructions",
+    "shown_value",
+    "with_settings",
+]
+
+DEFAULT_RECIPE = "smollm2-135m"
+DEFAULT_STAGE = "kl"
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+_STAGES = "; ".join(f"{name}: {stage.about}" for name, stage in STAGES.items())
+_RECIPES = "; ".join(f"{name}: {recipe.about}" for name, recipe in RECIPES.items())
+
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the run; the finished encoder is in OUT/encoder.")
+]
+StageOption = Annotated[
+    str | None,
+    typer.Option("--stage", help=f"What is learned. {_STAGES}; all: the recipe's chain. [default: {DEFAULT_STAGE}]"),
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        help="File, folder, glob or hub dataset with rows of text, or of query and positive. "
+        "[default: the paper's, from the hub]",
+    ),
+]
+RecipeOption = Annotated[str, typer.Option("--recipe", help=f"Settings that belong together. {_RECIPES}.")]
+InitOption = Annotated[Path | None, typer.Option("--init", help="Run or checkpoint of an earlier stage to start from.")]
+InstructionOption = Annotated[
+    list[str] | None,
+    typer.Option("--instruction", metavar="FILE=TEXT", help="scl: prompt of the queries of a file (name pattern)."),
+]
+EvalDataOption = Annotated[
+    Path | None, typer.Option("--eval-data", help="Evaluation data; its dev suite scores every evaluated step.")
+]
+
+
+def with_settings(command: Any) -> Any:
+    """Give ``command`` an option for every field of :class:`Settings`, in place of its ``**settings``."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [item for item in own if item.kind != item.VAR_KEYWORD]
+    parameters += [_option(setting) for setting in dataclasses.fields(Settings)]
+    repeated = [setting.name for setting in dataclasses.fields(Settings) if setting.metadata.get("repeat")]
+
+    def wrapped(**values: Any) -> None:
+        for name in repeated:
+            values[name] = ",".join(values[name]) if values[name] else None
+        command(**values)
+
+    wrapped.__doc__ = command.__doc__
+    wrapped.__annotations__ = {item.name: item.annotation for item in parameters}
+    vars(wrapped)["__signature__"] = inspect.Signature(parameters)
+    return wrapped
+
+
+def parse_instructions(given: list[str]) -> dict[str, str]:
+    """``FILE=TEXT`` items as prompts by name pattern.
+
+    Raises:
+        UsageError: there is no ``=``.
+    """
+    for item in given:
+        if "=" not in item:
+            raise UsageError(f"{item!r}: write FILE=TEXT, such as 'medquad*=question: '", field="instructions")
+    return dict(item.partition("=")[::2] for item in given)
+
+
+def shown_value(value: Any) -> str:
+    """A setting's value for people."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _option(setting: dataclasses.Field[Any]) -> inspect.Parameter:
+    kind: Any = _TYPES[str(setting.type)]
+    flag = setting.name.replace("_", "-")
+    names = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
+    text = re.sub(r"`([a-z_]+)(?:=([^`]*))?`", _spelled, setting.metadata["help"])
+    option = typer.Option(names, help=f"{text} [{_defaults(setting.name)}]", show_default=False)
+    taken = list[str] if setting.metadata.get("repeat") else kind
+    return inspect.Parameter(
+        setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[taken | None, option]
+    )
+
+
+def _spelled(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    flag = "--instruction" if name == "instructions" else f"--{name.replace('_', '-')}"
+    return f"{flag} {value}" if value else flag
+
+
+def _defaults(name: str) -> str:
+    """Values of the default recipe: the most common one, then the stages that have another one."""
+    stages: dict[str, list[str]] = {}
+    for stage in STAGES:
+        stages.setdefault(shown_value(getattr(resolve(DEFAULT_RECIPE, stage), name)), []).append(stage)
+    common = max(stages, key=lambda value: len(stages[value]))
+    others = [f"{', '.join(names)}: {value}" for value, names in stages.items() if value != common]
+    return "; ".join([common, *others])

@@ -1,0 +1,45 @@
+"""How a network is put on the machine: number formats, kernels, and what saves time or memory layer by layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from llm2comp_apps.encoder.backbones import Backbone, default_dtype, load_backbone
+from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_train.engine.processes import Processes
+from llm2comp_train.engine.recompute import checkpoint_layers
+from llm2comp_train.engine.sharding import shard_layers
+from llm2comp_train.settings import Settings
+
+__all__ = ["fit_to_machine", "load_for_training"]
+
+
+def load_for_training(settings: Settings, device: str) -> Backbone:
+    """The backbone, its weights in a format whose gradients do not underflow.
+
+    Raises:
+        EncoderError: it cannot be loaded.
+    """
+    dtype = getattr(torch, settings.dtype, None) or default_dtype(device)
+    if dtype is torch.float16:  # its gradients underflow
+        dtype = torch.float32
+    # The fused attention kernel has no fast backward pass on CPUs for short texts.
+    attention = {"auto": "eager" if device == "cpu" else "sdpa"}.get(settings.attention, settings.attention)
+    return load_backbone(settings.backbone, device=device, dtype=dtype, attn_implementation=attention)
+
+
+def fit_to_machine(network: CompressionNetwork, settings: Settings, processes: Processes) -> None:
+    """Gradient checkpointing, sharding, compilation, as the settings ask for them."""
+    layers = network.base.layers
+    assert isinstance(layers, nn.ModuleList)
+    if settings.gradient_checkpointing:
+        checkpoint_layers(layers)
+    if settings.shard and processes.world > 1:
+        shard_layers(layers, processes.device, processes.world)
+        processes.in_step = True
+    if settings.compile:
+        # Encoder, teacher and student, with padding and without, trained and not, are so many forms of one layer.
+        torch._dynamo.config.recompile_limit = 16
+        for layer in layers:
+            layer.compile(dynamic=True)

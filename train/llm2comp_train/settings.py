@@ -1,0 +1,182 @@
+"""Every hyper-parameter of training and its meaning; :mod:`.recipes` has the values by recipe and stage."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm2comp_apps.errors import UsageError
+
+__all__ = ["Settings"]
+
+_LARGEST_SEED = 2**32 - 1
+"""What numpy takes; times the steps it still fits into torch's 64 bits."""
+_CHOICES = {
+    "schedule": ("constant", "linear", "cosine"),
+    "adapter": ("continue", "fresh"),
+    "dtype": ("auto", "bfloat16", "float32"),
+    "attention": ("auto", "eager", "sdpa", "flash_attention_2"),
+}
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one stage runs with; the help text of each setting is that of its option in ``llm2comp train``."""
+
+    # The network
+    backbone: str = _setting("smollm2-135m", "The LLM: a short name, a local directory or a Hugging Face id.")
+    k: int = _setting(8, "Memory tokens per text.")
+    lora_r: int = _setting(16, "Rank of the LoRA adapter.")
+    lora_alpha: int = _setting(32, "Scale of the adapter: its updates count alpha / r times.")
+    lora_dropout: float = _setting(0.05, "Dropout in front of the adapter.")
+    attention_dropout: float = _setting(0.0, "Dropout of attention weights.")
+    lora_targets: str = _setting(
+        "q_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "Linear layers that get an adapter, comma-separated."
+    )
+    adapter: str = _setting(
+        "continue", "What happens to the adapter of `init`: 'continue' trains it, 'fresh' adds a new one to it."
+    )
+    train_memory: bool = _setting(True, "Train the memory tokens and the decoder's input along with the adapter.")
+    # The optimiser
+    max_steps: int = _setting(1000, "Optimiser steps.")
+    batch_size: int = _setting(16, "Texts or pairs per optimiser step, over all processes.")
+    lr: float = _setting(5e-4, "Peak learning rate (AdamW).")
+    memory_lr: float = _setting(1.0, "Learning rate of memory tokens and decoder input, as a multiple of `lr`.")
+    warmup_steps: int = _setting(40, "Steps of linear warm-up to the peak.")
+    schedule: str = _setting("linear", "Learning rate after the warm-up: constant, linear or cosine decay.")
+    lr_floor: float = _setting(0.05, "Share of the peak learning rate at which the decay ends.")
+    weight_decay: float = _setting(0.0, "Weight decay (AdamW).")
+    clip_norm: float = _setting(2.0, "Largest norm of the gradients; larger ones are scaled down.")
+    # The data
+    context: str = _setting("16,24,32,48", "rc, nll, kl, ebar: context lengths to draw from (tokens), or 'random'.")
+    continuation: int = _setting(
+        16, "nll, kl, ebar: most continuation tokens; 0 for all that follow. mntp: most tokens beside the context."
+    )
+    crop: bool = _setting(
+        True,
+        "All but ucl, scl: start each visit of a text at a sentence drawn at random, not at the text's start; "
+        "has no effect with `context=random`.",
+    )
+    mask_share: float = _setting(0.2, "mntp: share of the tokens that are masked.")
+    max_rows: int = _setting(0, "Rows of a file or dataset that are used, from its start; 0 for all.")
+    min_chars: int = _setting(1, "All but ucl, scl: leave out texts with fewer characters.")
+    max_length: int = _setting(96, "Most tokens of a training text; the rest is cut off.")
+    query_prompt: str = _setting("query: ", "scl: text in front of queries; `instructions` has others by file.")
+    symmetric: str = _setting(
+        "", "scl: files (name patterns, comma-separated) whose two sides are alike: no prompt, loss in both directions."
+    )
+    negatives: int = _setting(1, "scl: hard negatives used per pair, where the data has some.")
+    file_exponent: float = _setting(0.5, "scl: a file of n pairs is drawn with weight min(n, `file_cap`) ** exponent.")
+    file_cap: int = _setting(30_000, "scl: see `file_exponent`.")
+    temperature: float = _setting(0.05, "ucl, scl: divisor of the cosines.")
+    teacher: str = _setting("", "scl: an encoder whose similarities are learned, too; any name of an encoder.")
+    teacher_weight: float = _setting(0.5, "scl: share of the teacher's loss; the pairs' own loss has the rest.")
+    teacher_level: float = _setting(
+        0.0, "scl: weight of squared differences from the teacher's cosines, whose level is free without it."
+    )
+    seed: int = _setting(0, "Random seed.")
+    # The machine
+    dtype: str = _setting("auto", "Number format of the frozen weights: auto, bfloat16, float32.")
+    attention: str = _setting("auto", "Attention kernel: auto, eager, sdpa, flash_attention_2.")
+    compile: bool = _setting(False, "Compile the layers (torch.compile).")
+    gradient_checkpointing: bool = _setting(False, "Recompute activations in the backward pass: less memory, slower.")
+    shard: bool = _setting(False, "Spread the backbone's weights over all processes (FSDP).")
+    tokens_per_pass: int = _setting(4096, "Padded tokens that go through the network at once.")
+    tokens_kept: int = _setting(
+        16384, "ucl, scl: tokens whose activations are kept; larger batches use GradCache and keep one pass's."
+    )
+    head_chunk: int = _setting(128, "Positions whose logits exist at once.")
+    # The watch
+    eval_every: int = _setting(200, "Steps between evaluations; with `eval_data` the best encoder is kept.")
+    save_every: int = _setting(100, "Steps between checkpoints.")
+    encoder_length: int = _setting(512, "Maximum length of the finished encoder, in tokens.")
+    float32_layers: int = _setting(0, "Front layers of the finished encoder that are never rounded to bfloat16.")
+    validation_texts: int = _setting(64, "All but ucl, scl: texts held out to measure loss and gain on.")
+    dead_after: int = _setting(
+        2, "rc, nll, kl, ebar: evaluations in a row with a gain under `dead_gain` that end the run."
+    )
+    dead_gain: float = _setting(0.02, "rc, nll, kl, ebar: least gain of a run that is alive, in nats per token.")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            UsageError: naming the setting.
+        """
+        for name in ("k", "lora_r", "max_steps", "batch_size", "tokens_per_pass", "tokens_kept", "max_length",
+                     "head_chunk", "eval_every", "save_every", "file_cap", "dead_after", "encoder_length"):  # fmt: skip
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in (
+            "warmup_steps",
+            "continuation",
+            "weight_decay",
+            "min_chars",
+            "negatives",
+            "float32_layers",
+            "max_rows",
+            "teacher_level",
+        ):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("lr", "memory_lr", "clip_norm", "temperature"):
+            self._require(name, getattr(self, name) > 0, "above 0")
+        self._require("seed", 0 <= self.seed <= _LARGEST_SEED, f"from 0 to {_LARGEST_SEED}")
+        self._require("teacher_weight", 0 <= self.teacher_weight <= 1, "between 0 and 1")
+        for name in ("lora_dropout", "attention_dropout"):
+            self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and under 1")
+        for name, allowed in _CHOICES.items():
+            self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        self._require("mask_share", 0 < self.mask_share < 1, "between 0 and 1")
+        self._require("lr_floor", 0 <= self.lr_floor <= 1, "between 0 and 1")
+        self._require(
+            "compile", not (self.compile and self.gradient_checkpointing), "off with `gradient_checkpointing`"
+        )
+        self._require("validation_texts", self.validation_texts >= 2, "at least 2")
+        parts = self.context.split(",")
+        fixed = all(part.strip().isdecimal() and int(part) > 0 for part in parts)
+        self._require("context", fixed or self.context == "random", "lengths such as 16,24,32, or 'random'")
+
+    def _require(self, name: str, right: bool, wanted: str) -> None:
+        if not right:
+            raise UsageError(f"must be {wanted}, not {getattr(self, name)}", field=name)
+
+    @property
+    def contexts(self) -> tuple[int, ...]:
+        """The context lengths to draw from; empty for ``random``."""
+        return () if self.context == "random" else tuple(int(part) for part in self.context.split(","))
+
+    @property
+    def targets(self) -> list[str]:
+        """The layers that get an adapter."""
+        return [part.strip() for part in self.lora_targets.split(",")]
+
+    @property
+    def teachers(self) -> list[tuple[str, float]]:
+        """Names of the teachers, each with its weight: ``NAME`` or ``NAME=WEIGHT``, comma-separated."""
+        return [_weighted(part.strip()) for part in self.teacher.split(",") if part.strip()]
+
+    def is_symmetric(self, file: str) -> bool:
+        """Whether the two sides of a pair file are alike."""
+        return any(fnmatch.fnmatch(file, pattern.strip()) for pattern in self.symmetric.split(",") if pattern.strip())
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step (from 0): linear warm-up, then the decay to ``lr_floor``."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        done = min(1.0, (step - self.warmup_steps) / max(1, self.max_steps - self.warmup_steps))
+        shape = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
+        return self.lr * (self.lr_floor + (1 - self.lr_floor) * shape)
+
+
+def _weighted(item: str) -> tuple[str, float]:
+    """``NAME=WEIGHT``; without a number behind the last ``=`` it is all name, and its weight is 1."""
+    name, equals, weight = item.rpartition("=")
+    try:
+        return (name, float(weight)) if equals else (item, 1.0)
+    except ValueError:
+        return item, 1.0
