@@ -1,6 +1,6 @@
 """LLM2Comp: text embeddings by context compression, and search, reranking and clustering on top of them.
 
-Heavy modules are imported on first use, so that ``import llm2comp_apps`` and ``llm2comp --help`` stay fast.
+Heavy modules are imported on first use, so that ``import llm2comp_apps`` and the help of ``llm2comp`` stay fast.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ and exits with the class's ``exit_code``; a traceback is shown only for what is 
 Messages speak of settings by their names in Python (``k``, ``rerank_depth``), never by a flag, since a caller may be a
 program. A :class:`UsageError` names the setting that is wrong as its ``field``. A message that advises another setting
 puts it in backquotes: `` `mode` `` or `` `mode=lexical` ``. The command line shows the options of these names instead
-(:mod:`llm2comp_apps.cli.ui.errors`); a server answers 422 and the field.
+(:mod:`llm2comp_apps.cli.ui.errors`), and leaves advice in parentheses out where the command has none; a server answers
+422 and the field.
 
     LLM2CompError
     +-- UsageError          the call itself is wrong (exit 2)

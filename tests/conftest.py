@@ -112,6 +112,6 @@ def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(backbone)
     loaded = load_backbone(str(backbone), device="cpu")
-    settings = EncoderSettings(str(backbone), loaded.sha256, k=4, max_length=128, name="tiny")
+    settings = EncoderSettings(backbone=str(backbone), backbone_sha256=loaded.sha256, k=4, max_length=128, name="tiny")
     LLM2Comp(CompressionNetwork.fresh(loaded.lm, 4), loaded.tokenizer, settings).save_pretrained(root / "encoder")
     return root / "encoder"

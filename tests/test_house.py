@@ -103,8 +103,13 @@ def test_readme_names_every_format_and_field() -> None:
         assert f"`{suffix}`" in README, suffix
 
 
-def imports(path: Path) -> set[str]:
-    """The top-level modules that a file imports when it runs, wherever in it; not those for type checkers only."""
+def imports(path: Path, *, names: bool = False) -> set[str]:
+    """The modules that a file imports when it runs, wherever in it; not those for type checkers only.
+
+    Args:
+        path: the file.
+        names: ``from package import name`` counts as ``package.name``, which may be a module, instead of ``package``.
+    """
     found = set()
 
     class Visitor(ast.NodeVisitor):
@@ -120,7 +125,7 @@ def imports(path: Path) -> set[str]:
 
         def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module)
+            found.update([f"{node.module}.{alias.name}" for alias in node.names] if names else [node.module])
 
     Visitor().visit(ast.parse(path.read_text("utf-8")))
     return found
@@ -161,6 +166,70 @@ def test_arrows_between_rooms(room: str, forbidden: set[str]) -> None:
         for module in imports(path):
             packages = {".".join(module.split(".")[:depth]) for depth in (1, 2)}
             assert not packages & forbidden, f"{path.relative_to(ROOT)} imports {module}"
+
+
+def module_name(path: Path) -> str:
+    """How a source file is imported."""
+    folder = next(folder for folder in ROOMS.values() if path.is_relative_to(folder))
+    return ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not in functions either, where a circle only hides; imports for type checkers do not run."""
+    modules = {module_name(path): path for path in SOURCES}
+
+    def home(imported: str) -> str:
+        """The module that is imported, or the one that a name is imported from."""
+        return imported if imported in modules else imported.rpartition(".")[0]
+
+    needs = {
+        name: {home(each) for each in imports(path, names=True)} & modules.keys() - {name}
+        for name, path in modules.items()
+    }
+    assert any(needs.values())
+    while free := [name for name, needed in needs.items() if not needed]:
+        for name in free:
+            del needs[name]
+        for needed in needs.values():
+            needed.difference_update(free)
+    # What only needs the circle goes too, so that nothing but the circle is shown.
+    while outside := needs.keys() - set().union(*needs.values()):
+        for name in outside:
+            del needs[name]
+    assert not needs
+
+
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+OTHER_PROGRAMS = {"--quiet", "--no-deps", "--disable-pip-version-check"}
+"""Flags of pip, which is called and advised."""
+FLAGS_NOT_YET = ("clustering/", "retrieval/", "llm2comp_train/", "llm2comp_indexes/")
+"""Rooms that still spell flags; each leaves this list when it does not."""
+
+
+FLAGLESS = [
+    path
+    for path in SOURCES
+    if not path.is_relative_to(ROOT / "llm2comp_apps" / "cli") and not any(each in str(path) for each in FLAGS_NOT_YET)
+]
+
+
+@pytest.mark.parametrize("path", FLAGLESS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_flag_is_spelled_below_the_command_line(path: Path) -> None:
+    """Not in messages, docstrings or comments: a caller may be a program (``llm2comp_apps.errors`` says how)."""
+    assert sorted(set(FLAG.findall(path.read_text("utf-8"))) - OTHER_PROGRAMS) == []
+
+
+NOT_BY_KEYWORD_YET = {"ClusterSettings", "SearchOptions", "Request", "Policy"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_settings_are_filled_by_keyword(path: Path) -> None:
+    """``Options(True, 5, "skip")`` says nothing to a reader, and breaks when a field is added."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ClassDef) and re.search(r"(Options|Settings|Request|Policy)$", node.name):
+            made = [ast.unparse(each) for each in node.decorator_list if "dataclass" in ast.unparse(each)]
+            if made and node.name not in NOT_BY_KEYWORD_YET:
+                assert all("kw_only=True" in each for each in made), f"{node.name} can be filled by position"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

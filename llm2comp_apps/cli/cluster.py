@@ -141,7 +141,15 @@ def cluster(
     settings = ClusterSettings(
         method, k, min_cluster_size, reduce, outliers, outlier_threshold, levels, merge, language, label_field, seed
     )
-    options = CorpusOptions(format, id_field, title_field, text_field, encoding, encoding_errors, on_error)
+    options = CorpusOptions(
+        format=format,
+        id_field=id_field,
+        title_field=title_field,
+        text_field=text_field,
+        encoding=encoding,
+        encoding_errors=encoding_errors,
+        on_error=on_error,
+    )
     request = Request(docs, options, encoder, device, cache, output, parquet, as_json)
     if request.index is not None:
         refuse_given(ctx, _READING, f"{request.index} is an index, its documents are read already")

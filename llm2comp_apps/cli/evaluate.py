@@ -10,19 +10,17 @@ import typer
 from typer.core import TyperGroup
 
 from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, examples
-from llm2comp_apps.cli.ui.console import note, print_json, stdout_console, warn
+from llm2comp_apps.cli.ui.console import note, print_json, warn
+from llm2comp_apps.cli.ui.scores import announce, wide_console
 from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from llm2comp_apps.evaluation.report import Report
-    from llm2comp_apps.evaluation.results import TaskResult
     from llm2comp_apps.evaluation.table import System, Table
     from llm2comp_apps.evaluation.tasks import Task
 
-__all__ = ["announce", "register", "wide_console"]
+__all__ = ["register"]
 
 _INSTRUCTIONS = ("auto", "task", "none")
 
@@ -323,14 +321,6 @@ def _fill(
     )
 
 
-def announce(system: System, result: TaskResult, kept: bool) -> None:
-    """One line on stderr for each cell of a table."""
-    how = "kept" if kept else f"{result.seconds:.1f} s"
-    if result.prompts["query"]:
-        how += f", query prompt {result.prompts['query']!r}"
-    note(f"{system.label}: {result.task} {result.main_metric} {100 * result.main_score:.2f} ({how})")
-
-
 def _write_report(report: Report, out: Path) -> str:
     """Returns the names of the files, as one says them."""
     import json
@@ -365,11 +355,3 @@ def _print_report(report: Report, out: Path, written: str, *, as_json: bool) -> 
         elif table is not None:
             note(f"{table.title}: too wide for this terminal, see the report")
     note(f"wrote {written} in {out}")
-
-
-def wide_console() -> Console:
-    """For tables: as wide as the terminal, as wide as need be in a pipe."""
-    console = stdout_console()
-    if not console.is_terminal:
-        console.width = 10_000
-    return console

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Table as RichTable
 
-from llm2comp_apps.cli.evaluate import announce, wide_console
 from llm2comp_apps.cli.ui.console import note, print_json, warn
+from llm2comp_apps.cli.ui.scores import announce, wide_console
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import EvaluationError, LLM2CompError, UsageError
 from llm2comp_apps.evaluation.adapters import load_system

@@ -91,7 +91,15 @@ def build(
     check_settings(language=language, target_recall=target_recall)
     if output is not None and output.is_file():
         raise UsageError(f"-o {output}: that is a file, not an index; an index is a folder, say {output.stem}.index")
-    options = CorpusOptions(format, id_field, title_field, text_field, encoding, encoding_errors, on_error)
+    options = CorpusOptions(
+        format=format,
+        id_field=id_field,
+        title_field=title_field,
+        text_field=text_field,
+        encoding=encoding,
+        encoding_errors=encoding_errors,
+        on_error=on_error,
+    )
     documents = Corpus(corpus, options)
     documents.check()
     if output is None:
@@ -134,7 +142,15 @@ def add(
     from llm2comp_apps.cli._filling import Corpus, Filling
     from llm2comp_apps.corpus import CorpusOptions
 
-    options = CorpusOptions(format, id_field, title_field, text_field, encoding, encoding_errors, on_error)
+    options = CorpusOptions(
+        format=format,
+        id_field=id_field,
+        title_field=title_field,
+        text_field=text_field,
+        encoding=encoding,
+        encoding_errors=encoding_errors,
+        on_error=on_error,
+    )
     documents = Corpus(corpus, options)
     documents.check()
     Filling(documents, encoder, device, as_json).existing(index, {}, whole=False)

@@ -88,7 +88,9 @@ def import_(
     from llm2comp_apps.corpus import CorpusOptions
     from llm2comp_apps.retrieval.imports import Importer
 
-    options = CorpusOptions(format, id_field, title_field, text_field, on_error=on_error)
+    options = CorpusOptions(
+        format=format, id_field=id_field, title_field=title_field, text_field=text_field, on_error=on_error
+    )
     _check_call(vectors, corpus)
     check_settings(language=language)
     given = {"kind": kind, "language": language}

@@ -66,7 +66,15 @@ def rerank(
     check_query(query)
     if k < 0:
         raise UsageError(f"-k must be at least 1, not {k}")
-    options = CorpusOptions(format, id_field, title_field, text_field, encoding, encoding_errors, on_error)
+    options = CorpusOptions(
+        format=format,
+        id_field=id_field,
+        title_field=title_field,
+        text_field=text_field,
+        encoding=encoding,
+        encoding_errors=encoding_errors,
+        on_error=on_error,
+    )
     report = ReadReport()
     documents = list(read_corpus([candidates], options, report))
     describe_reading(report)

@@ -16,7 +16,7 @@ TITLE_FIELDS = ("title", "headline")
 TEXT_FIELDS = ("text", "contents", "content", "body", "passage", "abstract")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusOptions:
     """Options of :func:`llm2comp_apps.corpus.read_corpus` and :func:`~llm2comp_apps.corpus.read_records`.
 
@@ -32,10 +32,9 @@ class CorpusOptions:
             by its own.
         encoding_errors: what a character that no text has (bytes that are not valid in ``encoding``, half a surrogate
             pair, NUL) does to its record: ``strict`` makes it a broken one, ``replace`` puts U+FFFD in its place.
-        on_error: ``stop`` raises at the first broken record, ``skip`` counts and lists it and reads on.
+        on_error: ``stop`` raises at the first broken record, ``skip`` counts and lists it and continues.
         max_record_chars: a record (a line, a JSON value, a text file) longer than this is a broken one; it bounds
             memory against files that are not what they seem.
-        advise: messages name the command-line option that would help; ``False`` where the command has none of them.
     """
 
     format: str = "auto"
@@ -46,7 +45,6 @@ class CorpusOptions:
     encoding_errors: str = "strict"
     on_error: str = "stop"
     max_record_chars: int = 64 * 2**20
-    advise: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what no reader understands.
@@ -55,18 +53,15 @@ class CorpusOptions:
             UsageError: an option has a value outside its set.
         """
         _one_of("format", self.format, FORMATS)
-        _one_of("encoding-errors", self.encoding_errors, ("strict", "replace"))
-        _one_of("on-error", self.on_error, ("stop", "skip"))
+        _one_of("encoding_errors", self.encoding_errors, ("strict", "replace"))
+        _one_of("on_error", self.on_error, ("stop", "skip"))
         try:
             "".encode(self.encoding)  # finds the codec, and refuses those that are not of text
         except LookupError:
-            raise UsageError(f"encoding: {self.encoding!r} is not a text encoding that Python knows") from None
+            reason = f"must be a text encoding that Python knows, not {self.encoding!r}"
+            raise UsageError(reason, field="encoding") from None
         if self.max_record_chars < 1:
-            raise UsageError(f"max_record_chars must be at least 1, not {self.max_record_chars}")
-
-    def advice(self, words: str) -> str:
-        """``words`` in parentheses, to end a message with, where advice is wanted."""
-        return f" ({words})" if self.advise else ""
+            raise UsageError(f"must be at least 1, not {self.max_record_chars}", field="max_record_chars")
 
     @property
     def id_fields(self) -> tuple[str, ...]:
@@ -91,4 +86,4 @@ class CorpusOptions:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise UsageError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+        raise UsageError(f"must be one of {', '.join(allowed)}, not {value!r}", field=name)

@@ -8,7 +8,7 @@
 ``.parquet`` ``.pq``  one row a document
 ``.txt``              one document a file, the path inside the named folder as id
 ``.md``               the same, the first heading as title
-``--format lines``    one document a line
+``format="lines"``    one document a line, whatever the file's name
 a folder              its files in the order of their names, subfolders too; hidden files, other kinds of files and
                       ``*.index`` / ``*.clusters`` folders are passed over
 a BEIR folder         (``corpus.jsonl`` beside ``queries.jsonl`` or ``qrels``) its corpus
@@ -181,8 +181,7 @@ def _describe(character: str, options: CorpusOptions) -> str:
     if not code:
         return "a NUL character; is this a text?"
     if 0xDC80 <= code <= 0xDCFF:
-        advice = options.advice("--encoding names another one")
-        return f"byte 0x{code - 0xDC00:02x} is not valid {options.encoding}{advice}"
+        return f"byte 0x{code - 0xDC00:02x} is not valid {options.encoding} (`encoding` names another one)"
     return f"half a surrogate pair (\\u{code:04x})"
 
 
@@ -207,7 +206,7 @@ def _documents(
             elif earlier:
                 reason = f"the id {document.id!r} already stands for another document, the one at {earlier}"
                 if record.path.endswith(document.id):  # a file without ids in it
-                    reason += options.advice("a file's id is its path in the folder named: name one above both")
+                    reason += " (a file's id is its path in the folder named: name one above both)"
                 report.reject(record.place, reason, options)
             else:
                 report.duplicates += 1
@@ -236,12 +235,12 @@ def to_document(record: Record, options: CorpusOptions, report: ReadReport) -> t
     )
     have = ", ".join(map(repr, list(rest)[:_FIELDS_NAMED])) or "no field at all"
     if not text_key:
-        advice = options.advice("--text-field names it")
-        raise UnfitRecordError(f"no text: looked for {' or '.join(options.text_fields)}, found {have}{advice}")
+        looked = " or ".join(options.text_fields)
+        raise UnfitRecordError(f"no text: looked for {looked}, found {have} (`text_field` names it)")
     if options.id_field and not id_key:
-        raise UnfitRecordError(f"no field {options.id_field!r} (--id-field), but {have}")
+        raise UnfitRecordError(f"no field {options.id_field!r} (`id_field`), but {have}")
     if options.title_field and not title_key:
-        report.note(f"{record.path}: there are records without the field {options.title_field!r} (--title-field)")
+        report.note(f"{record.path}: there are records without the field {options.title_field!r} (`title_field`)")
     text, title = _string(rest, text_key), _string(rest, title_key)
     given = _id(rest, id_key)
     return Document(given or content_id(title, text), text, title, rest, record.place), not given

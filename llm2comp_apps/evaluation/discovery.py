@@ -88,7 +88,7 @@ def discover(root: Path, wanted: Sequence[str] = ()) -> dict[str, Task[Any]]:
         LLM2CompError: a file that is ``wanted``, or the only thing there is, is no dataset.
     """
     if not root.is_dir():
-        raise EvaluationError(f"{root}: no such folder; give the folder of evaluation data with --data")
+        raise EvaluationError(f"{root}: no such folder; `data` is the folder of the evaluation data")
     tasks: dict[str, Task[Any]] = {}
     unfit: list[_Unfit] = []
     for folder in _folders(root).values():

@@ -175,7 +175,7 @@ def load_data(task: Any) -> None:
         reason = str(error).partition("\n")[0]
         raise EvaluationError(
             f"{task.metadata.name}: its data are not in the local cache and the Hugging Face hub does not give them "
-            f"({reason}); for evaluation without a hub take --suite offline"
+            f"({reason}); `suite=offline` needs no hub"
         ) from error
     finally:
         hub.setLevel(level)

@@ -46,7 +46,7 @@ class System:
     spec: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableOptions:
     """How a table is filled.
 
@@ -101,7 +101,7 @@ def parse_systems(specs: Sequence[str]) -> list[System]:
     if twice:
         raise UsageError(f"two rows are called {sorted(twice)[0]!r}; give one another label: LABEL=NAME")
     if not systems:
-        raise UsageError("nothing to evaluate; name at least one --encoder or --baseline")
+        raise UsageError("nothing to evaluate; name at least one `encoder` or `baseline`")
     return systems
 
 

@@ -24,11 +24,9 @@ __all__ = ["read_queries"]
 _BEIR_FILES = ("queries.jsonl", "queries.jsonl.gz", "queries.jsonl.zst")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _QueryOptions(CorpusOptions):
     """The names that query files use, before those of documents."""
-
-    advise: bool = False  # `search` has no option for any of it
 
     @property
     def id_fields(self) -> tuple[str, ...]:

@@ -55,6 +55,8 @@ def test_the_field_of_an_error_is_the_option_of_the_command(field, shown):
         ("`memory=True` or `memory=False`, `memory`", "--memory or --no-memory, --memory"),
         ("`depth=3` and `depth` are another command's", "depth=3 and depth are another command's"),
         ("`llm2comp index build` stays", "`llm2comp index build` stays"),
+        ("broken (`k=0` mends it) there (at 3)", "broken (-k 0 mends it) there (at 3)"),
+        ("broken (`depth=0` mends it, `k` too) there (at 3)", "broken there (at 3)"),
     ],
 )
 def test_settings_in_backquotes_are_spelled_in_errors_and_notes(message, shown):

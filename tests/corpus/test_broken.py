@@ -43,7 +43,7 @@ BROKEN_RECORDS = [
     ("jsonl", '{"_id": "x", "text": "a\0b"}', "not JSON: Invalid control character"),
     ("jsonl", '{"_id": "x", "text": "a\\ud83d"}', "half a surrogate pair (\\ud83d)"),
     ("jsonl", '{"_id": "x", "text": "y", "meta": {"k": ["\\ude00"]}}', "half a surrogate pair (\\ude00)"),
-    ("jsonl", b'{"_id": "x", "text": "caf\xe9"}', "byte 0xe9 is not valid utf-8 (--encoding names another one)"),
+    ("jsonl", b'{"_id": "x", "text": "caf\xe9"}', "byte 0xe9 is not valid utf-8 (`encoding` names another one)"),
     ("jsonl", '{"_id": "x", "text": "' + "y" * 1000 + '"}', "the line is longer than 500 characters"),
     ("jsonl", "[" * 100_000, "JSON that cannot be read"),
     ("jsonl", '{"_id": ' + "9" * 400 + ', "text": "y", "n": ' + "9" * 5000 + "}", "JSON that cannot be read"),

@@ -44,18 +44,18 @@ def test_fields_can_be_named(write: Any, read: Any) -> None:
 def test_missing_text_field_names_what_is_there(write: Any, read: Any) -> None:
     path = write("c.jsonl", '{"id": 1, "summary": "s"}\n')
     with pytest.raises(
-        CorpusError, match=r"c\.jsonl:1: no text: looked for text or .*found 'id', 'summary' \(--text-fie"
+        CorpusError, match=r"c\.jsonl:1: no text: looked for text or .*found 'id', 'summary' \(`text_fie"
     ):
         read(path)
 
 
 def test_named_fields_that_are_not_there_do_not_go_unnoticed(write: Any, read: Any) -> None:
     path = write("c.jsonl", '{"id": 1, "text": "a"}\n{"nr": 2, "text": "b", "t": "title"}\n')
-    with pytest.raises(CorpusError, match=r"c\.jsonl:1: no field 'nr' \(--id-field\), but 'id', 'text'"):
+    with pytest.raises(CorpusError, match=r"c\.jsonl:1: no field 'nr' \(`id_field`\), but 'id', 'text'"):
         read(path, id_field="nr")
     documents, report = read(path, title_field="t")
     assert [d.title for d in documents] == ["", "title"]
-    assert report.notes == [f"{path}: there are records without the field 't' (--title-field)"]
+    assert report.notes == [f"{path}: there are records without the field 't' (`title_field`)"]
 
 
 def test_csv_cells_become_numbers_only_without_loss(write: Any, read: Any) -> None:
@@ -293,7 +293,7 @@ def test_columns_of_a_table_without_a_name_are_passed_over(write: Any, read: Any
 
 
 def test_an_encoding_that_is_none_of_text_is_refused() -> None:
-    with pytest.raises(UsageError, match="'hex' is not a text encoding"):
+    with pytest.raises(UsageError, match="encoding must be a text encoding that Python knows, not 'hex'"):
         CorpusOptions(encoding="hex")
 
 

@@ -100,7 +100,9 @@ def make_checkpoint(make_backbone, tmp_path):
             if value is None or isinstance(value, str | int | float | bool | list | dict)
         }
         target = tmp_path / f"checkpoint-{architecture}-{k}"
-        described = checkpoint.EncoderSettings(str(directory), backbone.sha256, k, name="tiny", **settings)
+        described = checkpoint.EncoderSettings(
+            backbone=str(directory), backbone_sha256=backbone.sha256, k=k, name="tiny", **settings
+        )
         checkpoint.write(target, described, network.memory_state(), (saved, get_peft_model_state_dict(adapted)))
         return target
 

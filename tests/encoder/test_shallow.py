@@ -176,7 +176,10 @@ def saved(tmp_path, tokenizer):
                 for weight in network.layer_weights().values():
                     weight.copy_((weight + 0.1 * torch.randn_like(weight)).to(dtype))
         settings = checkpoint.EncoderSettings(
-            str(backbone_dir), backbone.sha256, 4, layers=list(layers) if layers is not None else None
+            backbone=str(backbone_dir),
+            backbone_sha256=backbone.sha256,
+            k=4,
+            layers=list(layers) if layers is not None else None,
         )
         state = {key: weight.to(dtype) for key, weight in network.layer_weights().items()} if own else None
         checkpoint.write(tmp_path / name, settings, network.memory_state(), None, layers_state=state)

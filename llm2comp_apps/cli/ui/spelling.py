@@ -1,7 +1,8 @@
 """Settings in messages, spelled as the options of a command.
 
 Below the command line a message speaks of settings by their names in Python, in backquotes where it advises one
-(:mod:`llm2comp_apps.errors`): `` `mode=lexical` `` is shown as ``--mode lexical``.
+(:mod:`llm2comp_apps.errors`): `` `mode=lexical` `` is shown as ``--mode lexical``. Advice in parentheses that names a
+setting which the command does not have is left out: nobody could follow it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ COMMAND: ContextVar[Any] = ContextVar("command", default=None)
 
 #: A setting in a message, perhaps with a value: `k`, `mode=lexical`.
 _SETTING = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
+_IN_PARENTHESES = re.compile(r" \([^()]*\)")
 
 
 def in_options(message: str) -> str:
     """A message with the settings in backquotes spelled as the options of the command that runs.
 
-    Settings that the command has no option for keep their names, without the backquotes.
+    Settings that the command has no option for keep their names, without the backquotes; in parentheses, they take
+    the parentheses with them.
     """
 
     def spelled(found: re.Match[str]) -> str:
@@ -32,7 +35,11 @@ def in_options(message: str) -> str:
             return name if value is None else f"{name}={value}"
         return option if value in (None, "True", "False") else f"{option} {value}"
 
-    return _SETTING.sub(spelled, message)
+    def followed(found: re.Match[str]) -> str:
+        named = [name for name, _ in _SETTING.findall(found.group())]
+        return found.group() if all(option_of(name) for name in named) else ""
+
+    return _SETTING.sub(spelled, _IN_PARENTHESES.sub(followed, message))
 
 
 def option_of(name: str, *, off: bool = False) -> str | None:
