@@ -15,6 +15,7 @@ from llm2comp_apps.cli import _open
 from llm2comp_apps.cli.ui.console import note, print_json, stdout_console, warn
 from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli.ui.reading import describe_reading
+from llm2comp_apps.cli.ui.spelling import in_options
 from llm2comp_apps.cli.ui.text import printable
 from llm2comp_apps.clustering.output.destinations import check_folder, check_table
 from llm2comp_apps.clustering.output.report import SCORE_NAMES, outlier_policy_effect
@@ -121,7 +122,8 @@ def find_topics(request: Request, settings: ClusterSettings, name_with_llm: bool
     namer = _llm_namer(source.encoder.get("source", ""), request.device) if name_with_llm else None
     found = cluster(source, settings, namer=namer, note=note)
     left_out = write_clustering(found, target, parquet=request.parquet)
-    for line in [*found.warnings, *left_out]:
+    lines = [in_options(line) for line in [*found.warnings, *left_out]]
+    for line in lines:
         warn(line)
     if request.as_json:
         ids = [document.id for document in source.documents]
@@ -133,7 +135,7 @@ def find_topics(request: Request, settings: ClusterSettings, name_with_llm: bool
                 "left_out": found.left_out,
                 "scores": {name: round(score, 6) for name, score in found.scores.items()},
                 "topics": [topic.record(ids) for topic in found.topics],
-                "warnings": found.warnings + left_out,
+                "warnings": lines,
             }
         )
     else:

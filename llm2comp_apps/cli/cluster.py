@@ -139,7 +139,17 @@ def cluster(
     from llm2comp_apps.corpus import CorpusOptions
 
     settings = ClusterSettings(
-        method, k, min_cluster_size, reduce, outliers, outlier_threshold, levels, merge, language, label_field, seed
+        method=method,
+        k=k,
+        min_cluster_size=min_cluster_size,
+        reduce=reduce,
+        outliers=outliers,
+        outlier_threshold=outlier_threshold,
+        levels=levels,
+        merge=merge,
+        language=language,
+        label_field=label_field,
+        seed=seed,
     )
     options = CorpusOptions(
         format=format,

@@ -45,7 +45,7 @@ _RANGES: tuple[tuple[str, int, float], ...] = (
 Namer = Callable[[Sequence[Topic], Sequence[str]], list[Topic]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings:
     """How to cluster; :class:`~.algorithms.estimator.TopicClusterer` explains what is not explained here.
 
@@ -60,7 +60,7 @@ class ClusterSettings:
         merge: topics are joined when the cosine of their keyword profiles is at least this; never with a given ``k``.
         language: of the stop words: ``english`` or ``none``.
         label_field: metadata field with the true label, to compare with.
-        seed: of everything that draws.
+        seed: random seed.
     """
 
     method: str = "hdbscan"
@@ -88,23 +88,25 @@ class ClusterSettings:
             ("language", ("english", "none")),
         ):
             if getattr(self, name) not in allowed:
-                raise UsageError(f"--{name} {getattr(self, name)}: it must be one of {', '.join(allowed)}")
+                raise UsageError(f"must be one of {', '.join(allowed)}, not {getattr(self, name)}", field=name)
         if self.k is not None and self.method == "hdbscan":
-            raise UsageError("--k: hdbscan finds the number of topics itself; use --method kmeans with --k")
+            raise UsageError("has no effect: hdbscan finds the number itself; try `method=kmeans`", field="k")
         if self.min_cluster_size is not None and self.method != "hdbscan":
-            raise UsageError(f"--min-cluster-size: not for --method {self.method}; it takes --k")
+            raise UsageError(f"has no effect with `method={self.method}`, which takes `k`", field="min_cluster_size")
         if self.outlier_threshold is not None and self.outliers != "threshold":
-            raise UsageError(f"--outlier-threshold: not for --outliers {self.outliers}; leave one of them out")
+            raise UsageError(
+                f"has no effect with `outliers={self.outliers}`; leave one of them out", field="outlier_threshold"
+            )
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:  # asked this way round, since NaN is in no range
                 limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-                raise UsageError(f"--{name.replace('_', '-')} {value}: it must be {limits}")
+                raise UsageError(f"must be {limits}, not {value}", field=name)
         if not self.merge > 0:
-            raise UsageError(f"--merge {self.merge}: it must be above 0; no topics are joined from 1.01 on")
+            raise UsageError(f"must be above 0, not {self.merge}; from 1.01 on no topics are joined", field="merge")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Clustering:
     """What was found.
 
@@ -201,7 +203,7 @@ def check_documents(documents: Sequence[Document], settings: ClusterSettings) ->
     if not n:
         raise ClusteringError("there are no documents to cluster")
     if settings.k is not None and settings.k > n:
-        raise ClusteringError(f"--k {settings.k}: there are only {n} documents")
+        raise ClusteringError(f"`k={settings.k}`: there are only {n} documents")
     _truth(documents, settings.label_field)
 
 
@@ -229,7 +231,7 @@ def _truth(documents: Sequence[Document], field: str | None) -> list[str | None]
     if all(label is None for label in labels):
         known = sorted({name for document in documents[:100] for name in document.metadata})
         hint = f"; they have {', '.join(known)}" if known else ""
-        raise ClusteringError(f"--label-field {field}: no document has this field{hint}")
+        raise ClusteringError(f"`label_field={field}`: no document has this field{hint}")
     return [None if label is None else str(label) for label in labels]
 
 
@@ -254,17 +256,17 @@ def _warnings(source: Source, settings: ClusterSettings, labels: IntArray, truth
     if n > 1 and not np.ptp(source.vectors, axis=0).any():
         lines.append(f"all {n} documents have the same vector")
     if topics == 0 and n < size:
-        lines.append(f"{n} documents are fewer than a topic needs ({size}): all are outliers; see --min-cluster-size")
+        lines.append(f"{n} documents are fewer than a topic needs ({size}): all are outliers; see `min_cluster_size`")
     elif topics == 0:
-        lines.append("no region is dense enough for a topic: all documents are outliers; try --method kmeans")
+        lines.append("no region is dense enough for a topic: all documents are outliers; try `method=kmeans`")
     elif topics == 1 and n > 1:
         lines.append("the documents fall into one topic only")
     elif outliers > _MANY_OUTLIERS * n:
-        lines.append(f"{outliers / n:.0%} of the documents are outliers; --outliers nearest gives each a topic")
+        lines.append(f"{outliers / n:.0%} of the documents are outliers; `outliers=nearest` gives each a topic")
     if settings.k is not None and topics < settings.k:
         distinct = len(np.unique(source.vectors, axis=0))
         why = f"; only {distinct} of the {n} vectors are different" if distinct < settings.k else ""
-        lines.append(f"--k {settings.k}: {topics} topics were made, since more would have had no documents{why}")
+        lines.append(f"`k={settings.k}`: {topics} topics were made, since more would have had no documents{why}")
     unlabelled = sum(label is None for label in truth)
     if unlabelled:
         lines.append(f"{unlabelled} documents have no {settings.label_field}; the comparison leaves them out")

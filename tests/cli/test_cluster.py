@@ -174,18 +174,26 @@ def test_a_handful_of_documents_is_a_warning_not_an_error(cli, write_corpus, enc
     ("arguments", "code", "message"),
     [
         (["none.jsonl"], 1, "none.jsonl"),
-        (["CORPUS", "--method", "dbscan"], 2, "--method dbscan: it must be one of hdbscan, kmeans"),
-        (["CORPUS", "--k", "5"], 2, "--k: hdbscan finds the number of topics itself"),
+        (
+            ["CORPUS", "--method", "dbscan"],
+            2,
+            "--method must be one of hdbscan, kmeans, agglomerative, spectral",
+        ),
+        (
+            ["CORPUS", "--k", "5"],
+            2,
+            "--k has no effect: hdbscan finds the number itself; try --method kmeans",
+        ),
         (["CORPUS", "--method", "kmeans", "--k", "81"], 1, "--k 81: there are only 80 documents"),
-        (["CORPUS", "--with", "none.clusters"], 2, "--with none.clusters: no clustering there"),
+        (["CORPUS", "--with", "none.clusters"], 2, "none.clusters holds no clustering"),
         (["CORPUS", "CORPUS"], 2, "say where the result goes with -o PATH"),
         (["-"], 2, "say where the result goes with -o PATH"),
-        (["CORPUS", "-o", "."], 2, "exists and is no clustering; name another folder with -o"),
-        (["CORPUS", "--outliers", "drop"], 2, "--outliers drop: it must be one of keep, nearest, threshold"),
+        (["CORPUS", "-o", "."], 2, "exists and is no clustering; name another folder"),
+        (["CORPUS", "--outliers", "drop"], 2, "--outliers must be one of keep, nearest, threshold, not drop"),
         (["made.index", "--encoder", "other"], 2, "--encoder: an index has its vectors already; leave it out"),
         (["made.index", "CORPUS", "-o", "x"], 2, "made.index is an index: cluster it alone"),
-        (["CORPUS", "--merge", "nan"], 2, "--merge nan: it must be above 0"),
-        (["CORPUS", "--seed", "-1"], 2, "--seed -1: it must be between 0 and 4294967295"),
+        (["CORPUS", "--merge", "nan"], 2, "--merge must be above 0, not nan"),
+        (["CORPUS", "--seed", "-1"], 2, "--seed must be between 0 and 4294967295, not -1"),
         (["CORPUS", "--method", "kmeans", "--k", "3", "--merge", "0.7"], 2, "--merge: with --k, no topics are joined"),
     ],
 )
@@ -268,7 +276,7 @@ def test_fewer_topics_than_asked_for_are_told_in_our_words(cli, imported):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["-o", "CORPUS"], 2, "exists and is no clustering; name another folder with -o"),
+        (["-o", "CORPUS"], 2, "exists and is no clustering; name another folder"),
         (["-o", "/proc/none/x.clusters"], 1, "/proc/none/x.clusters: cannot be written"),
         (["--label-field", "nope"], 1, "--label-field nope: no document has this field; they have year"),
         (["--method", "kmeans", "--k", "81"], 1, "--k 81: there are only 80 documents"),
@@ -304,11 +312,11 @@ def test_with_never_writes_over_what_it_reads_or_what_is_not_its_own(cli, corpus
     encoders.loaded.clear()
     before = bytes_of(".")
     for target, message in (
-        (new, "is read as"),
-        (mine, "thesis.jsonl: exists and is no table of this command"),
-        ("corpus.clusters/documents.jsonl", "lies in --with corpus.clusters, which is read"),
+        (new, "new.jsonl is read as"),
+        (mine, "thesis.jsonl exists and is no table of documents"),
+        ("corpus.clusters/documents.jsonl", "lies in the clustering corpus.clusters, which is read"),
         ("missing/new.jsonl", "cannot be written"),
-        ("table.csv", "the result is one file whose name ends in .jsonl or .parquet"),
+        ("table.csv", "--output table.csv must end in .jsonl or .parquet"),
     ):
         result = cli("cluster", new, "--with", "corpus.clusters", "-o", target)
         assert message in one_line(result, 1 if target == "missing/new.jsonl" else 2)

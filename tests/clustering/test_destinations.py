@@ -34,16 +34,20 @@ def everything():
 @pytest.mark.parametrize(
     ("target", "docs", "message"),
     [
-        ("corpus.jsonl", ["corpus.jsonl"], "-o corpus.jsonl: is read as corpus.jsonl; name another file"),
+        ("corpus.jsonl", ["corpus.jsonl"], "output corpus.jsonl is read as corpus.jsonl; name another file"),
         ("./notes/../corpus.jsonl", ["corpus.jsonl"], "is read as corpus.jsonl"),
-        ("corpus.jsonl", ["-"], "corpus.jsonl: exists and is no table of this command; name another file with -o"),
-        ("x.clusters/new.jsonl", ["-"], "-o x.clusters/new.jsonl: lies in --with x.clusters, which is read"),
-        ("x.clusters/model/new.jsonl", ["-"], "lies in --with x.clusters, which is read"),
-        ("notes/new.jsonl", ["notes"], "-o notes/new.jsonl: lies in notes, which is read; write the result elsewhere"),
+        ("corpus.jsonl", ["-"], "output corpus.jsonl exists and is no table of documents; name another file"),
+        ("x.clusters/new.jsonl", ["-"], "output x.clusters/new.jsonl lies in the clustering x.clusters, which is read"),
+        ("x.clusters/model/new.jsonl", ["-"], "lies in the clustering x.clusters, which is read"),
+        (
+            "notes/new.jsonl",
+            ["notes"],
+            "output notes/new.jsonl lies in notes, which is read; write",
+        ),
         ("made.index/new.jsonl", ["made.index"], "lies in made.index, which is read"),
-        ("out.csv", ["-"], "-o out.csv: with --with, the result is one file whose name ends in .jsonl or .parquet"),
-        ("notes", ["-"], "-o notes: with --with, the result is one file"),
-        ("directory.jsonl", ["-"], "directory.jsonl: exists and is no table of this command"),
+        ("out.csv", ["-"], "output out.csv must end in .jsonl or .parquet"),
+        ("notes", ["-"], "output notes must end in .jsonl or .parquet"),
+        ("directory.jsonl", ["-"], "directory.jsonl exists and is no table of documents"),
     ],
 )
 @pytest.mark.parametrize("parquet", [False, True])
@@ -59,16 +63,16 @@ def test_tables_that_are_refused(parquet, target, docs, message):
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_the_corpus_is_recognised_under_another_name(link):
     link("corpus.jsonl", "other.jsonl")
-    with pytest.raises(UsageError, match=r"-o other\.jsonl: is read as corpus\.jsonl"):
+    with pytest.raises(UsageError, match=r"output other\.jsonl is read as corpus\.jsonl"):
         check_table(Path("other.jsonl"), ["corpus.jsonl"], Path("x.clusters"))
 
 
 def test_the_parquet_file_beside_is_asked_about_too():
     pyarrow.parquet.write_table(pyarrow.table({"text": ["years of work"]}), "table.parquet")
     check_table(Path("table.clusters.jsonl"), ["table.parquet"], Path("x.clusters"), parquet=True)
-    with pytest.raises(UsageError, match=r"-o table\.parquet: is read as table\.parquet"):
+    with pytest.raises(UsageError, match=r"output table\.parquet is read as table\.parquet"):
         check_table(Path("table.jsonl"), ["table.parquet"], Path("x.clusters"), parquet=True)
-    with pytest.raises(UsageError, match=r"table\.parquet: exists and is no table"):
+    with pytest.raises(UsageError, match=r"table\.parquet exists and is no table"):
         check_table(Path("table.parquet"), ["notes"], Path("x.clusters"))
 
 
@@ -96,7 +100,7 @@ def test_a_parquet_name_and_the_option_write_one_file(folder):
 def test_write_rows_itself_replaces_no_other_file(name, content):
     Path(name).write_bytes(content.encode("utf-8", "surrogateescape"))
     before = everything()
-    with pytest.raises(UsageError, match="exists and is no table of this command"):
+    with pytest.raises(UsageError, match="exists and is no table of documents"):
         write_rows([ROW], Path(name))
     assert everything() == before
 
@@ -109,14 +113,14 @@ def test_an_empty_file_is_nothing_to_lose():
 @pytest.mark.parametrize(
     ("target", "docs", "message"),
     [
-        ("corpus.jsonl", ["corpus.jsonl"], "corpus.jsonl: exists and is no clustering; name another folder with -o"),
-        ("notes", ["corpus.jsonl"], "notes: exists and is no clustering"),
-        ("made.index", ["made.index"], "made.index: exists and is no clustering"),
-        ("bertopic", ["corpus.jsonl"], "bertopic: exists and is no clustering"),
-        ("made.index/x.clusters", ["made.index"], "-o made.index/x.clusters: lies in made.index, which is read"),
-        ("notes/topics", ["notes"], "-o notes/topics: lies in notes, which is read"),
-        ("x.clusters", ["x.clusters/new.jsonl"], "-o x.clusters: holds x.clusters/new.jsonl, and would be replaced"),
-        ("x.clusters", ["x.clusters/old"], "-o x.clusters: holds x.clusters/old, and would be replaced"),
+        ("corpus.jsonl", ["corpus.jsonl"], "output corpus.jsonl exists and is no clustering; name another folder"),
+        ("notes", ["corpus.jsonl"], "notes exists and is no clustering"),
+        ("made.index", ["made.index"], "made.index exists and is no clustering"),
+        ("bertopic", ["corpus.jsonl"], "bertopic exists and is no clustering"),
+        ("made.index/x.clusters", ["made.index"], "output made.index/x.clusters lies in made.index, which is read"),
+        ("notes/topics", ["notes"], "output notes/topics lies in notes, which is read"),
+        ("x.clusters", ["x.clusters/new.jsonl"], "output x.clusters holds x.clusters/new.jsonl and would replace it"),
+        ("x.clusters", ["x.clusters/old"], "output x.clusters holds x.clusters/old and would replace it"),
         ("empty/..", ["-"], "exists and is no clustering"),
     ],
 )

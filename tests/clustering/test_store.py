@@ -95,7 +95,7 @@ def test_equal_texts_with_different_vectors_get_each_its_own_label(found, tmp_pa
 
     made = source(80)
     documents = [replace(document, text="the same words", title="") for document in made.documents]
-    clustering = cluster(replace(made, documents=documents), ClusterSettings("kmeans", k=4))
+    clustering = cluster(replace(made, documents=documents), ClusterSettings(method="kmeans", k=4))
     write_clustering(clustering, tmp_path / "x.clusters")
     model = load_model(tmp_path / "x.clusters")
     labels, _ = model.assign(["the same words"] * 80, lambda new: made.vectors[new])

@@ -40,7 +40,7 @@ def check_folder(target: Path, docs: Sequence[str]) -> None:
     place = target.resolve()
     for name, source in _resolved(docs):
         if place in source.parents:
-            raise UsageError(f"-o {target}: holds {name}, and would be replaced with it; name another folder")
+            raise UsageError(f"{target} holds {name} and would replace it; name another folder", field="output")
         _check_outside(target, name, source)
     _check_writable(target, make_parents=True)
 
@@ -61,9 +61,9 @@ def check_table(target: Path, docs: Sequence[str], model: Path, *, parquet: bool
     for path in table_files(target, parquet=parquet):
         for name, source in _resolved(docs):
             if path.exists() and source.exists() and path.samefile(source):  # by whatever name or link
-                raise UsageError(f"-o {path}: is read as {name}; name another file")
+                raise UsageError(f"{path} is read as {name}; name another file", field="output")
             _check_outside(path, name, source)
-        _check_outside(path, f"--with {model}", model.resolve())
+        _check_outside(path, f"the clustering {model}", model.resolve())
         check_replaceable(path, table=True)
     _check_writable(target)
 
@@ -80,7 +80,7 @@ def table_files(target: Path, *, parquet: bool = False) -> list[Path]:
     """
     suffix = target.suffix.lower()
     if suffix not in (".jsonl", ".parquet"):
-        raise UsageError(f"-o {target}: with --with, the result is one file whose name ends in .jsonl or .parquet")
+        raise UsageError(f"{target} must end in .jsonl or .parquet: assigned documents are one table", field="output")
     return [target, target.with_suffix(".parquet")] if parquet and suffix == ".jsonl" else [target]
 
 
@@ -96,12 +96,12 @@ def check_replaceable(target: Path, *, table: bool = False) -> None:
     """
     if table:
         if target.exists() and not _is_table(target):
-            raise UsageError(f"{target}: exists and is no table of this command; name another file with -o")
+            raise UsageError(f"{target} exists and is no table of documents; name another file", field="output")
     # Others write a topics.json, too (BERTopic), and what is replaced is gone.
     elif target.exists() and not _is_clustering(target) and not (target.is_dir() and not any(target.iterdir())):
-        raise UsageError(f"{target}: exists and is no clustering; name another folder with -o")
+        raise UsageError(f"{target} exists and is no clustering; name another folder", field="output")
     elif target.name in ("", ".."):
-        raise UsageError(f"-o {target}: give the folder by its name")
+        raise UsageError(f"{target} has no name of its own; give the folder by its name", field="output")
 
 
 def _is_clustering(target: Path) -> bool:
@@ -129,7 +129,7 @@ def _check_outside(target: Path, name: str, folder: Path) -> None:
     if folder not in target.resolve().parents or not folder.is_dir():
         return
     if is_index(folder) or not target.name.endswith(_NEVER_READ):
-        raise UsageError(f"-o {target}: lies in {name}, which is read; write the result elsewhere")
+        raise UsageError(f"{target} lies in {name}, which is read; write the result elsewhere", field="output")
 
 
 def _is_table(path: Path) -> bool:

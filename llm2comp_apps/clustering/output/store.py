@@ -17,11 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +32,7 @@ from llm2comp_apps.clustering.output.map_html import MapData, map_html
 from llm2comp_apps.clustering.output.report import report_markdown
 from llm2comp_apps.clustering.pipeline import Clustering
 from llm2comp_apps.errors import ClusteringError, UsageError
+from llm2comp_apps.files import replaced_file, replaced_folder
 
 __all__ = ["FittedModel", "document_rows", "load_model", "write_clustering", "write_rows"]
 
@@ -126,7 +123,8 @@ def write_clustering(clustering: Clustering, target: Path, *, parquet: bool = Fa
         texts=texts,
     )
     left_out: list[str] = []
-    with _replaced(target) as folder:
+    check_replaceable(target)
+    with on_disk(target), replaced_folder(target) as folder:
         _write_jsonl(rows, folder / "documents.jsonl")
         if parquet:
             _write_parquet(rows, folder / "documents.parquet")
@@ -184,16 +182,11 @@ def write_rows(rows: list[dict[str, Any]], target: Path, *, parquet: bool = Fals
     for path in paths:
         check_replaceable(path, table=True)
     for path in paths:
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with on_disk(path):
-            try:
-                if path.suffix.lower() == ".parquet":
-                    _write_parquet(rows, partial)
-                else:
-                    _write_jsonl(rows, partial)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+        with on_disk(path), replaced_file(path) as partial:
+            if path.suffix.lower() == ".parquet":
+                _write_parquet(rows, partial)
+            else:
+                _write_jsonl(rows, partial)
 
 
 def load_model(folder: Path) -> FittedModel:
@@ -207,14 +200,14 @@ def load_model(folder: Path) -> FittedModel:
     from safetensors.numpy import load
 
     if not (folder / MODEL).is_file():
-        raise UsageError(f"--with {folder}: no clustering there; make one with: llm2comp cluster DOCS")
+        raise UsageError(f"{folder} holds no clustering")
     try:
         settings = json.loads((folder / MODEL).read_text("utf-8"))
         if settings["format"] != FORMAT:
             raise ClusteringError(f"{folder}: format {settings['format']}; this version reads format {FORMAT}")
         data = (folder / ARRAYS).read_bytes()
         if hashlib.sha256(data).hexdigest() != settings["sha256"]:
-            raise ClusteringError(f"{folder / ARRAYS}: differs from what was written; cluster again")
+            raise ClusteringError(f"{folder / ARRAYS}: has changed since it was written; cluster again")
         arrays = load(data)
         topics = json.loads((folder / TOPICS).read_text("utf-8"))["topics"]
         assigner = Assigner.restore(arrays, settings["assigner"])
@@ -273,31 +266,3 @@ def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _write_json(value: Any, path: Path) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", "utf-8")
-
-
-@contextmanager
-def _replaced(target: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``target`` when all is written, or never."""
-    check_replaceable(target)
-    unique = f".{target.name}.{uuid.uuid4().hex}"
-    fresh, old = target.with_name(f"{unique}.new"), target.with_name(f"{unique}.old")
-    with on_disk(target):
-        try:
-            fresh.mkdir(parents=True)
-            yield fresh
-            for path in sorted(fresh.rglob("*")):
-                if path.is_file():
-                    with path.open("rb") as file:
-                        os.fsync(file.fileno())
-            if target.exists():
-                target.rename(old)
-            try:
-                fresh.rename(target)
-            except OSError:
-                if old.exists():
-                    old.rename(target)
-                raise
-        finally:
-            for leftover in (fresh, old):
-                if leftover.exists():
-                    shutil.rmtree(leftover)
