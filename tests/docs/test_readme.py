@@ -1,0 +1,34 @@
+"""The README is short, plain, and right."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def sentences() -> list[str]:
+    """The sentences of the running text: no code, no tables, no addresses of links."""
+    text = re.sub(r"^```.*?^```", "\n\n", README, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^(?:\||#).*$", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"^- ", "\n", text, flags=re.MULTILINE)
+    paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text)]
+    return [sentence for part in paragraphs for sentence in re.split(r"(?<=[.!?:])\s+", part) if sentence]
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 120
+
+
+def test_there_are_sentences_at_all() -> None:
+    assert len(sentences()) > 15
+
+
+@pytest.mark.parametrize("sentence", sentences())
+def test_sentences_are_short(sentence: str) -> None:
+    assert len(sentence.split()) <= 25
