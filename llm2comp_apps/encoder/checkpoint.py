@@ -14,11 +14,12 @@ a pickle and no code is ever taken from a checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.card import write_card
@@ -47,6 +48,10 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 LAYERS = "layers.safetensors"
 MEMORY = "memory_tokens.safetensors"
+_METADATA = {"format": "pt"}
+
+Adapter = tuple[dict[str, Any], "dict[str, Tensor]"]
+"""PEFT's configuration and weights."""
 
 
 class Memory(TypedDict):
@@ -103,8 +108,8 @@ def read_layers(directory: Path) -> tuple[dict[str, Tensor], str]:
 def write(
     directory: Path,
     settings: EncoderSettings,
-    memory: dict[str, Tensor],
-    adapter: tuple[dict[str, Any], dict[str, Tensor]] | None,
+    memory: Memory,
+    adapter: Adapter | None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     layers_state: Mapping[str, Tensor] | None = None,
@@ -131,17 +136,26 @@ def write(
     directory.mkdir(parents=True, exist_ok=True)
     for name in (SETTINGS, ADAPTER_CONFIG, ADAPTER_WEIGHTS, LAYERS):  # what was here before may be of the other kind
         (directory / name).unlink(missing_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in memory.items()}, directory / MEMORY)
+    save_file(_stored(cast("Mapping[str, Tensor]", memory)), directory / MEMORY)
     if adapter is not None:
         config, weights = adapter
         (directory / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        save_file(weights, directory / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        save_file(_stored(weights), directory / ADAPTER_WEIGHTS, metadata=_METADATA)
     if layers_state is not None:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in layers_state.items()}
-        save_file(weights, directory / LAYERS, metadata={"format": "pt"})
+        save_file(_stored(layers_state), directory / LAYERS, metadata=_METADATA)
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
     write_card(directory, settings, memory["memory_tokens"].shape[1])
     text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
     (directory / SETTINGS).write_text(text, "utf-8")
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Digest of the file that :func:`write` makes of an adapter's or the layers' weights."""
+    from safetensors.torch import save
+
+    return hashlib.sha256(save(_stored(weights), metadata=_METADATA)).hexdigest()
+
+
+def _stored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LLM2Comp"]
 
-_Adapter = tuple[dict[str, Any], dict[str, Tensor]]
-"""PEFT's configuration and weights."""
-
 
 class LLM2Comp(BatchedEncoder):
     """A decoder-only LLM adapted to text encoding by context compression (arXiv 2511.17129).
@@ -52,7 +49,7 @@ class LLM2Comp(BatchedEncoder):
         tokenizer: Any,
         settings: checkpoint.EncoderSettings,
         *,
-        adapter: _Adapter | None = None,
+        adapter: checkpoint.Adapter | None = None,
         layers_state: dict[str, Tensor] | None = None,
         weights_sha256: str = "",
     ) -> None:
@@ -69,9 +66,8 @@ class LLM2Comp(BatchedEncoder):
         self.network = network.eval()
         self.tokenizer = tokenizer
         self.settings = settings
-        self._adapter = adapter
-        self._layers_state = layers_state
-        self._weights_sha256 = weights_sha256
+        self.adapter = adapter
+        self.layers_state = layers_state
         self.device = str(network.memory_tokens.device)
         self.dimension = network.memory_tokens.shape[1]
         self.k = network.vectors
@@ -79,6 +75,7 @@ class LLM2Comp(BatchedEncoder):
         self.prompts = dict(settings.prompts)
         self.pooling = settings.pooling
         self.name = settings.name or settings.backbone
+        self.space = settings.space
         self._extra_tokens = network.extra_tokens
         self._of_text = network.readout.of_text
         memory_digest = fingerprint_of({"memory": network.memory_tokens.detach().cpu().double().tolist()})
@@ -192,7 +189,7 @@ class LLM2Comp(BatchedEncoder):
         """Write a checkpoint that :meth:`from_pretrained` loads to identical vectors, with tokenizer and model card."""
         memory = self.network.memory_state()
         checkpoint.write(
-            Path(directory), self.settings, memory, self._adapter, self.tokenizer, layers_state=self._layers_state
+            Path(directory), self.settings, memory, self.adapter, self.tokenizer, layers_state=self.layers_state
         )
 
     def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
@@ -203,7 +200,7 @@ class LLM2Comp(BatchedEncoder):
             return self.network.memory(ids, mask)
 
 
-def _merge_adapter(lm: PreTrainedModel, directory: Path) -> tuple[PreTrainedModel, _Adapter | None, str]:
+def _merge_adapter(lm: PreTrainedModel, directory: Path) -> tuple[PreTrainedModel, checkpoint.Adapter | None, str]:
     """Fold the LoRA adapter of a checkpoint into float32 weights: ``W + (alpha / r) B A``."""
     path = directory / checkpoint.ADAPTER_WEIGHTS
     if not path.is_file():

@@ -27,6 +27,8 @@ from llm2comp_apps.encoder.shallow import layer_weights, load_layer_weights, sha
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from llm2comp_apps.encoder.checkpoint import Memory
+
 __all__ = ["CompressionNetwork", "left_pad", "positions", "role"]
 
 SPREAD = 1.0
@@ -178,9 +180,14 @@ class CompressionNetwork(nn.Module):
         self._prompts = [list(ids) for ids in encoded["input_ids"]]
         return self
 
-    def memory_state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps beside the adapter, by the names of ``__init__``'s arguments."""
-        return {name: getattr(self, name) for name in ("memory_tokens", "shift", "center", "spread")}
+    def memory_state(self) -> Memory:
+        """What a checkpoint keeps beside adapter and layers, by the names of ``__init__``'s arguments."""
+        return {
+            "memory_tokens": self.memory_tokens,
+            "shift": self.shift,
+            "center": self.center,
+            "spread": self.spread,
+        }
 
     @property
     def base(self) -> nn.Module:

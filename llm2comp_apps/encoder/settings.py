@@ -36,6 +36,8 @@ class EncoderSettings:
         layers: numbers of the backbone's layers that the encoder runs, ascending; ``None`` for all.
         own_layers: the weights of these layers and of the final norm are the encoder's own, in ``layers.safetensors``;
             otherwise they are the backbone's, changed by the adapter where there is one.
+        space: name and fingerprint of the encoder that its vectors were aligned to, so that a text has nearly the same
+            vector from both, see :mod:`.space`; changes no vector.
         training: how it was made (stage, steps, seed, ...); for people, changes no vector.
         format: version of this layout.
     """
@@ -51,6 +53,7 @@ class EncoderSettings:
     name: str = ""
     layers: list[int] | None = None
     own_layers: bool = False
+    space: dict[str, str] | None = None
     training: dict[str, Any] = field(default_factory=dict)
     format: int = OLDEST_FORMAT
 

@@ -13,14 +13,14 @@ ARCHITECTURES = ("llama", "qwen3", "mistral", "gemma3_text", "phi3")
 VOCABULARY = 300
 
 
-def tiny_lm(architecture: str):
+def tiny_lm(architecture: str, layers: int = 2):
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         architecture,
         vocab_size=VOCABULARY,
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=8,
@@ -46,6 +46,12 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture(scope="session")
+def tiny_lm_of():
+    """``tiny_lm_of("llama", 6)`` -> a random LM with so many layers."""
+    return tiny_lm
 
 
 @pytest.fixture
