@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
-from llm2comp_apps.cli.options.reading import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.options.reading import READING_OPTIONS, with_reading
 from llm2comp_apps.cli.options.unused import refuse_given
+from llm2comp_apps.corpus.options import CorpusOptions
 
 __all__ = ["register"]
 
 # What has no effect with --with, and what has none on an index.
 _FITTING = ("method", "k", "min_cluster_size", "reduce", "outliers", "outlier_threshold", "merge", "seed", "levels",
             "name_with_llm", "language", "label_field")  # fmt: skip
-_READING = ("format", "id_field", "title_field", "text_field", "encoding", "encoding_errors", "on_error")
 _HOW = "How to cluster"
 _WHAT = "What to write"
 
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     )(cluster)
 
 
+@with_reading
 def cluster(
     ctx: typer.Context,
     docs: Annotated[
@@ -117,13 +118,8 @@ def cluster(
     device: DeviceOption = None,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings for the next time.")] = True,
     as_json: JsonOption = False,
-    format: Format = "auto",  # noqa: A002 - the name of the option, as CorpusOptions has it
-    id_field: IdField = None,
-    title_field: TitleField = None,
-    text_field: TextField = None,
-    encoding: Encoding = "utf-8",
-    encoding_errors: EncodingErrors = "strict",
-    on_error: OnError = "stop",
+    *,
+    reading: CorpusOptions,
 ) -> None:
     """Find the topics of a corpus, and draw a map of it.
 
@@ -136,7 +132,6 @@ def cluster(
         refuse_given(ctx, ["merge"], "with --k, no topics are joined")
     from llm2comp_apps.cli._clustering import Request, assign_documents, find_topics
     from llm2comp_apps.clustering import ClusterSettings
-    from llm2comp_apps.corpus import CorpusOptions
 
     settings = ClusterSettings(
         method=method,
@@ -151,18 +146,9 @@ def cluster(
         label_field=label_field,
         seed=seed,
     )
-    options = CorpusOptions(
-        format=format,
-        id_field=id_field,
-        title_field=title_field,
-        text_field=text_field,
-        encoding=encoding,
-        encoding_errors=encoding_errors,
-        on_error=on_error,
-    )
-    request = Request(docs, options, encoder, device, cache, output, parquet, as_json)
+    request = Request(docs, reading, encoder, device, cache, output, parquet, as_json)
     if request.index is not None:
-        refuse_given(ctx, _READING, f"{request.index} is an index, its documents are read already")
+        refuse_given(ctx, READING_OPTIONS, f"{request.index} is an index, its documents are read already")
         needless = ["cache"] if name_with_llm else ["cache", "device"]
         refuse_given(ctx, needless, f"{request.index} is an index, nothing is encoded")
     if with_ is None:

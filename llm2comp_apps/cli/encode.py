@@ -12,19 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
-from llm2comp_apps.cli.options.reading import (
-    CorpusArgument,
-    Encoding,
-    EncodingErrors,
-    Format,
-    IdField,
-    OnError,
-    TextField,
-    TitleField,
-)
+from llm2comp_apps.cli.options.reading import CorpusArgument, with_reading
 from llm2comp_apps.cli.ui.console import note, print_json
 from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli.ui.reading import describe_reading
+from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.errors import CorpusError, LLM2CompError, UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +42,7 @@ def register(app: typer.Typer) -> None:
     )(encode)
 
 
+@with_reading
 def encode(
     corpus: CorpusArgument,
     output: Annotated[
@@ -62,13 +55,8 @@ def encode(
     encoder: EncoderOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
-    format: Format = "auto",  # noqa: A002 - the name of the option, as CorpusOptions has it
-    id_field: IdField = None,
-    title_field: TitleField = None,
-    text_field: TextField = None,
-    encoding: Encoding = "utf-8",
-    encoding_errors: EncodingErrors = "strict",
-    on_error: OnError = "stop",
+    *,
+    reading: CorpusOptions,
 ) -> None:
     """Write the vector of each document, in the order of the corpus.
 
@@ -76,24 +64,15 @@ def encode(
     .ids.txt file beside it has the id of row i. A .parquet file has the columns id and embedding.
     """
     from llm2comp_apps.cli._open import load_named_encoder
-    from llm2comp_apps.corpus import CorpusOptions, ReadReport, read_corpus
+    from llm2comp_apps.corpus import ReadReport, read_corpus
 
     if output.suffix not in _SUFFIXES:
         raise UsageError(f"--output {output}: the name must end in {' or '.join(_SUFFIXES)}")
     if not output.parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder {output.parent}")
-    options = CorpusOptions(
-        format=format,
-        id_field=id_field,
-        title_field=title_field,
-        text_field=text_field,
-        encoding=encoding,
-        encoding_errors=encoding_errors,
-        on_error=on_error,
-    )
     _check_targets(output, corpus)
     report = ReadReport()
-    documents = read_corpus(corpus, options, report)  # complains of missing files before a model is loaded
+    documents = read_corpus(corpus, reading, report)  # complains of missing files before a model is loaded
     model = load_named_encoder(encoder or "default", device)
     start = time.perf_counter()
     count = 0

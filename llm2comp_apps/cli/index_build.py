@@ -9,16 +9,8 @@ import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
 from llm2comp_apps.cli.options.index_kind import KindOption, LanguageOption, MaxRamOption, TargetRecallOption
-from llm2comp_apps.cli.options.reading import (
-    CorpusArgument,
-    Encoding,
-    EncodingErrors,
-    Format,
-    IdField,
-    OnError,
-    TextField,
-    TitleField,
-)
+from llm2comp_apps.cli.options.reading import CorpusArgument, with_reading
+from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["add", "build", "register"]
@@ -54,6 +46,7 @@ def register(app: typer.Typer) -> None:
     app.command("add", epilog=examples("llm2comp index add library.index new-papers.jsonl"))(add)
 
 
+@with_reading
 def build(
     corpus: CorpusArgument,
     output: Annotated[
@@ -70,13 +63,8 @@ def build(
     max_ram: MaxRamOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
-    format: Format = "auto",  # noqa: A002 - the name of the option, as CorpusOptions has it
-    id_field: IdField = None,
-    title_field: TitleField = None,
-    text_field: TextField = None,
-    encoding: Encoding = "utf-8",
-    encoding_errors: EncodingErrors = "strict",
-    on_error: OnError = "stop",
+    *,
+    reading: CorpusOptions,
 ) -> None:
     """Make an index of a corpus, or bring one up to date.
 
@@ -85,22 +73,12 @@ def build(
     """
     from llm2comp_apps.cli._filling import Corpus, Filling
     from llm2comp_apps.cli._settings import check_settings
-    from llm2comp_apps.corpus import CorpusOptions
     from llm2comp_apps.retrieval.discovery import default_index_path
 
     check_settings(language=language, target_recall=target_recall)
     if output is not None and output.is_file():
         raise UsageError(f"-o {output}: that is a file, not an index; an index is a folder, say {output.stem}.index")
-    options = CorpusOptions(
-        format=format,
-        id_field=id_field,
-        title_field=title_field,
-        text_field=text_field,
-        encoding=encoding,
-        encoding_errors=encoding_errors,
-        on_error=on_error,
-    )
-    documents = Corpus(corpus, options)
+    documents = Corpus(corpus, reading)
     documents.check()
     if output is None:
         if len(corpus) > 1:
@@ -121,36 +99,22 @@ def build(
         filling.new(output, settings)
 
 
+@with_reading
 def add(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="An existing index.")],
     corpus: CorpusArgument,
     encoder: EncoderOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
-    format: Format = "auto",  # noqa: A002 - the name of the option, as CorpusOptions has it
-    id_field: IdField = None,
-    title_field: TitleField = None,
-    text_field: TextField = None,
-    encoding: Encoding = "utf-8",
-    encoding_errors: EncodingErrors = "strict",
-    on_error: OnError = "stop",
+    *,
+    reading: CorpusOptions,
 ) -> None:
     """Add documents, or replace those with the same ids.
 
     They are encoded, chunked and stored as the index was built. Documents that it holds unchanged are skipped.
     """
     from llm2comp_apps.cli._filling import Corpus, Filling
-    from llm2comp_apps.corpus import CorpusOptions
 
-    options = CorpusOptions(
-        format=format,
-        id_field=id_field,
-        title_field=title_field,
-        text_field=text_field,
-        encoding=encoding,
-        encoding_errors=encoding_errors,
-        on_error=on_error,
-    )
-    documents = Corpus(corpus, options)
+    documents = Corpus(corpus, reading)
     documents.check()
     Filling(documents, encoder, device, as_json).existing(index, {}, whole=False)

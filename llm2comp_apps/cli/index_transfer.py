@@ -9,14 +9,15 @@ import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
 from llm2comp_apps.cli.options.index_kind import KindOption, LanguageOption, faiss_device, warn_of_refusal
-from llm2comp_apps.cli.options.reading import Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.options.reading import with_reading
 from llm2comp_apps.cli.ui.console import note, print_json
+from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llm2comp_apps.corpus import CorpusOptions, Document
+    from llm2comp_apps.corpus import Document
 
 __all__ = ["register"]
 
@@ -55,6 +56,7 @@ def export(
     note(f"{target}: {rows} vectors")
 
 
+@with_reading
 def import_(
     vectors: Annotated[Path, typer.Argument(metavar="VECTORS", help="A .parquet file with id and vector, or .npy.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The new index.")],
@@ -65,11 +67,8 @@ def import_(
     kind: KindOption = None,
     language: LanguageOption = None,
     device: DeviceOption = None,
-    format: Format = "auto",  # noqa: A002 - the name of the option, as CorpusOptions has it
-    id_field: IdField = None,
-    title_field: TitleField = None,
-    text_field: TextField = None,
-    on_error: OnError = "stop",
+    *,
+    reading: CorpusOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Make an index of vectors that are there already.
@@ -85,12 +84,8 @@ def import_(
 
     from llm2comp_apps.cli._open import encoder_record, load_named_encoder
     from llm2comp_apps.cli._settings import check_settings
-    from llm2comp_apps.corpus import CorpusOptions
     from llm2comp_apps.retrieval.imports import Importer
 
-    options = CorpusOptions(
-        format=format, id_field=id_field, title_field=title_field, text_field=text_field, on_error=on_error
-    )
     _check_call(vectors, corpus)
     check_settings(language=language)
     given = {"kind": kind, "language": language}
@@ -98,7 +93,7 @@ def import_(
     loaded = load_named_encoder(encoder, device) if encoder is not None else None
     record = encoder_record(loaded, encoder) if loaded is not None and encoder is not None else None
     importer = Importer(output, loaded, record, settings, faiss_device(device))
-    report = importer.parquet(vectors) if corpus is None else importer.matrix(vectors, _documents(corpus, options))
+    report = importer.parquet(vectors) if corpus is None else importer.matrix(vectors, _documents(corpus, reading))
     if as_json:
         print_json({"index": str(output), "documents": report.documents, "refusal": report.refusal})
     note(f"{output}: {report.documents} documents")

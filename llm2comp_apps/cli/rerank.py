@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
-from llm2comp_apps.cli.options.reading import Encoding, EncodingErrors, Format, IdField, OnError, TextField, TitleField
+from llm2comp_apps.cli.options.reading import with_reading
 from llm2comp_apps.cli.ui.console import print_json
+from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
     )(rerank)
 
 
+@with_reading
 def rerank(
     query: Annotated[str, typer.Argument(help="What to look for.")],
     candidates: Annotated[str, typer.Argument(help="The documents, in any corpus format; - for standard input.")],
@@ -43,13 +45,8 @@ def rerank(
     encoder: EncoderOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
-    format: Format = "auto",  # noqa: A002 - the name of the option, as CorpusOptions has it
-    id_field: IdField = None,
-    title_field: TitleField = None,
-    text_field: TextField = None,
-    encoding: Encoding = "utf-8",
-    encoding_errors: EncodingErrors = "strict",
-    on_error: OnError = "stop",
+    *,
+    reading: CorpusOptions,
 ) -> None:
     """Order documents by a query, reading each one closely.
 
@@ -58,7 +55,7 @@ def rerank(
     from llm2comp_apps.cli._open import load_named_encoder
     from llm2comp_apps.cli.ui.hits import print_hits
     from llm2comp_apps.cli.ui.reading import describe_reading
-    from llm2comp_apps.corpus import CorpusOptions, ReadReport, read_corpus
+    from llm2comp_apps.corpus import ReadReport, read_corpus
     from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker
     from llm2comp_apps.retrieval.search import rerank_documents
     from llm2comp_apps.retrieval.typed import check_query
@@ -66,17 +63,8 @@ def rerank(
     check_query(query)
     if k < 0:
         raise UsageError(f"-k must be at least 1, not {k}")
-    options = CorpusOptions(
-        format=format,
-        id_field=id_field,
-        title_field=title_field,
-        text_field=text_field,
-        encoding=encoding,
-        encoding_errors=encoding_errors,
-        on_error=on_error,
-    )
     report = ReadReport()
-    documents = list(read_corpus([candidates], options, report))
+    documents = list(read_corpus([candidates], reading, report))
     describe_reading(report)
     reranker: Reranker
     if model == _MEMORY:

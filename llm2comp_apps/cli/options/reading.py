@@ -1,18 +1,19 @@
-"""The options by which commands that read documents say how; shared, so that they are spelled and explained once.
+"""The options by which commands that read documents say how: spelled and explained once.
 
-A command declares ``format: Format = "auto"``, ``text_field: TextField = None`` and so on, and hands them to
-:class:`~llm2comp_apps.corpus.CorpusOptions` under the same names.
+A command that has them takes ``reading: CorpusOptions`` and is decorated with :func:`with_reading`, which puts the
+seven options of :class:`~llm2comp_apps.corpus.CorpusOptions` in the place of that parameter.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from typing import Annotated, Any
 
 import typer
 
-from llm2comp_apps.corpus.options import FORMATS, ID_FIELDS, TEXT_FIELDS, TITLE_FIELDS
+from llm2comp_apps.corpus.options import FORMATS, ID_FIELDS, TEXT_FIELDS, TITLE_FIELDS, CorpusOptions
 
-__all__ = ["CorpusArgument", "Encoding", "EncodingErrors", "Format", "IdField", "OnError", "TextField", "TitleField"]
+__all__ = ["READING_OPTIONS", "CorpusArgument", "with_reading"]
 
 CorpusArgument = Annotated[
     list[str],
@@ -20,62 +21,54 @@ CorpusArgument = Annotated[
         metavar="CORPUS...", help="Files (jsonl json csv tsv parquet txt md, also .gz .zst), folders, or -."
     ),
 ]
-_PANEL = "Reading documents"
 
-Format = Annotated[
-    str,
-    typer.Option(
-        "--format", metavar="FORMAT", help=f"How the files are read: {', '.join(FORMATS)}.", rich_help_panel=_PANEL
+
+def _option(name: str, metavar: str, text: str, *, shown: bool = True) -> inspect.Parameter:
+    """The option of one field of :class:`CorpusOptions`, with the field's default."""
+    default = CorpusOptions.__dataclass_fields__[name].default
+    option = typer.Option(
+        f"--{name.replace('_', '-')}",
+        metavar=metavar,
+        help=text,
+        rich_help_panel="Reading documents",
+        show_default=shown,
+    )
+    kind: Any = str if isinstance(default, str) else str | None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+def _field(name: str, what: str, looked_for: tuple[str, ...], otherwise: str = "") -> inspect.Parameter:
+    text = f"Field with the {what}. [default: the first of {', '.join(looked_for)}{otherwise}]"
+    return _option(name, "FIELD", text, shown=False)
+
+
+_OPTIONS = (
+    _option("format", "FORMAT", f"Format of the files: {', '.join(FORMATS)}."),
+    _field("id_field", "id", ID_FIELDS, "; else made from the content"),
+    _field("title_field", "title", TITLE_FIELDS),
+    _field("text_field", "text", TEXT_FIELDS),
+    _option("encoding", "NAME", "Text encoding of the files."),
+    _option(
+        "encoding_errors",
+        "POLICY",
+        "Invalid characters: strict makes their record a broken one, replace puts U+FFFD in their place.",
     ),
-]
-IdField = Annotated[
-    str | None,
-    typer.Option(
-        "--id-field",
-        metavar="FIELD",
-        help=f"Field with the id.  [default: the first of {', '.join(ID_FIELDS)}; else made from the content]",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
-]
-TitleField = Annotated[
-    str | None,
-    typer.Option(
-        "--title-field",
-        metavar="FIELD",
-        help=f"Field with the title.  [default: the first of {', '.join(TITLE_FIELDS)}]",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
-]
-TextField = Annotated[
-    str | None,
-    typer.Option(
-        "--text-field",
-        metavar="FIELD",
-        help=f"Field with the text.  [default: the first of {', '.join(TEXT_FIELDS)}]",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
-]
-Encoding = Annotated[
-    str, typer.Option("--encoding", metavar="NAME", help="Text encoding of the files.", rich_help_panel=_PANEL)
-]
-EncodingErrors = Annotated[
-    str,
-    typer.Option(
-        "--encoding-errors",
-        metavar="POLICY",
-        help="Invalid characters: strict makes their record a broken one, replace puts U+FFFD.",
-        rich_help_panel=_PANEL,
-    ),
-]
-OnError = Annotated[
-    str,
-    typer.Option(
-        "--on-error",
-        metavar="POLICY",
-        help="Broken records: stop at the first, or skip, count and list them.",
-        rich_help_panel=_PANEL,
-    ),
-]
+    _option("on_error", "POLICY", "Broken records: stop at the first, or skip, count and list them."),
+)
+READING_OPTIONS = tuple(option.name for option in _OPTIONS)
+"""The parameters that :func:`with_reading` adds."""
+
+
+def with_reading(command: Any) -> Any:
+    """Give ``command`` the reading options in place of its parameter ``reading``."""
+    own = inspect.signature(command, eval_str=True).parameters
+    parameters = [*(item for name, item in own.items() if name != "reading"), *_OPTIONS]
+
+    def wrapped(**values: Any) -> None:
+        reading = CorpusOptions(**{name: values.pop(name) for name in READING_OPTIONS})
+        command(reading=reading, **values)
+
+    wrapped.__doc__ = command.__doc__
+    wrapped.__annotations__ = {item.name: item.annotation for item in parameters}
+    vars(wrapped)["__signature__"] = inspect.Signature(parameters)
+    return wrapped
