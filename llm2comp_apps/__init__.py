@@ -1,22 +1,74 @@
 """LLM2Comp: text embeddings by context compression, and search, reranking and clustering on top of them.
 
-Heavy modules are imported on first use, so that ``import llm2comp_apps`` and the help of ``llm2comp`` stay fast.
+    from llm2comp_apps import Collection, read_corpus
+
+    with Collection.create("library.index") as library:
+        library.update(read_corpus(["notes/"]))
+        hits = library.search("how do cells divide")
+
+Every name below is loaded when it is used first, so that ``import llm2comp_apps`` and the help of ``llm2comp`` stay
+fast.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-__all__ = ["LLM2Comp", "__version__"]
-
 if TYPE_CHECKING:
+    from llm2comp_apps.corpus.document import Document
+    from llm2comp_apps.corpus.reader import read_corpus
     from llm2comp_apps.encoder.model import LLM2Comp
+    from llm2comp_apps.encoder.names import load_encoder
+    from llm2comp_apps.errors import (
+        ClusteringError,
+        CorpusError,
+        EncoderError,
+        EvaluationError,
+        LLM2CompError,
+        TrainingError,
+        TrainingStoppedError,
+        UsageError,
+    )
+    from llm2comp_apps.retrieval.collection import Collection
+    from llm2comp_apps.retrieval.hits import SearchHit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClusteringError",
+    "Collection",
+    "CorpusError",
+    "Document",
+    "EncoderError",
+    "EvaluationError",
+    "LLM2Comp",
+    "LLM2CompError",
+    "SearchHit",
+    "TrainingError",
+    "TrainingStoppedError",
+    "UsageError",
+    "__version__",
+    "load_encoder",
+    "read_corpus",
+]
+
+_HOME = {
+    "Collection": "retrieval.collection",
+    "Document": "corpus.document",
+    "LLM2Comp": "encoder.model",
+    "SearchHit": "retrieval.hits",
+    "load_encoder": "encoder.names",
+    "read_corpus": "corpus.reader",
+}
+"""Where each name lives; the errors live in ``errors``."""
 
 
 def __getattr__(name: str) -> object:
-    if name == "LLM2Comp":
-        from llm2comp_apps.encoder.model import LLM2Comp
-
-        return LLM2Comp
+    if name in __all__:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

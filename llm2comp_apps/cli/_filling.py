@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from llm2comp_apps.cli._settings import settings_differ
-from llm2comp_apps.cli.options.index_kind import faiss_device, warn_of_refusal
-from llm2comp_apps.cli.ui.console import note, print_json
+from llm2comp_apps.cli.options.index_kind import faiss_device
+from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.errors import INTERRUPTED
 from llm2comp_apps.cli.ui.interrupts import stop_on_interrupt
 from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli.ui.reading import describe_reading
 from llm2comp_apps.corpus import CorpusOptions, ReadReport, read_corpus
-from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.plan import EmbeddingPlan
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
     from llm2comp_apps.encoder import TextEncoder
-    from llm2comp_apps.retrieval.build import BuildProgress, BuildReport, Survey
+    from llm2comp_apps.retrieval.build import BuildProgress, Survey, UpdateReport
 
 __all__ = ["Corpus", "Filling"]
 
@@ -46,7 +46,7 @@ class Corpus:
         if _STDIN not in self.sources:
             read_corpus(self.sources, self.options)
 
-    def survey(self, index: Index | None, recipe: Recipe, fingerprint: str) -> Survey | None:
+    def survey(self, index: Index | None, recipe: EmbeddingPlan, fingerprint: str) -> Survey | None:
         """Read everything once, to count it and to find what is broken; ``None`` where it can be read only once.
 
         Raises:
@@ -86,7 +86,7 @@ class Filling:
 
         Args:
             path: where nothing is yet.
-            settings: of the index, as far as the person gave them: the fields of :class:`Recipe`, and those that
+            settings: of the index, as far as the person gave them: the fields of :class:`EmbeddingPlan`, and those that
                 ``Index.create`` reads.
 
         Raises:
@@ -99,7 +99,9 @@ class Filling:
         from llm2comp_apps.retrieval.rerank import encode_memory_with
 
         given = {name: value for name, value in settings.items() if value is not None}
-        recipe = Recipe(**{field.name: given.pop(field.name) for field in fields(Recipe) if field.name in given})
+        recipe = EmbeddingPlan(
+            **{field.name: given.pop(field.name) for field in fields(EmbeddingPlan) if field.name in given}
+        )
         source = self.encoder or "default"
         policy = Policy.from_settings(given)
         encoder = load_named_encoder(source, self.device)
@@ -133,14 +135,14 @@ class Filling:
         from llm2comp_indexes import Index
 
         from llm2comp_apps.cli._open import load_index_encoder
-        from llm2comp_apps.retrieval.search import check_encoder
+        from llm2comp_apps.retrieval.index_encoder import check_encoder
 
         index = Index.open(path)
         for name, value in settings.items():
             built = index.settings.get(name)
             if value is not None and value != built:
                 raise settings_differ(path, name, value, built)
-        recipe = Recipe.from_settings(index.settings)
+        recipe = EmbeddingPlan.from_settings(index.settings)
         encoder = load_index_encoder(index, self.encoder, self.device)
         check_encoder(index, encoder)
         survey = self.corpus.survey(index, recipe, encoder.fingerprint)
@@ -150,10 +152,9 @@ class Filling:
             note(f"{others} documents of the index are not in this corpus; they stay (index delete removes some)")
         self._conclude(report, index)
 
-    def _fill(self, index: Index, encoder: TextEncoder, recipe: Recipe, survey: Survey | None) -> BuildReport:
+    def _fill(self, index: Index, encoder: TextEncoder, recipe: EmbeddingPlan, survey: Survey | None) -> UpdateReport:
         """Encode and commit with progress; ctrl-C commits what is there."""
         from llm2comp_apps.retrieval.build import fill_index
-        from llm2comp_apps.retrieval.lengths import truncation_line
 
         note(f"{index.path}: encoder {encoder.name}, {encoder.dimension} dimensions")
         reading = ReadReport()
@@ -173,11 +174,9 @@ class Filling:
             )
         if survey is None:
             describe_reading(reading)
-        if line := truncation_line(report.truncated, encoder, recipe):
-            note(line)
         return report
 
-    def _conclude(self, report: BuildReport, index: Index) -> None:
+    def _conclude(self, report: UpdateReport, index: Index) -> None:
         """Say what was done."""
         path = index.path
         if self.as_json:
@@ -189,6 +188,7 @@ class Filling:
         else:
             added = f"{report.added} documents added ({report.vectors} vectors)"
             note(f"{path}: {added}, {report.unchanged} unchanged, {took}")
-        warn_of_refusal(index, report.refusal)
+        for line in report.warnings:
+            warn(line)
         if report.interrupted:
             raise typer.Exit(INTERRUPTED)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, TextIO
 from llm2comp_apps.cli.ui.console import note, stdout_is_unicode
 from llm2comp_apps.cli.ui.progress import ProgressDisplay
 from llm2comp_apps.retrieval.batched import batched
-from llm2comp_apps.retrieval.trec import trec_lines
+from llm2comp_apps.retrieval.runs import trec_lines
 
 if TYPE_CHECKING:
     from llm2comp_apps.corpus import Document
-    from llm2comp_apps.retrieval.search import Ranked, Searcher, SearchOptions
+    from llm2comp_apps.retrieval.hits import Ranked
+    from llm2comp_apps.retrieval.search import Searcher, SearchOptions
 
 __all__ = ["write_run"]
 
@@ -33,7 +34,7 @@ def write_run(
     Args:
         searcher: ready to search.
         options: for all queries.
-        queries: see :func:`llm2comp_apps.retrieval.queries.read_queries`.
+        queries: see :func:`llm2comp_apps.retrieval.query_file.read_queries`.
         run_format: ``trec``, or ``json`` for one JSON object a line with ``query_id`` and ``hits``.
         output: written whole or not at all; ``None`` for stdout.
 

@@ -130,13 +130,13 @@ def delete(
 
     A condition on a field that no document has is refused, since it is most likely misspelled.
     """
-    from llm2comp_apps.retrieval.typed import check_text
+    from llm2comp_apps.retrieval.query_text import check_text
 
     if not ids and where is None:
         raise UsageError("say what to delete: --id ID (may be repeated) or --where CONDITION")
-    check_text(where, "--where")
+    check_text(where, "where")
     for id_ in ids or ():
-        check_text(id_, "--id")
+        check_text(id_, "ids")
     opened = _open(index)
     doomed = list(ids or [])
     if where is not None:

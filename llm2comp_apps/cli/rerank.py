@@ -56,9 +56,9 @@ def rerank(
     from llm2comp_apps.cli.ui.hits import print_hits
     from llm2comp_apps.cli.ui.reading import describe_reading
     from llm2comp_apps.corpus import ReadReport, read_corpus
+    from llm2comp_apps.retrieval.query_text import check_query
     from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker
     from llm2comp_apps.retrieval.search import rerank_documents
-    from llm2comp_apps.retrieval.typed import check_query
 
     check_query(query)
     if k < 0:
@@ -70,7 +70,7 @@ def rerank(
     if model == _MEMORY:
         reranker = MemoryReranker(load_named_encoder(encoder or "default", device))
     else:
-        reranker = CrossEncoderReranker(model, device, option="--model")
+        reranker = CrossEncoderReranker(model, device)
     hits = rerank_documents(query, documents, reranker)[: k or None]
     if as_json:
         print_json({"query": query, "model": model, "hits": [hit.to_dict() for hit in hits]})

@@ -91,7 +91,7 @@ def search(
     The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
     """
     from llm2comp_apps.cli.ui.timings import report_timings
-    from llm2comp_apps.retrieval.queries import read_queries
+    from llm2comp_apps.retrieval.query_file import read_queries
     from llm2comp_apps.retrieval.search import RERANK_DEPTH, SearchOptions
     from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
@@ -124,7 +124,7 @@ def _check_call(query: str | None, queries: Path | None, run_format: str | None,
     Raises:
         UsageError: says which.
     """
-    from llm2comp_apps.retrieval.typed import check_query
+    from llm2comp_apps.retrieval.query_text import check_query
 
     if queries is not None and query is not None:
         raise UsageError("give a query or --queries FILE, not both")
@@ -158,9 +158,9 @@ def _check_condition(where: str | None) -> None:
         return
     from llm2comp_indexes import compile_filter
 
-    from llm2comp_apps.retrieval.typed import check_text
+    from llm2comp_apps.retrieval.query_text import check_text
 
-    check_text(where, "--where")
+    check_text(where, "where")
     compile_filter(where)
 
 

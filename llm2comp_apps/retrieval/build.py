@@ -2,8 +2,8 @@
 
 The stream is bounded: one window of documents is held at a time, sorted by length so that batches hold texts of one
 size, and encoded in slices of a few seconds. Between slices the build can commit, report or stop. A build that is
-cut off, by ctrl-C or by the power, loses what it did since the last commit; run again, it finds by content hash which
-documents are in the index, and goes on with the others.
+interrupted commits the slices that are done; one that is cut off by the power loses what it did since the last commit.
+Run again, it finds by content hash which documents are in the index, and continues with the others.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from llm2comp_apps.corpus import Document, chunk_document
 from llm2comp_apps.encoder.protocol import FloatArray, HasTokenizer, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
-from llm2comp_apps.retrieval.lengths import room_for_text, texts_cut, title_and_size
-from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.lengths import room_for_text, texts_cut, title_and_size, truncation_line
+from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.rerank import encode_memory_with, pool_memory
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument, Writer
 
-__all__ = ["BuildProgress", "BuildReport", "CommitRule", "Survey", "fill_index", "survey"]
+__all__ = ["BuildProgress", "CommitRule", "Survey", "UpdateReport", "fill_index", "refusal_line", "survey"]
 
 #: Documents per look-up of content hashes.
 _LOOKUP = 512
@@ -74,9 +74,12 @@ class BuildProgress:
     characters: int
     unchanged: int
 
+    def __str__(self) -> str:
+        return f"{self.documents} documents encoded, {self.unchanged} unchanged"
+
 
 @dataclass(slots=True)
-class BuildReport:
+class UpdateReport:
     """What a build did.
 
     Attributes:
@@ -91,6 +94,7 @@ class BuildReport:
         encode_seconds: the encoder's share.
         refusal: why the kind that the index's settings ask for is refused, if it is: the vectors are then compared
             one by one.
+        warnings: what is worth a word, each a finished line: documents that were cut off, a refused kind.
     """
 
     read: int = 0
@@ -103,6 +107,7 @@ class BuildReport:
     seconds: float = 0.0
     encode_seconds: float = 0.0
     refusal: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ class _Job:
 def survey(
     index: Index | None,
     documents: Iterable[Document],
-    recipe: Recipe,
+    plan: EmbeddingPlan,
     fingerprint: str,
     on_progress: Callable[[int], None] | None = None,
 ) -> Survey:
@@ -126,12 +131,12 @@ def survey(
     Args:
         index: the index to be filled; ``None`` if it is yet to be made.
         documents: the corpus.
-        recipe: as for the build.
+        plan: as for the build.
         fingerprint: the encoder's.
         on_progress: called now and then with the number of documents read.
     """
     total = new = characters = 0
-    for document, content_hash in _compare(index, documents, recipe, fingerprint):
+    for document, content_hash in _compare(index, documents, plan, fingerprint):
         total += 1
         if content_hash is not None:
             new += 1
@@ -145,51 +150,72 @@ def fill_index(
     index: Index,
     encoder: TextEncoder,
     documents: Iterable[Document],
-    recipe: Recipe,
+    plan: EmbeddingPlan,
     *,
     rule: CommitRule | None = None,
     device: str = "cpu",
     on_progress: Callable[[BuildProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> BuildReport:
+) -> UpdateReport:
     """Add to the index what it does not hold yet of a corpus.
 
     Args:
-        index: an index of this encoder and recipe.
+        index: an index of this encoder and plan.
         encoder: makes the vectors.
         documents: the corpus, streamed; ids must be unique.
-        recipe: how a document becomes vectors.
+        plan: how a document becomes vectors.
         rule: when to commit.
         device: where FAISS indexes are trained, ``cpu`` or ``cuda``.
         on_progress: called after every slice.
         should_stop: asked after every slice; ``True`` commits what is there and ends the build.
 
     Returns:
-        What was done; everything it counts as added is committed.
+        What was done; everything it counts as added is committed. ``interrupted`` if ``should_stop`` ended it.
+
+    Raises:
+        KeyboardInterrupt: ctrl-C, and any error of the documents or the encoder, after the slices that were done have
+            been committed.
+        IndexStoreError: the index cannot be written; the last commit stands.
     """
-    return _Build(index, encoder, recipe, rule or CommitRule(), device, on_progress, should_stop).run(documents)
+    return _Build(index, encoder, plan, rule or CommitRule(), device, on_progress, should_stop).run(documents)
+
+
+def refusal_line(index: Index, refusal: str) -> str:
+    """What a refused kind means for an index: a matter of speed, since every document is committed.
+
+    Args:
+        index: after the commit.
+        refusal: `Writer.refusal`.
+    """
+    exact = "and searched exactly"
+    if index.info().kind != "flat":
+        exact = "and those that this kind does not fit are searched exactly"
+    return f"{refusal}: the {len(index):,} documents are safe {exact}; compact chooses another kind"
 
 
 def _compare(
-    index: Index | None, documents: Iterable[Document], recipe: Recipe, fingerprint: str
+    index: Index | None, documents: Iterable[Document], plan: EmbeddingPlan, fingerprint: str
 ) -> Iterator[tuple[Document, str | None]]:
     """Documents with their content hashes; ``None`` for those that the index holds just so."""
     for block in batched(documents, _LOOKUP):
         held = index.hashes([document.id for document in block]) if index is not None else {}
         for document in block:
-            content_hash = recipe.content_hash(document, fingerprint)
+            content_hash = plan.content_hash(document, fingerprint)
             yield document, None if held.get(document.id) == content_hash else content_hash
 
 
-def _pieces(document: Document, encoder: TextEncoder, recipe: Recipe) -> tuple[tuple[tuple[int, int], ...], list[str]]:
+def _pieces(
+    document: Document, encoder: TextEncoder, plan: EmbeddingPlan
+) -> tuple[tuple[tuple[int, int], ...], list[str]]:
     """The texts that stand for a document, and their places in it; no places for a document in one piece."""
-    if recipe.chunk is None:
+    if plan.chunk is None:
         return (), [document.content]
     if not isinstance(encoder, HasTokenizer):
-        raise UsageError(f"the encoder {encoder.name} shows no tokenizer to count tokens by; leave out `chunk`")
-    room = room_for_text(encoder, recipe.prompt)
-    title, size = title_and_size(document.title, recipe.chunk, room, encoder.tokenizer)
-    chunks = chunk_document(document, encoder.tokenizer, size, min(recipe.overlap, size - 1))
+        reason = f"needs a tokenizer to count tokens by, and the encoder {encoder.name} shows none"
+        raise UsageError(reason, field="chunk")
+    room = room_for_text(encoder, plan.prompt)
+    title, size = title_and_size(document.title, plan.chunk, room, encoder.tokenizer)
+    chunks = chunk_document(document, encoder.tokenizer, size, min(plan.overlap, size - 1))
     if len(chunks) == 1:
         return (), [Document(document.id, document.text, title).content or document.title]
     # Each piece carries the title, which often names what the text calls "it".
@@ -203,27 +229,37 @@ class _Build:
 
     index: Index
     encoder: TextEncoder
-    recipe: Recipe
+    plan: EmbeddingPlan
     rule: CommitRule
     device: str
     on_progress: Callable[[BuildProgress], None] | None
     should_stop: Callable[[], bool] | None
-    report: BuildReport = field(default_factory=BuildReport)
+    report: UpdateReport = field(default_factory=UpdateReport)
     characters: int = 0
     slice_size: float = _MIN_SLICE  # in characters
     uncommitted: int = 0
+    writing: bool = False
     last_commit: float = field(default_factory=time.perf_counter)
 
-    def run(self, documents: Iterable[Document]) -> BuildReport:
+    def run(self, documents: Iterable[Document]) -> UpdateReport:
         start = time.perf_counter()
         with self.index.writer(self.device) as writer:
             self.index.refresh()  # another program may have changed it since; now none can
-            for jobs in self.slices(documents):
-                self.add(writer, jobs)
-                if self.stopping():
-                    break
+            try:
+                for jobs in self.slices(documents):
+                    self.add(writer, jobs)
+                    if self.stopping():
+                        break
+            except BaseException:
+                if not self.writing:
+                    self.commit(writer)
+                raise
             self.commit(writer)
         self.report.refusal = writer.refusal
+        if line := truncation_line(self.report.truncated, self.encoder, self.plan):
+            self.report.warnings.append(line)
+        if writer.refusal is not None:
+            self.report.warnings.append(refusal_line(self.index, writer.refusal))
         self.report.seconds = time.perf_counter() - start
         return self.report
 
@@ -250,7 +286,7 @@ class _Build:
         """Bounded lists of the documents that have to be encoded."""
         window: list[_Job] = []
         size = 0
-        for document, content_hash in _compare(self.index, documents, self.recipe, self.encoder.fingerprint):
+        for document, content_hash in _compare(self.index, documents, self.plan, self.encoder.fingerprint):
             self.report.read += 1
             if content_hash is None:
                 self.report.unchanged += 1
@@ -269,7 +305,7 @@ class _Build:
         """Chunk a document, or take it whole."""
         from llm2comp_indexes import IndexedDocument
 
-        spans, texts = _pieces(document, self.encoder, self.recipe)
+        spans, texts = _pieces(document, self.encoder, self.plan)
         indexed = IndexedDocument(
             id=document.id,
             text=document.text,
@@ -290,7 +326,9 @@ class _Build:
         elapsed = time.perf_counter() - start
         characters = sum(job.characters for job in jobs)
         self.slice_size = max(_MIN_SLICE, _SLICE_SECONDS * characters / max(elapsed, 1e-6))
+        self.writing = True  # an interruption from here on leaves the writer in no state to commit
         writer.add([job.document for job in jobs], vectors, memory=memory)
+        self.writing = False
         self.report.encode_seconds += elapsed
         self.report.added += len(jobs)
         self.report.vectors += len(texts)
@@ -304,8 +342,8 @@ class _Build:
 
     def encode(self, texts: list[str]) -> tuple[FloatArray, FloatArray | None]:
         """Embeddings ``(n, d)`` and, if they are stored, memory vectors ``(n, k, d)``, in one pass."""
-        prompt = self.recipe.prompt or None
-        if not self.recipe.memory:
+        prompt = self.plan.prompt or None
+        if not self.plan.memory:
             return self.encoder.encode(texts, prompt=prompt), None
         encoder = encode_memory_with(self.encoder)
         memory = encoder.encode_memory(texts, prompt=prompt)
@@ -314,7 +352,9 @@ class _Build:
     def commit(self, writer: Writer) -> None:
         """Make durable what was added."""
         if self.uncommitted:
+            self.writing = True
             writer.commit()
+            self.writing = False
             self.report.commits += 1
             self.uncommitted = 0
         self.last_commit = time.perf_counter()

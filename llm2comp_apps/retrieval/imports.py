@@ -14,7 +14,8 @@ from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import CorpusError, UsageError
 from llm2comp_apps.retrieval.batched import batched
-from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.index_encoder import UNKNOWN_ENCODER
+from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.row_ids import RowIds, find_ids_file
 from llm2comp_apps.retrieval.spot_check import SpotCheck
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ImportReport", "Importer"]
 
-#: What an index says of vectors whose encoder nobody named: no encoder has this fingerprint, so no search takes them
-#: for its own.
-UNKNOWN_ENCODER = {"name": "unknown", "fingerprint": "unknown"}
 _BATCH = 4096
 
 
@@ -84,12 +82,12 @@ class Importer:
 
         vectors = read_vectors(vectors_path)
         ids_path = find_ids_file(vectors_path)
-        recipe = Recipe(prompt=self._prompt)
-        indexed = self._indexed(documents, recipe)
+        plan = EmbeddingPlan(prompt=self._prompt)
+        indexed = self._indexed(documents, plan)
         batches = (
             pair_in_order(indexed, vectors) if ids_path is None else _by_id(indexed, vectors, ids_path, vectors_path)
         )
-        return self._fill(batches, vectors.shape, recipe, {})
+        return self._fill(batches, vectors.shape, plan, {})
 
     def parquet(self, parquet_path: Path) -> ImportReport:
         """Import a Parquet file with the columns ``id`` and ``vector``, such as ``index export`` writes.
@@ -106,42 +104,42 @@ class Importer:
         from llm2comp_indexes import InputError, read_parquet, read_parquet_settings
 
         settings = read_parquet_settings(parquet_path)
-        exported = Recipe.from_settings({"prompt": self._prompt, **settings})
-        recipe = replace(exported, memory=False)
+        exported = EmbeddingPlan.from_settings({"prompt": self._prompt, **settings})
+        plan = replace(exported, memory=False)
         batches = read_parquet(parquet_path)
         first = next(batches, None)
         if first is None:
             raise InputError(f"{parquet_path}: has no rows")
         batches = chain([first], batches)
-        if exported != recipe and self.encoder is not None:
-            batches = _rehashed(batches, exported, recipe, self.encoder.fingerprint)
-        report = self._fill(batches, (_rows(parquet_path), first[1].shape[1]), recipe, settings)
+        if exported != plan and self.encoder is not None:
+            batches = _rehashed(batches, exported, plan, self.encoder.fingerprint)
+        report = self._fill(batches, (_rows(parquet_path), first[1].shape[1]), plan, settings)
         return replace(report, memory_left_behind=exported.memory)
 
     @property
     def _prompt(self) -> str:
         return self.encoder.prompts.get("document", "") if self.encoder is not None else ""
 
-    def _indexed(self, documents: Iterable[Document], recipe: Recipe) -> Iterator[IndexedDocument]:
+    def _indexed(self, documents: Iterable[Document], plan: EmbeddingPlan) -> Iterator[IndexedDocument]:
         from llm2comp_indexes import IndexedDocument
 
         for document in documents:
-            content_hash = recipe.content_hash(document, self.encoder.fingerprint) if self.encoder is not None else ""
+            content_hash = plan.content_hash(document, self.encoder.fingerprint) if self.encoder is not None else ""
             yield IndexedDocument(
                 document.id, document.text, document.title, document.metadata, content_hash=content_hash
             )
 
     def _fill(
-        self, batches: Iterable[Batch], shape: tuple[int, ...], recipe: Recipe, settings: Mapping[str, Any]
+        self, batches: Iterable[Batch], shape: tuple[int, ...], plan: EmbeddingPlan, settings: Mapping[str, Any]
     ) -> ImportReport:
         """Make the index, in one commit."""
         from llm2comp_indexes import InputError
 
         rows, dimension = shape
         count = 0
-        settings = {**settings, **recipe.to_settings(), **(self.settings or {})}
+        settings = {**settings, **plan.to_settings(), **(self.settings or {})}
         if self.encoder is not None:
-            batches = SpotCheck(self.encoder, recipe, rows).passing(batches)
+            batches = SpotCheck(self.encoder, plan, rows).passing(batches)
         with self._made(dimension, settings) as index, index.writer(self.device) as writer:
             for documents, vectors in batches:
                 writer.add(documents, vectors)
@@ -189,14 +187,16 @@ def _by_id(
         row_ids.check_all_taken()
 
 
-def _rehashed(batches: Iterable[Batch], exported: Recipe, recipe: Recipe, fingerprint: str) -> Iterator[Batch]:
-    """Documents with the content hashes of another recipe, those that are as they were when they were encoded."""
+def _rehashed(
+    batches: Iterable[Batch], exported: EmbeddingPlan, plan: EmbeddingPlan, fingerprint: str
+) -> Iterator[Batch]:
+    """Documents with the content hashes of another plan, those that are as they were when they were encoded."""
     for documents, vectors in batches:
         renewed = []
         for document in documents:
             source = Document(document.id, document.text, document.title, document.metadata)
             if document.content_hash == exported.content_hash(source, fingerprint):
-                document = replace(document, content_hash=recipe.content_hash(source, fingerprint))
+                document = replace(document, content_hash=plan.content_hash(source, fingerprint))
             renewed.append(document)
         yield renewed, vectors
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llm2comp_apps.corpus.chunking import MIN_CHUNK_TOKENS
 from llm2comp_apps.encoder.protocol import CountsCut, LimitsLength, TextEncoder
 from llm2comp_apps.errors import UsageError
-from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.plan import EmbeddingPlan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,17 +32,18 @@ def texts_cut(encoder: TextEncoder) -> int:
     return encoder.cut if isinstance(encoder, CountsCut) else 0
 
 
-def check_chunk(recipe: Recipe, encoder: TextEncoder) -> None:
+def check_chunk(plan: EmbeddingPlan, encoder: TextEncoder) -> None:
     """Refuse chunks that the encoder could not read whole.
 
     Raises:
         UsageError: says how large they may be.
     """
-    room = room_for_text(encoder, recipe.prompt)
-    if recipe.chunk is not None and room is not None and recipe.chunk > room:
+    room = room_for_text(encoder, plan.prompt)
+    if plan.chunk is not None and room is not None and plan.chunk > room:
         raise UsageError(
-            f"--chunk {recipe.chunk}: the encoder {encoder.name} reads {room} tokens of a text, and the rest of each "
-            f"chunk would be lost; take at most {room} (a title counts too, and makes its document's chunks smaller)"
+            f"must be at most {room}, not {plan.chunk}: the encoder {encoder.name} reads {room} tokens of a text, and "
+            "the rest of each chunk would be lost (a title counts too, and makes its document's chunks smaller)",
+            field="chunk",
         )
 
 
@@ -68,13 +69,13 @@ def title_and_size(title: str, chunk: int, room: int | None, tokenizer: PreTrain
     return title, min(chunk, left)
 
 
-def truncation_line(count: int, encoder: TextEncoder, recipe: Recipe) -> str:
+def truncation_line(count: int, encoder: TextEncoder, plan: EmbeddingPlan) -> str:
     """What to say of documents of which only the beginning was read; empty if there is none."""
-    room = room_for_text(encoder, recipe.prompt)
-    if not count or room is None or recipe.chunk is not None:
+    room = room_for_text(encoder, plan.prompt)
+    if not count or room is None or plan.chunk is not None:
         return ""
     are, their = ("documents are", "their beginnings were") if count > 1 else ("document is", "its beginning was")
     return (
         f"{count} {are} longer than {room} tokens; only {their} read by meaning: "
-        f"--chunk {max(MIN_CHUNK_TOKENS, room // 2)} reads all"
+        f"`chunk={max(MIN_CHUNK_TOKENS, room // 2)}` reads all"
     )

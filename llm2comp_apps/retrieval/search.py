@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, get_args
 
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
 from llm2comp_apps.encoder.protocol import TextEncoder
-from llm2comp_apps.errors import EncoderError, UsageError
+from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.fusion import Fusion, fuse
+from llm2comp_apps.retrieval.hits import Ranked, SearchHit, to_hits
+from llm2comp_apps.retrieval.index_encoder import check_encoder
+from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, Reranker
-from llm2comp_apps.retrieval.snippets import Snippet, make_snippet
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
-from llm2comp_apps.retrieval.typed import check_query
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument
@@ -24,17 +25,15 @@ if TYPE_CHECKING:
 __all__ = [
     "RERANK_DEPTH",
     "Mode",
-    "Ranked",
-    "SearchHit",
     "SearchOptions",
+    "SearchSettings",
     "Searcher",
-    "check_encoder",
     "rerank_documents",
 ]
 
 Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
 
-#: Candidates that are scored anew with ``--rerank``, unless more hits are asked for.
+#: Candidates that are scored again by a reranker, unless more hits are asked for.
 RERANK_DEPTH = 100
 #: Candidates that each side of a hybrid search brings at least. Fusion needs more than k: a document that is 30th on
 #: both sides may be first of all, and min-max scaling needs scores from below the top to scale by. On SciFact's train
@@ -44,7 +43,17 @@ _HYBRID_DEPTH = 200
 QUERY_BLOCK = 256
 
 
-@dataclass(frozen=True, slots=True)
+class SearchSettings(TypedDict, total=False):
+    """The arguments of :class:`SearchOptions`, for functions that pass them on."""
+
+    k: int
+    mode: Mode
+    fusion: Fusion
+    where: str | None
+    rerank_depth: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
     """How to search; documented once, for the API and the command line.
 
@@ -66,85 +75,21 @@ class SearchOptions:
         """Refuse what no search can do.
 
         Raises:
-            UsageError: says which option.
+            UsageError: names the setting.
         """
         if self.k < 1:
-            raise UsageError(f"-k must be at least 1, not {self.k}")
+            raise UsageError(f"must be at least 1, not {self.k}", field="k")
         if self.rerank_depth < 1:
-            raise UsageError(f"--rerank-depth must be at least 1, not {self.rerank_depth}")
+            raise UsageError(f"must be at least 1, not {self.rerank_depth}", field="rerank_depth")
         if self.mode not in get_args(Mode):
-            raise UsageError(f"no mode called {self.mode!r}; there are: {', '.join(get_args(Mode))}")
+            raise UsageError(f"must be one of {', '.join(get_args(Mode))}, not {self.mode!r}", field="mode")
         if self.fusion not in get_args(Fusion):
-            raise UsageError(f"no fusion called {self.fusion!r}; there are: {', '.join(get_args(Fusion))}")
+            raise UsageError(f"must be one of {', '.join(get_args(Fusion))}, not {self.fusion!r}", field="fusion")
 
     def depth(self, *, reranked: bool) -> int:
         """How many candidates each side is asked for."""
         depth = max(self.k, self.rerank_depth) if reranked else self.k
         return max(depth, _HYBRID_DEPTH) if self.mode == "hybrid" else depth
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A place in a ranking: the document's id, its score, and the chunk that a dense search found best, if any."""
-
-    id: str
-    score: float
-    span: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SearchHit:
-    """A hit, ready to be shown.
-
-    Attributes:
-        rank: from 1.
-        id: the document's id.
-        score: larger is better; a cosine (dense), BM25 (lexical), a share of 1 (hybrid, min-max) or a reranker's own.
-        title: may be empty.
-        text: the whole text.
-        metadata: the document's other fields.
-        span: character range of the best chunk in ``text``, where documents were chunked and a dense search ran.
-        snippet: the piece of ``text`` to show.
-    """
-
-    rank: int
-    id: str
-    score: float
-    title: str
-    text: str
-    metadata: dict[str, Any]
-    span: tuple[int, int] | None
-    snippet: Snippet
-
-    def to_dict(self) -> dict[str, Any]:
-        """The hit as plain data, for ``--json``."""
-        return {
-            "rank": self.rank,
-            "id": self.id,
-            "score": self.score,
-            "title": self.title,
-            "snippet": self.snippet.text,
-            "marks": [list(mark) for mark in self.snippet.marks],
-            "span": list(self.span) if self.span else None,
-            "text": self.text,
-            "metadata": self.metadata,
-        }
-
-
-def check_encoder(index: Index, encoder: TextEncoder) -> None:
-    """Refuse an encoder whose vectors mean something else than those in the index.
-
-    Raises:
-        EncoderError: the fingerprints differ.
-    """
-    built_by = index.encoder
-    if built_by.get("fingerprint") != encoder.fingerprint:
-        raise EncoderError(
-            f"{index.path} was built with the encoder {built_by.get('name', 'unknown')} "
-            f"(fingerprint {str(built_by.get('fingerprint'))[:12]}), not with {encoder.name} "
-            f"({encoder.fingerprint[:12]}): their vectors cannot be compared; "
-            "search with the first, or build another index with the second"
-        )
 
 
 class Searcher:
@@ -182,12 +127,19 @@ class Searcher:
         Raises:
             UsageError: the query is empty, or the options need an encoder and there is none.
         """
-        ranking = self.rank([query], options)[0]
+        return self.search_batch([query], options)[0]
+
+    def search_batch(self, queries: Sequence[str], options: SearchOptions | None = None) -> list[list[SearchHit]]:
+        """The best hits of each query, which are encoded together.
+
+        Raises:
+            UsageError: a query is empty, or the options need an encoder and there is none.
+        """
+        rankings = self.rank(queries, options)
         with self._clock.part("documents and snippets"):
-            documents = self._documents(ranking)
             return [
-                _hit(rank, query, ranked, document, self._language)
-                for rank, (ranked, document) in enumerate(zip(ranking, documents, strict=True), start=1)
+                to_hits(query, ranking, self._documents(ranking), self._language)
+                for query, ranking in zip(queries, rankings, strict=True)
             ]
 
     def rank(self, queries: Sequence[str], options: SearchOptions | None = None) -> list[list[Ranked]]:
@@ -246,7 +198,7 @@ class Searcher:
         head = ranking[: max(options.k, options.rerank_depth)]
         with self._clock.part("rerank"):
             pairs = list(zip(self._documents(head), head, strict=True))
-            if isinstance(self._reranker, MemoryReranker):
+            if isinstance(self._reranker, MemoryReranker) and self._reranker.has_stored:
                 pairs = [(document, piece) for document, found in pairs for piece in _pieces(document, found)]
             scores = self._reranker.score(query, [_passage(*pair) for pair in pairs])
         best: dict[str, Ranked] = {}
@@ -267,10 +219,8 @@ def rerank_documents(query: str, documents: Sequence[Document], reranker: Rerank
     """
     scores = reranker.score(query, [Passage(document.id, document.title, document.text) for document in documents])
     order = sorted(range(len(documents)), key=lambda place: -float(scores[place]))
-    return [
-        _hit(rank, query, Ranked(documents[place].id, float(scores[place])), documents[place], DEFAULT_LANGUAGE)
-        for rank, place in enumerate(order, start=1)
-    ]
+    ranking = [Ranked(documents[place].id, float(scores[place])) for place in order]
+    return to_hits(query, ranking, [documents[place] for place in order])
 
 
 def _pieces(document: IndexedDocument, found: Ranked) -> list[Ranked]:
@@ -283,19 +233,6 @@ def _pieces(document: IndexedDocument, found: Ranked) -> list[Ranked]:
 def _passage(document: IndexedDocument, ranked: Ranked) -> Passage:
     text = document.text[slice(*ranked.span)] if ranked.span else document.text
     return Passage(document.id, document.title, text, ranked.span)
-
-
-def _hit(rank: int, query: str, ranked: Ranked, document: Document | IndexedDocument, language: str) -> SearchHit:
-    return SearchHit(
-        rank=rank,
-        id=ranked.id,
-        score=ranked.score,
-        title=document.title,
-        text=document.text,
-        metadata=document.metadata,
-        span=ranked.span,
-        snippet=make_snippet(document.text, query, span=ranked.span, language=language),
-    )
 
 
 def _fuse_pair(dense: list[Ranked], lexical: list[Ranked], fusion: Fusion) -> list[Ranked]:

@@ -10,7 +10,7 @@ import numpy as np
 from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import CorpusError
-from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.plan import EmbeddingPlan
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Batch, IndexedDocument
@@ -26,13 +26,13 @@ class SpotCheck:
 
     Args:
         encoder: what is said to have made the vectors.
-        recipe: how a document is said to have become vectors.
+        plan: how a document is said to have become vectors.
         rows: how many vectors there are.
     """
 
-    def __init__(self, encoder: TextEncoder, recipe: Recipe, rows: int) -> None:
+    def __init__(self, encoder: TextEncoder, plan: EmbeddingPlan, rows: int) -> None:
         self._encoder = encoder
-        self._recipe = recipe
+        self._plan = plan
         self._checked = np.unique(np.linspace(0, max(rows - 1, 0), _CHECKED).astype(int))
 
     def passing(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -55,9 +55,9 @@ class SpotCheck:
 
     def _check(self, document: IndexedDocument, text: str, vector: FloatArray) -> None:
         # A chunk is encoded with its title, unless that is too long to leave room for it.
-        titles = [document.title] if self._recipe.chunk is None and not document.spans else [document.title, ""]
+        titles = [document.title] if self._plan.chunk is None and not document.spans else [document.title, ""]
         texts = [content for title in titles if (content := Document(document.id, text, title).content)]
-        again = self._encoder.encode(texts, prompt=self._recipe.prompt or None)
+        again = self._encoder.encode(texts, prompt=self._plan.prompt or None)
         cosine = float((again @ vector).max() / max(float(np.linalg.norm(vector)), 1e-30))
         if cosine < _LEAST_COSINE:
             raise CorpusError(

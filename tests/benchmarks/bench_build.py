@@ -35,7 +35,7 @@ def measure_ratio(encoder_name: str, count: int, rounds: int) -> dict[str, float
     from llm2comp_apps.corpus import read_corpus
     from llm2comp_apps.encoder import load_encoder
     from llm2comp_apps.retrieval.build import fill_index
-    from llm2comp_apps.retrieval.recipe import Recipe
+    from llm2comp_apps.retrieval.plan import EmbeddingPlan
 
     source = str(DATA / "eval" / "retrieval" / "scifact")
     documents = list(islice(read_corpus([source]), count))
@@ -55,7 +55,7 @@ def measure_ratio(encoder_name: str, count: int, rounds: int) -> dict[str, float
                 encoder={"name": encoder.name, "fingerprint": encoder.fingerprint},
             )
             # Reading belongs to a build; both passes of it are counted in the command, one here.
-            report = fill_index(index, encoder, islice(read_corpus([source]), count), Recipe())
+            report = fill_index(index, encoder, islice(read_corpus([source]), count), EmbeddingPlan())
             outside.append((report.seconds - report.encode_seconds) / report.seconds)
 
     seconds: dict[str, list[float]] = {"encode": [], "build": []}

@@ -82,7 +82,7 @@ def test_a_refused_kind_is_a_warning_after_the_report(cli, encoders, write_corpu
     assert "40 documents added" in report
     assert warning == (
         "Warning: kind PQ4x4 is refused (recall 0.41 where 0.95 is wanted): the 40 documents are safe and searched "
-        "exactly; choose another with `llm2comp index compact x.index --kind ...`"
+        "exactly; compact chooses another kind"
     )
     assert len(Index.open("x.index")) == 40
     assert "PQ4x4 is refused (recall 0.41" in cli("index", "info").stdout

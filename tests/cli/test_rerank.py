@@ -28,7 +28,7 @@ def test_k_and_standard_input(cli, encoders):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["", "corpus.jsonl"], 2, "query is empty"),
+        (["", "corpus.jsonl"], 2, "QUERY is empty"),
         (["q", "corpus.jsonl", "-k", "-1"], 2, "-k"),
         (["q", "nothing.jsonl"], 1, "nothing.jsonl"),
         (["q", "corpus.jsonl", "--model", "./nothing"], 1, "./nothing"),
@@ -43,14 +43,14 @@ def test_wrong_calls_are_one_line(cli, encoders, write_corpus, monkeypatch, argu
     assert result.stdout == ""
 
 
-def test_without_sentence_transformers_the_option_that_was_given_is_named(cli, encoders, write_corpus, monkeypatch):
+def test_without_sentence_transformers_the_model_that_was_given_is_named(cli, encoders, write_corpus, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     corpus = write_corpus(4)
     line = cli("rerank", "q", corpus, "--model", "some/model").stderr.splitlines()[-1]
-    assert line.startswith("Error: --model some/model needs sentence-transformers")
+    assert line.startswith("Error: the cross-encoder 'some/model' needs sentence-transformers")
     cli("index", "build", corpus)
     line = cli("search", "q", "--mode", "lexical", "--rerank", "some/model").stderr
-    assert line.startswith("Error: --rerank some/model needs sentence-transformers")
+    assert line.startswith("Error: the cross-encoder 'some/model' needs sentence-transformers")
 
 
 def test_an_encoder_without_memory_says_what_to_take(cli, encoders, write_corpus):

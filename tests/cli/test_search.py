@@ -93,7 +93,7 @@ def test_another_encoder_is_refused_by_name(cli, built):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["   "], "query is empty"),
+        (["   "], "QUERY is empty"),
         (["q", "-k", "0"], "-k must be at least 1"),
         (["q", "-k", "-3"], "-k must be at least 1"),
         (["q", "--mode", "sparse"], "dense, lexical, hybrid"),
@@ -105,7 +105,7 @@ def test_another_encoder_is_refused_by_name(cli, built):
         ([], "no query"),
         (["q", "--where", "year >="], "year >="),
         (["q", "--index", "nothing.index"], "nothing.index"),
-        (["\udcff\udcfe doc"], "the query is not valid UTF-8"),
+        (["\udcff\udcfe doc"], "QUERY is not valid UTF-8"),
         (["q", "--where", "year = '\udcff'"], "--where is not valid UTF-8"),
         (["q", "--rerank-depth", "20"], "--rerank-depth belongs to --rerank"),
         (["--queries", "x.jsonl", "-o", "nowhere/x.trec"], "-o nowhere/x.trec: there is no folder nowhere"),
@@ -332,7 +332,7 @@ def test_the_prompt_survives_an_error_of_one_query(cli, built, on_a_terminal):
     on_a_terminal("cells \udcff", "stars burn", "")
     result = cli("search", "-k", "1")
     assert result.exit_code == 0
-    assert "Error: the query is not valid UTF-8" in result.stderr
+    assert "Error: query is not valid UTF-8" in result.stderr
     assert result.stdout.count(" 1. ") == 1
 
 

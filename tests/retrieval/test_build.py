@@ -13,7 +13,7 @@ from llm2comp_indexes import Index
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.build import CommitRule, Survey, fill_index, survey
-from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.plan import EmbeddingPlan
 
 
 def documents(count, words="a word or two"):
@@ -25,7 +25,7 @@ def make_index(tmp_path):
     numbers = iter(range(1000))
 
     def make(encoder, recipe=None):
-        recipe = recipe or Recipe()
+        recipe = recipe or EmbeddingPlan()
         return Index.create(
             tmp_path / f"{next(numbers)}.index",
             dimension=encoder.dimension,
@@ -48,7 +48,7 @@ def content(index):
 def test_every_document_is_found_by_its_own_vector(hash_encoder, make_index):
     index = make_index(hash_encoder)
     corpus = documents(50)
-    report = fill_index(index, hash_encoder, corpus, Recipe())
+    report = fill_index(index, hash_encoder, corpus, EmbeddingPlan())
     assert (report.read, report.added, report.unchanged, report.vectors) == (50, 50, 0, 50)
     hits = index.search(hash_encoder.encode([document.content for document in corpus]), 1)
     assert [found[0].id for found in hits] == [document.id for document in corpus]
@@ -57,19 +57,19 @@ def test_every_document_is_found_by_its_own_vector(hash_encoder, make_index):
 
 def test_what_another_program_deleted_in_the_meantime_is_added_again(hash_encoder, make_index):
     index = make_index(hash_encoder)
-    fill_index(index, hash_encoder, documents(3), Recipe())
+    fill_index(index, hash_encoder, documents(3), EmbeddingPlan())
     with Index.open(index.path) as other, other.writer() as writer:
         writer.delete(["d1"])
         writer.commit()
-    report = fill_index(index, hash_encoder, documents(3), Recipe())
+    report = fill_index(index, hash_encoder, documents(3), EmbeddingPlan())
     assert (report.added, report.unchanged, len(index)) == (1, 2, 3)
 
 
 def test_a_second_build_encodes_nothing(hash_encoder, make_index):
     index = make_index(hash_encoder)
-    fill_index(index, hash_encoder, documents(20), Recipe())
+    fill_index(index, hash_encoder, documents(20), EmbeddingPlan())
     before, generation = hash_encoder.calls, index.generation
-    report = fill_index(index, hash_encoder, documents(20), Recipe())
+    report = fill_index(index, hash_encoder, documents(20), EmbeddingPlan())
     assert (report.unchanged, report.added, report.commits) == (20, 0, 0)
     assert hash_encoder.calls == before
     assert index.generation == generation
@@ -78,11 +78,11 @@ def test_a_second_build_encodes_nothing(hash_encoder, make_index):
 @pytest.mark.parametrize("field", ["text", "title", "metadata"])
 def test_a_changed_document_replaces_the_old_one(hash_encoder, make_index, field):
     index = make_index(hash_encoder)
-    fill_index(index, hash_encoder, documents(5), Recipe())
+    fill_index(index, hash_encoder, documents(5), EmbeddingPlan())
     corpus = documents(5)
     value = {"n": "new"} if field == "metadata" else "something new"
     corpus[2] = Document(**{"id": "d2", "text": corpus[2].text, "title": "t2", "metadata": {"n": 2}, field: value})
-    report = fill_index(index, hash_encoder, corpus, Recipe())
+    report = fill_index(index, hash_encoder, corpus, EmbeddingPlan())
     assert (report.added, report.unchanged) == (1, 4)
     assert len(index) == 5
     assert getattr(index.get(["d2"])[0], field) == value
@@ -91,10 +91,10 @@ def test_a_changed_document_replaces_the_old_one(hash_encoder, make_index, field
 def test_another_fingerprint_prompt_or_chunking_is_another_hash():
     document = documents(1)[0]
     hashes = {
-        Recipe().content_hash(document, "a"),
-        Recipe().content_hash(document, "b"),
-        Recipe(prompt="p").content_hash(document, "a"),
-        Recipe(chunk=32).content_hash(document, "a"),
+        EmbeddingPlan().content_hash(document, "a"),
+        EmbeddingPlan().content_hash(document, "b"),
+        EmbeddingPlan(prompt="p").content_hash(document, "a"),
+        EmbeddingPlan(chunk=32).content_hash(document, "a"),
     }
     assert len(hashes) == 4
 
@@ -102,11 +102,11 @@ def test_another_fingerprint_prompt_or_chunking_is_another_hash():
 def test_title_and_text_cannot_be_confused():
     one, other = Document("d", "b c", title="a"), Document("d", "c", title="a b")
     assert one.content == other.content
-    assert Recipe().content_hash(one, "f") != Recipe().content_hash(other, "f")
+    assert EmbeddingPlan().content_hash(one, "f") != EmbeddingPlan().content_hash(other, "f")
 
 
 def test_long_documents_get_a_vector_per_chunk_and_are_found_by_any(hash_encoder, make_index):
-    recipe = Recipe(chunk=16, overlap=4)
+    recipe = EmbeddingPlan(chunk=16, overlap=4)
     index = make_index(hash_encoder, recipe)
     sentences = [f"Sentence {n} speaks of thing{n} and of nothing else at all." for n in range(12)]
     corpus = [Document("long", " ".join(sentences), title="Things"), Document("short", "Only this.")]
@@ -134,7 +134,7 @@ def test_a_chunk_and_its_title_fit_into_what_the_encoder_reads(make_hash_encoder
         Document("overlong-short", "A short text.", title="word " * 60),
         Document("title-only", "", title="word " * 60),
     ]
-    fill_index(make_index(encoder, Recipe(chunk=32)), encoder, corpus, Recipe(chunk=32))
+    fill_index(make_index(encoder, EmbeddingPlan(chunk=32)), encoder, corpus, EmbeddingPlan(chunk=32))
     *_, title_only = (text for text in seen if "Sentence" not in text and "short" not in text)
     assert title_only.split() == ["word"] * 60
     lengths = [len(encoder.tokenizer([text])["input_ids"][0]) for text in seen if text != title_only]
@@ -155,7 +155,7 @@ def test_what_the_encoder_cut_off_is_counted(make_hash_encoder, make_index):
 
     encoder.encode = cutting
     corpus = documents(14)
-    report = fill_index(make_index(encoder), encoder, corpus, Recipe())
+    report = fill_index(make_index(encoder), encoder, corpus, EmbeddingPlan())
     assert report.truncated == sum(len(document.content) > 60 for document in corpus) > 0
 
 
@@ -163,14 +163,14 @@ def test_chunking_needs_a_tokenizer(make_index, make_hash_encoder):
     encoder = make_hash_encoder()
     needed = ("name", "fingerprint", "dimension", "prompts", "encode", "encode_stream")
     encoder = SimpleNamespace(**{name: getattr(encoder, name) for name in needed})
-    with pytest.raises(UsageError, match="shows no tokenizer to count tokens by; leave out `chunk`"):
-        fill_index(make_index(encoder), encoder, documents(1), Recipe(chunk=16))
+    with pytest.raises(UsageError, match="chunk needs a tokenizer to count tokens by, and the encoder hash shows none"):
+        fill_index(make_index(encoder), encoder, documents(1), EmbeddingPlan(chunk=16))
 
 
 def test_memory_vectors_are_stored_with_the_same_embeddings(hash_encoder, make_index):
-    with_memory, without = make_index(hash_encoder, Recipe(memory=True)), make_index(hash_encoder)
-    fill_index(with_memory, hash_encoder, documents(10), Recipe(memory=True))
-    fill_index(without, hash_encoder, documents(10), Recipe())
+    with_memory, without = make_index(hash_encoder, EmbeddingPlan(memory=True)), make_index(hash_encoder)
+    fill_index(with_memory, hash_encoder, documents(10), EmbeddingPlan(memory=True))
+    fill_index(without, hash_encoder, documents(10), EmbeddingPlan())
     assert with_memory.memory_tokens == hash_encoder.k
     query = hash_encoder.encode(["word 3"])
     scores = [[(hit.id, hit.score) for hit in index.search(query, 10)[0]] for index in (with_memory, without)]
@@ -179,38 +179,49 @@ def test_memory_vectors_are_stored_with_the_same_embeddings(hash_encoder, make_i
 
 
 @pytest.mark.parametrize(
-    "recipe", [{"chunk": 15}, {"chunk": 32, "overlap": 32}, {"overlap": 8}, {"chunk": 32, "overlap": -1}]
+    ("plan", "field"),
+    [
+        ({"chunk": 15}, "chunk"),
+        ({"chunk": 32, "overlap": 32}, "overlap"),
+        ({"overlap": 8}, "overlap"),
+        ({"chunk": 32, "overlap": -1}, "overlap"),
+    ],
 )
-def test_impossible_chunks_are_refused(recipe):
-    with pytest.raises(UsageError, match="--overlap"):
-        Recipe(**recipe)
+def test_impossible_chunks_are_refused(plan, field):
+    with pytest.raises(UsageError) as refused:
+        EmbeddingPlan(**plan)
+    assert refused.value.field == field
 
 
 def test_commits_go_by_documents_and_by_time(hash_encoder, make_index, monkeypatch):
     monkeypatch.setattr("llm2comp_apps.retrieval.build._WINDOW_DOCUMENTS", 10)
-    by_count = fill_index(make_index(hash_encoder), hash_encoder, documents(40), Recipe(), rule=CommitRule(1e9, 20))
+    by_count = fill_index(
+        make_index(hash_encoder), hash_encoder, documents(40), EmbeddingPlan(), rule=CommitRule(1e9, 20)
+    )
     assert by_count.commits == 2
-    by_time = fill_index(make_index(hash_encoder), hash_encoder, documents(40), Recipe(), rule=CommitRule(0.0, 10**9))
+    by_time = fill_index(
+        make_index(hash_encoder), hash_encoder, documents(40), EmbeddingPlan(), rule=CommitRule(0.0, 10**9)
+    )
     assert by_time.commits == 4
 
 
 def test_stopping_keeps_what_was_done_and_the_next_build_does_the_rest(hash_encoder, make_index, monkeypatch):
     monkeypatch.setattr("llm2comp_apps.retrieval.build._WINDOW_DOCUMENTS", 10)
     index, whole = make_index(hash_encoder), make_index(hash_encoder)
-    first = fill_index(index, hash_encoder, documents(40), Recipe(), should_stop=lambda: True)
+    first = fill_index(index, hash_encoder, documents(40), EmbeddingPlan(), should_stop=lambda: True)
     assert first.interrupted
     assert 0 < first.added == len(Index.open(index.path)) < 40
-    second = fill_index(index, hash_encoder, documents(40), Recipe())
+    second = fill_index(index, hash_encoder, documents(40), EmbeddingPlan())
     assert not second.interrupted
     assert first.added + second.added == 40
-    fill_index(whole, hash_encoder, documents(40), Recipe())
+    fill_index(whole, hash_encoder, documents(40), EmbeddingPlan())
     assert content(index) == content(whole)
 
 
 def test_stopping_works_where_nothing_is_new(hash_encoder, make_index):
     index = make_index(hash_encoder)
-    fill_index(index, hash_encoder, documents(30), Recipe())
-    report = fill_index(index, hash_encoder, documents(30), Recipe(), should_stop=lambda: True)
+    fill_index(index, hash_encoder, documents(30), EmbeddingPlan())
+    report = fill_index(index, hash_encoder, documents(30), EmbeddingPlan(), should_stop=lambda: True)
     assert report.interrupted
     assert report.read < 30
 
@@ -228,7 +239,7 @@ def test_an_encoder_that_fails_leaves_the_last_commit(make_hash_encoder, make_in
 
     encoder.encode = failing
     with pytest.raises(MemoryError):
-        fill_index(index, encoder, documents(40), Recipe(), rule=CommitRule(documents=10))
+        fill_index(index, encoder, documents(40), EmbeddingPlan(), rule=CommitRule(documents=10))
     assert len(index) == 20
     assert index.verify() == []
 
@@ -246,7 +257,7 @@ def test_batches_hold_texts_of_like_length(make_hash_encoder, make_index):
     encoder.encode = spy
     generator = np.random.default_rng(0)
     corpus = [Document(str(n), "x" * int(size)) for n, size in enumerate(generator.integers(1, 5000, 500))]
-    fill_index(make_index(encoder), encoder, corpus, Recipe())
+    fill_index(make_index(encoder), encoder, corpus, EmbeddingPlan())
     flat = [length for batch in lengths for length in batch]
     assert flat == sorted(flat, reverse=True)
     assert sum(lengths[0]) <= 16_000
@@ -254,16 +265,16 @@ def test_batches_hold_texts_of_like_length(make_hash_encoder, make_index):
 
 def test_survey_counts_what_is_to_be_done(hash_encoder, make_index):
     index = make_index(hash_encoder)
-    fill_index(index, hash_encoder, documents(3), Recipe())
+    fill_index(index, hash_encoder, documents(3), EmbeddingPlan())
     corpus = [*documents(3), Document("new", "12345", title="678")]
-    assert survey(index, corpus, Recipe(), hash_encoder.fingerprint) == Survey(4, 1, 8)
-    assert survey(None, corpus, Recipe(), hash_encoder.fingerprint).new == 4
+    assert survey(index, corpus, EmbeddingPlan(), hash_encoder.fingerprint) == Survey(4, 1, 8)
+    assert survey(None, corpus, EmbeddingPlan(), hash_encoder.fingerprint).new == 4
 
 
 def test_progress_counts_up_to_the_end(hash_encoder, make_index, monkeypatch):
     monkeypatch.setattr("llm2comp_apps.retrieval.build._WINDOW_DOCUMENTS", 10)
     seen = []
-    fill_index(make_index(hash_encoder), hash_encoder, documents(30), Recipe(), on_progress=seen.append)
+    fill_index(make_index(hash_encoder), hash_encoder, documents(30), EmbeddingPlan(), on_progress=seen.append)
     assert [progress.documents for progress in seen] == sorted(progress.documents for progress in seen)
     assert seen[-1].documents == 30
     assert seen[-1].characters == sum(len(document.content) for document in documents(30))
@@ -281,6 +292,6 @@ def test_any_sequence_of_builds_ends_in_the_last_state_of_each_document(make_has
     expected = {}
     for numbers, version in plan:
         corpus = [Document(f"d{n}", f"text {n} {version}") for n in numbers]
-        fill_index(index, encoder, corpus, Recipe())
+        fill_index(index, encoder, corpus, EmbeddingPlan())
         expected.update({document.id: document.text for document in corpus})
         assert {document.id: document.text for document in index.get(list(index.ids()))} == expected

@@ -160,7 +160,7 @@ def test_a_name_that_is_neither_here_nor_on_the_hub_is_told_at_once(monkeypatch,
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(sentence_transformers, "CrossEncoder", ask)
     start = time.perf_counter()
-    with pytest.raises(EncoderError, match="--rerank: cannot load the cross-encoder 'nosuchmodel/x'") as caught:
+    with pytest.raises(EncoderError, match=r"^cannot load the cross-encoder 'nosuchmodel/x'") as caught:
         CrossEncoderReranker("nosuchmodel/x")
     assert time.perf_counter() - start < 5
     assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.retrieval.build import fill_index
 from llm2comp_apps.retrieval.fusion import min_max_average, reciprocal_rank_fusion
-from llm2comp_apps.retrieval.recipe import Recipe
+from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.rerank import MemoryReranker
 from llm2comp_apps.retrieval.search import Searcher, SearchOptions
 
@@ -32,7 +32,7 @@ def index(tmp_path, hash_encoder):
         dimension=hash_encoder.dimension,
         encoder={"name": hash_encoder.name, "fingerprint": hash_encoder.fingerprint},
     )
-    fill_index(index, hash_encoder, corpus(), Recipe())
+    fill_index(index, hash_encoder, corpus(), EmbeddingPlan())
     return index
 
 
@@ -120,10 +120,10 @@ def test_conditions_hold_in_every_mode(searcher):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 0}, "-k must be at least 1"),
+        ({"k": 0}, "^k must be at least 1, not 0"),
         ({"mode": "sparse"}, "dense, lexical, hybrid"),
         ({"fusion": "sum"}, "minmax, rrf"),
-        ({"rerank_depth": 0}, "--rerank-depth"),
+        ({"rerank_depth": 0}, "^rerank_depth must"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message):
@@ -174,7 +174,7 @@ def test_reranking_never_takes_hits_away(index, hash_encoder):
 
 def test_of_a_chunked_document_the_best_chunk_is_shown_and_reranked(tmp_path, hash_encoder):
     sentences = [f"Sentence {n} speaks of thing{n} and of nothing else at all." for n in range(12)]
-    recipe = Recipe(chunk=16, memory=True)
+    recipe = EmbeddingPlan(chunk=16, memory=True)
     index = Index.create(
         tmp_path / "chunks.index",
         dimension=hash_encoder.dimension,

@@ -11,7 +11,7 @@ from llm2comp_apps.cli.ui.text import printable
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from llm2comp_apps.retrieval.search import SearchHit
+    from llm2comp_apps.retrieval.hits import SearchHit
     from llm2comp_apps.retrieval.snippets import Snippet
 
 __all__ = ["print_hits"]

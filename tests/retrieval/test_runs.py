@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm2comp_apps.errors import UsageError
-from llm2comp_apps.retrieval.trec import trec_lines
+from llm2comp_apps.retrieval.runs import trec_lines
 
 
 def test_form():

@@ -11,11 +11,11 @@ from llm2comp_apps.corpus.chunking import MIN_CHUNK_TOKENS
 from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["Recipe"]
+__all__ = ["EmbeddingPlan"]
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class EmbeddingPlan:
     """How a document becomes vectors; part of every content hash and kept in the index's settings.
 
     Attributes:
@@ -38,20 +38,20 @@ class Recipe:
         """
         if self.chunk is None:
             if self.overlap:
-                raise UsageError("--overlap is between chunks; say their size with --chunk")
-        elif self.chunk < MIN_CHUNK_TOKENS or not 0 <= self.overlap < self.chunk:
-            raise UsageError(
-                f"--chunk must be at least {MIN_CHUNK_TOKENS} tokens and --overlap from 0 to below it, "
-                f"not {self.chunk} and {self.overlap}"
-            )
+                raise UsageError("is between chunks; give their size as `chunk`", field="overlap")
+            return
+        if self.chunk < MIN_CHUNK_TOKENS:
+            raise UsageError(f"must be at least {MIN_CHUNK_TOKENS} tokens, not {self.chunk}", field="chunk")
+        if not 0 <= self.overlap < self.chunk:
+            raise UsageError(f"must be at least 0 and below `chunk`, not {self.overlap}", field="overlap")
 
     def to_settings(self) -> dict[str, Any]:
         """As an index keeps it."""
         return {"chunk": self.chunk, "overlap": self.overlap, "prompt": self.prompt, "memory": self.memory}
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> Recipe:
-        """The recipe that an index was built by; what it does not say is the default."""
+    def from_settings(cls, settings: dict[str, Any]) -> EmbeddingPlan:
+        """The plan that an index was built by; what it does not say is the default."""
         known = {name: settings[name] for name in ("chunk", "overlap", "prompt", "memory") if name in settings}
         return cls(**known)
 

@@ -1,4 +1,4 @@
-"""What people type, looked at before anything is loaded for it."""
+"""Queries and other texts that people type, checked before anything is loaded for them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def check_query(query: str) -> None:
         UsageError: the query is empty, or no text.
     """
     if not query.strip():
-        raise UsageError("the query is empty; say what to look for")
-    check_text(query, "the query")
+        raise UsageError("is empty; say what to look for", field="query")
+    check_text(query, "query")
 
 
-def check_text(text: str | None, what: str) -> None:
+def check_text(text: str | None, field: str) -> None:
     """Refuse an argument whose bytes are no text.
 
     Args:
         text: as it was given; ``None`` is fine.
-        what: for the message: ``--where``.
+        field: the setting that it was given for.
 
     Raises:
         UsageError: it is not valid UTF-8.
     """
     if text is not None and _SURROGATE.search(text):
         shown = text.encode("utf-8", "replace").decode()
-        raise UsageError(f"{what} is not valid UTF-8 ({shown!r}); type it again as text")
+        raise UsageError(f"is not valid UTF-8 ({shown!r}); type it again as text", field=field)

@@ -1,0 +1,271 @@
+"""The front door: documents, their vectors and the encoder that makes them, in one folder.
+
+    from llm2comp_apps import Collection, read_corpus
+
+    with Collection.create("library.index", chunk=256) as library:
+        report = library.update(read_corpus(["notes/"]), on_progress=print)
+        hits = library.search("how do cells divide", k=5, where="year >= 2020")
+        near = library.similar(hits[0].id, k=5)
+
+Every rule lives in a file of its own beside this one. Settings have the same names in all of them, and a wrong one
+raises :class:`~llm2comp_apps.errors.UsageError` with that name as its ``field``. Errors of the index are those of
+:mod:`llm2comp_indexes.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from llm2comp_apps.corpus.document import Document
+from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
+from llm2comp_apps.retrieval.batched import batched
+from llm2comp_apps.retrieval.build import BuildProgress, CommitRule, UpdateReport, fill_index
+from llm2comp_apps.retrieval.creation import NewIndex
+from llm2comp_apps.retrieval.discovery import find_index
+from llm2comp_apps.retrieval.fusion import Fusion
+from llm2comp_apps.retrieval.gpus import index_device
+from llm2comp_apps.retrieval.hits import SearchHit
+from llm2comp_apps.retrieval.index_encoder import load_index_encoder
+from llm2comp_apps.retrieval.plan import EmbeddingPlan
+from llm2comp_apps.retrieval.query_text import check_query
+from llm2comp_apps.retrieval.removal import DeleteReport, delete_documents
+from llm2comp_apps.retrieval.rerank import MEMORY, CrossEncoderReranker, MemoryReranker, Reranker
+from llm2comp_apps.retrieval.search import RERANK_DEPTH, Mode, Searcher, SearchOptions, SearchSettings
+from llm2comp_apps.retrieval.settings import IndexSettings, changed_policy
+from llm2comp_apps.retrieval.similar import similar_documents
+from llm2comp_apps.retrieval.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Damage, Index, IndexInfo
+
+__all__ = ["Collection"]
+
+_READ = 256  # documents read at a time
+
+
+class Collection:
+    """Documents to search by meaning and by words, and to keep up to date.
+
+    Make one with :meth:`create` or :meth:`open`. A collection sees one state of its index: its own changes at once,
+    those of another program after ``index.refresh()``. One program at a time can write.
+
+    Attributes:
+        index: the :class:`llm2comp_indexes.Index` underneath.
+        stopwatch: adds up where the time of loading and searching goes.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        encoder: str | TextEncoder | None = None,
+        *,
+        device: str | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> None:
+        """Join an open index and its encoder, which is loaded when it is needed first (see :meth:`open`)."""
+        self.index = index
+        self.stopwatch = stopwatch or Stopwatch()
+        self._named = encoder
+        self._device = device
+        self._encoder: TextEncoder | None = None
+        self._cross_encoders: dict[str, CrossEncoderReranker] = {}
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        encoder: str | TextEncoder = "default",
+        chunk: int | None = None,
+        overlap: int = 0,
+        memory: bool = False,
+        language: str = "english",
+        kind: str = "auto",
+        target_recall: float = 0.95,
+        max_ram: int | None = None,
+        device: str | None = None,
+    ) -> Collection:
+        """Make an empty collection in a folder that does not exist, or is empty.
+
+        ``encoder`` is a name (:mod:`llm2comp_apps.encoder.names`) or a loaded encoder; the collection remembers a name
+        only. ``device`` is where it runs: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``None`` for the best there is.
+        :class:`~llm2comp_apps.retrieval.settings.IndexSettings` describes the other settings.
+
+        Raises:
+            UsageError: a setting makes no sense, or not with this encoder.
+            EncoderError: the encoder cannot be found or loaded.
+            IndexStoreError: the path is taken or cannot be written, or FAISS can make nothing of the kind.
+        """
+        settings = IndexSettings(
+            chunk=chunk, overlap=overlap, memory=memory, language=language,
+            kind=kind, target_recall=target_recall, max_ram=max_ram,
+        )  # fmt: skip
+        new = NewIndex.prepare(path, settings, encoder=encoder, device=device)
+        return cls(new.create(), new.encoder, device=device)
+
+    @classmethod
+    def open(
+        cls, path: str | Path | None = None, *, encoder: str | TextEncoder | None = None, device: str | None = None
+    ) -> Collection:
+        """Open a collection.
+
+        Args:
+            path: its folder; ``None`` for ``$LLM2COMP_INDEX``, else the one ``*.index`` in the working directory.
+            encoder: where its encoder lies now, or the loaded encoder; ``None`` for the one it remembers. It is loaded
+                when it is needed first: a search by words never loads it.
+            device: as for :meth:`create`.
+
+        Raises:
+            UsageError: there is no such folder, or it is not clear which is meant.
+            IndexStoreError: it is no index, or a damaged one.
+        """
+        from llm2comp_indexes import Index
+
+        stopwatch = Stopwatch()
+        with stopwatch.part("open index"):
+            index = Index.open(find_index(path), device=index_device(device))
+        return cls(index, encoder, device=device, stopwatch=stopwatch)
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.index.path
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The encoder, loaded at the first call; raises what :func:`.index_encoder.load_index_encoder` does."""
+        if self._encoder is None:
+            with self.stopwatch.part("load encoder"):
+                self._encoder = load_index_encoder(self.index, self._named, self._device)
+        return self._encoder
+
+    @property
+    def plan(self) -> EmbeddingPlan:
+        """How a document becomes vectors."""
+        return EmbeddingPlan.from_settings(self.index.settings)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def update(
+        self,
+        documents: Iterable[Document],
+        *,
+        on_progress: Callable[[BuildProgress], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        rule: CommitRule | None = None,
+    ) -> UpdateReport:
+        """Add what is new and replace what has changed; documents that the collection holds unchanged are skipped.
+
+        Documents are streamed and committed as they come. :func:`llm2comp_apps.retrieval.build.fill_index` describes
+        the arguments, the report, and what an interruption leaves.
+        """
+        device = index_device(self._device)
+        return fill_index(
+            self.index, self.encoder, documents, self.plan,
+            rule=rule, device=device, on_progress=on_progress, should_stop=should_stop,
+        )  # fmt: skip
+
+    def delete(
+        self, ids: Sequence[str] | None = None, *, where: str | None = None, allow_most: bool = False
+    ) -> DeleteReport:
+        """Delete documents; see :func:`llm2comp_apps.retrieval.removal.delete_documents`."""
+        return delete_documents(self.index, ids, where=where, allow_most=allow_most)
+
+    def search(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        mode: Mode = "hybrid",
+        where: str | None = None,
+        fusion: Fusion = "minmax",
+        rerank: str | Reranker | None = None,
+        rerank_depth: int = RERANK_DEPTH,
+    ) -> list[SearchHit]:
+        """The best hits for a query, best first.
+
+        ``rerank`` scores the best candidates again: with ``"memory"``, a cross-encoder's name or directory, or any
+        :class:`~llm2comp_apps.retrieval.rerank.Reranker`. :class:`~llm2comp_apps.retrieval.search.SearchOptions`
+        describes the other settings.
+
+        Raises:
+            UsageError: the query is empty, or a setting makes no sense.
+            FilterError: ``where`` cannot be read.
+        """
+        options = SearchOptions(k=k, mode=mode, where=where, fusion=fusion, rerank_depth=rerank_depth)
+        return self.searcher(options.mode, rerank).search(query, options)
+
+    def search_batch(
+        self, queries: Sequence[str], *, rerank: str | Reranker | None = None, **settings: Unpack[SearchSettings]
+    ) -> list[list[SearchHit]]:
+        """The best hits of each query, which are encoded together; the settings are those of :meth:`search`."""
+        options = SearchOptions(**settings)
+        return self.searcher(options.mode, rerank).search_batch(queries, options)
+
+    def searcher(self, mode: Mode = "hybrid", rerank: str | Reranker | None = None) -> Searcher:
+        """Load what searches of a mode need, and nothing else; for many searches with the same settings."""
+        reranker = self._reranker(rerank) if isinstance(rerank, str) else rerank  # its name may be wrong: first
+        encoder = self.encoder if mode != "lexical" else None
+        return Searcher(self.index, encoder, reranker=reranker, stopwatch=self.stopwatch)
+
+    def _reranker(self, name: str) -> Reranker:
+        if name == MEMORY:
+            return MemoryReranker(self.encoder, self.index.memory if self.index.memory_tokens else None)
+        if name not in self._cross_encoders:
+            with self.stopwatch.part("load reranker"):
+                self._cross_encoders[name] = CrossEncoderReranker(name, self._device)
+        return self._cross_encoders[name]
+
+    def similar(self, id: str, *, k: int = 10, where: str | None = None) -> list[SearchHit]:  # noqa: A002 - the word
+        """The nearest documents of a document; see :func:`llm2comp_apps.retrieval.similar.similar_documents`."""
+        return similar_documents(self.index, id, k=k, where=where)
+
+    def encode_query(self, text: str) -> FloatArray:
+        """The vector ``(d,)`` by which a search for ``text`` compares documents."""
+        check_query(text)
+        vector: FloatArray = self.encoder.encode([text], prompt=self.encoder.prompts.get("query"))[0]
+        return vector
+
+    def documents(self, where: str | None = None) -> Iterator[Document]:
+        """Stream the documents, or those that meet a condition, in the order in which they were added."""
+        for ids in batched(self.index.ids(where=where), _READ):
+            for document in self.index.get(ids):
+                yield Document(document.id, document.text, document.title, document.metadata)
+
+    def info(self) -> IndexInfo:
+        """Documents, encoder, settings, kind, size."""
+        return self.index.info()
+
+    def compact(
+        self, *, kind: str | None = None, target_recall: float | None = None, max_ram: int | None = None
+    ) -> IndexInfo:
+        """Merge segments, drop what was deleted, and change how vectors are searched where a setting is given.
+
+        A kind that is refused raises ``KindError``, and the collection keeps the kind that it had.
+        """
+        policy = changed_policy(self.index, kind=kind, target_recall=target_recall, max_ram=max_ram)
+        self.index.compact(policy, index_device(self._device))
+        return self.info()
+
+    def verify(self) -> list[Damage]:
+        """Compare every byte with what was committed; empty if all is well."""
+        return self.index.verify()
+
+    def export(self, path: str | Path) -> int:
+        """Write all vectors to a ``.parquet`` (documents too), ``.npy`` or ``.faiss`` file; returns how many."""
+        from llm2comp_indexes import export_index
+
+        return export_index(self.index, path)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.index.close()
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -1,0 +1,93 @@
+"""A new index: everything that can be wrong with its settings is found before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.retrieval.lengths import check_chunk
+from llm2comp_apps.retrieval.plan import EmbeddingPlan
+from llm2comp_apps.retrieval.rerank import encode_memory_with
+from llm2comp_apps.retrieval.settings import IndexSettings
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
+__all__ = ["NewIndex"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewIndex:
+    """An index that can be made; :meth:`create` makes it.
+
+    Attributes:
+        path: where nothing is yet.
+        settings: as wanted.
+        encoder: makes the vectors.
+        record: what the index remembers of the encoder.
+        plan: how a document becomes vectors.
+    """
+
+    path: Path
+    settings: IndexSettings
+    encoder: TextEncoder
+    record: dict[str, str]
+    plan: EmbeddingPlan
+
+    @classmethod
+    def prepare(
+        cls,
+        path: str | Path,
+        settings: IndexSettings,
+        *,
+        encoder: str | TextEncoder = "default",
+        device: str | None = None,
+    ) -> NewIndex:
+        """Load the encoder and check that the settings fit it; nothing is written.
+
+        Args:
+            path: a folder that does not exist, or is empty.
+            settings: of the index.
+            encoder: by name, or loaded; the index remembers a name only.
+            device: where the encoder runs; ``None`` for the best there is.
+
+        Raises:
+            UsageError: a setting makes no sense with this encoder.
+            EncoderError: the encoder cannot be found or loaded.
+            KindError: FAISS can make nothing of the kind.
+        """
+        from llm2comp_indexes import check_kind
+
+        from llm2comp_apps.encoder import encoder_record, load_encoder
+
+        if isinstance(encoder, str):
+            loaded = load_encoder(encoder, device=device)
+            record = encoder_record(loaded, encoder)
+        else:
+            loaded = encoder
+            record = {"name": encoder.name, "fingerprint": encoder.fingerprint}
+        check_kind(settings.policy, loaded.dimension)
+        plan = replace(settings.plan, prompt=loaded.prompts.get("document", ""))
+        check_chunk(plan, loaded)
+        if plan.memory:
+            encode_memory_with(loaded)
+        return cls(path=Path(path), settings=settings, encoder=loaded, record=record, plan=plan)
+
+    def create(self) -> Index:
+        """Make the empty index.
+
+        Raises:
+            IndexExistsError: the path is taken.
+            IndexWriteError: the folder cannot be made.
+        """
+        from llm2comp_indexes import Index
+
+        return Index.create(
+            self.path,
+            dimension=self.encoder.dimension,
+            encoder=self.record,
+            settings={**self.settings.of_search, **self.plan.to_settings()},
+            memory_tokens=encode_memory_with(self.encoder).k if self.plan.memory else 0,
+        )

@@ -1,0 +1,95 @@
+"""Places in a ranking, and the hits that people and programs see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
+
+from llm2comp_apps.retrieval.snippets import Snippet, make_snippet
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import IndexedDocument
+
+    from llm2comp_apps.corpus import Document
+
+__all__ = ["Ranked", "SearchHit", "to_hits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A place in a ranking: the document's id, its score, and the chunk that a dense search found best, if any."""
+
+    id: str
+    score: float
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A hit, ready to be shown.
+
+    Attributes:
+        rank: from 1.
+        id: the document's id.
+        score: larger is better; a cosine (dense), BM25 (lexical), a share of 1 (hybrid, min-max) or a reranker's own.
+        title: may be empty.
+        text: the whole text.
+        metadata: the document's other fields.
+        span: character range of the best chunk in ``text``, where documents were chunked and a dense search ran.
+        snippet: the piece of ``text`` to show.
+    """
+
+    rank: int
+    id: str
+    score: float
+    title: str
+    text: str
+    metadata: dict[str, Any]
+    span: tuple[int, int] | None
+    snippet: Snippet
+
+    def to_dict(self) -> dict[str, Any]:
+        """The hit as plain data, for JSON."""
+        return {
+            "rank": self.rank,
+            "id": self.id,
+            "score": self.score,
+            "title": self.title,
+            "snippet": self.snippet.text,
+            "marks": [list(mark) for mark in self.snippet.marks],
+            "span": list(self.span) if self.span else None,
+            "text": self.text,
+            "metadata": self.metadata,
+        }
+
+
+def to_hits(
+    query: str,
+    ranking: Sequence[Ranked],
+    documents: Sequence[Document | IndexedDocument],
+    language: str = DEFAULT_LANGUAGE,
+) -> list[SearchHit]:
+    """Make hits of a ranking.
+
+    Args:
+        query: its words are marked in the snippets; empty for none.
+        ranking: best first.
+        documents: those of the ranking, in its order.
+        language: of the index's lexical side.
+    """
+    return [
+        SearchHit(
+            rank=rank,
+            id=ranked.id,
+            score=ranked.score,
+            title=document.title,
+            text=document.text,
+            metadata=document.metadata,
+            span=ranked.span,
+            snippet=make_snippet(document.text, query, span=ranked.span, language=language),
+        )
+        for rank, (ranked, document) in enumerate(zip(ranking, documents, strict=True), start=1)
+    ]

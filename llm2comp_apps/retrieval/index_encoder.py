@@ -1,0 +1,71 @@
+"""The encoder of an index: loaded by the name that the index remembers, and refused if its vectors are others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.errors import EncoderError
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
+__all__ = ["UNKNOWN_ENCODER", "check_encoder", "load_index_encoder"]
+
+UNKNOWN_ENCODER = {"name": "unknown", "fingerprint": "unknown"}
+"""What an index says of vectors whose encoder nobody named. No encoder has this fingerprint, so no search takes them
+for its own."""
+
+
+def load_index_encoder(
+    index: Index, encoder: str | TextEncoder | None = None, device: str | None = None
+) -> TextEncoder:
+    """Load the encoder of an index (imports torch).
+
+    Args:
+        index: an open index.
+        encoder: its name, if it lies elsewhere now; an encoder that is loaded already; ``None`` for the one that the
+            index remembers.
+        device: where it runs; ``None`` for the best there is.
+
+    Raises:
+        EncoderError: it cannot be found, its vectors are not those of the index, or the index does not say which
+            encoder made them (imported vectors).
+    """
+    if encoder is not None and not isinstance(encoder, str):
+        check_encoder(index, encoder)
+        return encoder
+    from llm2comp_apps.encoder import load_encoder
+
+    source = index.encoder.get("source")
+    if index.encoder["fingerprint"] == UNKNOWN_ENCODER["fingerprint"] or source is encoder is None:
+        raise EncoderError(
+            f"{index.path} does not say which encoder made its vectors, so it can be searched by words only "
+            "(`mode=lexical`); import the vectors again with their `encoder` to search them by meaning"
+        )
+    try:
+        loaded = load_encoder(encoder or str(source), device=device)
+    except EncoderError as error:
+        if encoder is not None:
+            raise
+        raise EncoderError(
+            f"{error} ({index.path} was built with this encoder; if it lies elsewhere now, name it by `encoder`)"
+        ) from error
+    check_encoder(index, loaded)
+    return loaded
+
+
+def check_encoder(index: Index, encoder: TextEncoder) -> None:
+    """Refuse an encoder whose vectors mean something else than those in the index.
+
+    Raises:
+        EncoderError: the fingerprints differ.
+    """
+    built_by = index.encoder
+    if built_by.get("fingerprint") != encoder.fingerprint:
+        raise EncoderError(
+            f"{index.path} was built with the encoder {built_by.get('name', 'unknown')} "
+            f"(fingerprint {str(built_by.get('fingerprint'))[:12]}), not with {encoder.name} "
+            f"({encoder.fingerprint[:12]}): their vectors cannot be compared; "
+            "search with the first, or build another index with the second"
+        )

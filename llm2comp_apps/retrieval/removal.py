@@ -1,0 +1,80 @@
+"""Deleting documents by id or by a condition, guarded against a slip of the pen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.build import refusal_line
+from llm2comp_apps.retrieval.conditions import unknown_field_lines
+from llm2comp_apps.retrieval.query_text import check_text
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
+__all__ = ["DeleteReport", "MostDocumentsError", "delete_documents"]
+
+
+class MostDocumentsError(UsageError):
+    """A condition meets more than half of the documents, and nobody agreed to delete that many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteReport:
+    """What was deleted.
+
+    Attributes:
+        deleted: documents that are gone.
+        missing: ids that were given and are not in the index.
+        warnings: what is worth a word, each a finished line.
+    """
+
+    deleted: int
+    missing: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def delete_documents(
+    index: Index, ids: Sequence[str] | None = None, *, where: str | None = None, allow_most: bool = False
+) -> DeleteReport:
+    """Delete documents in one commit.
+
+    Args:
+        index: an open index.
+        ids: of documents; those that are not there are counted.
+        where: documents whose fields meet this condition go too.
+        allow_most: delete them even if ``where`` meets more than half of the documents.
+
+    Raises:
+        UsageError: neither ids nor a condition, an argument that is no text, or a condition on a field that no
+            document has, which is most likely misspelled. Nothing is deleted.
+        MostDocumentsError: ``where`` meets more than half of the documents. Nothing is deleted.
+        FilterError: ``where`` cannot be read.
+    """
+    if not ids and where is None:
+        raise UsageError("say what to delete: `ids` or `where`")
+    check_text(where, "where")
+    for id_ in ids or ():
+        check_text(id_, "ids")
+    doomed = dict.fromkeys(ids or ())
+    if where is not None:
+        doomed |= dict.fromkeys(_meeting(index, where, allow_most=allow_most))
+    with index.writer() as writer:
+        deleted = writer.delete(list(doomed))
+        writer.commit()
+    warnings = [refusal_line(index, writer.refusal)] if writer.refusal else []
+    return DeleteReport(deleted=deleted, missing=len(doomed) - deleted, warnings=warnings)
+
+
+def _meeting(index: Index, where: str, *, allow_most: bool) -> list[str]:
+    for line in unknown_field_lines(index, where):
+        raise UsageError(f"names a field in vain: {line}; nothing was deleted", field="where")
+    found = list(index.ids(where=where))
+    if not allow_most and 2 * len(found) > len(index):
+        raise MostDocumentsError(
+            f"meets {len(found)} of the {len(index)} documents, more than half; `allow_most=True` deletes them",
+            field="where",
+        )
+    return found

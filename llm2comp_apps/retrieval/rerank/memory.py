@@ -1,0 +1,101 @@
+"""Late interaction: all memory vectors of the query with all of a passage, at a fixed, small cost per document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, TextEncoder
+from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.rerank.protocol import Passage
+
+__all__ = [
+    "MemoryReranker",
+    "StoredMemory",
+    "encode_memory_with",
+    "max_sim",
+    "pool_memory",
+]
+
+StoredMemory: TypeAlias = Callable[[Sequence[str], Sequence[tuple[int, int] | None]], npt.NDArray[np.floating]]
+
+
+def max_sim(query: FloatArray, documents: npt.NDArray[np.floating]) -> FloatArray:
+    r"""Late interaction between sets of vectors.
+
+    .. math:: s(q, D) = \frac{1}{k_q} \sum_{i=1}^{k_q} \max_{j} \cos(q_i, D_j)
+
+    Source: MaxSim of Khattab and Zaharia, "ColBERT", SIGIR 2020 (arXiv 2004.12832), as a mean instead of a sum, so
+    that the score is a cosine whatever the number of vectors.
+
+    Args:
+        query: ``(k_q, d)``.
+        documents: ``(n, k_d, d)``, any float type.
+
+    Returns:
+        ``(n,)`` float32 in [-1, 1]; a vector of zeros has cosine 0 with everything.
+    """
+    similarities = _unit(documents.astype(np.float32)) @ _unit(query.astype(np.float32)).T  # (n, k_d, k_q)
+    result: FloatArray = similarities.max(axis=1).mean(axis=1)
+    return result
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    norms[norms == 0] = 1
+    unit: FloatArray = vectors / norms.astype(np.float32)
+    return unit
+
+
+def encode_memory_with(encoder: TextEncoder) -> MakesMemory:
+    """The same encoder, if it has memory vectors.
+
+    Raises:
+        UsageError: it has none (a training-free baseline, another library's model).
+    """
+    if not isinstance(encoder, MakesMemory):
+        raise UsageError(f"the encoder {encoder.name} has no memory vectors to rerank by; take an LLM2Comp checkpoint")
+    return encoder
+
+
+def pool_memory(memory: FloatArray, pooling: str) -> FloatArray:
+    """The embeddings ``(n, d)`` that an encoder makes of memory vectors ``(n, k, d)``."""
+    import torch
+
+    from llm2comp_apps.encoder.pooling import pool
+
+    return _unit(pool(torch.from_numpy(memory), pooling).numpy())
+
+
+class MemoryReranker:
+    """MaxSim over the k memory vectors of query and passage.
+
+    Args:
+        encoder: makes the query's memory vectors, and the passages' where none are stored.
+        stored: gives stored memory vectors ``(n, k, d)`` by ids and spans; ``None`` encodes each passage's text.
+    """
+
+    def __init__(self, encoder: TextEncoder, stored: StoredMemory | None = None) -> None:
+        self._encoder = encode_memory_with(encoder)
+        self._stored = stored
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether memory vectors of every chunk are stored, so that none has to be encoded."""
+        return self._stored is not None
+
+    def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
+        """See :class:`Reranker`."""
+        if not passages:
+            return np.zeros(0, np.float32)
+        prompts = self._encoder.prompts
+        asked = self._encoder.encode_memory([query], prompt=prompts.get("query"))[0]
+        if self._stored is not None:
+            memory = self._stored([passage.id for passage in passages], [passage.span for passage in passages])
+        else:
+            texts = [passage.content for passage in passages]
+            memory = self._encoder.encode_memory(texts, prompt=prompts.get("document"))
+        return max_sim(asked, memory)

@@ -1,0 +1,46 @@
+"""What a reranker reads, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from llm2comp_apps.encoder.protocol import FloatArray
+
+__all__ = ["Passage", "Reranker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What a reranker reads of a document: all of it, or the chunk that a dense search found best.
+
+    Attributes:
+        id: the document's.
+        title: may be empty.
+        text: of the chunk or of the whole document.
+        span: of the chunk; ``None`` for the whole document.
+    """
+
+    id: str
+    title: str
+    text: str
+    span: tuple[int, int] | None = None
+
+    @property
+    def content(self) -> str:
+        """Title and text, as they are embedded."""
+        return f"{self.title} {self.text}".strip() if self.title else self.text
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Scores passages for one query."""
+
+    def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
+        """Score passages.
+
+        Returns:
+            ``(n,)``, larger is better, in the order of ``passages``; comparable within one query only.
+        """
+        ...

@@ -1,0 +1,332 @@
+"""The front door as a library: what is built, found, changed and refused, without a terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import chain
+
+import numpy as np
+import pytest
+from llm2comp_indexes import Index
+
+import llm2comp_apps
+from llm2comp_apps import Collection, Document, EncoderError, UsageError, read_corpus
+from llm2comp_apps.retrieval.build import CommitRule
+from llm2comp_apps.retrieval.removal import MostDocumentsError
+
+TOPICS = {
+    "cells": "Cells divide by mitosis. Before a cell divides it copies its chromosomes.",
+    "stars": "Stars are born in clouds of gas. A star burns hydrogen for most of its life.",
+    "bread": "Bread rises because yeast makes gas. The dough rests before it is baked.",
+    "ships": "Ships float because they displace water. A ship sinks when it takes in too much of it.",
+}
+
+
+def documents(count=8, **changes):
+    found = []
+    for number in range(count):
+        topic = list(TOPICS)[number % len(TOPICS)]
+        text = changes.get(f"{topic}_{number}", f"{TOPICS[topic]} Note {number}.")
+        found.append(Document(f"{topic}-{number}", text, topic.title(), {"year": 1988 + number}))
+    return found
+
+
+@pytest.fixture
+def library(tmp_path, hash_encoder):
+    """A collection of eight documents."""
+    with Collection.create(tmp_path / "library.index", encoder=hash_encoder, memory=True) as made:
+        made.update(documents())
+        yield made
+
+
+def ids(hits):
+    return [hit.id for hit in hits]
+
+
+def test_the_script_of_the_first_page(tmp_path, monkeypatch, make_hash_encoder, capsys):
+    """Everything that people do, under the names that they are told."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, device=None: make_hash_encoder())
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for number in range(20):
+        (notes / f"doc-{number}.txt").write_text(f"Notes on how cells divide, number {number}. " * 30)
+    with Collection.create("library.index", encoder="default", chunk=256) as library:
+        report = library.update(read_corpus(["notes/"]), on_progress=print)
+        hits = library.search("how do cells divide", k=5, rerank="memory")
+        near = library.similar("doc-17.txt", k=5)
+    assert (report.added, report.warnings, len(hits), len(near)) == (20, [], 5, 5)
+    assert capsys.readouterr().out.splitlines()[-1] == "20 documents encoded, 0 unchanged"
+
+
+def test_the_package_exports_what_it_says_in_order_and_loads_it_late():
+    listed = llm2comp_apps.__all__
+    assert listed == sorted(listed)
+    assert {"Collection", "LLM2Comp", "load_encoder", "read_corpus", "Document", "SearchHit", "UsageError"} <= {*listed}
+    assert all(getattr(llm2comp_apps, name) is not None for name in listed)
+    assert dir(llm2comp_apps) == listed
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = llm2comp_apps.Nothing
+
+
+def test_importing_the_front_door_is_quick_and_loads_no_torch():
+    import resource
+
+    code = (
+        "from llm2comp_apps import Collection, load_encoder, read_corpus; import sys; sys.exit('torch' in sys.modules)"
+    )
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.3
+
+
+def test_update_skips_what_is_unchanged_and_replaces_what_is_not(library, hash_encoder):
+    calls = hash_encoder.calls
+    report = library.update(documents(9, stars_1="Stars are far away."))
+    assert (report.read, report.added, report.unchanged, report.interrupted) == (9, 2, 7, False)
+    assert hash_encoder.calls == calls + 2
+    assert len(library) == 9
+    assert ids(library.search("far away", k=1)) == ["stars-1"]
+
+
+@pytest.mark.parametrize("how", ["should_stop", "ctrl-C", "a broken document"])
+def test_an_interruption_keeps_what_was_done_and_the_next_update_does_the_rest(
+    tmp_path, hash_encoder, monkeypatch, how
+):
+    monkeypatch.setattr("llm2comp_apps.retrieval.build._WINDOW_DOCUMENTS", 4)
+    monkeypatch.setattr("llm2comp_apps.retrieval.build._LOOKUP", 2)
+    library = Collection.create(tmp_path / "x.index", encoder=hash_encoder)
+    rule = CommitRule(seconds=1e9)
+
+    def stream():
+        yield from documents(6)
+        if how == "ctrl-C":
+            raise KeyboardInterrupt
+        if how == "a broken document":
+            raise ValueError
+        yield from documents(12)[6:]
+
+    if how == "should_stop":
+        report = library.update(stream(), rule=rule, should_stop=lambda: True)
+        assert (report.interrupted, report.added, report.commits) == (True, 4, 1)
+    else:
+        with pytest.raises(KeyboardInterrupt if how == "ctrl-C" else ValueError):
+            library.update(stream(), rule=rule)
+    assert len(Index.open(library.path)) == 4
+    assert library.update(documents(12), rule=rule).added == 8
+    assert library.verify() == []
+
+
+def test_an_interruption_inside_a_write_commits_nothing_of_it(tmp_path, hash_encoder, monkeypatch):
+    from llm2comp_indexes import Writer
+
+    library = Collection.create(tmp_path / "x.index", encoder=hash_encoder)
+    library.update(documents(4))
+    add = Writer.add
+
+    def interrupted(*arguments, **options):
+        add(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writer, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        library.update(documents(8))
+    assert (len(library), library.verify()) == (4, [])
+
+
+def test_a_search_by_words_never_loads_the_encoder(library, monkeypatch):
+    def fail(name, device=None):
+        raise EncoderError("no encoder here")
+
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", fail)
+    with Collection.open(library.path, encoder="gone") as opened:
+        assert ids(opened.search("hydrogen", mode="lexical", k=1))[0].startswith("stars")
+        assert len(opened.similar("stars-1", k=3)) == 3
+        with pytest.raises(EncoderError, match="no encoder here"):
+            opened.search("hydrogen")
+
+
+def test_a_collection_remembers_the_name_of_its_encoder(tmp_path, monkeypatch, make_hash_encoder):
+    loaded = []
+
+    def load(name, device=None):
+        loaded.append((name, device))
+        return make_hash_encoder()
+
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", load)
+    Collection.create(tmp_path / "x.index", encoder="default", device="cpu").update(documents(4))
+    with Collection.open(tmp_path / "x.index") as opened:
+        assert ids(opened.search("hydrogen", k=1)) == ["stars-1"]
+        opened.search("cells")
+    assert loaded == [("default", "cpu"), ("default", None)]
+
+
+def test_an_encoder_of_other_vectors_is_refused(library, make_hash_encoder):
+    opened = Collection.open(library.path, encoder=make_hash_encoder(seed="other"))
+    with pytest.raises(EncoderError, match=r"built with the encoder hash .* not with hashother"):
+        opened.search("cells")
+
+
+def test_the_index_of_the_surroundings_is_found(library, hash_encoder, monkeypatch):
+    monkeypatch.delenv("LLM2COMP_INDEX", raising=False)
+    monkeypatch.chdir(library.path.parent)
+    assert Collection.open().path.name == "library.index"
+    with pytest.raises(UsageError, match="no index at nothing"):
+        Collection.open("nothing")
+
+
+def test_a_batch_answers_as_single_searches_do(library):
+    queries = ["how do cells divide", "hydrogen", "why do ships float"]
+    for settings in ({}, {"mode": "dense", "k": 3}, {"mode": "lexical"}, {"rerank": "memory", "where": "year > 1990"}):
+        batch = library.search_batch(queries, **settings)
+        single = [library.search(query, **settings) for query in queries]
+        assert all(batch)
+        assert [ids(hits) for hits in batch] == [ids(hits) for hits in single]
+        for one, other in zip(chain(*batch), chain(*single), strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-5)
+            assert (one.rank, one.span, one.snippet) == (other.rank, other.span, other.snippet)
+
+
+def test_conditions_keep_documents_out(library):
+    hits = library.search("how do cells divide", where="year >= 1992")
+    assert "cells-4" in ids(hits)
+    assert "cells-0" not in ids(hits)
+
+
+def test_stored_memory_vectors_rerank_as_fresh_ones_do(library, tmp_path, hash_encoder):
+    with Collection.create(tmp_path / "plain.index", encoder=hash_encoder) as plain:
+        plain.update(documents())
+        stored, fresh = (each.search("a star burns gas", rerank="memory", k=4) for each in (library, plain))
+    assert ids(stored) == ids(fresh)
+    assert [hit.score for hit in stored] == pytest.approx([hit.score for hit in fresh], abs=2e-3)
+
+
+def test_any_reranker_will_do(library):
+    class Longest:
+        def score(self, query, passages):
+            return np.array([len(passage.text) for passage in passages], np.float32)
+
+    hits = library.search("gas", rerank=Longest())
+    assert [hit.score for hit in hits] == sorted((float(len(hit.text)) for hit in hits), reverse=True)
+
+
+def test_similar_documents_leave_out_the_document_itself(library):
+    hits = library.similar("cells-0", k=3)
+    assert len(hits) == 3
+    assert hits[0].id == "cells-4"
+    assert "cells-0" not in ids(hits)
+    assert hits[0].rank == 1
+    assert ids(library.similar("cells-0", k=3, where="year < 1992")) != ids(hits)
+    assert "cells-4" not in ids(library.similar("cells-0", where="year < 1992"))
+    assert len(library.similar("cells-0", k=100)) == 7
+
+
+def test_chunked_documents_are_as_near_as_their_nearest_chunks(tmp_path, hash_encoder):
+    def long(*topics):
+        return " ".join(f"{TOPICS[topic]} {TOPICS[topic]}" for topic in topics)
+
+    corpus = [
+        Document("one", long("bread", "cells")),
+        Document("two", long("stars", "cells", "stars")),
+        Document("three", long("ships")),
+    ]
+    with Collection.create(tmp_path / "x.index", encoder=hash_encoder, chunk=16) as chunked:
+        chunked.update(corpus)
+        first, second = chunked.similar("one")
+    assert (first.id, second.id) == ("two", "three")
+    assert "ells divide" in first.text[slice(*first.span)]
+
+
+def test_documents_come_back_as_they_went_in(library):
+    assert sorted(library.documents(), key=lambda document: document.id) == sorted(documents(), key=lambda d: d.id)
+    assert {document.id for document in library.documents(where="year < 1990")} == {"cells-0", "stars-1"}
+
+
+def test_the_vector_of_a_query_is_that_of_its_search(library):
+    vector = library.encode_query("how do cells divide")
+    assert vector.shape == (32,)
+    assert [hit.id for hit in library.index.search(vector, 3)[0]] == ids(
+        library.search("how do cells divide", mode="dense", k=3)
+    )
+
+
+def test_delete_counts_what_went_and_what_was_not_there(library):
+    report = library.delete(["cells-0", "nobody", "cells-0"], where="year = 1989")
+    assert (report.deleted, report.missing, report.warnings) == (2, 1, [])
+    assert len(library) == 6
+    assert not library.search("far", mode="lexical", where="year < 1990")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "field"),
+    [
+        ({}, UsageError, None),
+        ({"where": "year > 1989"}, MostDocumentsError, "where"),
+        ({"where": "yaer > 2000"}, UsageError, "where"),
+        ({"ids": ["\udcff"]}, UsageError, "ids"),
+    ],
+)
+def test_delete_refuses_what_is_most_likely_a_slip(library, arguments, error, field):
+    with pytest.raises(error) as refused:
+        library.delete(**arguments)
+    assert refused.value.field == field
+    assert len(library) == 8
+
+
+def test_most_documents_go_if_that_is_meant(library):
+    assert library.delete(where="year > 1989", allow_most=True).deleted == 6
+
+
+def test_compact_verify_info_and_export(library, tmp_path):
+    library.delete(["cells-0"])
+    facts = library.compact(kind="sq8")
+    assert (facts.documents, facts.deleted, facts.settings["kind"]) == (7, 0, "sq8")
+    assert library.info() == facts
+    assert library.compact().settings["kind"] == "sq8"
+    assert library.verify() == []
+    assert library.export(tmp_path / "all.npy") == 7
+    assert np.load(tmp_path / "all.npy").shape == (7, 32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"chunk": 3}, "chunk"),
+        ({"overlap": 3}, "overlap"),
+        ({"language": "klingon"}, "language"),
+        ({"target_recall": 2.0}, "target_recall"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_leaves_nothing_behind(tmp_path, hash_encoder, settings, field):
+    with pytest.raises(UsageError) as refused:
+        Collection.create(tmp_path / "x.index", encoder=hash_encoder, **settings)
+    assert refused.value.field == field
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"k": 0}, "k"),
+        ({"mode": "sparse"}, "mode"),
+        ({"fusion": "sum"}, "fusion"),
+        ({"rerank_depth": 0}, "rerank_depth"),
+        ({"query": " "}, "query"),
+    ],
+)
+def test_a_wrong_search_names_its_setting(library, settings, field):
+    with pytest.raises(UsageError) as refused:
+        library.search(**{"query": "cells", **settings})
+    assert refused.value.field == field
+
+
+def test_similar_names_its_setting_too(library):
+    for arguments, field in (({"id": "nobody"}, "id"), ({"id": "cells-0", "k": 0}, "k")):
+        with pytest.raises(UsageError) as refused:
+            library.similar(**arguments)
+        assert refused.value.field == field
