@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from llm2comp_apps.encoder.batching import encode_in_windows, length_batches
+from llm2comp_apps.encoder.batching import encode_in_windows, length_batches, with_progress
+from llm2comp_apps.encoder.fingerprints import fingerprint_of
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.errors import UsageError
@@ -27,11 +26,6 @@ STREAM_WINDOW = 2048
 """Texts that a stream holds at once; large enough for batches of nearly equal length."""
 
 _TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536, "mps": 16384}
-
-
-def fingerprint_of(parts: dict[str, Any]) -> str:
-    """Hex digest of a JSON-shaped description."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]
 
 
 class BatchedEncoder(ABC):
@@ -112,7 +106,7 @@ class BatchedEncoder(ABC):
         rows = self._rows(texts, prompt or "")
         batches = length_batches([len(row) + self._extra_tokens for row in rows], self.batch_tokens(tokens_per_batch))
         with torch.inference_mode():
-            for batch in _progress(batches, len(texts), show_progress):
+            for batch in with_progress(batches, len(texts), show_progress):
                 held = [rows[index] for index in batch]
                 ids, mask = left_pad(held, self._pad_id, self.device)
                 out[batch] = forward(held, ids, mask).float().cpu().numpy()
@@ -135,17 +129,3 @@ class BatchedEncoder(ABC):
         self.cut += sum(bool(encoding.overflowing) for encoding in encoded.encodings or () if len(encoding) == limit)
         # An empty text has no state of its own to read.
         return [row or [self._pad_id] for row in rows] if self._of_text else rows
-
-
-def _progress(batches: list[list[int]], total: int, show: bool) -> Iterator[list[int]]:
-    if not show:
-        yield from batches
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("encoding", total=total)
-        for batch in batches:
-            yield batch
-            progress.advance(task, len(batch))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["encode_in_windows", "length_batches"]
+__all__ = ["encode_in_windows", "length_batches", "with_progress"]
 
 MAX_ROWS = 512
 
@@ -60,3 +60,18 @@ def encode_in_windows(
             held = []
     if held:
         yield encode(held)
+
+
+def with_progress(batches: Iterable[list[int]], total: int, show: bool) -> Iterator[list[int]]:
+    """The batches, with a progress bar on stderr that counts their texts if ``show``."""
+    if not show:
+        yield from batches
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("encoding", total=total)
+        for batch in batches:
+            yield batch
+            progress.advance(task, len(batch))

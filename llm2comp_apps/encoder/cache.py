@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["cache_dir", "directory_sha256", "file_sha256", "files_sha256"]
+__all__ = ["cache_dir", "directory_sha256", "file_sha256", "files_sha256", "remembered_sha256"]
 
 
 def cache_dir() -> Path:
@@ -34,10 +34,19 @@ def directory_sha256(directory: Path, patterns: tuple[str, ...]) -> str:
 
 
 def files_sha256(files: Sequence[Path]) -> str:
-    """One hex SHA-256 over the names and contents of files.
+    """One hex SHA-256 over the names and contents of files, each digest remembered."""
+    digests = [f"{path.name}:{digest}" for path, digest in zip(files, _remembered(files), strict=True)]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
-    Weights run to many gigabytes, so digests are remembered in the cache by path, size and modification time.
-    """
+
+def remembered_sha256(path: Path) -> str:
+    """:func:`file_sha256` of a file that has not changed since it was last asked for."""
+    (digest,) = _remembered([path])
+    return digest
+
+
+def _remembered(files: Sequence[Path]) -> list[str]:
+    """Digests of files. Weights run to many gigabytes: the cache keeps them by path, size and modification time."""
     memory_file = cache_dir() / "file-digests.json"
     try:
         known: dict[str, str] = json.loads(memory_file.read_text("utf-8"))
@@ -50,10 +59,10 @@ def files_sha256(files: Sequence[Path]) -> str:
         if key not in known:
             known[key] = file_sha256(path)
             fresh = True
-        digests.append(f"{path.name}:{known[key]}")
+        digests.append(known[key])
     if fresh:
         _remember(memory_file, known)
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return digests
 
 
 def _remember(memory_file: Path, known: dict[str, str]) -> None:

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backbones import default_device, default_dtype, load_backbone
-from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
+from llm2comp_apps.encoder.base import BatchedEncoder
 from llm2comp_apps.encoder.cache import file_sha256
+from llm2comp_apps.encoder.fingerprints import encoder_fingerprint
 from llm2comp_apps.encoder.locate import locate_checkpoint
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.pooling import POOLINGS, pool
 from llm2comp_apps.encoder.precision import lower_precision
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.protocol import FloatArray
-from llm2comp_apps.encoder.readout import DEFAULT_READOUT
 from llm2comp_apps.encoder.threads import one_thread
 from llm2comp_apps.errors import EncoderError, UsageError
 
@@ -78,21 +78,8 @@ class LLM2Comp(BatchedEncoder):
         self.space = settings.space
         self._extra_tokens = network.extra_tokens
         self._of_text = network.readout.of_text
-        memory_digest = fingerprint_of({"memory": network.memory_tokens.detach().cpu().double().tolist()})
-        self.fingerprint = fingerprint_of(
-            {
-                "kind": "llm2comp",
-                "backbone": settings.backbone_sha256,
-                "adapter": weights_sha256,
-                "memory": memory_digest,
-                "pooling": self.pooling,
-                "max_length": self.max_length,
-                "prompts": self.prompts,
-                # Left out where it is the usual one, so that fingerprints in indexes stay as they are.
-                **({} if network.readout is DEFAULT_READOUT else {"readout": network.readout.name}),
-                **({} if settings.layers is None else {"layers": settings.layers}),
-            }
-        )
+        memory = network.memory_tokens.detach().cpu().float().numpy()
+        self.fingerprint = encoder_fingerprint(settings, memory, weights_sha256)
 
     @classmethod
     def from_pretrained(

@@ -1,0 +1,176 @@
+"""From a blueprint to a graph that ONNX Runtime runs fast on a CPU.
+
+Rows of one batch have one length, so that the graph knows no padding, and the memory tokens are the last k of each row;
+the last layer asks, projects and transforms these alone.
+
+With ``int8`` the products with weights are made of integers: weights with a scale per output, rounded once; inputs with
+a scale per **token**, rounded as they come. With one scale for a whole batch, as ``DynamicQuantizeLinear`` takes it, a
+vector would depend on its neighbours, and one token with massive activations would blur all others. A token's scale
+does not change which product is the largest, so it is multiplied in behind the product, and left out where a further
+rounding takes it away again (``up``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from llm2comp_apps.encoder.backends.blueprint import Attention, Blueprint, FeedForward, Layer, Linear, Norm
+from llm2comp_apps.encoder.backends.graph import MICROSOFT, Graph
+
+__all__ = ["INPUT", "OUTPUT", "PRECISIONS", "build_graph"]
+
+INPUT = "embeddings"
+"""``(B, T, d)`` float32: token embeddings, then the memory tokens."""
+OUTPUT = "memory"
+"""``(B, k, d)`` float32: the memory vectors."""
+PRECISIONS = ("int8", "float32")
+
+_LARGEST = 127  # of a signed integer of 8 bits; its inputs are stored unsigned, with 128 for zero
+_TINY = 1e-20  # keeps a row of zeros from dividing by zero
+
+
+def build_graph(blueprint: Blueprint, precision: str) -> Graph:
+    """The encoder's layers, from embeddings to memory vectors.
+
+    Args:
+        blueprint: what to build.
+        precision: of the products with weights, one of :data:`PRECISIONS`.
+    """
+    return _Builder(precision == "int8").build(blueprint)
+
+
+class _Builder:
+    def __init__(self, rounded: bool) -> None:
+        self._graph = Graph()
+        self._rounded = rounded
+
+    def build(self, blueprint: Blueprint) -> Graph:
+        graph = self._graph
+        k, d = blueprint.memory.shape
+        states = graph.input(INPUT, ("batch", "tokens", d))
+        for layer in blueprint.layers[:-1]:
+            states = self._layer(layer, states, 0)
+        if blueprint.layers:
+            states = self._layer(blueprint.layers[-1], states, k)
+        graph.output(OUTPUT, self._norm(blueprint.norm, states), ("batch", k, d))
+        return graph
+
+    def _layer(self, layer: Layer, states: str, last: int) -> str:
+        """One layer; with ``last``, its output is that of so many last rows alone."""
+        entering = self._norm(layer.before_attention, states)
+        kept, asking = (self._last(value, last) if last else value for value in (states, entering))
+        attended = self._attention(layer.attention, entering, asking)
+        kept = self._graph.add("Add", kept, self._norm(layer.after_attention, attended))
+        changed = self._feed_forward(layer.feed_forward, self._norm(layer.before_feed_forward, kept))
+        return str(self._graph.add("Add", kept, self._norm(layer.after_feed_forward, changed)))
+
+    def _attention(self, part: Attention, entering: str, asking: str) -> str:
+        graph = self._graph
+        if asking == entering:
+            query, key, value = self._project([part.query, part.key, part.value], entering)
+        else:
+            (query,) = self._project([part.query], asking)
+            key, value = self._project([part.key, part.value], entering)
+        query = self._turn(part, self._head_norm(part.query_norm, query, part.width), part.heads, entering, asking)
+        key = self._turn(part, self._head_norm(part.key_norm, key, part.width), part.groups, entering, entering)
+        mask = "" if part.window is None else self._window(part.window, entering, asking)
+        heads: dict[str, Any] = {"q_num_heads": part.heads, "kv_num_heads": part.groups}
+        attended = graph.add("Attention", query, key, value, mask, scale=part.scale, **heads)
+        return self._project([part.output], attended)[0]
+
+    def _feed_forward(self, part: FeedForward, entering: str) -> str:
+        graph = self._graph
+        if self._rounded and part.up.bias is None:
+            rounded, scale = self._round(entering)
+            gate = self._scaled(self._product(part.gate, rounded), scale, part.gate)
+            up = self._product(part.up, rounded)
+            product = graph.add("Mul", self._activate(part.activation, gate), up)
+            rounded, own = self._round(product)
+            return self._scaled(self._product(part.down, rounded), graph.add("Mul", own, scale), part.down)
+        gate, up = self._project([part.gate, part.up], entering)
+        return self._project([part.down], graph.add("Mul", self._activate(part.activation, gate), up))[0]
+
+    def _activate(self, activation: str, value: str) -> str:
+        if activation == "silu":
+            return str(self._graph.add("QuickGelu", value, domain=MICROSOFT, alpha=1.0))
+        return str(self._graph.add("Gelu", value, approximate="tanh" if activation == "gelu_tanh" else "none"))
+
+    def _norm(self, norm: Norm | None, value: str) -> str:
+        if norm is None:
+            return value
+        gain = self._graph.constant(norm.gain)
+        return str(self._graph.add("SimplifiedLayerNormalization", value, gain, axis=-1, epsilon=norm.epsilon))
+
+    def _head_norm(self, norm: Norm | None, value: str, width: int) -> str:
+        """A norm over each head, or over all of them together."""
+        if norm is None or len(norm.gain) != width:
+            return self._norm(norm, value)
+        cut = self._graph.add("Reshape", value, self._graph.constant([0, 0, -1, width], np.int64))
+        return str(self._graph.add("Reshape", self._norm(norm, cut), self._graph.constant([0, 0, -1], np.int64)))
+
+    def _turn(self, part: Attention, value: str, heads: int, entering: str, asking: str) -> str:
+        """The rotary embedding of rows that are the last ones of ``entering``."""
+        if part.cosines is None or part.sines is None:
+            return value
+        graph = self._graph
+        turned = 2 * part.cosines.shape[1]
+        partial: dict[str, Any] = {}
+        if turned < part.width:
+            partial = {"num_heads": heads, "rotary_embedding_dim": turned}
+        first = graph.constant([0], np.int64)
+        if asking != entering:
+            first = graph.add("Sub", self._rows(entering), self._rows(asking))
+        tables = graph.constant(part.cosines), graph.constant(part.sines)
+        return str(graph.add("RotaryEmbedding", value, first, *tables, domain=MICROSOFT, **partial))
+
+    def _window(self, window: int, entering: str, asking: str) -> str:
+        """Which rows of ``entering (T)`` each of its last rows, ``asking (Q)``, sees: ``(Q, T)``."""
+        graph = self._graph
+        zero, one = graph.constant(0, np.int64), graph.constant(1, np.int64)
+        scalar = graph.constant(np.zeros(0), np.int64)
+        total, wanted = (graph.add("Reshape", self._rows(value), scalar) for value in (entering, asking))
+        seen = graph.add("Range", zero, total, one)
+        seeing = graph.add("Unsqueeze", graph.add("Range", graph.add("Sub", total, wanted), total, one), one)
+        distance = graph.add("Abs", graph.add("Sub", seeing, seen))
+        return str(graph.add("LessOrEqual", distance, graph.constant(window, np.int64)))
+
+    def _rows(self, value: str) -> str:
+        return str(self._graph.add("Shape", value, start=1, end=2))
+
+    def _last(self, value: str, count: int) -> str:
+        indices = (self._graph.constant([number], np.int64) for number in (-count, np.iinfo(np.int64).max, 1))
+        return str(self._graph.add("Slice", value, *indices))
+
+    def _project(self, parts: list[Linear], value: str) -> list[str]:
+        """Several projections of one input."""
+        if not self._rounded:
+            return [self._biased(self._graph.add("MatMul", value, self._graph.constant(p.weight)), p) for p in parts]
+        rounded, scale = self._round(value)
+        return [self._scaled(self._product(part, rounded), scale, part) for part in parts]
+
+    def _round(self, value: str) -> tuple[str, str]:
+        """Unsigned 8-bit integers of a value, and the scale of each token."""
+        graph = self._graph
+        largest = graph.add("ReduceMax", graph.add("Abs", value), graph.constant([-1], np.int64))
+        largest = graph.add("Max", largest, graph.constant(_TINY))
+        spread = graph.add("Mul", value, graph.add("Div", graph.constant(_LARGEST), largest))
+        rounded = graph.add("QuantizeLinear", spread, graph.constant(1.0), self._zero())
+        return rounded, graph.add("Mul", largest, graph.constant(1 / _LARGEST))
+
+    def _product(self, part: Linear, rounded: str) -> str:
+        """Product with a rounded weight, before it is multiplied by each token's scale."""
+        scale = np.maximum(np.abs(part.weight).max(axis=0), _TINY) / _LARGEST
+        weight = self._graph.constant(np.rint(part.weight / scale), np.int8)
+        scales = self._graph.constant(1.0), self._graph.constant(scale)
+        return str(self._graph.add("MatMulIntegerToFloat", rounded, weight, *scales, self._zero(), domain=MICROSOFT))
+
+    def _scaled(self, product: str, scale: str, part: Linear) -> str:
+        return self._biased(self._graph.add("Mul", product, scale), part)
+
+    def _biased(self, value: str, part: Linear) -> str:
+        return value if part.bias is None else str(self._graph.add("Add", value, self._graph.constant(part.bias)))
+
+    def _zero(self) -> str:
+        return self._graph.constant(_LARGEST + 1, np.uint8)

@@ -1,0 +1,118 @@
+"""Make a network easier to round to 8 bits, without changing what it computes.
+
+A few of a layer's inputs are far larger than the rest, and with one scale per token they leave little of the 8 bits to
+the others, while a product's weights have room to spare there. Each input can be divided by a number of its own if the
+weights that it meets are multiplied by it: SmoothQuant (arXiv 2211.10438), with the square root of the ratio of both
+ranges. The divisions cost nothing, since they go into what makes the inputs: the gain of a norm, or the weights that
+produce values (``value`` before ``output``, ``up`` before ``down``).
+
+Cosine of int8 vectors to float32 ones, smallest and mean, the default's 30 layers on 12 SciFact abstracts and 48 of its
+claims: .946 | .990 and .990 | .993 without it, .997 | .998 and .995 | .997 with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_apps.encoder.backends.blueprint import Attention, Blueprint, FeedForward, Layer, Linear, Norm
+
+__all__ = ["Ranges", "smooth"]
+
+Floats = npt.NDArray[np.float32]
+
+_SMALLEST = 1e-5  # a range below it is taken for this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """The largest absolute value of each input of a layer's products, over the tokens of some texts.
+
+    Attributes:
+        attention: ``(d,)``, of query, key and value.
+        output: ``(heads * width,)``.
+        feed_forward: ``(d,)``, of gate and up.
+        down: ``(inner,)``.
+    """
+
+    attention: Floats
+    output: Floats
+    feed_forward: Floats
+    down: Floats
+
+
+def smooth(blueprint: Blueprint, ranges: Sequence[Ranges]) -> Blueprint:
+    """The same network with inputs that round well; inputs that no weight makes stay as they are.
+
+    Args:
+        blueprint: any.
+        ranges: of each of its layers.
+    """
+    layers = tuple(_layer(layer, found) for layer, found in zip(blueprint.layers, ranges, strict=True))
+    return replace(blueprint, layers=layers)
+
+
+def _layer(layer: Layer, ranges: Ranges) -> Layer:
+    attention, feed_forward = layer.attention, layer.feed_forward
+    before, before_feed_forward = layer.before_attention, layer.before_feed_forward
+    if before is not None:
+        factor = _factor(ranges.attention, attention.query, attention.key, attention.value)
+        before = _divided_norm(before, factor)
+        attention = replace(
+            attention,
+            query=_multiplied(attention.query, factor),
+            key=_multiplied(attention.key, factor),
+            value=_multiplied(attention.value, factor),
+        )
+    if before_feed_forward is not None:
+        factor = _factor(ranges.feed_forward, feed_forward.gate, feed_forward.up)
+        before_feed_forward = _divided_norm(before_feed_forward, factor)
+        feed_forward = replace(
+            feed_forward, gate=_multiplied(feed_forward.gate, factor), up=_multiplied(feed_forward.up, factor)
+        )
+    return replace(
+        layer,
+        before_attention=before,
+        attention=_smooth_output(attention, ranges.output),
+        before_feed_forward=before_feed_forward,
+        feed_forward=_smooth_down(feed_forward, ranges.down),
+    )
+
+
+def _smooth_output(part: Attention, found: Floats) -> Attention:
+    """One factor for each value of a group, which all heads of the group share."""
+    shape = (part.groups, part.heads // part.groups, part.width)
+    weights = np.abs(part.output.weight).max(axis=1)
+    factor = _root(found.reshape(shape).max(axis=1), weights.reshape(shape).max(axis=1))
+    shared = np.broadcast_to(factor[:, None], shape).reshape(-1)
+    return replace(part, value=_divided(part.value, factor.reshape(-1)), output=_multiplied(part.output, shared))
+
+
+def _smooth_down(part: FeedForward, found: Floats) -> FeedForward:
+    factor = _factor(found, part.down)
+    return replace(part, up=_divided(part.up, factor), down=_multiplied(part.down, factor))
+
+
+def _factor(found: Floats, *parts: Linear) -> Floats:
+    return _root(found, np.max([np.abs(part.weight).max(axis=1) for part in parts], axis=0))
+
+
+def _root(inputs: Floats, weights: Floats) -> Floats:
+    """Geometric mean 1, so that nothing grows."""
+    logarithm = (np.log(np.maximum(inputs, _SMALLEST)) - np.log(np.maximum(weights, _SMALLEST))) / 2
+    return np.exp(logarithm - logarithm.mean()).astype(np.float32)
+
+
+def _multiplied(part: Linear, inputs: Floats) -> Linear:
+    return replace(part, weight=part.weight * inputs[:, None])
+
+
+def _divided(part: Linear, outputs: Floats) -> Linear:
+    return replace(part, weight=part.weight / outputs, bias=None if part.bias is None else part.bias / outputs)
+
+
+def _divided_norm(norm: Norm, factor: Floats) -> Norm:
+    return replace(norm, gain=norm.gain / factor)

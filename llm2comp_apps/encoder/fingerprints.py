@@ -1,0 +1,88 @@
+"""Digests that tell encoders apart, computed without loading a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm2comp_apps.encoder.arrays import open_arrays
+from llm2comp_apps.encoder.cache import remembered_sha256
+from llm2comp_apps.encoder.readout import DEFAULT_READOUT
+from llm2comp_apps.errors import EncoderError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from llm2comp_apps.encoder.settings import EncoderSettings
+
+__all__ = ["checkpoint_digests", "encoder_fingerprint", "fingerprint_of", "network_digest"]
+
+_MEMORY = "memory_tokens.safetensors"
+_WEIGHTS = ("layers.safetensors", "adapter_model.safetensors")
+
+
+def fingerprint_of(parts: Mapping[str, Any]) -> str:
+    """Hex digest of a JSON-shaped description."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]
+
+
+def encoder_fingerprint(settings: EncoderSettings, memory: npt.NDArray[Any], weights_sha256: str) -> str:
+    """Digest of everything that changes a vector of a checkpoint.
+
+    The precision that it runs in is no part of it: every precision that is offered gives the same vectors up to a
+    cosine that was measured (:mod:`.backends`), and an index made by one is searched by the others.
+
+    Args:
+        settings: with the pooling and the maximum length that are used.
+        memory: the memory tokens, ``(k, d)``.
+        weights_sha256: digest of the file with the adapter or the encoder's own layers; empty where there is none.
+    """
+    return fingerprint_of(
+        {
+            "kind": "llm2comp",
+            "backbone": settings.backbone_sha256,
+            "adapter": weights_sha256,
+            "memory": _memory_digest(memory),
+            "pooling": settings.pooling,
+            "max_length": settings.max_length,
+            "prompts": dict(settings.prompts),
+            # Left out where it is the usual one, so that fingerprints in indexes stay as they are.
+            **({} if settings.readout == DEFAULT_READOUT.name else {"readout": settings.readout}),
+            **({} if settings.layers is None else {"layers": settings.layers}),
+        }
+    )
+
+
+def network_digest(settings: EncoderSettings, memory: npt.NDArray[Any], weights_sha256: str) -> str:
+    """Digest of the network alone: what turns token ids into memory vectors, whatever is read from these."""
+    return fingerprint_of(
+        {
+            "backbone": settings.backbone_sha256,
+            "weights": weights_sha256,
+            "memory": _memory_digest(memory),
+            "readout": settings.readout,
+            "layers": settings.layers,
+        }
+    )
+
+
+def checkpoint_digests(directory: Path, settings: EncoderSettings) -> tuple[str, str]:
+    """:func:`encoder_fingerprint` and :func:`network_digest` of a checkpoint on disk.
+
+    Raises:
+        EncoderError: its memory tokens are missing or damaged.
+    """
+    path = directory / _MEMORY
+    try:
+        memory = open_arrays(path)["memory_tokens"]
+    except (OSError, ValueError, KeyError) as error:
+        raise EncoderError(f"{path}: missing or damaged ({error}).") from error
+    weights = next((remembered_sha256(directory / name) for name in _WEIGHTS if (directory / name).is_file()), "")
+    return encoder_fingerprint(settings, memory, weights), network_digest(settings, memory, weights)
+
+
+def _memory_digest(memory: npt.NDArray[Any]) -> str:
+    return fingerprint_of({"memory": memory.astype("float64").tolist()})
