@@ -11,6 +11,7 @@ from llm2comp_train.recipes import get_recipe, resolve
 from llm2comp_train.settings import Settings
 from llm2comp_train.stages import get_stage
 
+from llm2comp_apps.cli import train_prune
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, examples
 from llm2comp_apps.cli.options.training import (
     DEFAULT_RECIPE,
@@ -49,6 +50,7 @@ def register(app: typer.Typer) -> None:
     )(with_settings(train))
     example = "llm2comp train mine-negatives pairs.jsonl --encoder runs/scl/encoder --out mined.jsonl"
     group.command("mine-negatives", epilog=examples(example))(mine_negatives)
+    train_prune.register(group)
     app.add_typer(group)
 
 

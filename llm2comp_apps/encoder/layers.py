@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +27,9 @@ from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.shallow import check_layers, shallow_body
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["METHODS", "Method", "Removal", "agreement", "choose_layers", "greedy_removals", "influence", "prune"]
+__all__ = ["METHODS", "Removal", "agreement", "check_method", "choose_layers", "greedy_removals", "influence", "prune"]
 
-Method = Literal["influence", "greedy"]
-METHODS: tuple[str, ...] = get_args(Method)
+METHODS = ("influence", "greedy")
 
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
 _Batch = tuple[Tensor, Tensor | None]
@@ -49,12 +48,22 @@ class Removal:
     cosine: float
 
 
+def check_method(method: str) -> None:
+    """Refuse an unknown method of :func:`choose_layers`.
+
+    Raises:
+        UsageError: naming those that there are.
+    """
+    if method not in METHODS:
+        raise UsageError(f"must be one of {', '.join(METHODS)}, not {method!r}", field="method")
+
+
 def choose_layers(
     encoder: LLM2Comp,
     texts: Sequence[str],
     n: int,
     *,
-    method: Method = "greedy",
+    method: str = "greedy",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[int]:
     """The ``n`` layers that an encoder needs most: ascending numbers of the backbone's layers.
@@ -69,7 +78,8 @@ def choose_layers(
     Raises:
         UsageError: more layers than the encoder has, none, no texts, or an unknown method.
     """
-    numbers = _numbers(encoder)
+    check_method(method)
+    numbers = encoder.layers
     if not 1 <= n <= len(numbers):
         raise UsageError(
             f"must be from 1 to {len(numbers)}, the number of layers that there are, not {n}", field="layers"
@@ -77,8 +87,6 @@ def choose_layers(
     if method == "influence":
         strongest = np.argsort(-influence(encoder, texts), kind="stable")[:n]
         return [numbers[index] for index in sorted(strongest)]
-    if method != "greedy":
-        raise UsageError(f"must be one of {', '.join(METHODS)}, not {method!r}", field="method")
     removals, total = [], len(numbers) - n
     for removal in greedy_removals(encoder, texts, total):
         removals.append(removal.layer)
@@ -93,7 +101,7 @@ def influence(encoder: LLM2Comp, texts: Sequence[str]) -> FloatArray:
     batches = _batches(encoder, texts)
     network = encoder.network
     read = 1 if network.readout.of_text else network.k // len(network.readout.prompts)
-    sums, count = np.zeros(len(_numbers(encoder))), 0
+    sums, count = np.zeros(len(encoder.layers)), 0
     for batch in batches:
         states = _states_between(encoder, network.encoder, batch)
         count += sum(len(state) * read for state in states[0])
@@ -114,7 +122,7 @@ def greedy_removals(encoder: LLM2Comp, texts: Sequence[str], n: int) -> Iterator
     Raises:
         UsageError: no texts, or not a layer would be left.
     """
-    numbers = _numbers(encoder)
+    numbers = encoder.layers
     if not 0 <= n < len(numbers):
         raise UsageError(f"must be from 0 to {len(numbers) - 1}, not {n}", field="n")
     batches = _batches(encoder, texts)
@@ -142,7 +150,7 @@ def prune(encoder: LLM2Comp, layers: Sequence[int]) -> LLM2Comp:
     Raises:
         UsageError: a layer that the encoder does not run.
     """
-    numbers = _numbers(encoder)
+    numbers = encoder.layers
     chosen = check_layers(layers, max(numbers) + 1)
     if missing := sorted(set(chosen) - set(numbers)):
         raise UsageError(f"holds {missing[0]}, which {encoder.name} does not run any more", field="layers")
@@ -173,12 +181,6 @@ def agreement(full: FloatArray, other: FloatArray) -> FloatArray:
     """Cosine of each text's two embeddings, ``(n,)``; both ``(n, d)`` with unit rows."""
     cosines: FloatArray = np.einsum("nd,nd->n", full, other)
     return cosines
-
-
-def _numbers(encoder: LLM2Comp) -> list[int]:
-    """Of the layers that an encoder runs, in its backbone."""
-    layers: Any = encoder.network.encoder.layers
-    return list(range(len(layers)) if encoder.settings.layers is None else encoder.settings.layers)
 
 
 def _of_layers(weights: Mapping[str, Tensor], numbers: Mapping[int, int]) -> dict[str, Tensor]:

@@ -138,6 +138,14 @@ class LLM2Comp(BatchedEncoder):
             lower_precision(network, dtype or default_dtype(device), settings.float32_layers)
         return cls(network, loaded.tokenizer, settings, adapter=adapter, layers_state=weights, weights_sha256=digest)
 
+    @property
+    def layers(self) -> list[int]:
+        """Numbers of the backbone's layers that run, ascending."""
+        if self.settings.layers is not None:
+            return list(self.settings.layers)
+        body: Any = self.network.encoder
+        return list(range(len(body.layers)))
+
     def encode(
         self,
         texts: Sequence[str],

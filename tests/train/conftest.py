@@ -13,16 +13,19 @@ from llm2comp_train.settings import Settings
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from llm2comp_apps import LLM2Comp
 from llm2comp_apps.encoder.backbones import load_backbone
+from llm2comp_apps.encoder.checkpoint import EncoderSettings
+from llm2comp_apps.encoder.network import CompressionNetwork
 
 _TEXT = "the a cell energy market river king queen war peace atom light sound of and in . ? tree stone"
 WORDS = _TEXT.split(" ")
 
 
-def tiny_lm() -> LlamaForCausalLM:
+def tiny_lm(layers: int = 2) -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=200, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=200, hidden_size=32, intermediate_size=48, num_hidden_layers=layers, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=256, pad_token_id=0, bos_token_id=None, eos_token_id=1,
         tie_word_embeddings=True,
     )  # fmt: skip
@@ -34,10 +37,8 @@ def tiny_lm() -> LlamaForCausalLM:
     return model.eval()
 
 
-@pytest.fixture(scope="session")
-def backbone_dir(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("tiny")
-    tiny_lm().save_pretrained(directory)
+def _save(lm: LlamaForCausalLM, directory: Path) -> Path:
+    lm.save_pretrained(directory)
     vocabulary = {"<pad>": 0, "<eos>": 1, "<unk>": 2} | {word: 3 + index for index, word in enumerate(WORDS)}
     vocabulary |= {"\n": len(vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -45,6 +46,22 @@ def backbone_dir(tmp_path_factory) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
     fast.save_pretrained(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def backbone_dir(tmp_path_factory) -> Path:
+    return _save(tiny_lm(), tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def deep_encoder_dir(tmp_path_factory) -> Path:
+    """An untrained encoder of three layers."""
+    directory = _save(tiny_lm(layers=3), tmp_path_factory.mktemp("deep"))
+    loaded = load_backbone(str(directory), device="cpu")
+    settings = EncoderSettings(backbone=str(directory), backbone_sha256=loaded.sha256, k=3)
+    encoder = tmp_path_factory.mktemp("deep-encoder")
+    LLM2Comp(CompressionNetwork.fresh(loaded.lm, 3), loaded.tokenizer, settings).save_pretrained(encoder)
+    return encoder
 
 
 @pytest.fixture

@@ -1,0 +1,46 @@
+"""``llm2comp train prune`` as people call it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": f"text number {index}"}) + "\n" for index in range(12)))
+    return path
+
+
+def test_a_number_or_a_list_of_layers(cli, tiny_encoder_dir, texts, tmp_path):
+    result = cli("train", "prune", tiny_encoder_dir, "--layers", 1, "--data", texts, "--out", tmp_path / "one")
+    assert result.exit_code == 0, result.stderr
+    assert not result.stdout
+    assert "1 of 2 layers: " in result.stderr
+    assert "cosine to the encoder it was cut from: " in result.stderr
+    assert "times as fast; layers of " in result.stderr
+    found = cli(
+        "train", "prune", tiny_encoder_dir, "--layers", "1,", "--data", texts, "--out", tmp_path / "second", "--json"
+    )
+    assert json.loads(found.stdout)["layers"] == [1]
+    assert json.loads((tmp_path / "second/encoder.json").read_text())["layers"] == [1]
+    rows = cli("encode", texts, "--encoder", tmp_path / "second", "-o", tmp_path / "x.npy")
+    assert rows.exit_code == 0, rows.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--layers", "3"], "--layers must be from 1 to 2, the number of layers that there are, not 3"),
+        (["--layers", "first"], "--layers must be a number or a list like 0,1,11,29, not 'first'"),
+        (["--layers", "0,5"], "--layers must be ascending numbers from 0 to 1, not 0, 5"),
+        (["--layers", "1", "--method", "luck"], "--method must be one of influence, greedy, not 'luck'"),
+    ],
+)
+def test_a_slip_is_named_by_its_option_and_nothing_is_written(cli, tiny_encoder_dir, texts, tmp_path, given, message):
+    result = cli("train", "prune", tiny_encoder_dir, "--data", texts, "--out", tmp_path / "new", *given)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "new").exists()

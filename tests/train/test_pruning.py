@@ -1,0 +1,79 @@
+"""Pruning a trained encoder: the texts that decide, what is written, what the report says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from llm2comp_train.pruning import prune_encoder, sample_texts
+
+from llm2comp_apps import LLM2Comp
+from llm2comp_apps.errors import TrainingError, UsageError
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = [{"query": f"question {index}", "positive": f"answer {index % 5}"} for index in range(40)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": f"a text {index}"}) + "\n" for index in range(40)))
+    return folder
+
+
+def test_texts_are_drawn_evenly_without_repetition_and_by_seed(data):
+    texts = sample_texts([str(data)], 20)
+    assert len(set(texts)) == 20
+    assert sum(text.startswith("a text") for text in texts) == 10
+    assert sample_texts([str(data)], 20) == texts
+    assert sample_texts([str(data)], 20, seed=1) != texts
+    assert len(sample_texts([str(data)], 1000)) == 40 + 5 + 40
+    (data / "other.jsonl").write_text(json.dumps({"name": "no text"}) + "\n")
+    with pytest.raises(UsageError, match="data holds no texts"):
+        sample_texts([str(data / "other.jsonl")], 3)
+    with pytest.raises(TrainingError, match="no such file"):
+        sample_texts([str(data / "nothing")], 3)
+
+
+@pytest.mark.parametrize("method", ["greedy", "influence"])
+def test_a_number_of_layers_is_chosen_and_reported(deep_encoder_dir, data, tmp_path, method):
+    seen = []
+    out = tmp_path / "pruned"
+    report = prune_encoder(
+        str(deep_encoder_dir),
+        [str(data)],
+        2,
+        out,
+        method=method,
+        device="cpu",
+        on_progress=lambda *step: seen.append(step),
+    )
+    encoder = LLM2Comp.from_pretrained(str(out), device="cpu", dtype=torch.float32)
+    assert report.layers == encoder.layers
+    assert len(encoder.layers) == 2
+    assert report.layers_before == 3
+    assert -1 <= report.lowest <= report.cosine < 1
+    assert report.speed > 0
+    full = LLM2Comp.from_pretrained(str(deep_encoder_dir), device="cpu", dtype=torch.float32)
+    assert report.bytes_now == 4 * sum(weight.numel() for weight in encoder.network.layer_weights().values())
+    assert report.bytes_now < report.bytes_before
+    assert encoder.fingerprint != full.fingerprint
+    assert seen == ([(1, 1)] if method == "greedy" else [])
+
+
+def test_layers_can_be_named(deep_encoder_dir, data, tmp_path):
+    report = prune_encoder(str(deep_encoder_dir), [str(data)], [0, 2], tmp_path / "pruned", device="cpu")
+    assert report.layers == LLM2Comp.from_pretrained(str(tmp_path / "pruned"), device="cpu").layers == [0, 2]
+
+
+def test_what_cannot_be_done_is_refused_and_nothing_is_written(deep_encoder_dir, data, tmp_path):
+    def refused(match: str, layers=2, out=tmp_path / "new", **given) -> None:
+        with pytest.raises(UsageError, match=match):
+            prune_encoder(str(deep_encoder_dir), [str(data)], layers, out, device="cpu", **given)
+
+    refused("method must be one of", method="luck")
+    refused("out .* holds something", out=data)
+    refused("layers must be from 1 to 3", layers=4)
+    refused("layers must be ascending", layers=[0, 3])
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,156 @@
+"""Make a shallow encoder from a trained one, and say what that cost before any healing.
+
+The layers are chosen on half of a sample of texts, and the cost is measured on the other half.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llm2comp_apps.corpus import Record
+from llm2comp_apps.encoder.layers import agreement, check_method, choose_layers, prune
+from llm2comp_apps.encoder.model import LLM2Comp
+from llm2comp_apps.errors import UsageError
+from llm2comp_train.data.sources import find_data
+
+__all__ = ["PruneReport", "prune_encoder", "sample_texts"]
+
+TEXTS = 128
+LONGEST = 64
+"""Tokens of a sampled text that are read; influence hardly depends on it, the time does."""
+_FIELDS = ("text", "query", "positive")
+_ROWS = 5000
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What :func:`prune_encoder` made.
+
+    Attributes:
+        layers: the backbone's layers that the encoder runs now.
+        layers_before: how many it ran before.
+        cosine: mean cosine of a text's embedding to the one it had, on texts that took no part in the choice.
+        lowest: the smallest of these cosines.
+        speed: how many times as fast the encoder is, on the same texts.
+        bytes_before: of the weights that run, token embeddings left out, in float32.
+        bytes_now: the same of the shallow encoder.
+    """
+
+    layers: list[int]
+    layers_before: int
+    cosine: float
+    lowest: float
+    speed: float
+    bytes_before: int
+    bytes_now: int
+
+
+def prune_encoder(
+    name: str,
+    sources: Sequence[str],
+    layers: int | Sequence[int],
+    out: Path,
+    *,
+    method: str = "greedy",
+    device: str | None = None,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> PruneReport:
+    """Write a checkpoint that runs only some of an encoder's layers.
+
+    Args:
+        name: of an encoder of ours.
+        sources: data files whose texts decide, as for training.
+        layers: how many to keep, or their numbers in the backbone.
+        out: folder of the checkpoint; must not exist or be empty.
+        method: how the layers are chosen, see :mod:`llm2comp_apps.encoder.layers`.
+        device: to encode on.
+        seed: draws the texts.
+        on_progress: called with removals done and in all.
+
+    Raises:
+        UsageError: impossible layers, an unknown method, or a folder that holds something.
+        EncoderError: the encoder cannot be loaded.
+        TrainingError: no data.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} holds something already; choose a new folder", field="out")
+    check_method(method)
+    texts = sample_texts(sources, TEXTS, seed)
+    encoder = LLM2Comp.from_pretrained(name, device=device)
+    texts = _cut(encoder, texts)
+    deciding, judging = texts[::2], texts[1::2] or texts
+    if isinstance(layers, int):
+        layers = choose_layers(encoder, deciding, layers, method=method, on_progress=on_progress)
+    pruned = prune(encoder, layers)
+    cosines = agreement(encoder.encode(judging), pruned.encode(judging))
+    pruned.save_pretrained(out)
+    sizes = [4 * sum(weight.numel() for weight in one.network.layer_weights().values()) for one in (encoder, pruned)]
+    return PruneReport(
+        layers=list(layers),
+        layers_before=len(encoder.layers),
+        cosine=float(cosines.mean()),
+        lowest=float(cosines.min()),
+        speed=_speed(encoder, pruned, judging),
+        bytes_before=sizes[0],
+        bytes_now=sizes[1],
+    )
+
+
+def sample_texts(sources: Sequence[str], n: int, seed: int = 0) -> list[str]:
+    """``n`` different texts (fewer where there are no more), as many from each data file, in random order.
+
+    Args:
+        sources: data files, as for training; rows with ``text``, or ``query`` and ``positive``. Of each the first 5,000
+            rows take part.
+        n: how many.
+        seed: of the draw.
+
+    Raises:
+        TrainingError: no data, or no texts in them.
+    """
+    files = find_data(sources)
+    draw = np.random.default_rng(seed)
+    shuffled = []
+    for file in files:
+        texts = sorted(set(_texts(itertools.islice(file.records(), _ROWS))))
+        shuffled.append([texts[index] for index in draw.permutation(len(texts))[:n]])
+    in_turn = [text for turn in itertools.zip_longest(*shuffled) for text in turn if text is not None]
+    chosen = list(dict.fromkeys(in_turn))[:n]
+    if not chosen:
+        raise UsageError("holds no texts", field="data")
+    return [chosen[index] for index in draw.permutation(len(chosen))]
+
+
+def _cut(encoder: LLM2Comp, texts: Sequence[str]) -> list[str]:
+    """The beginnings of texts, :data:`LONGEST` tokens each."""
+    rows = encoder.tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"]
+    cut: list[str] = encoder.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    return cut
+
+
+def _texts(records: Iterator[Record]) -> Iterator[str]:
+    for record in records:
+        for field in _FIELDS:
+            value = record.fields.get(field)
+            if isinstance(value, str) and value.strip():
+                yield value
+
+
+def _speed(first: LLM2Comp, second: LLM2Comp, texts: Sequence[str]) -> float:
+    """How many times as fast the second is: they take turns, the medians count."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(_ROUNDS):
+        for encoder, spent in zip((first, second), seconds, strict=True):
+            start = time.perf_counter()
+            encoder.encode(texts)
+            spent.append(time.perf_counter() - start)
+    return statistics.median(seconds[0]) / statistics.median(seconds[1])
