@@ -11,6 +11,7 @@ Knows vectors and documents only; what made the vectors is the caller's business
 The rooms, from the disk up; each uses only those before it:
 
     errors, types   what goes wrong, what goes in and comes out
+    threads         what threads of one process share
     storage/        files written durably and read with care; ``store.db`` with the documents; ``where`` conditions
     dense/          comparing vectors: kinds, FAISS, GPUs
     lexical         searching words

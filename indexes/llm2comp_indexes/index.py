@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,19 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from llm2comp_indexes.core.snapshot import Snapshot
-from llm2comp_indexes.core.verify import damages
+from llm2comp_indexes.core.verify import file_damages, store_damages
 from llm2comp_indexes.core.writer import Writer
 from llm2comp_indexes.dense.build import FLAT, check_kind
 from llm2comp_indexes.dense.gpu import check_device
 from llm2comp_indexes.dense.kinds import Policy, why_small
 from llm2comp_indexes.dense.vectors import as_queries
-from llm2comp_indexes.errors import IndexExistsError, IndexWriteError, InputError, OlderFormatError
+from llm2comp_indexes.errors import IndexExistsError, IndexStoreError, IndexWriteError, InputError, OlderFormatError
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
 from llm2comp_indexes.storage import documents as rows_of
 from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.lock import LOCK_NAME
-from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, size_on_disk, translated
+from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, newest_generation, size_on_disk
 from llm2comp_indexes.types import Damage, Float16Array, Float32Array, Hit, IndexedDocument, IndexInfo
 
 __all__ = ["Index"]
@@ -34,6 +36,9 @@ __all__ = ["Index"]
 
 class Index:
     """Documents and their vectors in one directory; a reader of one generation until `refresh`.
+
+    Threads may share it: a call that runs while another thread calls `refresh` or `close` ends on the generation that
+    it began with, which stays open so long. For several calls that belong together there is `pinned`.
 
     Args:
         path: the index directory; see `create` and `open`.
@@ -44,11 +49,24 @@ class Index:
         check_device(device)
         self.path = Path(path)
         self._device = device
+        self._moving = threading.Lock()
+        self._closed = False
         try:
             self._snapshot = Snapshot(self.path, device)
         except OlderFormatError:
             Writer(self.path).close()  # migrates
             self._snapshot = Snapshot(self.path, device)
+
+    def _lease(self) -> Snapshot:
+        """The generation that this reader sees, kept open until the caller leaves it (``with``)."""
+        while True:
+            snapshot = self._snapshot
+            snapshot.holders.append(None)
+            if snapshot is self._snapshot and not self._closed:  # see `Leased`
+                return snapshot
+            snapshot.release()
+            if self._closed:
+                raise IndexStoreError(f"{self.path}: this index has been closed; open it again")
 
     @classmethod
     def create(
@@ -124,15 +142,28 @@ class Index:
         return cls(path, device)
 
     def refresh(self) -> bool:
-        """Move on to the newest generation; returns whether there was a newer one."""
-        before = self.generation
-        newer = Snapshot(self.path, self._device)
-        if newer.manifest.generation == before:
-            newer.close()
-            return False
-        older, self._snapshot = self._snapshot, newer
-        older.close()
+        """Move on to the newest generation; returns whether there was a newer one.
+
+        The old generation is closed when the last call that reads it, in whatever thread, is done.
+        """
+        with self._moving:
+            self._lease().release()  # refuses a closed index
+            if newest_generation(self.path) == self.generation:
+                return False
+            older, self._snapshot = self._snapshot, Snapshot(self.path, self._device)
+        older.release()
         return True
+
+    def pinned(self) -> Index:
+        """This generation as a reader of its own, which stays there while this one moves on.
+
+        For calls that belong together, such as a search and the texts of its hits, while other threads refresh. It
+        shares everything that is loaded; close it when done (``with``).
+        """
+        pinned = copy.copy(self)
+        pinned._moving = threading.Lock()
+        pinned._snapshot = self._lease()
+        return pinned
 
     @contextlib.contextmanager
     def writer(self, device: str = "cpu") -> Iterator[Writer]:
@@ -160,8 +191,11 @@ class Index:
                 writer.close()
 
     def close(self) -> None:
-        """Let go of the files."""
-        self._snapshot.close()
+        """Let go of the files, as soon as no other thread reads them."""
+        with self._moving:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self._snapshot.release()
 
     def __enter__(self) -> Index:
         return self
@@ -215,17 +249,17 @@ class Index:
             FilterError: ``where`` cannot be read.
             IndexDamagedError: a vector that was needed differs from what was committed.
         """
-        snapshot = self._snapshot
-        manifest = snapshot.manifest
-        queries = as_queries(vectors, manifest.dimension, cosine=manifest.settings["metric"] == "cosine")
-        k = self._check_k(k)
-        if not len(self) or not len(queries):
-            return [[] for _ in queries]
-        allowed = None
-        if where is not None:
-            nums, mask = snapshot.allowed(where)
-            allowed = (mask, len(nums))
-        return snapshot.hits(snapshot.dense.search(queries, k, allowed, exact=exact))
+        with self._lease() as snapshot:
+            manifest = snapshot.manifest
+            queries = as_queries(vectors, manifest.dimension, cosine=manifest.settings["metric"] == "cosine")
+            k = _at_most(k, manifest.documents)
+            if not manifest.documents or not len(queries):
+                return [[] for _ in queries]
+            allowed = None
+            if where is not None:
+                nums, mask = snapshot.allowed(where)
+                allowed = (mask, len(nums))
+            return snapshot.hits(snapshot.dense.search(queries, k, allowed, exact=exact))
 
     def search_lexical(self, query: str, k: int, *, where: str | None = None) -> list[Hit]:
         """The k best documents by BM25 over title and text. Any text is a query; nothing in it is syntax.
@@ -234,17 +268,12 @@ class Index:
             InputError: k is below 1.
             FilterError: ``where`` cannot be read.
         """
-        snapshot = self._snapshot
-        k = self._check_k(k)
-        if snapshot.lexical is None:
-            return []
-        allowed = None if where is None else snapshot.allowed(where)[0]
-        return snapshot.lexical_hits(*snapshot.lexical.search(query, k, allowed))
-
-    def _check_k(self, k: int) -> int:
-        if k < 1:
-            raise InputError(f"k is {k}; it must be at least 1")
-        return min(k, max(1, len(self)))
+        with self._lease() as snapshot:
+            k = _at_most(k, snapshot.manifest.documents)
+            if snapshot.lexical is None:
+                return []
+            allowed = None if where is None else snapshot.allowed(where)[0]
+            return snapshot.lexical_hits(*snapshot.lexical.search(query, k, allowed))
 
     def get(self, ids: Sequence[str]) -> list[IndexedDocument]:
         """The documents of ``ids``, in that order.
@@ -252,14 +281,14 @@ class Index:
         Raises:
             KeyError: an id is not in the index.
         """
-        with translated(self.path):
-            found = rows_of.read(self._snapshot.connection, ids)
+        with self._lease() as snapshot, snapshot.store() as connection:
+            found = rows_of.read(connection, ids)
         return [found[id_] for id_ in ids]
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """Content hash of each of ``ids`` that is in the index."""
-        with translated(self.path):
-            return rows_of.hashes(self._snapshot.connection, ids)
+        with self._lease() as snapshot, snapshot.store() as connection:
+            return rows_of.hashes(connection, ids)
 
     def ids(self, *, where: str | None = None) -> Iterator[str]:
         """Every id, or those whose document satisfies ``where``, in the order in which the documents were added.
@@ -267,13 +296,8 @@ class Index:
         Raises:
             FilterError: ``where`` cannot be read.
         """
-        with translated(self.path):
-            if where is None:
-                yield from rows_of.all_ids(self._snapshot.connection)
-                return
-            nums = self._snapshot.allowed(where)[0].tolist()
-            found = rows_of.ids_and_spans(self._snapshot.connection, nums)
-            yield from (found[num][0] for num in nums)
+        with self._lease() as snapshot:
+            yield from snapshot.ids(where)
 
     def unknown_fields(self, where: str) -> dict[str, list[str]]:
         """The fields that ``where`` names and no document has: most likely misspelled, and `!=` is true of them.
@@ -286,8 +310,7 @@ class Index:
             FilterError: ``where`` cannot be read.
         """
         unknown = {}
-        connection = self._snapshot.connection
-        with translated(self.path):
+        with self._lease() as snapshot, snapshot.store() as connection:
             for names in compile_filter(where).fields:
                 if names == ("_id",) or rows_of.has_field(connection, names):
                     continue
@@ -312,9 +335,10 @@ class Index:
             InputError: the index keeps none.
             KeyError: an id, or a span of it, is not in the index.
         """
-        if not self.memory_tokens:
-            raise InputError(f"{self.path}: keeps no memory vectors; build it with memory_tokens set")
-        return self._snapshot.memory(ids, spans or [None] * len(ids))
+        with self._lease() as snapshot:
+            if not snapshot.manifest.memory_tokens:
+                raise InputError(f"{self.path}: keeps no memory vectors; build it with memory_tokens set")
+            return snapshot.memory(ids, spans or [None] * len(ids))
 
     def vectors(self, ids: Sequence[str]) -> Float32Array:
         """The vectors of documents as they are stored, all rows of each in turn.
@@ -322,7 +346,8 @@ class Index:
         Raises:
             KeyError: an id is not in the index.
         """
-        return self._snapshot.vectors(ids).astype(np.float32)
+        with self._lease() as snapshot:
+            return snapshot.vectors(ids).astype(np.float32)
 
     def compact(self, policy: Policy | None = None, device: str = "cpu") -> None:
         """Merge all segments into one, drop what was deleted, and see that it has the FAISS index it needs.
@@ -339,11 +364,17 @@ class Index:
 
     def verify(self) -> list[Damage]:
         """Compare every byte of this generation with what was committed; empty = all is well."""
-        return damages(self.path, self._snapshot.manifest, self._snapshot.connection)
+        with self._lease() as snapshot:
+            with snapshot.store() as connection:
+                found = list(store_damages(self.path, connection))
+            return [*found, *file_damages(self.path, snapshot.manifest)]
 
     def info(self) -> IndexInfo:
         """What the index says of itself."""
-        snapshot = self._snapshot
+        with self._lease() as snapshot:
+            with snapshot.store() as connection:
+                size = size_on_disk(self.path, connection)
+            deleted = snapshot.deleted
         manifest = snapshot.manifest
         largest = max(manifest.anns, key=lambda record: record.rows).detail if manifest.anns else {}
         sizes = [record.rows for record in manifest.segments]
@@ -353,7 +384,7 @@ class Index:
             generation=manifest.generation,
             documents=manifest.documents,
             vectors=sum(sizes),
-            deleted=snapshot.deleted,
+            deleted=deleted,
             dimension=manifest.dimension,
             memory_tokens=manifest.memory_tokens,
             encoder=dict(manifest.encoder),
@@ -363,5 +394,12 @@ class Index:
             reason=largest.get("reason") if largest else why_small(Policy.from_settings(manifest.settings), sizes),
             recall=largest.get("recall"),
             queries_per_second=largest.get("queries_per_second"),
-            bytes=size_on_disk(self.path, snapshot.connection),
+            bytes=size,
         )
+
+
+def _at_most(k: int, documents: int) -> int:
+    """The documents that can be found of ``k``."""
+    if k < 1:
+        raise InputError(f"k is {k}; it must be at least 1")
+    return min(k, max(1, documents))

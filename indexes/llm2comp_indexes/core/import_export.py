@@ -73,7 +73,8 @@ def export_index(index: Index, target: str | Path) -> int:
     if not target.parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.parent}; make it first")
     try:
-        return writers[target.suffix](index, target)
+        with index.pinned() as generation:
+            return writers[target.suffix](generation, target)
     except OSError as error:
         raise IndexWriteError(f"{target}: cannot be written: {error.strerror or error}") from error
 

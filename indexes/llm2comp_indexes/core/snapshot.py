@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -28,6 +29,7 @@ from llm2comp_indexes.storage.store import (
     read_manifest,
     translated,
 )
+from llm2comp_indexes.threads import Leased, loaded_once
 from llm2comp_indexes.types import Float16Array, Float32Array, Hit, Int64Array
 
 __all__ = ["Snapshot"]
@@ -35,6 +37,7 @@ __all__ = ["Snapshot"]
 _PATIENCE = 2_000  # documents looked up one by one before the ids of all are read at once ...
 _MOST_KEPT_IDS = 1 << 18  # ... unless these are more, since they would take more than 50 MiB
 _KEPT_FILTERS = 16  # results of filters: 8 bytes for each matching document and 1 for each row
+_IDS_AT_ONCE = 5_000  # read while no other thread may read
 _ATTEMPTS = 20  # to open a generation before a busy writer replaces it
 
 
@@ -53,10 +56,16 @@ class _Chunks(NamedTuple):
     spans: list[_Span | None] | None
 
 
-class Snapshot:
-    """A generation: a read transaction on ``store.db`` and pins on the directories that its manifest names."""
+class Snapshot(Leased):
+    """A generation: a read transaction on ``store.db`` and pins on the directories that its manifest names.
+
+    Any number of threads may read it: they take turns at ``store.db``, and whatever is opened at first use is opened
+    once. A thread that reads is one of its holders (`with` lets go), so that it stays open until the thread is done.
+    """
 
     def __init__(self, index: Path, device: str = "cpu") -> None:
+        super().__init__()
+        self.loading = threading.RLock()
         self.index = index
         self._device = device
         self.connection: apsw.Connection
@@ -70,8 +79,8 @@ class Snapshot:
         if (np.diff(self.nums) < 0).any():
             self.close()
             raise IndexDamagedError(f"{index / STORE_NAME}: segments are out of order; {REPAIR}")
-        with translated(index):
-            dead = np.array(rows_of.tombstones(self.connection), dtype=np.int64)
+        with self.store() as connection:
+            dead = np.array(rows_of.tombstones(connection), dtype=np.int64)
         self._alive: Mask | None = ~np.isin(self.nums, dead) if len(dead) else None
 
     def _open(self) -> None:
@@ -106,6 +115,19 @@ class Snapshot:
             if record.role == "vectors" or not again:
                 raise
 
+    def __enter__(self) -> Snapshot:
+        """For a caller that is among the holders already."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    @contextlib.contextmanager
+    def store(self) -> Iterator[apsw.Connection]:
+        """``store.db``, for one thread at a time."""
+        with self.loading, translated(self.index):
+            yield self.connection
+
     def close(self) -> None:
         """Let go of the generation."""
         for pin in self._pins:
@@ -116,7 +138,7 @@ class Snapshot:
         with translated(self.index):
             self.connection.close()
 
-    @cached_property
+    @loaded_once
     def lexical(self) -> LexicalReader | None:
         """The lexical side, opened at first use; None while nothing was ever added."""
         record = self.manifest.lexical
@@ -125,7 +147,7 @@ class Snapshot:
         language = self.manifest.settings.get("language", DEFAULT_LANGUAGE)
         return LexicalReader(self.index, record, language, rows_of.iterate(self.connection))
 
-    @cached_property
+    @loaded_once
     def dense(self) -> DenseSearch:
         """The dense side."""
         return DenseSearch(self.index, self.manifest, self.segments, self.nums, self._alive, self._device)
@@ -145,9 +167,9 @@ class Snapshot:
 
     def _first_rows(self, ids: Sequence[str]) -> tuple[Int64Array, dict[str, tuple[tuple[int, int], ...]]]:
         """First row of each document, and the spans of all."""
-        with translated(self.index):
-            numbers = rows_of.numbers(self.connection, ids)
-            found = dict(rows_of.ids_and_spans(self.connection, list(numbers.values())).values())
+        with self.store() as connection:
+            numbers = rows_of.numbers(connection, ids)
+            found = dict(rows_of.ids_and_spans(connection, list(numbers.values())).values())
         return np.searchsorted(self.nums, np.array([numbers[id_] for id_ in ids], dtype=np.int64)), found
 
     def _gather(self, rows: Int64Array, *, memory: bool) -> Float16Array:
@@ -171,14 +193,34 @@ class Snapshot:
 
         Both are kept for the next search with the same filter.
         """
-        if where not in self._filters:
-            condition = compile_filter(where)
-            with translated(self.index):
-                nums = np.array(rows_of.matching(self.connection, condition), dtype=np.int64)
-            if len(self._filters) >= _KEPT_FILTERS:
-                self._filters.pop(next(iter(self._filters)))
-            self._filters[where] = nums, np.isin(self.nums, nums)
-        return self._filters[where]
+        with self.store() as connection:
+            found = self._filters.get(where)
+            if found is None:
+                nums = np.array(rows_of.matching(connection, compile_filter(where)), dtype=np.int64)
+                found = nums, np.isin(self.nums, nums)
+                if len(self._filters) >= _KEPT_FILTERS:
+                    self._filters.pop(next(iter(self._filters)))
+                self._filters[where] = found
+        return found
+
+    def ids(self, where: str | None) -> Iterator[str]:
+        """Every id, or those whose document satisfies ``where``, in the order in which the documents were added."""
+        if where is not None:
+            matching = self.allowed(where)[0].tolist()
+            for start in range(0, len(matching), _IDS_AT_ONCE):
+                nums = matching[start : start + _IDS_AT_ONCE]
+                with self.store() as connection:
+                    found = rows_of.ids_and_spans(connection, nums)
+                yield from (found[num][0] for num in nums)
+            return
+        last = 0
+        while True:
+            with self.store() as connection:
+                batch = rows_of.ids_after(connection, last, _IDS_AT_ONCE)
+            if not batch:
+                return
+            yield from (id_ for _, id_ in batch)
+            last = batch[-1][0]
 
     def hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         """Rows as hits: the document's id, and which of its chunks the row is."""
@@ -208,15 +250,15 @@ class Snapshot:
             raise IndexDamagedError(f"{self.index / STORE_NAME}: document {num} is missing; {REPAIR}")
         return cast("list[str]", ids), spans or repeat(None, len(ids))
 
-    @cached_property
+    @loaded_once
     def _every_chunk(self) -> _Chunks:
-        with translated(self.index):
-            documents = rows_of.all_ids_and_spans(self.connection)
+        with self.store() as connection:
+            documents = rows_of.all_ids_and_spans(connection)
         return self._described(np.arange(len(self.nums)), documents)
 
     def _look_up(self, rows: Int64Array) -> _Chunks:
-        with translated(self.index):
-            documents = rows_of.ids_and_spans(self.connection, sorted(set(self.nums[rows].tolist())))
+        with self.store() as connection:
+            documents = rows_of.ids_and_spans(connection, sorted(set(self.nums[rows].tolist())))
         return self._described(rows, documents)
 
     def _described(self, rows: Int64Array, documents: Mapping[int, rows_of.IdAndSpans]) -> _Chunks:

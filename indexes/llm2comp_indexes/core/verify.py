@@ -15,15 +15,15 @@ from llm2comp_indexes.storage.lock import Pin
 from llm2comp_indexes.storage.store import (
     STORE_NAME,
     Manifest,
-    SegmentRecord,
     connect_reader,
     damaged_pages,
     has_pages_beyond,
+    newest_generation,
     read_manifest,
 )
 from llm2comp_indexes.types import Damage
 
-__all__ = ["damages", "verify_index"]
+__all__ = ["file_damages", "store_damages", "verify_index"]
 
 
 def verify_index(index: str | Path) -> list[Damage]:
@@ -53,21 +53,13 @@ def _verify_newest(index: Path) -> list[Damage]:
             for record in manifest.records:
                 with contextlib.suppress(OSError):  # what is missing is told below
                     stack.callback(Pin(index / record.directory).release)
-            found = damages(index, manifest, connection)
+            found = _damages(index, manifest, connection)
         # Files are also missing where a writer replaced this generation before it was pinned.
-        if not found or _generation(index) == manifest.generation:
+        if not found or newest_generation(index) == manifest.generation:
             return found
 
 
-def _generation(index: Path) -> int:
-    connection = connect_reader(index)
-    try:
-        return read_manifest(index, connection).generation
-    finally:
-        connection.close()
-
-
-def damages(index: Path, manifest: Manifest, connection: apsw.Connection) -> list[Damage]:
+def _damages(index: Path, manifest: Manifest, connection: apsw.Connection) -> list[Damage]:
     """Every file of a generation that is missing or changed, and what is wrong inside ``store.db``.
 
     Args:
@@ -75,14 +67,11 @@ def damages(index: Path, manifest: Manifest, connection: apsw.Connection) -> lis
         manifest: of the generation.
         connection: to ``store.db``, inside a read transaction that sees this generation.
     """
-    found = list(_store_damage(index, connection))
-    for record in manifest.records:
-        found.extend(_segment_damage(index, record))
-    return found
+    return [*store_damages(index, connection), *file_damages(index, manifest)]
 
 
-def _store_damage(index: Path, connection: apsw.Connection) -> Iterator[Damage]:
-    """Read every page of the database, each against its checksum, and check that the tables agree."""
+def store_damages(index: Path, connection: apsw.Connection) -> Iterator[Damage]:
+    """What is wrong inside ``store.db``: pages that do not match their checksums, tables that do not agree."""
     pages = list(damaged_pages(index))
     if pages:
         more = f" and {len(pages) - 1} more" if len(pages) > 1 else ""
@@ -101,8 +90,9 @@ def _store_damage(index: Path, connection: apsw.Connection) -> Iterator[Damage]:
         yield Damage(STORE_NAME, f"cannot be read ({error})")
 
 
-def _segment_damage(index: Path, record: SegmentRecord) -> Iterator[Damage]:
-    directory = index / record.directory
-    for file in record.files:
-        if reason := difference(directory / file.name, file):
-            yield Damage(f"{record.directory}/{file.name}", reason)
+def file_damages(index: Path, manifest: Manifest) -> Iterator[Damage]:
+    """Every file of a generation's directories that is missing or changed."""
+    for record in manifest.records:
+        for file in record.files:
+            if reason := difference(index / record.directory / file.name, file):
+                yield Damage(f"{record.directory}/{file.name}", reason)

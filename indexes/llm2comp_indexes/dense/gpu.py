@@ -15,6 +15,7 @@ disk is a CPU index in any case.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -136,6 +137,7 @@ class GpuScanner:
 
     def __init__(self, parts: list[tuple[CheckedRows, Int64Array]], dimension: int) -> None:
         faiss = import_faiss()
+        self._searching = threading.Lock()  # FAISS: one thread at a time may use the resources of a GPU
         bases = np.cumsum([0, *(len(vectors) for vectors, _ in parts)])
         self._rows: Int64Array = np.concatenate([base + rows for base, (_, rows) in zip(bases, parts, strict=False)])
         self._shards: list[tuple[Any, Any, int]] = []  # resources (kept alive), index, its first position in _rows
@@ -181,6 +183,7 @@ class GpuScanner:
         """
         found = []
         for _, index, start in self._shards:
-            _, numbers = index.search(queries, min(count, index.ntotal))
+            with self._searching:
+                _, numbers = index.search(queries, min(count, index.ntotal))
             found.append(np.where(numbers < 0, -1, self._rows[numbers + start]))
         return np.concatenate(found, axis=1) if found else np.empty((len(queries), 0), dtype=np.int64)

@@ -6,9 +6,10 @@ never misplace one, and never shorten a list: a query that ends up with too few 
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from llm2comp_indexes.dense.topk import Ranking, TopDocuments
 from llm2comp_indexes.errors import DamageWarning
 from llm2comp_indexes.storage.segment import Segment
 from llm2comp_indexes.storage.store import Manifest
+from llm2comp_indexes.threads import loaded_once
 from llm2comp_indexes.types import Float32Array, Int64Array
 
 __all__ = ["DenseSearch", "Mask"]
@@ -45,6 +47,7 @@ class Part:
     """One segment, and whatever speeds up comparing its rows."""
 
     def __init__(self, segment: Segment, base: int, load: Callable[[], AnnIndex | None], resident_bytes: int) -> None:
+        self.loading = threading.RLock()
         self.vectors = segment.vectors
         self.base = base
         self._load = load
@@ -54,16 +57,16 @@ class Part:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    @cached_property
+    @loaded_once
     def ann(self) -> AnnIndex | None:
         """The FAISS index of the segment, loaded at first use; None where there is none that can be trusted."""
         return self._load()
 
-    @cached_property
+    @loaded_once
     def _refiner(self) -> Refiner:
         return Refiner(self.vectors.array.shape[1])
 
-    @cached_property
+    @loaded_once
     def _resident(self) -> AnnIndex:
         return AnnIndex.resident(self.vectors)
 
@@ -151,6 +154,7 @@ class DenseSearch:
         alive: Mask | None,
         device: str,
     ) -> None:
+        self.loading = threading.RLock()
         self._nums = nums
         self._alive = alive
         self._documents = manifest.documents
@@ -221,7 +225,7 @@ class DenseSearch:
             part.scan(queries, k * self._most_rows, rows, top)
         return top.rankings()
 
-    @cached_property
+    @loaded_once
     def _gpu(self) -> GpuScanner | None:
         """Every live row on the GPUs, if that was asked for and fits."""
         if not self._on_gpu:

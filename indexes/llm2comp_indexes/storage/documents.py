@@ -15,13 +15,13 @@ from llm2comp_indexes.types import IndexedDocument
 __all__ = [
     "EncodedDocument",
     "IdAndSpans",
-    "all_ids",
     "all_ids_and_spans",
     "delete_numbers",
     "encode",
     "field_names",
     "has_field",
     "hashes",
+    "ids_after",
     "ids_and_spans",
     "insert",
     "iterate",
@@ -131,10 +131,10 @@ def iterate(connection: apsw.Connection) -> Iterator[tuple[int, IndexedDocument]
         yield num, _decode(tuple(row))
 
 
-def all_ids(connection: apsw.Connection) -> Iterator[str]:
-    """Every id, in the order in which the documents were added."""
-    for (id_,) in connection.execute("SELECT id FROM documents ORDER BY num"):
-        yield id_
+def ids_after(connection: apsw.Connection, num: int, count: int) -> list[tuple[int, str]]:
+    """Number and id of the next ``count`` documents after number ``num``, in the order in which they were added."""
+    sql = "SELECT num, id FROM documents WHERE num > ? ORDER BY num LIMIT ?"
+    return list(connection.execute(sql, (num, count)))
 
 
 def matching(connection: apsw.Connection, condition: CompiledFilter) -> list[int]:

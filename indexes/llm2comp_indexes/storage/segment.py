@@ -12,9 +12,9 @@ first time that a row in it is needed.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.checked import REPAIR, CheckedRows, read_checked
 from llm2comp_indexes.storage.fs import FileRecord
 from llm2comp_indexes.storage.store import SegmentRecord
+from llm2comp_indexes.threads import loaded_once
 from llm2comp_indexes.types import Float16Array, Int64Array
 
 __all__ = ["IDS", "MEMORY", "VECTORS", "Segment", "SegmentWriter"]
@@ -40,6 +41,7 @@ class Segment:
     """
 
     def __init__(self, index: Path, record: SegmentRecord, dimension: int, memory_tokens: int) -> None:
+        self.loading = threading.RLock()
         self.record = record
         self.directory = index / record.directory
         self.nums: Int64Array = np.frombuffer(read_checked(self.directory / IDS, self._file(IDS)), dtype="<i8")
@@ -60,14 +62,14 @@ class Segment:
         if rows != self.record.rows:
             raise IndexDamagedError(f"{self.directory}: holds another number of rows than was committed; {REPAIR}")
 
-    @cached_property
+    @loaded_once
     def vectors(self) -> CheckedRows:
         """The vectors, (rows, d); opened at first use, since a search for words needs none."""
         vectors = CheckedRows(self.directory / VECTORS, self._file(VECTORS), (self._dimension,))
         self._check_rows(len(vectors))
         return vectors
 
-    @cached_property
+    @loaded_once
     def memory(self) -> CheckedRows:
         """The memory vectors, (rows, k, d); opened at first use."""
         return CheckedRows(self.directory / MEMORY, self._file(MEMORY), (self._memory_tokens, self._dimension))

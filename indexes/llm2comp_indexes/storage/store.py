@@ -48,6 +48,7 @@ __all__ = [
     "damaged_pages",
     "has_pages_beyond",
     "migrate",
+    "newest_generation",
     "read_manifest",
     "size_on_disk",
     "translated",
@@ -226,8 +227,13 @@ def size_on_disk(index: Path, connection: apsw.Connection) -> int:
     """Bytes of an index, ``store.db`` as it is when nobody has it open: its write-ahead log folded in."""
     with translated(index):
         store = int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
-    others = (path for path in index.rglob("*") if path.parent != index or not path.name.startswith(STORE_NAME))
-    return store + sum(path.stat().st_size for path in others if path.is_file())
+    others = 0
+    for folder, _, names in os.walk(index):  # unlike rglob it does not mind what a writer removes meanwhile
+        for name in names:
+            if Path(folder) != index or not name.startswith(STORE_NAME):
+                with contextlib.suppress(FileNotFoundError):
+                    others += Path(folder, name).stat().st_size
+    return store + others
 
 
 def _page_size(header: bytes) -> int:
@@ -322,6 +328,16 @@ def read_manifest(index: Path, connection: apsw.Connection) -> Manifest:
         anns=tuple(record for record in records if record.role == "ann"),
         format=version,
     )
+
+
+def newest_generation(index: Path) -> int:
+    """Number of the last commit, without opening the files that it names."""
+    connection = connect_reader(index)
+    try:
+        with translated(index):
+            return int(connection.execute("SELECT value FROM meta WHERE key = 'generation'").get)
+    finally:
+        connection.close()
 
 
 def migrate(index: Path, connection: apsw.Connection) -> None:
