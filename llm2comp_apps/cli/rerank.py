@@ -62,7 +62,7 @@ def rerank(
 
     check_query(query)
     if k < 0:
-        raise UsageError(f"-k must be at least 1, not {k}")
+        raise UsageError(f"must be at least 1, not {k}", field="k")
     report = ReadReport()
     documents = list(read_corpus([candidates], reading, report))
     describe_reading(report)

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from llm2comp_apps.cli import encode as command
-from llm2comp_apps.corpus import Document, read_corpus
+from llm2comp_apps.corpus import read_corpus
+from llm2comp_apps.retrieval import vector_files
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_npy(cli, write_corpus, expected, tmp_path):
 
 
 def test_parquet(cli, write_corpus, expected, encoders, monkeypatch):
-    monkeypatch.setattr(command, "_ROW_GROUP", 4)
+    monkeypatch.setattr(vector_files, "_ROW_GROUP", 4)
     path = write_corpus(11)
     assert cli("encode", path, "-o", "out.parquet").exit_code == 0
     ids, vectors = expected(path)
@@ -51,20 +51,6 @@ def test_parquet(cli, write_corpus, expected, encoders, monkeypatch):
     np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), vectors)
     assert pyarrow.parquet.ParquetFile("out.parquet").num_row_groups == 3
     assert table.schema.metadata[b"fingerprint"].decode() == encoders["default"].fingerprint
-
-
-@pytest.mark.parametrize("count", [1, 9, 10, 99_999, 1_000_000])
-def test_npy_header_fits_any_number_of_rows(count, tmp_path, hash_encoder):
-    """The header is written before the rows are counted, and again after; it must not change its length."""
-    sizes = []
-    for rows in (0, count):
-        writer = command._NpyWriter([tmp_path / "a.npy", tmp_path / "a.txt"], hash_encoder)
-        writer._rows = rows
-        writer._array.seek(0)
-        writer._write_header()
-        sizes.append(writer._array.tell())
-        writer.close()
-    assert sizes[0] == sizes[1]
 
 
 def test_role_chooses_the_prompt(cli, write_corpus, encoders, monkeypatch):
@@ -82,7 +68,7 @@ def test_role_chooses_the_prompt(cli, write_corpus, encoders, monkeypatch):
     assert prompts == [None, "find: "]
     result = cli("encode", path, "-o", "other.npy", "--role", "passage")
     assert result.exit_code == 2
-    assert "'passage' is not one of document, query" in result.stderr
+    assert "--role must be one of document, query, not 'passage'" in result.stderr
     assert not Path("other.npy").exists()
 
 
@@ -136,18 +122,33 @@ def test_broken_corpus_leaves_what_was_there(suffix, cli, write_corpus, encoders
     assert result.exit_code == 1
     assert "corpus.jsonl:4: not JSON" in result.stderr
     assert Path(f"out{suffix}").read_bytes() == before
-    assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*"))
     result = cli("encode", path, "-o", f"out{suffix}", "--on-error", "skip")
     assert result.exit_code == 0
     assert "corpus.jsonl:4: not JSON" in result.stderr
     assert Path(f"out{suffix}").read_bytes() == before
 
 
+def test_texts_that_are_too_long_are_reported(cli, write_corpus, encoders):
+    encoder = encoders["default"]
+    encoder.cut, encode = 0, encoder.encode
+
+    def cutting(texts, **options):
+        encoder.cut += sum("mitosis" in text for text in texts)
+        return encode(texts, **options)
+
+    encoder.encode = cutting
+    result = cli("encode", write_corpus(4), "-o", "out.npy", "--json")
+    line = "1 text is longer than its limit, of which hash reads the beginning only"
+    assert f"Warning: {line}\n" in result.stderr
+    assert json.loads(result.stdout)["warnings"] == [line]
+
+
 def test_full_disk_is_one_line(cli, write_corpus, encoders, monkeypatch, tmp_path):
     def fail(self, ids, vectors):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(command._NpyWriter, "write", fail)
+    monkeypatch.setattr(vector_files._NpyWriter, "write", fail)
     result = cli("encode", write_corpus(1), "-o", "out.npy")
     assert result.exit_code == 1
     assert "out.npy: cannot be written: No space left on device" in result.stderr
@@ -163,31 +164,9 @@ def test_ids_that_do_not_fit_on_a_line(cli, encoders):
     assert pyarrow.parquet.read_table("out.parquet")["id"].to_pylist() == ["a\nb"]
 
 
-def test_ids_stay_with_their_vectors_whatever_the_blocks(make_hash_encoder):
-    """An encoder reads ahead and gives back blocks of any size."""
-    encoder = make_hash_encoder()
-
-    def in_blocks(texts, *, prompt=None):
-        texts = iter(texts)
-        held = [next(texts) for _ in range(3)]
-        for size in (1, 4, 2):
-            held += [text for _, text in zip(range(size), texts, strict=False)]
-            yield encoder.encode(held[:size], prompt=prompt)
-            held = held[size:]
-        yield encoder.encode([*held, *texts], prompt=prompt)
-
-    encoder.encode_stream = in_blocks
-    documents = [Document(str(number), f"text {number}") for number in range(12)]
-    found = list(command.encoded(encoder, iter(documents), "document"))
-    assert [id_ for ids, _ in found for id_ in ids] == [document.id for document in documents]
-    np.testing.assert_array_equal(
-        np.concatenate([vectors for _, vectors in found]), encoder.encode([document.text for document in documents])
-    )
-
-
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
 def test_memory_does_not_grow_with_the_corpus(suffix, cli, encoders, monkeypatch):
-    monkeypatch.setattr(command, "_ROW_GROUP", 64)
+    monkeypatch.setattr(vector_files, "_ROW_GROUP", 64)
     peaks = []
     for count in (200, 200, 3000):  # the first run pays for imports, too
         # Few different words, since the stand-in encoder remembers each; vectors of 3000 rows take 0.4 MB.
