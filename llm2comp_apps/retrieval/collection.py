@@ -27,7 +27,7 @@ from llm2comp_apps.retrieval.discovery import find_index
 from llm2comp_apps.retrieval.fusion import Fusion
 from llm2comp_apps.retrieval.gpus import index_device
 from llm2comp_apps.retrieval.hits import SearchHit
-from llm2comp_apps.retrieval.index_encoder import load_index_encoder
+from llm2comp_apps.retrieval.index_encoder import load_index_encoder, load_query_encoder
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.removal import DeleteReport, delete_documents
@@ -61,6 +61,7 @@ class Collection:
         index: Index,
         encoder: str | TextEncoder | None = None,
         *,
+        query_encoder: str | TextEncoder | None = None,
         device: str | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
@@ -68,8 +69,10 @@ class Collection:
         self.index = index
         self.stopwatch = stopwatch or Stopwatch()
         self._named = encoder
+        self._named_for_queries = query_encoder
         self._device = device
         self._encoder: TextEncoder | None = None
+        self._query_encoder: TextEncoder | None = None
         self._cross_encoders: dict[str, CrossEncoderReranker] = {}
 
     @classmethod
@@ -107,7 +110,12 @@ class Collection:
 
     @classmethod
     def open(
-        cls, path: str | Path | None = None, *, encoder: str | TextEncoder | None = None, device: str | None = None
+        cls,
+        path: str | Path | None = None,
+        *,
+        encoder: str | TextEncoder | None = None,
+        query_encoder: str | TextEncoder | None = None,
+        device: str | None = None,
     ) -> Collection:
         """Open a collection.
 
@@ -115,6 +123,8 @@ class Collection:
             path: its folder; ``None`` for ``$LLM2COMP_INDEX``, else the one ``*.index`` in the working directory.
             encoder: where its encoder lies now, or the loaded encoder; ``None`` for the one it remembers. It is loaded
                 when it is needed first: a search by words never loads it.
+            query_encoder: another one for the queries, such as a small one that was aligned to the first, which is then
+                loaded for new documents only (and for reranking by memory).
             device: as for :meth:`create`.
 
         Raises:
@@ -126,7 +136,7 @@ class Collection:
         stopwatch = Stopwatch()
         with stopwatch.part("open index"):
             index = Index.open(find_index(path), device=index_device(device))
-        return cls(index, encoder, device=device, stopwatch=stopwatch)
+        return cls(index, encoder, query_encoder=query_encoder, device=device, stopwatch=stopwatch)
 
     @property
     def path(self) -> Path:
@@ -140,6 +150,16 @@ class Collection:
             with self.stopwatch.part("load encoder"):
                 self._encoder = load_index_encoder(self.index, self._named, self._device)
         return self._encoder
+
+    @property
+    def query_encoder(self) -> TextEncoder:
+        """What encodes queries, loaded at the first call; raises what :func:`.load_query_encoder` does."""
+        if self._named_for_queries is None:
+            return self.encoder
+        if self._query_encoder is None:
+            with self.stopwatch.part("load encoder"):
+                self._query_encoder = load_query_encoder(self.index, self._named_for_queries, self._device)
+        return self._query_encoder
 
     @property
     def plan(self) -> EmbeddingPlan:
@@ -208,7 +228,7 @@ class Collection:
     def searcher(self, mode: Mode = "hybrid", rerank: str | Reranker | None = None) -> Searcher:
         """Load what searches of a mode need, and nothing else; for many searches with the same settings."""
         reranker = self._reranker(rerank) if isinstance(rerank, str) else rerank  # its name may be wrong: first
-        encoder = self.encoder if mode != "lexical" else None
+        encoder = self.query_encoder if mode != "lexical" else None
         return Searcher(self.index, encoder, reranker=reranker, stopwatch=self.stopwatch)
 
     def _reranker(self, name: str) -> Reranker:
@@ -226,7 +246,7 @@ class Collection:
     def encode_query(self, text: str) -> FloatArray:
         """The vector ``(d,)`` by which a search for ``text`` compares documents."""
         check_query(text)
-        vector: FloatArray = self.encoder.encode([text], prompt=self.encoder.prompts.get("query"))[0]
+        vector: FloatArray = self.query_encoder.encode([text], prompt=self.query_encoder.prompts.get("query"))[0]
         return vector
 
     def documents(self, where: str | None = None) -> Iterator[Document]:

@@ -1,16 +1,20 @@
-"""The encoder of an index: loaded by the name that the index remembers, and refused if its vectors are others."""
+"""The encoder of an index: loaded by the name that the index remembers, and refused if its vectors are others.
+
+Queries may also come from an encoder that was aligned to it, see :mod:`llm2comp_apps.encoder.space`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.encoder.space import same_space
 from llm2comp_apps.errors import EncoderError
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
-__all__ = ["UNKNOWN_ENCODER", "check_encoder", "load_index_encoder"]
+__all__ = ["UNKNOWN_ENCODER", "check_encoder", "check_query_encoder", "load_index_encoder", "load_query_encoder"]
 
 UNKNOWN_ENCODER = {"name": "unknown", "fingerprint": "unknown"}
 """What an index says of vectors whose encoder nobody named. No encoder has this fingerprint, so no search takes them
@@ -61,11 +65,38 @@ def check_encoder(index: Index, encoder: TextEncoder) -> None:
     Raises:
         EncoderError: the fingerprints differ.
     """
+    if index.encoder.get("fingerprint") != encoder.fingerprint:
+        raise _other_vectors(index, encoder, "search with the first, or build another index with the second")
+
+
+def load_query_encoder(index: Index, encoder: str | TextEncoder, device: str | None = None) -> TextEncoder:
+    """Load another encoder for the queries of an index.
+
+    Raises:
+        EncoderError: it cannot be found, or its queries mean nothing to the index.
+    """
+    if isinstance(encoder, str):
+        from llm2comp_apps.encoder import load_encoder
+
+        encoder = load_encoder(encoder, device=device)
+    check_query_encoder(index, encoder)
+    return encoder
+
+
+def check_query_encoder(index: Index, encoder: TextEncoder) -> None:
+    """Refuse an encoder of queries that is neither the index's own nor aligned to it.
+
+    Raises:
+        EncoderError: names both encoders.
+    """
+    if not same_space(encoder, index.encoder):
+        raise _other_vectors(index, encoder, "search with the first, or with one that was aligned to it")
+
+
+def _other_vectors(index: Index, encoder: TextEncoder, advice: str) -> EncoderError:
     built_by = index.encoder
-    if built_by.get("fingerprint") != encoder.fingerprint:
-        raise EncoderError(
-            f"{index.path} was built with the encoder {built_by.get('name', 'unknown')} "
-            f"(fingerprint {str(built_by.get('fingerprint'))[:12]}), not with {encoder.name} "
-            f"({encoder.fingerprint[:12]}): their vectors cannot be compared; "
-            "search with the first, or build another index with the second"
-        )
+    return EncoderError(
+        f"{index.path} was built with the encoder {built_by.get('name', 'unknown')} "
+        f"(fingerprint {str(built_by.get('fingerprint'))[:12]}), not with {encoder.name} "
+        f"({encoder.fingerprint[:12]}): their vectors cannot be compared; {advice}"
+    )

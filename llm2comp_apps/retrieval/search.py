@@ -12,7 +12,7 @@ from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.fusion import Fusion, fuse
 from llm2comp_apps.retrieval.hits import Ranked, SearchHit, to_hits
-from llm2comp_apps.retrieval.index_encoder import check_encoder
+from llm2comp_apps.retrieval.index_encoder import check_query_encoder
 from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, Reranker
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
@@ -97,12 +97,13 @@ class Searcher:
 
     Args:
         index: an open index.
-        encoder: the one the index was built with; ``None`` if only lexical searches are wanted.
+        encoder: of the queries: the one the index was built with, or one aligned to it; ``None`` if only lexical
+            searches are wanted.
         reranker: scores the best candidates anew.
         stopwatch: counts the time of the parts, if given.
 
     Raises:
-        EncoderError: the index was built with another encoder.
+        EncoderError: the index was built with an encoder whose vectors are others.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Searcher:
         stopwatch: Stopwatch | None = None,
     ) -> None:
         if encoder is not None:
-            check_encoder(index, encoder)
+            check_query_encoder(index, encoder)
         self._index = index
         self._encoder = encoder
         self._reranker = reranker
