@@ -228,8 +228,8 @@ def test_a_run_that_died_is_not_finished_by_resuming_it(settings, data, tmp_path
 
 
 def test_a_tokenizer_with_templates_in_a_folder_is_published_whole(settings, data, tmp_path, monkeypatch):
-    def with_folder(directory, *arguments):
-        write(directory, *arguments)
+    def with_folder(directory, *arguments, **named):
+        write(directory, *arguments, **named)
         (directory / "additional_chat_templates").mkdir(exist_ok=True)
         (directory / "additional_chat_templates" / "tool_use.jinja").write_text("{}", "utf-8")
 

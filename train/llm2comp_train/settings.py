@@ -16,13 +16,14 @@ _LARGEST_SEED = 2**32 - 1
 _CHOICES = {
     "schedule": ("constant", "linear", "cosine"),
     "adapter": ("continue", "fresh"),
+    "train_weights": ("adapter", "all"),
     "dtype": ("auto", "bfloat16", "float32"),
     "attention": ("auto", "eager", "sdpa", "flash_attention_2"),
 }
 
 
-def _setting(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _setting(default: Any, text: str, *, repeat: bool = False) -> Any:
+    return field(default=default, metadata={"help": text, "repeat": repeat})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,12 @@ class Settings:
     # The network
     backbone: str = _setting("smollm2-135m", "The LLM: a short name, a local directory or a Hugging Face id.")
     k: int = _setting(8, "Memory tokens per text.")
+    layers: str = _setting(
+        "", "Layers of the LLM that the encoder runs: their numbers from 0, comma-separated; all, or those of `init`."
+    )
+    train_weights: str = _setting(
+        "adapter", "Weights that are trained: 'adapter', or 'all' of the encoder's layers (token embeddings are not)."
+    )
     lora_r: int = _setting(16, "Rank of the LoRA adapter.")
     lora_alpha: int = _setting(32, "Scale of the adapter: its updates count alpha / r times.")
     lora_dropout: float = _setting(0.05, "Dropout in front of the adapter.")
@@ -74,8 +81,16 @@ class Settings:
     negatives: int = _setting(1, "scl: hard negatives used per pair, where the data has some.")
     file_exponent: float = _setting(0.5, "scl: a file of n pairs is drawn with weight min(n, `file_cap`) ** exponent.")
     file_cap: int = _setting(30_000, "scl: see `file_exponent`.")
+    batch_tokens: int = _setting(0, "align: tokens per optimiser step, instead of `batch_size` texts.")
     temperature: float = _setting(0.05, "ucl, scl: divisor of the cosines.")
-    teacher: str = _setting("", "scl: an encoder whose similarities are learned, too; any name of an encoder.")
+    teacher: str = _setting(
+        "",
+        "scl: an encoder whose similarities are learned, too. align: an encoder whose embeddings are learned; "
+        "give several, each with a weight, as NAME=WEIGHT.",
+        repeat=True,
+    )
+    cosine_weight: float = _setting(2.0, "align: weight of squared differences between the cosines of the batch.")
+    fit_texts: int = _setting(2048, "align: texts on which the map into the student's space is fitted.")
     teacher_weight: float = _setting(0.5, "scl: share of the teacher's loss; the pairs' own loss has the rest.")
     teacher_level: float = _setting(
         0.0, "scl: weight of squared differences from the teacher's cosines, whose level is free without it."
@@ -110,7 +125,8 @@ class Settings:
             UsageError: naming the setting.
         """
         for name in ("k", "lora_r", "max_steps", "batch_size", "tokens_per_pass", "tokens_kept", "max_length",
-                     "head_chunk", "eval_every", "save_every", "file_cap", "dead_after", "encoder_length"):  # fmt: skip
+                     "head_chunk", "fit_texts",
+                     "eval_every", "save_every", "file_cap", "dead_after", "encoder_length"):  # fmt: skip
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in (
             "warmup_steps",
@@ -121,6 +137,8 @@ class Settings:
             "float32_layers",
             "max_rows",
             "teacher_level",
+            "cosine_weight",
+            "batch_tokens",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("lr", "memory_lr", "clip_norm", "temperature"):
@@ -137,6 +155,8 @@ class Settings:
             "compile", not (self.compile and self.gradient_checkpointing), "off with `gradient_checkpointing`"
         )
         self._require("validation_texts", self.validation_texts >= 2, "at least 2")
+        numbers = [part.strip() for part in self.layers.split(",") if part.strip()]
+        self._require("layers", all(part.isdecimal() for part in numbers), "numbers such as 0,1,2,5")
         parts = self.context.split(",")
         fixed = all(part.strip().isdecimal() and int(part) > 0 for part in parts)
         self._require("context", fixed or self.context == "random", "lengths such as 16,24,32, or 'random'")
@@ -149,6 +169,11 @@ class Settings:
     def contexts(self) -> tuple[int, ...]:
         """The context lengths to draw from; empty for ``random``."""
         return () if self.context == "random" else tuple(int(part) for part in self.context.split(","))
+
+    @property
+    def layer_numbers(self) -> list[int] | None:
+        """The layers that the encoder runs; ``None`` where nothing is said."""
+        return [int(part) for part in self.layers.split(",") if part.strip()] or None
 
     @property
     def targets(self) -> list[str]:

@@ -52,7 +52,7 @@ DataOption = Annotated[
     ),
 ]
 RecipeOption = Annotated[str, typer.Option("--recipe", help=f"Settings that belong together. {_RECIPES}.")]
-InitOption = Annotated[Path | None, typer.Option("--init", help="Run or checkpoint of an earlier stage to start from.")]
+InitOption = Annotated[Path | None, typer.Option("--init", help="Run, checkpoint or name of an encoder to start from.")]
 InstructionOption = Annotated[
     list[str] | None,
     typer.Option("--instruction", metavar="FILE=TEXT", help="scl: prompt of the queries of a file (name pattern)."),

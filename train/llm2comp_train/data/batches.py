@@ -16,7 +16,16 @@ from llm2comp_train.data.store import TokenStore
 from llm2comp_train.losses.decoding import SplitBatch
 from llm2comp_train.settings import Settings
 
-__all__ = ["CompressionBatches", "PairBatch", "PairBatches", "SentenceBatches", "Split", "collate", "sentence_ends"]
+__all__ = [
+    "CompressionBatches",
+    "LengthBatches",
+    "PairBatch",
+    "PairBatches",
+    "SentenceBatches",
+    "Split",
+    "collate",
+    "sentence_ends",
+]
 
 WINDOW = 32
 """Batches whose texts are sorted by length together."""
@@ -36,6 +45,11 @@ class _Visits:
     def __init__(self, rows: npt.NDArray[np.int64], seed: int, name: int = 0) -> None:
         self._rows, self._seed, self._name = rows, seed, name
         self._epoch, self._order = -1, rows
+
+    @property
+    def count(self) -> int:
+        """Rows of an epoch."""
+        return len(self._rows)
 
     def take(self, start: int, count: int) -> list[int]:
         """Rows number ``start`` to ``start + count``."""
@@ -191,6 +205,77 @@ class SentenceBatches:
         for row in self._visits.take(step * self._size, self._size):
             kept.setdefault(int(self._store.digests[self._store.texts(row)[0]]), row)
         return list(kept.values())
+
+
+class LengthBatches:
+    """Texts of similar length for ``align``.
+
+    The texts of a window of :data:`WINDOW` batches are sorted by length and cut into batches: of ``batch_size`` texts,
+    or, given ``batch_tokens``, of nearly that many tokens each, so that every step costs the same. The batches of a
+    window come in random order.
+    """
+
+    def __init__(self, store: TokenStore, settings: Settings, extra_tokens: int) -> None:
+        """Hold out ``settings.validation_texts`` rows and shuffle the others.
+
+        Args:
+            store: rows of one text.
+            settings: of the stage.
+            extra_tokens: that the network adds to a text.
+
+        Raises:
+            TrainingError: too few texts.
+        """
+        self._settings = settings
+        self._lengths = store.lengths() + extra_tokens
+        size = settings.batch_size
+        if settings.batch_tokens:
+            size = max(2, round(settings.batch_tokens / float(self._lengths.mean())))
+        if len(store) < settings.validation_texts + size:
+            raise TrainingError(
+                f"the data hold {len(store)} texts; {settings.validation_texts} are held out for validation and a "
+                f"batch takes {size}. Give more data, or lower `validation_texts`."
+            )
+        order = _generator(settings.seed, _HELD_OUT).permutation(len(store))
+        self._held_out = order[: settings.validation_texts]
+        self._visits = _Visits(np.sort(order[settings.validation_texts :]), settings.seed)
+        self._size = size
+        self._window, self._planned = -1, [[0]]
+
+    def batch(self, step: int) -> list[int]:
+        """Rows of a step."""
+        window, place = divmod(step, WINDOW)
+        if window != self._window:
+            self._window, self._planned = window, self._plan(window)
+        return self._planned[place]
+
+    def held_out(self) -> list[int]:
+        """Rows that are never trained on."""
+        return [int(row) for row in self._held_out]
+
+    def sample(self, count: int) -> list[int]:
+        """The first ``count`` rows of the run."""
+        return self._visits.take(0, min(count, self._settings.max_steps * self._size))
+
+    def visited(self) -> npt.NDArray[np.int64]:
+        """Every row that the run reads, ascending, held-out ones included."""
+        windows = -(-self._settings.max_steps // WINDOW)
+        trained = self._visits.take(0, min(windows * WINDOW * self._size, self._visits.count))
+        return np.unique(np.concatenate([np.asarray(trained, dtype=np.int64), self._held_out]))
+
+    def _plan(self, window: int) -> list[list[int]]:
+        count = WINDOW * self._size
+        rows = np.asarray(self._visits.take(window * count, count))
+        lengths = self._lengths[rows]
+        order = np.argsort(lengths, kind="stable")
+        if self._settings.batch_tokens:
+            tokens = np.cumsum(lengths[order])
+            ends = np.searchsorted(tokens, tokens[-1] * np.arange(1, WINDOW) / WINDOW)
+            ends = np.maximum.accumulate(np.clip(ends, np.arange(1, WINDOW), count - np.arange(WINDOW - 1, 0, -1)))
+        else:
+            ends = self._size * np.arange(1, WINDOW)
+        batches = [part.tolist() for part in np.split(rows[order], ends)]
+        return [batches[index] for index in _generator(self._settings.seed, _MIX, window).permutation(WINDOW)]
 
 
 @dataclass(frozen=True, slots=True)

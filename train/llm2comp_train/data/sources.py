@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from llm2comp_apps.corpus import Record, read_records
 from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX
 from llm2comp_apps.errors import CorpusError, TrainingError
 
-__all__ = ["DataFile", "Row", "find_data", "pair_rows", "sentence_rows", "text_rows"]
+__all__ = ["DataFile", "Row", "find_data", "pair_rows", "sentence_rows", "single_rows", "text_rows"]
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(\[])")
 _SHORTEST_SENTENCE = 20
+_ALL = 1_000_000
 _PATIENCE = 20  # seconds
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]*){0,2}")
 _COLUMNS = {"sentence": "text", "anchor": "query", "question": "query", "answer": "positive"}
@@ -183,6 +185,31 @@ def pair_rows(records: Iterable[Record], prompt: str, negatives: int) -> Iterato
             raise CorpusError(f"{record.place}: the field 'negative' is neither a text nor a list of texts")
         kept = [text for text in hard if text.strip()][:negatives]
         yield Row((_text(record, "query"), _text(record, "positive"), *kept), record.line, prompt)
+
+
+def single_rows(records: Iterable[Record], prompt: str, shortest: int = 1) -> Iterator[Row]:
+    """Every text of ``{"text"}`` records, and both sides and the negatives of pairs, each a row of its own, once.
+
+    Args:
+        records: of one file.
+        prompt: of each query.
+        shortest: least number of characters.
+
+    Raises:
+        CorpusError: a record with neither a text nor a pair, by file and line.
+    """
+    seen: set[bytes] = set()
+    for record in records:
+        if "query" in record.fields or "positive" in record.fields:
+            (row,) = pair_rows([record], prompt, negatives=_ALL)
+            singles = [Row((text,), row.line, "" if place else prompt) for place, text in enumerate(row.texts)]
+        else:
+            singles = [Row((_text(record, "text"),), record.line)]
+        for single in singles:
+            digest = hashlib.blake2b((single.prompt + single.texts[0]).encode(), digest_size=8).digest()
+            if len(single.texts[0]) >= shortest and digest not in seen:
+                seen.add(digest)
+                yield single
 
 
 def _text(record: Record, field: str) -> str:

@@ -9,6 +9,7 @@ before the first step, so a broken row is reported then and not hours later.
     firsts.npy      (rows + 1,)   the first text of each row
     files.npy       (rows,)       the file each row came from
     lines.npy       (rows,)       its line there
+    prompted.npy    (rows,)       whether a prompt precedes its first text
     digests.npy     (texts,)      64-bit hash of each text without its prompt, to tell equal ones
     store.json      written last: a folder without it is unfinished
 """
@@ -54,13 +55,14 @@ def write_store(
     directory.mkdir(parents=True)
     starts, firsts = array.array("q", [0]), array.array("q", [0])
     numbers, lines, digests = array.array("i"), array.array("q"), array.array("Q")
+    prompted = array.array("b")
     with (directory / "tokens.u32").open("wb") as out:
         for number, (name, rows) in enumerate(files):
             before = len(numbers)
             for batch in _batched(rows):
                 texts = [text for row in batch for text in row.texts]
-                prompted = [text for row in batch for text in (row.prompt + row.texts[0], *row.texts[1:])]
-                encoded = tokenizer(prompted, truncation=True, max_length=max_length, return_attention_mask=False)
+                whole = [text for row in batch for text in (row.prompt + row.texts[0], *row.texts[1:])]
+                encoded = tokenizer(whole, truncation=True, max_length=max_length, return_attention_mask=False)
                 for ids in encoded["input_ids"]:
                     np.asarray(ids, dtype=np.uint32).tofile(out)
                     starts.append(starts[-1] + len(ids))
@@ -69,9 +71,11 @@ def write_store(
                     firsts.append(firsts[-1] + len(row.texts))
                     numbers.append(number)
                     lines.append(row.line)
+                    prompted.append(bool(row.prompt))
             if len(numbers) == before:
                 raise TrainingError(f"{name}: no row in it can be used for this stage.")
     columns = {"starts": starts, "firsts": firsts, "files": numbers, "lines": lines, "digests": digests}
+    columns["prompted"] = prompted
     for column, values in columns.items():
         np.save(directory / f"{column}.npy", np.asarray(values))
     (directory / "store.json").write_text(json.dumps({"names": [name for name, _ in files]}), "utf-8")
@@ -94,6 +98,7 @@ class TokenStore:
         names: of the files.
         files: ``(rows,)`` number of each row's file.
         digests: ``(texts,)``; equal texts have equal digests.
+        prompted: ``(rows,)``; 1 where a prompt precedes the row's first text.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -103,6 +108,8 @@ class TokenStore:
             np.load(directory / f"{column}.npy", mmap_mode="r")
             for column in ("starts", "firsts", "lines", "files", "digests")
         )
+        path = directory / "prompted.npy"  # stores of earlier versions have none, and no stage that asks
+        self.prompted = np.load(path, mmap_mode="r") if path.is_file() else np.zeros(len(self.files), dtype=np.int8)
 
     def __len__(self) -> int:
         return len(self.files)

@@ -1,4 +1,4 @@
-"""The trainable part: a LoRA adapter injected into the frozen LLM, memory tokens beside it; and its export.
+"""The trainable part: a LoRA adapter injected into the frozen LLM, memory tokens beside it.
 
 A later stage trains an earlier stage's adapter on (``continue``), or leaves it as it is and adds a fresh one beside it
 (``fresh``, as the paper does; there the earlier one is merged into the weights, which the decoder here still needs as
@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from llm2comp_apps.encoder.backbones import Backbone
     from llm2comp_train.settings import Settings
 
-__all__ = ["adapter_state", "build_network", "export", "trainable"]
+__all__ = [
+    "adapter_parts",
+    "adapter_state",
+    "build_network",
+    "chosen_layers",
+    "require_same_origin",
+    "set_attention_dropout",
+    "trainable",
+]
 
 OWN = "default"
 """PEFT's name for the adapter that is trained."""
@@ -69,13 +77,14 @@ def build_network(
         parameter.requires_grad_(_is_adapter(name, OWN))
         if "lora_" in name:
             parameter.data = parameter.data.float()
-    _set_attention_dropout(lm, settings.attention_dropout)
+    set_attention_dropout(lm, settings.attention_dropout)
     device = lm.device
     k = 0 if READOUTS[readout].of_text else settings.k
     if init is None:
-        network = CompressionNetwork.fresh(lm, k, seed=settings.seed)
+        network = CompressionNetwork.fresh(lm, k, seed=settings.seed, layers=settings.layer_numbers)
     else:
-        network = CompressionNetwork(lm, **checkpoint.read_memory(init, k))
+        layers = chosen_layers(init, settings)
+        network = CompressionNetwork(lm, **checkpoint.read_memory(init, k), layers=layers)
     network.read_by(readout, backbone.tokenizer)
     for parameter in network.parameters(recurse=False):
         parameter.requires_grad_(settings.train_memory and k > 0)
@@ -106,43 +115,54 @@ def adapter_state(lm: nn.Module, adapter: str = OWN) -> dict[str, Tensor]:
     return {name: whole(parameter) for name, parameter in _weights(lm, adapter)}
 
 
-def export(
-    directory: Path | None, network: CompressionNetwork, backbone: Backbone, settings: Settings, about: Any
-) -> None:
-    """Write the encoder as it stands: a checkpoint that ``LLM2Comp.from_pretrained`` loads.
+def adapter_parts(
+    network: CompressionNetwork, backbone: Backbone, settings: Settings
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """PEFT's configuration and float16 weights of the one adapter that the network's adapters are together.
 
-    The adapter is rounded to float16, which halves the file (9 MB at rank 16 on 135M parameters); its weights lie far
-    inside float16's range.
-
-    Args:
-        directory: made if missing; ``None`` to help the other processes gather sharded weights, and write nothing.
-        network: whose adapter and memory tokens.
-        backbone: its LM and what to call it.
-        settings: of the stage.
-        about: how it was made; for people.
+    All processes must ask, since they gather sharded weights.
     """
     config = lora_config(backbone, settings).to_dict()
     config |= {"target_modules": sorted(settings.targets), "inference_mode": True}
     weights = adapter_state(network.lm)
     if earlier := adapter_state(network.lm, EARLIER):
         config, weights = _side_by_side(network.lm, config, weights, earlier)
-    if directory is None:
-        return
     plain = {key: getattr(value, "value", value) for key, value in config.items()}
     plain = {key: value for key, value in plain.items() if value is None or isinstance(value, _JSON)}
-    described = checkpoint.EncoderSettings(
-        backbone=backbone.name,
-        backbone_sha256=backbone.sha256,
-        k=network.k,
-        readout=network.readout.name,
-        max_length=settings.encoder_length,
-        prompts={"query": settings.query_prompt, "document": ""} if settings.query_prompt else {},
-        name=f"llm2comp-{Path(backbone.name).name}",
-        training=about,
-        float32_layers=settings.float32_layers,
-    )
-    half = {name: tensor.half() for name, tensor in weights.items()}
-    checkpoint.write(directory, described, network.memory_state(), (plain, half), backbone.tokenizer)
+    return plain, {name: tensor.half() for name, tensor in weights.items()}
+
+
+def chosen_layers(init: Path, settings: Settings) -> list[int] | None:
+    """The layers to run from an earlier encoder on: its own, or some of them; ``None`` for all of the backbone's.
+
+    Raises:
+        TrainingError: it has not all of the layers that ``settings`` name.
+    """
+    has, wanted = checkpoint.read_settings(init).layers, settings.layer_numbers
+    if wanted is None or has is None:
+        return wanted or has
+    missing = sorted(set(wanted) - set(has))
+    if missing:
+        raise TrainingError(
+            f"`init` {init}: has no layer {', '.join(map(str, missing))} any more; `layers` may name some of "
+            f"{', '.join(map(str, has))}."
+        )
+    return wanted
+
+
+def require_same_origin(init: Path, backbone: Backbone, settings: Settings, readout: str) -> None:
+    """Refuse an earlier encoder whose vectors come from something else.
+
+    Raises:
+        TrainingError: it was made for another backbone, readout or number of memory tokens.
+    """
+    made = checkpoint.read_settings(init)
+    if made.backbone_sha256 != backbone.sha256:
+        raise TrainingError(f"`init` {init}: made for other weights than those of {backbone.name}.")
+    if made.readout != readout:
+        raise TrainingError(f"`init` {init}: reads its vectors from {made.readout}; this stage needs {readout}.")
+    if made.k != settings.k and not READOUTS[readout].of_text:
+        raise TrainingError(f"`init` {init}: has {made.k} memory tokens; `k` says {settings.k}.")
 
 
 def _check_targets(lm: nn.Module, settings: Settings) -> None:
@@ -204,13 +224,9 @@ def _side_by_side(
 
 
 def _check_init(init: Path, backbone: Backbone, settings: Settings, readout: str) -> None:
-    made = checkpoint.read_settings(init)
-    if made.backbone_sha256 != backbone.sha256:
-        raise TrainingError(f"`init` {init}: made for other weights than those of {backbone.name}.")
-    if made.readout != readout:
-        raise TrainingError(f"`init` {init}: reads its vectors from {made.readout}; this stage needs {readout}.")
-    if made.k != settings.k and not READOUTS[readout].of_text:
-        raise TrainingError(f"`init` {init}: has {made.k} memory tokens; `k` says {settings.k}.")
+    require_same_origin(init, backbone, settings, readout)
+    if checkpoint.read_settings(init).own_layers:
+        raise TrainingError(f"`init` {init}: its layers have weights of their own; continue with `train_weights=all`.")
     if not (init / checkpoint.ADAPTER_WEIGHTS).is_file():
         raise TrainingError(f"`init` {init}: holds no adapter to train.")
     saved = _adapter_config(init)
@@ -251,7 +267,7 @@ def _load(lm: nn.Module, directory: Path, adapter: str) -> None:
             parameter.copy_(saved[name])
 
 
-def _set_attention_dropout(lm: nn.Module, rate: float) -> None:
+def set_attention_dropout(lm: nn.Module, rate: float) -> None:
     """In every attention module, since the configuration is read when they are made."""
     name = "attention_dropout"
     for module in lm.modules():

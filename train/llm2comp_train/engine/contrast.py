@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.encoder.pooling import pool
 from llm2comp_train.engine.gradcache import contrastive_backward
-from llm2comp_train.engine.work import Outcome
+from llm2comp_train.engine.work import Outcome, Work
 
 if TYPE_CHECKING:
     from llm2comp_train.stages import Bench
@@ -20,20 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["ContrastiveWork"]
 
 
-class ContrastiveWork(ABC):
+class ContrastiveWork(Work):
     """Base: embeds token rows under the token budget and pushes the loss of all of them back."""
 
     def __init__(self, bench: Bench) -> None:
         self._settings, self._network, self._store = bench.settings, bench.network, bench.store
         self._pad_id, self._processes = bench.pad_id, bench.processes
-
-    @abstractmethod
-    def backward(self, step: int) -> Outcome:
-        """See :meth:`~.work.Work.backward`."""
-
-    def figures(self) -> dict[str, float]:
-        """Nothing is held out: an evaluation on other data tells more."""
-        return {}
 
     def learn(self, texts: Sequence[int], loss_of: Callable[[Tensor], Tensor], rows: list[int]) -> Outcome:
         """Accumulate gradients.

@@ -33,6 +33,8 @@ from llm2comp_train.settings import Settings
 __all__ = ["DivergedError", "Progress", "Run", "StopRequest", "train"]
 
 _ROWS_NAMED = 8
+_MOST_SKIPPED = 3
+"""Steps in a row whose gradients are not finite that end a run; fewer are skipped."""
 _SMOOTHING = 0.95
 
 
@@ -96,14 +98,17 @@ def train(run: Run, stop: StopRequest, *, resume: bool) -> int:
         {"params": [item for item in parameters.values() if id(item) not in memory], "scale": 1.0},
         {"params": [item for item in parameters.values() if id(item) in memory], "scale": settings.memory_lr},
     ]
-    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, foreach=foreach)
+    # All weights of the layers are many: there the fused form pays, one pass over memory instead of ten.
+    fused = True if settings.train_weights == "all" and not settings.shard else None
+    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, foreach=foreach, fused=fused)
     step = _restore(run, optimiser, parameters) if resume else 0
     log = MetricsLog(run.directory, settings, step, tensorboard=run.tensorboard) if run.processes.main else None
     _require_life(run, log, step)
+    (skipped,) = map(int, run.processes.total(log.skipped if log else 0))
     pace = 0.0
     while step < settings.max_steps and not stop.agreed():
         begun = time.perf_counter()
-        outcome, figures = _step(run, optimiser, parameters, step)
+        outcome, figures, skipped = _step(run, optimiser, parameters, step, skipped)
         step += 1
         seconds = time.perf_counter() - begun
         pace = _SMOOTHING * pace + (1 - _SMOOTHING) * seconds if pace else seconds
@@ -124,8 +129,9 @@ def train(run: Run, stop: StopRequest, *, resume: bool) -> int:
 
 
 def _step(
-    run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], step: int
-) -> tuple[Outcome, dict[str, float]]:
+    run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], step: int, skipped: int
+) -> tuple[Outcome, dict[str, Any], int]:
+    """One step; returns what it did, its figures, and how many steps in a row were skipped up to this one."""
     settings, processes = run.settings, run.processes
     torch.manual_seed((settings.seed * 1_000_003 + step) * processes.world + processes.rank)
     run.network.train()
@@ -144,16 +150,33 @@ def _step(
     processes.add_gradients(parameters.values())
     (loss,) = processes.total(outcome.loss)
     norm = _clip(list(parameters.values()), settings.clip_norm, processes)
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        shown = ", ".join(map(run.place, outcome.rows[:_ROWS_NAMED]))
-        more = ", ..." if len(outcome.rows) > _ROWS_NAMED else ""
-        raise DivergedError(
-            f"step {step + 1}: the loss is {loss:g} and the gradient's norm {norm:g}. Its batch: {shown}{more}. "
-            f"Lower `lr` (now {settings.lr:g}) or repair these rows; the last checkpoint is whole."
-        )
-    optimiser.step()
+    figures: dict[str, Any] = {"loss": loss, "lr": rate, "grad_norm": norm}
+    if math.isfinite(loss) and math.isfinite(norm):
+        optimiser.step()
+        skipped = 0
+    else:  # a single bad step of half-precision products must not end a run of days; the weights stay as they were
+        skipped += 1
+        _require_progress(run, outcome, step, loss, norm, skipped)
+        figures = {"loss": None, "lr": rate, "grad_norm": None, "skipped": True}
     optimiser.zero_grad(set_to_none=True)
-    return outcome, {"loss": loss, "lr": rate, "grad_norm": norm}
+    return outcome, figures, skipped
+
+
+def _require_progress(run: Run, outcome: Outcome, step: int, loss: float, norm: float, skipped: int) -> None:
+    """Stop a run that skips one step after the other.
+
+    Raises:
+        DivergedError: :data:`_MOST_SKIPPED` in a row.
+    """
+    if skipped < _MOST_SKIPPED:
+        return
+    shown = ", ".join(map(run.place, outcome.rows[:_ROWS_NAMED]))
+    more = ", ..." if len(outcome.rows) > _ROWS_NAMED else ""
+    raise DivergedError(
+        f"step {step + 1}: the loss is {loss:g} and the gradient's norm {norm:g}, not finite {skipped} times "
+        f"in a row. Its batch: {shown}{more}. Lower `lr` (now {run.settings.lr:g}) or repair these rows; the last "
+        "checkpoint is whole."
+    )
 
 
 def _clip(parameters: list[nn.Parameter], limit: float, processes: Processes) -> float:
@@ -201,9 +224,10 @@ def _require_life(run: Run, log: MetricsLog | None, step: int) -> None:
         )
 
 
-def _show(run: Run, log: MetricsLog, step: int, loss: float, speed: float, pace: float) -> None:
+def _show(run: Run, log: MetricsLog, step: int, loss: float | None, speed: float, pace: float) -> None:
     last = {name: value for name, value in (log.evaluations or [{}])[-1].items() if name != "step"}
-    run.show(Progress(step, run.settings.max_steps, loss, speed, (run.settings.max_steps - step) * pace, last))
+    shown = math.nan if loss is None else loss  # of a step that was skipped
+    run.show(Progress(step, run.settings.max_steps, shown, speed, (run.settings.max_steps - step) * pace, last))
 
 
 def _save(

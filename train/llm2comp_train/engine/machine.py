@@ -12,7 +12,13 @@ from llm2comp_train.engine.recompute import checkpoint_layers
 from llm2comp_train.engine.sharding import shard_layers
 from llm2comp_train.settings import Settings
 
-__all__ = ["fit_to_machine", "load_for_training"]
+__all__ = ["fit_to_machine", "load_for_training", "training_dtype"]
+
+
+def training_dtype(settings: Settings, device: str) -> torch.dtype:
+    """Number format of the matrix products."""
+    dtype = getattr(torch, settings.dtype, None) or default_dtype(device)
+    return torch.float32 if dtype is torch.float16 else dtype  # whose gradients underflow
 
 
 def load_for_training(settings: Settings, device: str) -> Backbone:
@@ -21,9 +27,7 @@ def load_for_training(settings: Settings, device: str) -> Backbone:
     Raises:
         EncoderError: it cannot be loaded.
     """
-    dtype = getattr(torch, settings.dtype, None) or default_dtype(device)
-    if dtype is torch.float16:  # its gradients underflow
-        dtype = torch.float32
+    dtype = training_dtype(settings, device) if settings.train_weights == "adapter" else torch.float32
     # The fused attention kernel has no fast backward pass on CPUs for short texts.
     attention = {"auto": "eager" if device == "cpu" else "sdpa"}.get(settings.attention, settings.attention)
     return load_backbone(settings.backbone, device=device, dtype=dtype, attn_implementation=attention)
@@ -31,8 +35,8 @@ def load_for_training(settings: Settings, device: str) -> Backbone:
 
 def fit_to_machine(network: CompressionNetwork, settings: Settings, processes: Processes) -> None:
     """Gradient checkpointing, sharding, compilation, as the settings ask for them."""
-    layers = network.base.layers
-    assert isinstance(layers, nn.ModuleList)
+    bodies = [network.base] if network.shallow is None else [network.base, network.shallow]
+    layers = list(dict.fromkeys(layer for body in bodies for layer in _layers(body)))
     if settings.gradient_checkpointing:
         checkpoint_layers(layers)
     if settings.shard and processes.world > 1:
@@ -43,3 +47,9 @@ def fit_to_machine(network: CompressionNetwork, settings: Settings, processes: P
         torch._dynamo.config.recompile_limit = 16
         for layer in layers:
             layer.compile(dynamic=True)
+
+
+def _layers(body: nn.Module) -> nn.ModuleList:
+    layers = body.layers
+    assert isinstance(layers, nn.ModuleList)
+    return layers

@@ -1,6 +1,7 @@
 """``metrics.jsonl``: one line per step, one per evaluation; what they say about the run.
 
 {"step": 7, "loss": 1.93, "lr": 0.0001, "grad_norm": 0.7, "tokens": 640, "seconds": 1.2}
+{"step": 8, "loss": null, "lr": 0.0001, "grad_norm": null, "skipped": true, "tokens": 640, "seconds": 1.2}
 {"step": 200, "validation_loss": 1.21, "gain": 0.55, "cosine": 0.63, "scifact:train": 0.38, "score": 0.55}
 """
 
@@ -24,6 +25,7 @@ class MetricsLog:
 
     Attributes:
         evaluations: so far, each with its step.
+        skipped: how many of the last steps were skipped, when it was opened.
     """
 
     def __init__(self, run: Path, settings: Settings, step: int, *, tensorboard: bool = False) -> None:
@@ -32,6 +34,10 @@ class MetricsLog:
         rows = [row for row in read_metrics(run) if row["step"] <= step]
         self._path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         self.evaluations = [row for row in rows if "loss" not in row]
+        steps = [row for row in rows if "loss" in row]
+        self.skipped = len(steps) - max(
+            (place for place, row in enumerate(steps, 1) if "skipped" not in row), default=0
+        )
         self._board = _board(run, step) if tensorboard else None
 
     def write(self, row: dict[str, Any]) -> None:
@@ -42,7 +48,8 @@ class MetricsLog:
             self.evaluations.append(row)
         if self._board is not None:
             for name, value in row.items():
-                self._board.add_scalar(name, value, row["step"])
+                if value is not None:
+                    self._board.add_scalar(name, value, row["step"])
             self._board.flush()
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from llm2comp_apps.encoder.backbones import default_device
 from llm2comp_apps.encoder.checkpoint import SETTINGS
+from llm2comp_apps.encoder.locate import locate_checkpoint
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import TrainingError, TrainingStoppedError, UsageError
@@ -20,7 +21,7 @@ from llm2comp_apps.files import replaced_folder
 from llm2comp_train.data.sources import DataFile, Row, find_data
 from llm2comp_train.data.store import TokenStore, write_store
 from llm2comp_train.engine import checkpoints
-from llm2comp_train.engine.adapters import build_network, export
+from llm2comp_train.engine.building import build, export
 from llm2comp_train.engine.claim import check_claim, claim, claim_of
 from llm2comp_train.engine.loop import Progress, Run, StopRequest, train
 from llm2comp_train.engine.machine import fit_to_machine, load_for_training
@@ -44,7 +45,7 @@ class RunOptions:
     Attributes:
         data: files, folders, globs, Hugging Face datasets.
         out: the run's directory.
-        init: run or checkpoint to start from: its adapter, memory tokens and decoder input.
+        init: run, checkpoint or name of an encoder to start from: its adapter, memory tokens and decoder input.
         resume: continue the run in ``out``.
         device: by default the best there is.
         judge: scores the encoder at every evaluation, by name; ``score`` among them decides which one is the best.
@@ -81,7 +82,7 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
     files = check_call(kind, settings, options)
     processes = Processes(options.device or default_device())
     backbone = load_for_training(settings, processes.device)
-    network = build_network(backbone, settings, init, kind.readout)
+    network = build(backbone, settings, init, kind)
     probe(network, backbone.name)
     teachers = kind.teachers(settings, processes.device)
     if processes.main:
@@ -99,6 +100,7 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
         prompts=[_query_prompt(kind, settings, options, name) for name in store.names],
         folder=options.out,
         init=init,
+        say=options.say,
     )
     work = kind.work(bench)
     fit_to_machine(network, settings, processes)
@@ -114,7 +116,7 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
         processes=processes,
         work=work,
         evaluate=evaluate,
-        export=lambda directory: export(directory, network, backbone, settings, about),
+        export=lambda directory: export(directory, network, backbone, settings, about, work.provenance()),
         place=store.place,
         show=options.show,
         tensorboard=options.tensorboard,
@@ -143,10 +145,12 @@ def _copy_best(out: Path, steps: int) -> None:
 
 
 def _encoder_of(init: Path) -> Path:
-    """The encoder that ``init`` means: a checkpoint, or the result of a run."""
+    """The encoder that ``init`` means: a checkpoint, the result of a run, or one by name."""
     for directory in (init, init / "encoder"):
         if (directory / SETTINGS).is_file():
             return directory
+    if not init.exists():
+        return locate_checkpoint(str(init))
     raise TrainingError(f"`init` {init}: neither an encoder's directory nor a finished run.")
 
 

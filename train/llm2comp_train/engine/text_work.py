@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from llm2comp_train.data.batches import CompressionBatches, Split, collate
-from llm2comp_train.engine.work import Outcome
+from llm2comp_train.engine.work import Outcome, Work
 from llm2comp_train.judging.live import mean_cosine
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ WASTE = 0.1
 """Share of a pass that may be padding."""
 
 
-class TextWork(ABC):
+class TextWork(Work):
     """Base: the batch is cut into as many passes as the token budget needs."""
 
     def __init__(self, bench: Bench, batches: CompressionBatches) -> None:

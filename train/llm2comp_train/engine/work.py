@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Outcome", "Work"]
+from torch import Tensor
+
+__all__ = ["Outcome", "Provenance", "Work"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +26,32 @@ class Outcome:
     rows: list[int]
 
 
-class Work(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What a stage adds to the checkpoints of its encoder.
+
+    Attributes:
+        training: entries of ``encoder.json``'s ``training``, beside the settings.
+        space: the encoder in whose space the vectors lie, see :class:`llm2comp_apps.encoder.settings.EncoderSettings`.
+        alignment: the map from the teachers' space, ``alignment.safetensors``.
+    """
+
+    training: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, str] | None = None
+    alignment: Tensor | None = None
+
+
+class Work(ABC):
     """The work of a stage."""
 
+    @abstractmethod
     def backward(self, step: int) -> Outcome:
         """Accumulate this process' share of a step's gradients in the network's parameters."""
-        ...
 
     def figures(self) -> dict[str, float]:
-        """How held-out rows fare, by name; empty where the stage holds none out. The network is in ``eval()``."""
-        ...
+        """How held-out rows fare, by name; nothing where none are held out. The network is in ``eval()``."""
+        return {}
+
+    def provenance(self) -> Provenance:
+        """What the checkpoints say beside the settings."""
+        return Provenance()

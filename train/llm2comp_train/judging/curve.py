@@ -21,7 +21,7 @@ def draw_curve(run: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = read_metrics(run)
-    steps = [row for row in rows if "loss" in row]
+    steps = [row for row in rows if row.get("loss") is not None]
     evaluations = [row for row in rows if "loss" not in row]
     names = sorted({name for row in evaluations for name in row} - {"step"})
     figure = Figure(figsize=(7, 2.6 * (1 + len(names)) ** 0.5 + 2), layout="constrained")

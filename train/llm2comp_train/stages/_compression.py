@@ -45,12 +45,11 @@ class CompressionStage(AdaptingStage):
 
     Attributes:
         reconstruct: the target is the context itself, not what follows it.
-        decodes: memory is put before the decoder, whose input has to be calibrated.
     """
 
     readout = "memory"
     reconstruct: ClassVar[bool] = False
-    decodes: ClassVar[bool] = True
+    decodes = True
 
     @abstractmethod
     def loss(self) -> Callable[..., Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -42,6 +42,7 @@ class Bench:
         prompts: what the queries of each data file begin with; empty strings where there are no queries.
         folder: of the run, for what the stage has to keep beside its checkpoints.
         init: the encoder that the run started from, if any.
+        say: takes a line that says what is being prepared.
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class Bench:
     prompts: Sequence[str]
     folder: Path
     init: Path | None
+    say: Callable[[str], None] = lambda _line: None
 
     @property
     def pad_id(self) -> int:
@@ -70,6 +72,7 @@ class Stage(ABC):
         family: whose settings of a recipe it takes.
         rows: what its data are made of.
         readout: what the vectors of a text are read from; ``None`` to keep what the encoder has.
+        decodes: the whole LM reads memory, beside what the encoder runs.
     """
 
     name: ClassVar[str]
@@ -77,11 +80,12 @@ class Stage(ABC):
     family: ClassVar[Family]
     rows: ClassVar[Rows]
     readout: ClassVar[str | None] = None
+    decodes: ClassVar[bool] = False
 
     @property
     def has_queries(self) -> bool:
         """Whether rows have a query, which a prompt may precede."""
-        return self.rows == "pairs"
+        return self.rows in ("pairs", "any")
 
     def check(self, settings: Settings) -> None:  # noqa: B027 - most stages refuse nothing
         """Refuse settings with which this stage cannot run; called before anything is loaded.

@@ -1,0 +1,80 @@
+"""From a backbone and perhaps an earlier encoder to the network of a stage, and from the network to an encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm2comp_apps.encoder import checkpoint
+from llm2comp_train.data.alignment import ALIGNMENT, write_map
+from llm2comp_train.engine.adapters import adapter_parts, build_network
+from llm2comp_train.engine.full_weights import build_with_own_layers, layer_parts
+from llm2comp_train.engine.machine import training_dtype
+
+if TYPE_CHECKING:
+    from llm2comp_apps.encoder.backbones import Backbone
+    from llm2comp_apps.encoder.network import CompressionNetwork
+    from llm2comp_train.engine.work import Provenance
+    from llm2comp_train.settings import Settings
+    from llm2comp_train.stages import Stage
+
+__all__ = ["build", "export"]
+
+
+def build(backbone: Backbone, settings: Settings, init: Path | None, stage: Stage) -> CompressionNetwork:
+    """The network that a stage trains, with its trainable weights marked.
+
+    Raises:
+        TrainingError: the earlier encoder does not fit the backbone or the settings.
+        UsageError: the backbone has no such layers.
+    """
+    if settings.train_weights == "adapter":
+        return build_network(backbone, settings, init, stage.readout)
+    network = build_with_own_layers(backbone, settings, init, stage.readout)
+    network.compute_dtype = training_dtype(settings, str(network.memory_tokens.device))
+    return network if stage.decodes else network.drop_decoder()
+
+
+def export(
+    directory: Path | None,
+    network: CompressionNetwork,
+    backbone: Backbone,
+    settings: Settings,
+    about: dict[str, Any],
+    provenance: Provenance,
+) -> None:
+    """Write the encoder as it stands: a checkpoint that ``LLM2Comp.from_pretrained`` loads.
+
+    Adapters and layers are rounded to float16, which halves the files; their weights lie far inside float16's range.
+
+    Args:
+        directory: made if missing; ``None`` to help the other processes gather sharded weights, and write nothing.
+        network: whose weights.
+        backbone: its LM and what to call it.
+        settings: of the stage.
+        about: how it was made; for people.
+        provenance: what the stage adds.
+    """
+    own = network.own_layers
+    layers = layer_parts(network) if own else None
+    adapter = None if own else adapter_parts(network, backbone, settings)
+    if directory is None:
+        return
+    described = checkpoint.EncoderSettings(
+        backbone=backbone.name,
+        backbone_sha256=backbone.sha256,
+        k=network.k,
+        readout=network.readout.name,
+        max_length=settings.encoder_length,
+        prompts={"query": settings.query_prompt, "document": ""} if settings.query_prompt else {},
+        name=f"llm2comp-{Path(backbone.name).name}",
+        training={**about, **provenance.training},
+        float32_layers=settings.float32_layers,
+        layers=None if network.layers is None else list(network.layers),
+        space=provenance.space,
+    )
+    if provenance.alignment is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_map(directory / ALIGNMENT, provenance.alignment)
+    memory = network.memory_state()
+    checkpoint.write(directory, described, memory, adapter, backbone.tokenizer, layers_state=layers)

@@ -1,0 +1,147 @@
+"""``align``; see :mod:`llm2comp_train.losses.align`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.errors import UsageError
+from llm2comp_train.stages._stage import Bench, Stage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from llm2comp_apps.encoder.protocol import TextEncoder
+    from llm2comp_train.data.alignment import Alignment
+    from llm2comp_train.data.batches import LengthBatches
+    from llm2comp_train.data.sources import DataFile, Row
+    from llm2comp_train.engine.work import Outcome, Work
+    from llm2comp_train.settings import Settings
+
+__all__ = ["STAGE"]
+
+
+class _Align(Stage):
+    name = "align"
+    about = "learn the embeddings of other encoders, so that a small encoder does what a large one does"
+    family = "aligning"
+    rows = "any"
+
+    def check(self, settings: Settings) -> None:
+        if not settings.teachers:
+            raise UsageError("is missing: stage align needs an encoder to learn from", field="teacher")
+        for name, weight in settings.teachers:
+            if weight <= 0:
+                raise UsageError(f"must have weights above 0, not {weight:g} for {name}", field="teacher")
+
+    def read(self, file: DataFile, settings: Settings, prompt: str) -> Iterator[Row]:
+        from llm2comp_train.data.sources import single_rows
+
+        return single_rows(file.records(), prompt, settings.min_chars)
+
+    def teachers(self, settings: Settings, device: str) -> list[TextEncoder]:
+        from llm2comp_train.data.teacher import load_teacher
+
+        return [load_teacher(name, device) for name, _ in settings.teachers]
+
+    def work(self, bench: Bench) -> Work:
+        import torch
+
+        from llm2comp_train.data.alignment import describe_teachers, shares_space
+        from llm2comp_train.data.batches import LengthBatches
+        from llm2comp_train.engine.contrast import ContrastiveWork
+        from llm2comp_train.engine.work import Provenance
+        from llm2comp_train.judging.live import mean_cosine
+        from llm2comp_train.losses.align import align_loss
+
+        batches = LengthBatches(bench.store, bench.settings, bench.network.extra_tokens)
+        alignment = _alignment(bench, batches)
+        device, weight = bench.network.memory_tokens.device, bench.settings.cosine_weight
+        teachers = describe_teachers(bench.teachers, alignment.weights)
+        home = bench.teachers[0] if shares_space(bench.teachers, bench.network.memory_tokens.shape[1]) else None
+
+        class Aligning(ContrastiveWork):
+            """Texts of similar length, each with the vectors that its teachers gave it."""
+
+            def backward(self, step: int) -> Outcome:
+                rows = batches.batch(step)
+                targets = alignment.targets(rows).to(device)
+
+                def loss_of(vectors: Tensor) -> Tensor:
+                    return align_loss(vectors, targets, cosine_weight=weight)
+
+                return self.learn([bench.store.texts(row)[0] for row in rows], loss_of, rows)
+
+            def figures(self) -> dict[str, float]:
+                rows = batches.held_out()
+                vectors = embed_rows(bench, rows)
+                targets = alignment.targets(rows).to(vectors.device)
+                near = torch.nn.functional.cosine_similarity(vectors, targets).mean()
+                loss = align_loss(vectors, targets, cosine_weight=weight)
+                return {
+                    "validation_loss": float(loss),
+                    "teacher_cosine": float(near),
+                    "cosine": mean_cosine(vectors),
+                }
+
+            def provenance(self) -> Provenance:
+                return Provenance(
+                    training={"alignment": {"teachers": teachers}},
+                    space=None if home is None else {"name": home.name, "fingerprint": home.fingerprint},
+                    alignment=alignment.map,
+                )
+
+        return Aligning(bench)
+
+
+def _alignment(bench: Bench, batches: LengthBatches) -> Alignment:
+    """The teachers' vectors of all texts that the run will see, and the map into the student's space."""
+    import numpy as np
+
+    from llm2comp_train.data import alignment as kept
+    from llm2comp_train.data.teacher_vectors import StoreTexts, teacher_vectors
+
+    weights = [weight for _, weight in bench.settings.teachers]
+    rows, folder = batches.visited(), bench.folder / "data"
+    read = StoreTexts(bench.store, bench.backbone.tokenizer, bench.prompts)
+    paths = [folder / f"teacher-{number}.f16" for number in range(len(weights))]
+
+    def vectors() -> list[np.ndarray]:
+        return [
+            teacher_vectors(path, teacher, rows, len(bench.store), read, bench.say)
+            for path, teacher in zip(paths, bench.teachers, strict=True)
+        ]
+
+    if bench.processes.main:
+        vectors()
+    bench.processes.wait()
+    found = kept.Alignment(vectors=vectors(), weights=weights, map=None)
+    if kept.shares_space(bench.teachers, bench.network.memory_tokens.shape[1]):
+        return found
+    turned = kept.kept_map(folder, bench.init, kept.describe_teachers(bench.teachers, weights))
+    if turned is None:
+        chosen = batches.sample(bench.settings.fit_texts)
+        turned = kept.fit_map(found.teacher(chosen), embed_rows(bench, chosen).cpu())
+    if bench.processes.main:
+        kept.write_map(folder / kept.ALIGNMENT, turned)
+    return kept.Alignment(vectors=found.vectors, weights=weights, map=turned)
+
+
+def embed_rows(bench: Bench, rows: list[int]) -> Tensor:
+    """Unit embeddings ``(n, d)`` of rows as the student stands, in passes of similar lengths."""
+    import torch
+
+    from llm2comp_apps.encoder.batching import length_batches
+
+    was_training = bench.network.training
+    bench.network.eval()
+    ids = [bench.store.ids(bench.store.texts(row)[0]) for row in rows]
+    lengths = [len(row) + bench.network.extra_tokens for row in ids]
+    out = torch.empty(len(rows), bench.network.memory_tokens.shape[1], device=bench.network.memory_tokens.device)
+    for part in length_batches(lengths, bench.settings.tokens_per_pass):
+        out[part] = bench.live.embed_ids([ids[index] for index in part]).float()
+    bench.network.train(was_training)
+    return torch.nn.functional.normalize(out, dim=-1)
+
+
+STAGE = _Align()
