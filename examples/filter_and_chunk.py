@@ -1,0 +1,40 @@
+"""Cut long documents into chunks, keep documents by their fields, and find what is like a hit.
+
+    python examples/filter_and_chunk.py
+
+Each chunk has a vector of its own; a hit is still a whole document, and says which passage matched.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from llm2comp_apps import Collection, Document
+
+BIOLOGY = "Cells divide by mitosis. Before a cell divides, it copies its chromosomes. "
+BAKING = "Bread rises because yeast makes gas. The dough rests before it is baked. "
+
+
+def main(encoder: str = "default") -> None:
+    """Index three documents of several chunks each, and ask with and without a condition."""
+    documents = [
+        Document("cells-1990", BIOLOGY * 8, title="Cells", metadata={"year": 1990, "tags": ["biology"]}),
+        Document("cells-2020", BIOLOGY * 9, title="Cells again", metadata={"year": 2020, "tags": ["biology"]}),
+        Document("bread", BAKING * 8, title="Bread", metadata={"year": 2021, "tags": ["food", "yeast"]}),
+    ]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Collection.create(Path(folder) / "library.index", encoder=encoder, chunk=64, overlap=8) as library,
+    ):
+        report = library.update(documents)
+        print(f"{report.added} documents, {report.vectors} chunks")
+        for where in (None, "year >= 2000 and not tags = 'food'"):
+            hits = library.search("how do cells divide", k=3, where=where)
+            print(where, [hit.id for hit in hits])
+        print("like bread:", [hit.id for hit in library.similar("bread", k=2)])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
