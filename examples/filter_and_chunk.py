@@ -2,14 +2,14 @@
 
     python examples/filter_and_chunk.py
 
-Each chunk has a vector of its own; a hit is still a whole document, and says which passage matched.
+Each chunk has a vector; a hit is still a whole document.
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from llm2comp_apps import Collection, Document
 
@@ -21,13 +21,11 @@ def main(encoder: str = "default") -> None:
     """Index three documents of several chunks each, and ask with and without a condition."""
     documents = [
         Document("cells-1990", BIOLOGY * 8, title="Cells", metadata={"year": 1990, "tags": ["biology"]}),
-        Document("cells-2020", BIOLOGY * 9, title="Cells again", metadata={"year": 2020, "tags": ["biology"]}),
+        Document("cells-2020", BIOLOGY * 9, title="Cells", metadata={"year": 2020, "tags": ["biology"]}),
         Document("bread", BAKING * 8, title="Bread", metadata={"year": 2021, "tags": ["food", "yeast"]}),
     ]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Collection.create(Path(folder) / "library.index", encoder=encoder, chunk=64, overlap=8) as library,
-    ):
+    settings = {"chunk": 64, "overlap": 8}
+    with TemporaryDirectory() as folder, Collection.create(Path(folder), encoder=encoder, **settings) as library:
         report = library.update(documents)
         print(f"{report.added} documents, {report.vectors} chunks")
         for where in (None, "year >= 2000 and not tags = 'food'"):

@@ -17,7 +17,7 @@ from llm2comp_apps import load_encoder
 
 def main(texts: str, out: str, backbone: str = "smollm2-135m", steps: int = 20) -> None:
     """Run the stage ``kl``, and compare three texts by the new encoder."""
-    changes = {"backbone": backbone, "max_steps": steps, "batch_size": 4, "warmup_steps": 2}
+    changes = {"backbone": backbone, "max_steps": steps, "batch_size": 4, "validation_texts": 8}
     settings = resolve("smollm2-135m", "kl", changes)
     losses: list[float] = []
     options = RunOptions(data=[texts], out=Path(out), show=lambda progress: losses.append(progress.loss))
