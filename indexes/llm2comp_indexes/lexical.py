@@ -206,12 +206,17 @@ class LexicalReader:
         return searcher
 
     def _writable(self, directory: Path) -> str:
-        """Tantivy makes a lock file beside what it reads; give it a private view of a read-only directory."""
-        if os.access(directory, os.W_OK):
+        """Tantivy makes lock files beside what it reads; give it a private view of a directory where it cannot.
+
+        That view has lock files of its own: those that another reader left behind may not be writable either.
+        """
+        locks = [path for path in map(directory.joinpath, _LOCKS) if path.exists()]
+        if all(os.access(path, os.W_OK) for path in (directory, *locks)):
             return str(directory)
         self._private = tempfile.TemporaryDirectory(prefix="llm2comp-lexical-")
         for path in directory.iterdir():
-            (Path(self._private.name) / path.name).symlink_to(path.resolve())
+            if path.name not in _LOCKS:
+                (Path(self._private.name) / path.name).symlink_to(path.resolve())
         return self._private.name
 
     @staticmethod

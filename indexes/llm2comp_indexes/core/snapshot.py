@@ -25,6 +25,8 @@ from llm2comp_indexes.storage.store import (
     STORE_NAME,
     Manifest,
     SegmentRecord,
+    StoreConnection,
+    check_unchanged,
     connect_reader,
     read_manifest,
     translated,
@@ -68,7 +70,7 @@ class Snapshot(Leased):
         self.loading = threading.RLock()
         self.index = index
         self._device = device
-        self.connection: apsw.Connection
+        self.connection: StoreConnection
         self.manifest: Manifest
         self.segments: list[Segment] = []
         self._pins: list[Pin] = []
@@ -126,7 +128,10 @@ class Snapshot(Leased):
     def store(self) -> Iterator[apsw.Connection]:
         """``store.db``, for one thread at a time."""
         with self.loading, translated(self.index):
-            yield self.connection
+            try:
+                yield self.connection
+            finally:
+                check_unchanged(self.index, self.connection)  # an error may come of it, too
 
     def close(self) -> None:
         """Let go of the generation."""

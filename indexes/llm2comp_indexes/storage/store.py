@@ -3,6 +3,14 @@
 SQLite in WAL mode with ``synchronous=FULL``; its transaction is the one commit point of the whole directory. Every
 page carries a checksum, written and checked on each read by SQLite's own ``cksumvfs`` (that is why this room uses
 apsw and not the standard library's ``sqlite3``), so a changed byte is an error and never an answer.
+
+Two files stay beside it, ``store.db-wal`` (empty while nobody has the index open) and ``store.db-shm`` (locks, no
+data), so that a reader that may not write there can take SQLite's locks and is safe beside a writer. Where they are
+missing, as on a medium that was written without them, such a reader trusts that nothing changes, and looks each time
+whether something did (`check_unchanged`).
+
+The database is opened by SQLite only, never by `open`: to close any descriptor of a file drops all POSIX locks that the
+process has on it, and a writer would no longer see its readers.
 """
 
 from __future__ import annotations
@@ -42,6 +50,8 @@ __all__ = [
     "STORE_NAME",
     "Manifest",
     "SegmentRecord",
+    "StoreConnection",
+    "check_unchanged",
     "connect_reader",
     "connect_writer",
     "create_store",
@@ -165,16 +175,21 @@ def _check_header(index: Path) -> None:
     """Refuse what SQLite would take for an empty database or read without checksums."""
     path = index / STORE_NAME
     try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
+        size = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         if index.is_dir():
             raise IndexFormatError(f"{index}: not an index (it has no {STORE_NAME})") from None
         raise IndexMissingError(f"{index}: there is no index here; make one with `llm2comp index build`") from None
-    if header[:16] != b"SQLite format 3\0" or header[_RESERVED_OFFSET] != _RESERVED_BYTES:
+    with translated(index), _raw(path) as file:
+        header = file.xRead(min(size, _HEADER_BYTES), 0)
+    if (
+        len(header) < _HEADER_BYTES
+        or header[:16] != b"SQLite format 3\0"
+        or header[_RESERVED_OFFSET] != _RESERVED_BYTES
+    ):
         raise IndexDamagedError(f"{path}: its first bytes are not those of an index; restore it from a copy")
     # SQLite reads the rest of a page that was cut off as zeros, past every checksum.
-    if path.stat().st_size % _page_size(header) and _is_settled(path):
+    if size % _page_size(header) and _is_settled(path):
         raise IndexDamagedError(f"{path}: ends in the middle of a page; {REPAIR}")
 
 
@@ -184,12 +199,56 @@ def _is_settled(path: Path) -> bool:
     return not log.exists() or log.stat().st_size == 0
 
 
-def _open(path: Path, flags: int, *, immutable: bool = False) -> apsw.Connection:
+@contextlib.contextmanager
+def _raw(path: Path) -> Iterator[apsw.VFSFile]:
+    """The bytes of a database, without checksums, and without losing the locks of its connections."""
+    file = apsw.VFSFile("unix", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
+    try:
+        yield file
+    finally:
+        file.xClose()
+
+
+class StoreConnection(apsw.Connection):
+    """A connection to ``store.db``.
+
+    Attributes:
+        trusted: of a database that is read without locks, how it was when it was opened; None for all others.
+    """
+
+    trusted: tuple[int, ...] | None = None
+
+
+def _open(path: Path, flags: int, *, immutable: bool = False) -> StoreConnection:
     _load_checksum_vfs()
+    state = _state(path) if immutable else None
     name = "file:" + urllib.parse.quote(str(path)) + ("?immutable=1" if immutable else "")
-    connection = apsw.Connection(name, flags=flags | apsw.SQLITE_OPEN_URI, vfs=_VFS)
+    connection = StoreConnection(name, flags=flags | apsw.SQLITE_OPEN_URI, vfs=_VFS)
+    connection.trusted = state
     connection.set_busy_timeout(10_000)
+    if flags & apsw.SQLITE_OPEN_READWRITE:
+        connection.pragma("journal_size_limit", 0)  # the last to close empties the write-ahead log ...
+        yes = ctypes.c_int(1)
+        connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(yes))  # ... and leaves it
     return connection
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What is different after anybody wrote to a database."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def check_unchanged(index: Path, connection: StoreConnection) -> None:
+    """Refuse what was read without locks if somebody wrote meanwhile.
+
+    Raises:
+        IndexLockedError: somebody did.
+    """
+    if connection.trusted is not None and connection.trusted != _state(index / STORE_NAME):
+        raise IndexLockedError(
+            f"{index / STORE_NAME}: was written to while it was read without the permission to lock it; open it again"
+        )
 
 
 def damaged_pages(index: Path) -> Iterator[int]:
@@ -199,12 +258,12 @@ def damaged_pages(index: Path) -> Iterator[int]:
     page's little-endian 32-bit words, taken in turns, here for many pages at a time.
     """
     path = index / STORE_NAME
-    with path.open("rb") as file:
-        size = _page_size(file.read(_HEADER_BYTES))
-        file.seek(0)
-        first = 1
-        while chunk := file.read(_PAGES * size):
-            words = np.frombuffer(chunk, dtype="<u4", count=len(chunk) // size * (size // 4)).reshape(-1, size // 4)
+    with _raw(path) as file:
+        size = _page_size(file.xRead(_HEADER_BYTES, 0))
+        first, pages = 1, path.stat().st_size // size
+        while first <= pages:
+            chunk = file.xRead(min(_PAGES, pages - first + 1) * size, (first - 1) * size)
+            words = np.frombuffer(chunk, dtype="<u4", count=len(chunk) // 4).reshape(-1, size // 4)
             low, high = np.zeros(len(words), dtype=np.uint32), np.zeros(len(words), dtype=np.uint32)
             for even in range(0, size // 4 - 2, 2):
                 low += words[:, even] + high
@@ -258,6 +317,12 @@ def create_store(index: Path, manifest: Manifest) -> None:
             connection.close()
 
 
+def _can_lock(path: Path) -> bool:
+    """Whether a reader without write permission can take locks: it cannot make the files that this needs."""
+    beside = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    return all(os.access(file, os.R_OK) for file in beside)
+
+
 def connect_writer(index: Path) -> apsw.Connection:
     """A connection that may write; the caller holds the writer lock."""
     _check_header(index)
@@ -270,7 +335,7 @@ def connect_writer(index: Path) -> apsw.Connection:
         return connection
 
 
-def connect_reader(index: Path) -> apsw.Connection:
+def connect_reader(index: Path) -> StoreConnection:
     """A connection inside a read transaction: it sees one generation until it is closed."""
     _check_header(index)
     path = index / STORE_NAME
@@ -280,7 +345,7 @@ def connect_reader(index: Path) -> apsw.Connection:
             connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
             connection.pragma("query_only", True)
         else:
-            connection = _open(path, apsw.SQLITE_OPEN_READONLY, immutable=_is_settled(path))
+            connection = _open(path, apsw.SQLITE_OPEN_READONLY, immutable=not _can_lock(path) and _is_settled(path))
         connection.pragma("cache_size", -32_000)  # KiB, filled as pages are read: each is checked once and not again
         connection.execute("BEGIN")
         return connection
