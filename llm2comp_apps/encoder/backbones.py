@@ -72,6 +72,8 @@ def load_backbone(
 ) -> Backbone:
     """Load a backbone by short name (``smollm2-135m``), local directory or Hugging Face id.
 
+    A family without ``sdpa`` in transformers (Gemma 2, GPT-OSS, ...) computes its attention ``eager`` instead.
+
     Raises:
         EncoderError: not found, not downloadable, not a decoder-only language model.
     """
@@ -132,6 +134,8 @@ def _load_lm(name: str, source: str, dtype: torch.dtype, attn_implementation: st
     try:
         config = AutoConfig.from_pretrained(source)
         _require_decoder_only(name, config)
+        if attn_implementation == "sdpa" and not _has_sdpa(config):
+            attn_implementation = "eager"
         quiet = not logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
@@ -144,6 +148,12 @@ def _load_lm(name: str, source: str, dtype: torch.dtype, attn_implementation: st
     except (OSError, ValueError, ImportError) as error:  # the last: flash_attention_2 without its package
         raise EncoderError(_cannot_load(name, "model", error)) from error
     return lm
+
+
+def _has_sdpa(config: Any) -> bool:
+    from transformers import AutoModelForCausalLM
+
+    return bool(getattr(AutoModelForCausalLM._model_mapping[type(config)], "_supports_sdpa", True))
 
 
 def _require_decoder_only(name: str, config: Any) -> None:

@@ -28,9 +28,10 @@ def tiny_lm(architecture: str, layers: int = 2):
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
-        sliding_window=128 if architecture.startswith("gemma3") else None,
+        sliding_window=128 if architecture.startswith(("gemma2", "gemma3")) else None,
     )
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    attention = "eager" if architecture == "gemma2" else "sdpa"  # Gemma 2 has no other
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     with torch.no_grad():
         for parameter in model.parameters():  # the default initialisation is too flat to tell texts apart
             if parameter.ndim == 2:

@@ -75,6 +75,16 @@ def test_it_survives_the_start_of_a_fresh_process(make_checkpoint, texts):
         np.testing.assert_allclose(pool.submit(encoder.encode, texts).result(), encoder.encode(texts), atol=1e-3)
 
 
+def test_a_family_without_sdpa_encodes_too(make_checkpoint, texts):
+    directory = make_checkpoint("gemma2")
+    encoder = LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32)
+    assert encoder.network.lm.config._attn_implementation == "eager"
+    together = encoder.encode(texts)
+    np.testing.assert_allclose(together[2], encoder.encode(texts[2:3])[0], atol=1e-5)
+    baseline = load_encoder(f"baseline:wmp@{encoder.settings.backbone}", device="cpu")
+    assert baseline.encode(texts).shape == together.shape
+
+
 def test_save_and_load_give_identical_vectors(encoder, texts, tmp_path):
     encoder.save_pretrained(tmp_path / "again")
     again = LLM2Comp.from_pretrained(str(tmp_path / "again"), device="cpu", dtype=torch.float32)

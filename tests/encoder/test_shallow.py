@@ -29,11 +29,13 @@ KINDS = {  # where the layers differ in what they do, the kept ones must differ 
         "use_sliding_window": True,
     },
     "gemma": {},
+    "gemma2": {"layer_types": ["sliding_attention", "full_attention"] * 3, "sliding_window": 5},
     "gemma3_text": {"layer_types": ["sliding_attention"] * 5 + ["full_attention"], "sliding_window": 5},
     "phi3": {},
     "olmo2": {},
     "smollm3": {"no_rope_layers": [1, 0, 0, 1, 1, 0]},
 }
+ATTENTION = {"gemma2": "eager"}
 
 
 def deep_lm(architecture: str):
@@ -53,7 +55,7 @@ def deep_lm(architecture: str):
         eos_token_id=2,
         **KINDS[architecture],
     )
-    lm = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    lm = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION.get(architecture, "sdpa"))
     with torch.no_grad():
         for parameter in lm.parameters():
             if parameter.ndim == 2:
@@ -80,7 +82,7 @@ def lm_of(layers: list[int], lm):
         if getattr(config, name, None):
             setattr(config, name, [getattr(config, name)[number] for number in layers])
     config.num_hidden_layers = len(layers)
-    made = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    made = AutoModelForCausalLM.from_config(config, attn_implementation=lm.config._attn_implementation)
     state = {}
     for name, tensor in lm.state_dict().items():
         head, mark, rest = name.partition(".layers.")
