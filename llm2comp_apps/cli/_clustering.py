@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm2comp_apps.cli import _open
+from llm2comp_apps import encoder as encoders
 from llm2comp_apps.cli.ui.console import note, print_json, stdout_console, warn
 from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli.ui.reading import describe_reading
@@ -175,9 +175,9 @@ def _source(request: Request, settings: ClusterSettings) -> Source:
     documents = request.documents()
     check(documents)
     name = request.encoder or "default"
-    encoder = _open.load_named_encoder(name, request.device)
+    encoder = encoders.load_encoder(name, device=request.device)
     vectors = request.embed([document.content for document in documents], encoder)
-    return Source(documents, vectors, _open.encoder_record(encoder, name))
+    return Source(documents, vectors, encoders.encoder_record(encoder, name))
 
 
 def _assigned(request: Request, model: FittedModel, folder: Path) -> tuple[Sequence[Document], Any, FloatArray]:
@@ -194,8 +194,8 @@ def _assigned(request: Request, model: FittedModel, folder: Path) -> tuple[Seque
         name = request.encoder or model.encoder.get("source")
         if not name:
             raise ClusteringError(f"{folder} does not say which encoder made its vectors; name it with --encoder")
-        encoder = _open.load_named_encoder(name, request.device)
-        _check_encoder(_open.encoder_record(encoder, name), model, folder, "this is")
+        encoder = encoders.load_encoder(name, device=request.device)
+        _check_encoder(encoders.encoder_record(encoder, name), model, folder, "this is")
         return request.embed([texts[position] for position in new], encoder)
 
     return documents, *model.assign(texts, encode)

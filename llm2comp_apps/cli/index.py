@@ -5,24 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from llm2comp_apps.cli import index_build, index_transfer
 from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, examples
-from llm2comp_apps.cli.options.index_kind import (
-    OtherKindOption,
-    OtherMaxRamOption,
-    OtherTargetRecallOption,
-    faiss_device,
-    warn_of_refusal,
-)
-from llm2comp_apps.cli.ui.console import note, print_json
-from llm2comp_apps.errors import UsageError
-
-if TYPE_CHECKING:
-    from llm2comp_indexes import Index
+from llm2comp_apps.cli.options.expand import with_groups
+from llm2comp_apps.cli.options.index_settings import POLICY, PolicyOptions
+from llm2comp_apps.cli.ui.console import note, print_json, warn
+from llm2comp_apps.cli.ui.gpus import describe_index_device
 
 __all__ = ["register"]
 
@@ -60,17 +52,11 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group)
 
 
-def _open(named: Path | None) -> Index:
-    from llm2comp_indexes import Index
-
-    from llm2comp_apps.retrieval.discovery import find_index
-
-    return Index.open(find_index(named, origin="INDEX"))
-
-
 def info(index: IndexArgument = None, as_json: JsonOption = False) -> None:
-    """Tell what is in an index: documents, encoder, kind, size."""
-    facts = asdict(_open(index).info())
+    """Show what is in an index: documents, encoder, kind, size."""
+    from llm2comp_apps.retrieval.collection import Collection
+
+    facts = asdict(Collection.open(index).info())
     if as_json:
         print_json(facts)
         return
@@ -101,8 +87,8 @@ def verify(index: IndexArgument = None, as_json: JsonOption = False) -> None:
 
     from llm2comp_apps.retrieval.discovery import find_index
 
-    path = find_index(index, origin="INDEX")
-    damages = verify_index(path)
+    path = find_index(index)
+    damages = verify_index(path)  # not by way of a collection, which a damaged index may not open
     if as_json:
         print_json({"index": str(path), "damaged": [asdict(damage) for damage in damages]})
     else:
@@ -122,7 +108,7 @@ def delete(
     where: Annotated[
         str | None, typer.Option("--where", metavar="CONDITION", help="Delete all documents whose fields meet it.")
     ] = None,
-    yes: Annotated[
+    allow_most: Annotated[
         bool, typer.Option("--yes", help="Do not ask, even if --where meets more than half of the documents.")
     ] = False,
 ) -> None:
@@ -130,76 +116,42 @@ def delete(
 
     A condition on a field that no document has is refused, since it is most likely misspelled.
     """
-    from llm2comp_apps.retrieval.query_text import check_text
+    from llm2comp_apps.retrieval.collection import Collection
+    from llm2comp_apps.retrieval.removal import MostDocumentsError
 
-    if not ids and where is None:
-        raise UsageError("say what to delete: --id ID (may be repeated) or --where CONDITION")
-    check_text(where, "where")
-    for id_ in ids or ():
-        check_text(id_, "ids")
-    opened = _open(index)
-    doomed = list(ids or [])
-    if where is not None:
-        doomed += _meeting(opened, where, yes=yes)
-    with opened.writer() as writer:
-        deleted = writer.delete(doomed)
-        writer.commit()
-    note(f"{opened.path}: {deleted} documents deleted")
-    missing = len(set(doomed)) - deleted
-    if missing:
-        note(f"{missing} of the ids are not in the index")
-    warn_of_refusal(opened, writer.refusal)
-
-
-def _meeting(index: Index, where: str, *, yes: bool) -> list[str]:
-    """The ids of the documents that meet a condition, if it is plausible that they are to be deleted.
-
-    Raises:
-        UsageError: no document has a field of that name, or most documents would go and nobody agreed to that.
-    """
-    from llm2comp_apps.retrieval.conditions import unknown_field_lines
-
-    for line in unknown_field_lines(index, where):
-        raise UsageError(f"--where: {line}; nothing was deleted")
-    found = list(index.ids(where=where))
-    if yes or 2 * len(found) <= len(index):
-        return found
-    share = f"--where meets {len(found)} of the {len(index)} documents"
-    if not _is_terminal(sys.stdin):
-        raise UsageError(f"{share}, more than half; if they are to go, say so with --yes")
-    if not typer.confirm(f"{share}. Delete them?", err=True):
-        note("Nothing was deleted.")
-        raise typer.Exit(1)
-    return found
+    library = Collection.open(index)
+    try:
+        report = library.delete(ids, where=where, allow_most=allow_most)
+    except MostDocumentsError as most:
+        if not _is_terminal(sys.stdin):
+            raise
+        if not typer.confirm(f"--where meets {most.found} of the {most.total} documents. Delete them?", err=True):
+            note("Nothing was deleted.")
+            raise typer.Exit(1) from most
+        report = library.delete(ids, where=where, allow_most=True)
+    note(f"{library.path}: {report.deleted} documents deleted")
+    if report.missing:
+        note(f"{report.missing} of the ids are not in the index")
+    for line in report.warnings:
+        warn(line)
 
 
 def _is_terminal(stream: TextIO) -> bool:
     return stream.isatty()
 
 
-def compact(
-    index: ExistingIndex,
-    kind: OtherKindOption = None,
-    target_recall: OtherTargetRecallOption = None,
-    max_ram: OtherMaxRamOption = None,
-    device: DeviceOption = None,
-) -> None:
+@with_groups(policy=POLICY)
+def compact(index: ExistingIndex, *, policy: PolicyOptions, device: DeviceOption = None) -> None:
     """Merge segments, drop what was deleted, change the kind.
 
     This makes searches faster and the index smaller. Without options it stays of its kind. A kind that misses the
     target recall is refused, and the index stays whole.
     """
-    from llm2comp_indexes import Policy
+    from llm2comp_apps.retrieval.collection import Collection
 
-    from llm2comp_apps.cli._settings import check_settings
-
-    check_settings(target_recall=target_recall)
-    opened = _open(index)
-    before = opened.info().bytes
-    changes = {"kind": kind, "target_recall": target_recall, "max_ram": max_ram and max_ram * 2**20}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    policy = Policy.from_settings({**opened.settings, **changes}) if changes else None
-    opened.compact(policy, faiss_device(device))
-    facts = opened.info()
-    kind_now = facts.kind if facts.reason is None else f"{facts.kind}: {facts.reason}"
-    note(f"{opened.path}: kind {kind_now}; {before:,} bytes before, {facts.bytes:,} after")
+    describe_index_device(device)
+    library = Collection.open(index, device=device)
+    before = library.info().bytes
+    facts = library.compact(**policy.given())
+    kind = facts.kind if facts.reason is None else f"{facts.kind}: {facts.reason}"
+    note(f"{library.path}: kind {kind}; {before:,} bytes before, {facts.bytes:,} after")

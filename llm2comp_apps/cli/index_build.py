@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
-from llm2comp_apps.cli.options.index_kind import KindOption, LanguageOption, MaxRamOption, TargetRecallOption
-from llm2comp_apps.cli.options.reading import CorpusArgument, with_reading
+from llm2comp_apps.cli.options.expand import with_groups
+from llm2comp_apps.cli.options.index_settings import BUILD, BuildOptions
+from llm2comp_apps.cli.options.reading import READING, CorpusArgument
+from llm2comp_apps.cli.ui.console import note, print_json, warn
+from llm2comp_apps.cli.ui.errors import INTERRUPTED
+from llm2comp_apps.cli.ui.gpus import describe_index_device
+from llm2comp_apps.cli.ui.interrupts import stop_on_interrupt
+from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
+from llm2comp_apps.cli.ui.reading import describe_reading
 from llm2comp_apps.corpus.options import CorpusOptions
-from llm2comp_apps.errors import UsageError
 
-__all__ = ["add", "build", "register"]
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
 
-ChunkOption = Annotated[
-    int | None,
-    typer.Option(
-        "--chunk",
-        metavar="TOKENS",
-        help="Cut long documents into chunks of at most so many tokens, a vector each. Without it, only the beginning "
-        "of a document is read by meaning: as many tokens as the encoder takes, 512 for the default.",
-    ),
-]
-OverlapOption = Annotated[
-    int | None, typer.Option("--overlap", metavar="TOKENS", help="Tokens that neighbouring chunks share. [default: 0]")
-]
-MemoryOption = Annotated[
-    bool | None,
-    typer.Option("--memory/--no-memory", help="Store memory vectors too, for search --rerank memory. [default: no]"),
-]
+    from llm2comp_apps.encoder import TextEncoder
+    from llm2comp_apps.retrieval.build import BuildProgress, Survey, UpdateReport
+    from llm2comp_apps.retrieval.collection import Collection
+    from llm2comp_apps.retrieval.plan import EmbeddingPlan
+
+__all__ = ["register"]
+
+_STDIN = "-"
+_STOPPING = "Stopping after this batch, which will be kept; ctrl-C again stops at once."
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +48,7 @@ def register(app: typer.Typer) -> None:
     app.command("add", epilog=examples("llm2comp index add library.index new-papers.jsonl"))(add)
 
 
-@with_reading
+@with_groups(settings=BUILD, reading=READING)
 def build(
     corpus: CorpusArgument,
     output: Annotated[
@@ -54,52 +56,44 @@ def build(
         typer.Option("-o", "--output", metavar="DIR", help="The index. [default: corpus.index beside the corpus]"),
     ] = None,
     encoder: EncoderOption = None,
-    chunk: ChunkOption = None,
-    overlap: OverlapOption = None,
-    memory: MemoryOption = None,
-    language: LanguageOption = None,
-    kind: KindOption = None,
-    target_recall: TargetRecallOption = None,
-    max_ram: MaxRamOption = None,
+    *,
+    settings: BuildOptions,
     device: DeviceOption = None,
     as_json: JsonOption = False,
-    *,
     reading: CorpusOptions,
 ) -> None:
     """Make an index of a corpus, or bring one up to date.
 
-    Commits as it goes: after ctrl-C, a crash or a power cut, the same command goes on where it stopped. Documents
+    Commits as it goes: after ctrl-C, a crash or a power cut, the same command continues where it stopped. Documents
     that the index holds unchanged are not encoded again.
     """
-    from llm2comp_apps.cli._filling import Corpus, Filling
-    from llm2comp_apps.cli._settings import check_settings
-    from llm2comp_apps.retrieval.discovery import default_index_path
+    from llm2comp_apps.retrieval.collection import Collection
+    from llm2comp_apps.retrieval.creation import NewIndex
+    from llm2comp_apps.retrieval.discovery import is_taken, new_index_path
+    from llm2comp_apps.retrieval.settings import IndexSettings, check_same_settings
 
-    check_settings(language=language, target_recall=target_recall)
-    if output is not None and output.is_file():
-        raise UsageError(f"-o {output}: that is a file, not an index; an index is a folder, say {output.stem}.index")
-    documents = Corpus(corpus, reading)
-    documents.check()
-    if output is None:
-        if len(corpus) > 1:
-            raise UsageError("several corpora: say where their index goes with -o DIR")
-        output = default_index_path(corpus[0])
-    settings: dict[str, Any] = {
-        "chunk": chunk,
-        "overlap": overlap,
-        "memory": memory,
-        "language": language,
-        "kind": kind,
-    }
-    settings |= {"target_recall": target_recall, "max_ram": max_ram and max_ram * 2**20}
-    filling = Filling(documents, encoder, device, as_json)
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        filling.existing(output, settings, whole=True)
+    given = settings.given()
+    wanted = IndexSettings(**given)
+    path = new_index_path(corpus, output)
+    _check_sources(corpus, reading)
+    describe_index_device(device)
+    if is_taken(path):
+        library = Collection.open(path, encoder=encoder, device=device)
+        check_same_settings(library.index, given)
+        report = _fill(library, corpus, reading, _survey(corpus, reading, library.index, library.plan, library.encoder))
+        others = len(library) - report.read
+        if others > 0 and not report.interrupted:
+            note(f"{others} documents of the index are not in this corpus; they stay (index delete removes some)")
     else:
-        filling.new(output, settings)
+        new = NewIndex.prepare(path, wanted, encoder=encoder or "default", device=device)
+        # The index is made after the corpus has been read once: a broken corpus leaves nothing behind.
+        survey = _survey(corpus, reading, None, new.plan, new.encoder)
+        library = Collection(new.create(), new.encoder, device=device)
+        report = _fill(library, corpus, reading, survey)
+    _conclude(library, report, as_json=as_json)
 
 
-@with_reading
+@with_groups(reading=READING)
 def add(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="An existing index.")],
     corpus: CorpusArgument,
@@ -113,8 +107,75 @@ def add(
 
     They are encoded, chunked and stored as the index was built. Documents that it holds unchanged are skipped.
     """
-    from llm2comp_apps.cli._filling import Corpus, Filling
+    from llm2comp_apps.retrieval.collection import Collection
 
-    documents = Corpus(corpus, reading)
-    documents.check()
-    Filling(documents, encoder, device, as_json).existing(index, {}, whole=False)
+    _check_sources(corpus, reading)
+    describe_index_device(device)
+    library = Collection.open(index, encoder=encoder, device=device)
+    survey = _survey(corpus, reading, library.index, library.plan, library.encoder)
+    _conclude(library, _fill(library, corpus, reading, survey), as_json=as_json)
+
+
+def _check_sources(sources: Sequence[str], reading: CorpusOptions) -> None:
+    """Fail now if a source is missing, not after a model has been loaded."""
+    from llm2comp_apps.corpus import read_corpus
+
+    if _STDIN not in sources:
+        read_corpus(sources, reading)
+
+
+def _survey(
+    sources: Sequence[str], reading: CorpusOptions, index: Index | None, plan: EmbeddingPlan, encoder: TextEncoder
+) -> Survey | None:
+    """Read everything once, to count it and to find what is broken; ``None`` where it can be read only once."""
+    from llm2comp_apps.corpus import ReadReport, read_corpus
+    from llm2comp_apps.retrieval.build import survey
+
+    if _STDIN in sources:
+        return None
+    report = ReadReport()
+    with ProgressDisplay("reading", "documents") as display:
+        found = survey(index, read_corpus(sources, reading, report), plan, encoder.fingerprint, display.update)
+    describe_reading(report)
+    if found.new < found.documents:
+        note(f"{found.documents - found.new} of them are in the index already, unchanged")
+    return found
+
+
+def _fill(library: Collection, sources: Sequence[str], reading: CorpusOptions, survey: Survey | None) -> UpdateReport:
+    """Encode and commit with progress; ctrl-C commits what is there."""
+    from llm2comp_apps.corpus import ReadReport, read_corpus
+
+    encoder = library.encoder
+    note(f"{library.path}: encoder {encoder.name}, {encoder.dimension} dimensions")
+    reading_report = ReadReport()
+    documents = read_corpus(sources, reading, reading_report)
+    total = survey.new if survey is not None else None
+    with ProgressDisplay("encoding", "documents", total) as display, stop_on_interrupt(_STOPPING) as should_stop:
+
+        def show(progress: BuildProgress) -> None:
+            # By characters, since the longest documents of each window come first.
+            share = progress.characters / survey.characters if survey is not None and survey.characters else None
+            display.update(progress.documents, share)
+
+        report = library.update(documents, on_progress=show, should_stop=should_stop)
+    if survey is None:
+        describe_reading(reading_report)
+    return report
+
+
+def _conclude(library: Collection, report: UpdateReport, *, as_json: bool) -> None:
+    """Say what was done; exits with 130 after an interruption."""
+    if as_json:
+        print_json({"index": str(library.path), **asdict(report)})
+    took = f"in {format_duration(report.seconds)}, {format_duration(report.encode_seconds)} of it encoding"
+    if report.interrupted:
+        note(f"Interrupted: {report.added} documents are added and safe in {library.path} ({took}).")
+        note("The same command again continues from there.")
+    else:
+        added = f"{report.added} documents added ({report.vectors} vectors)"
+        note(f"{library.path}: {added}, {report.unchanged} unchanged, {took}")
+    for line in report.warnings:
+        warn(line)
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)

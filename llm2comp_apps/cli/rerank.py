@@ -52,10 +52,10 @@ def rerank(
 
     With memory, query and documents are compared by all their memory vectors; a cross-encoder reads them together.
     """
-    from llm2comp_apps.cli._open import load_named_encoder
     from llm2comp_apps.cli.ui.hits import print_hits
     from llm2comp_apps.cli.ui.reading import describe_reading
     from llm2comp_apps.corpus import ReadReport, read_corpus
+    from llm2comp_apps.encoder import load_encoder
     from llm2comp_apps.retrieval.query_text import check_query
     from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker
     from llm2comp_apps.retrieval.search import rerank_documents
@@ -68,7 +68,7 @@ def rerank(
     describe_reading(report)
     reranker: Reranker
     if model == _MEMORY:
-        reranker = MemoryReranker(load_named_encoder(encoder or "default", device))
+        reranker = MemoryReranker(load_encoder(encoder or "default", device=device))
     else:
         reranker = CrossEncoderReranker(model, device)
     hits = rerank_documents(query, documents, reranker)[: k or None]

@@ -4,68 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
-from llm2comp_apps.cli.options.index_kind import faiss_device
-from llm2comp_apps.cli.ui.console import note, print_json, warn
+from llm2comp_apps.cli.options.expand import with_groups
+from llm2comp_apps.cli.options.search import SEARCH, SearchArguments
+from llm2comp_apps.cli.ui.console import note, print_json, stdout_is_unicode, warn
+from llm2comp_apps.cli.ui.gpus import describe_index_device
+from llm2comp_apps.cli.ui.progress import ProgressDisplay
 from llm2comp_apps.errors import LLM2CompError, UsageError
 
 if TYPE_CHECKING:
-    from llm2comp_indexes import Index
-
-    from llm2comp_apps.retrieval.rerank import Reranker
+    from llm2comp_apps.corpus import Document
+    from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.search import Searcher, SearchOptions
-    from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 __all__ = ["register"]
 
-_MEMORY = "memory"
-_K = 10
-
-_EXAMPLES = examples(
-    'llm2comp search "how do cells divide" -k 5',
-    'llm2comp search "flu vaccine" --mode lexical --where "year >= 2020 and lang = \'en\'" --json',
-    "llm2comp search --queries queries.jsonl -k 100 --format trec -o run.trec",
-    "llm2comp search                       (a prompt; an empty line or ctrl-D leaves it)",
-)
+_FEW = 10  # hits that nobody wonders at: the default
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command("search", epilog=_EXAMPLES)(search)
+    app.command(
+        "search",
+        epilog=examples(
+            'llm2comp search "how do cells divide" -k 5',
+            'llm2comp search "flu vaccine" --mode lexical --where "year >= 2020 and lang = \'en\'" --json',
+            "llm2comp search --queries queries.jsonl -k 100 --format trec -o run.trec",
+            "llm2comp search                       (a prompt; an empty line or ctrl-D leaves it)",
+        ),
+    )(search)
 
 
+@with_groups(settings=SEARCH)
 def search(
     query: Annotated[str | None, typer.Argument(help="What to look for; without it, a prompt asks.")] = None,
     index: Annotated[
         Path | None,
         typer.Option("--index", metavar="DIR", help="[default: $LLM2COMP_INDEX, else the one *.index here]"),
     ] = None,
-    k: Annotated[int, typer.Option("-k", metavar="K", help="How many hits.")] = _K,
-    mode: Annotated[
-        str, typer.Option("--mode", metavar="MODE", help="dense (meaning), lexical (words) or hybrid (both).")
-    ] = "hybrid",
-    fusion: Annotated[
-        str, typer.Option("--fusion", metavar="METHOD", help="How hybrid joins: minmax or rrf.")
-    ] = "minmax",
-    rerank: Annotated[
-        str | None,
-        typer.Option(
-            "--rerank",
-            metavar="MODEL",
-            help="Score the best hits anew: memory, or a cross-encoder's name or directory.",
-        ),
-    ] = None,
-    rerank_depth: Annotated[
-        int | None, typer.Option("--rerank-depth", metavar="N", help="How many hits to score anew. [default: 100]")
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="CONDITION", help="Only documents whose fields meet it.")
-    ] = None,
+    *,
+    settings: SearchArguments,
     as_json: JsonOption = False,
     queries: Annotated[
         Path | None,
@@ -76,7 +60,7 @@ def search(
             "queries.jsonl of a BEIR folder.",
         ),
     ] = None,
-    run_format: Annotated[
+    format: Annotated[  # noqa: A002 - the name of the setting
         str | None, typer.Option("--format", metavar="FORMAT", help="Of a run over --queries: trec or json (lines).")
     ] = None,
     output: Annotated[
@@ -91,132 +75,110 @@ def search(
     The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
     """
     from llm2comp_apps.cli.ui.timings import report_timings
+    from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.query_file import read_queries
-    from llm2comp_apps.retrieval.search import RERANK_DEPTH, SearchOptions
-    from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
-    depth = RERANK_DEPTH if rerank_depth is None else rerank_depth
-    options = SearchOptions(k=k, mode=mode, fusion=fusion, where=where, rerank_depth=depth)  # type: ignore[arg-type]  # checked there
-    _check_call(query, queries, run_format, output)
-    _check_condition(where)
-    if rerank_depth is not None and rerank is None:
-        raise UsageError("--rerank-depth belongs to --rerank MODEL, which is not given")
-    if device is not None and mode == "lexical" and rerank is None:
+    options = _options(settings)
+    _check_call(query, queries, format, output)
+    if device is not None and not _needs_a_model(settings):
         note(f"--device {device}: lexical search loads no model, so it makes no difference")
-    questions = read_queries(queries) if queries is not None else None  # a broken file is told right here
-    clock = Stopwatch()
-    searcher = _open_searcher(index, options, rerank, encoder, device, clock)
+        device = None
+    questions = read_queries(queries) if queries is not None else None  # a broken file is reported right here
+    describe_index_device(device)
+    library = Collection.open(index, encoder=encoder, device=device)
+    _report_oddities(library, options, settings.rerank)
+    searcher = library.searcher(options.mode, settings.rerank)
     if questions is not None:
-        from llm2comp_apps.cli._runs import write_run
-
-        write_run(searcher, options, questions, run_format or ("json" if as_json else "trec"), output)
+        _write_run(searcher, options, questions, format or ("json" if as_json else "trec"), output)
     elif query is not None:
         _answer(searcher, options, query, as_json=as_json)
     else:
         _prompt(searcher, options)
     if timings:
-        report_timings(clock)
+        report_timings(library.stopwatch)
+
+
+def _options(settings: SearchArguments) -> SearchOptions:
+    from llm2comp_apps.retrieval.search import RERANK_DEPTH, SearchOptions
+
+    if settings.rerank_depth is not None and settings.rerank is None:
+        raise UsageError("needs `rerank`, which is not given", field="rerank_depth")
+    return SearchOptions(
+        k=settings.k,
+        mode=settings.mode,  # type: ignore[arg-type]  # checked there, as the next
+        fusion=settings.fusion,  # type: ignore[arg-type]
+        where=settings.where,
+        rerank_depth=RERANK_DEPTH if settings.rerank_depth is None else settings.rerank_depth,
+    )
+
+
+def _needs_a_model(settings: SearchArguments) -> bool:
+    return settings.mode != "lexical" or settings.rerank is not None
 
 
 def _check_call(query: str | None, queries: Path | None, run_format: str | None, output: Path | None) -> None:
-    """Refuse combinations that mean nothing, before anything is loaded.
-
-    Raises:
-        UsageError: says which.
-    """
+    """Refuse combinations that mean nothing, before anything is loaded."""
     from llm2comp_apps.retrieval.query_text import check_query
+    from llm2comp_apps.retrieval.runs import check_run
 
     if queries is not None and query is not None:
         raise UsageError("give a query or --queries FILE, not both")
     if queries is None and (run_format is not None or output is not None):
         raise UsageError("--format and -o belong to --queries FILE; for one query take --json")
-    if run_format not in (None, "trec", "json"):
-        raise UsageError(f"no run format called {run_format!r}; there are: trec, json")
-    if output is not None:
-        _check_output(output)
+    check_run(run_format or "trec", output)
     if query is not None:
         check_query(query)
     if query is None and queries is None and not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
         raise UsageError("no query: give one, or --queries FILE (the prompt needs a terminal)")
 
 
-def _check_output(output: Path) -> None:
-    if output.is_dir():
-        raise UsageError(f"-o {output}: that is a folder; name a file in it")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {output}: there is no folder {output.parent}")
-
-
-def _check_condition(where: str | None) -> None:
-    """Refuse a condition that cannot be read.
-
-    Raises:
-        UsageError: it is no text.
-        FilterError: where it goes wrong.
-    """
-    if where is None:
-        return
-    from llm2comp_indexes import compile_filter
-
-    from llm2comp_apps.retrieval.query_text import check_text
-
-    check_text(where, "where")
-    compile_filter(where)
-
-
 def _is_terminal(stream: TextIO) -> bool:
     return stream.isatty()
 
 
-def _open_searcher(
-    index_path: Path | None,
-    options: SearchOptions,
-    rerank: str | None,
-    encoder_name: str | None,
-    device: str | None,
-    clock: Stopwatch,
-) -> Searcher:
-    """Everything that is loaded once: the index, and the models that the options need, but nothing in vain."""
-    from llm2comp_apps.cli._open import load_index_encoder
-    from llm2comp_apps.retrieval.discovery import find_index
-    from llm2comp_apps.retrieval.search import Searcher
+def _report_oddities(library: Collection, options: SearchOptions, rerank: str | None) -> None:
+    """Say what is no error and most likely not meant."""
+    from llm2comp_apps.retrieval.conditions import unknown_field_lines
+    from llm2comp_apps.retrieval.rerank import MEMORY
 
-    with clock.part("open index"):
-        from llm2comp_indexes import Index
-
-        found = find_index(index_path)
-        index = Index.open(found, device="cpu" if options.mode == "lexical" else faiss_device(device))
-    _tell_what_is_odd(index, options)
-    if rerank == _MEMORY and not index.memory_tokens:
-        raise UsageError(f"{index.path} stores no memory vectors; build it with --memory to rerank by them")
-    reranker: Reranker | None = None
-    if rerank is not None and rerank != _MEMORY:
-        from llm2comp_apps.retrieval.rerank import CrossEncoderReranker
-
-        with clock.part("load reranker"):  # first, since its name may be wrong, and the encoder's hardly is
-            reranker = CrossEncoderReranker(rerank, device)
-    encoder = None
-    if options.mode != "lexical" or rerank == _MEMORY:
-        with clock.part("load encoder"):
-            encoder = load_index_encoder(index, encoder_name, device)
-    if rerank == _MEMORY:
-        from llm2comp_apps.retrieval.rerank import MemoryReranker
-
-        assert encoder is not None
-        reranker = MemoryReranker(encoder, index.memory)
-    return Searcher(index, encoder, reranker=reranker, stopwatch=clock)
-
-
-def _tell_what_is_odd(index: Index, options: SearchOptions) -> None:
-    """Say what is no error and most likely not meant: a field that no document has, more hits than documents."""
-    if options.where is not None:
-        from llm2comp_apps.retrieval.conditions import unknown_field_lines
-
-        for line in unknown_field_lines(index, options.where):
-            warn(f"--where: {line}")
-    if options.k > max(len(index), _K):
+    for line in unknown_field_lines(library.index, options.where) if options.where is not None else ():
+        warn(f"--where: {line}")
+    if options.k > max(len(library), _FEW):
         which = "all of them" if options.mode != "lexical" and options.where is None else "all that match"
-        note(f"{len(index)} documents in the index; -k {options.k} gives {which}")
+        note(f"{len(library)} documents in the index; -k {options.k} gives {which}")
+    if rerank == MEMORY and not library.index.memory_tokens:
+        warn(f"{library.path} stores no memory vectors: those of the best hits are made now (index build --memory)")
+
+
+def _write_run(
+    searcher: Searcher, options: SearchOptions, queries: Sequence[Document], run_format: str, output: Path | None
+) -> None:
+    from llm2comp_apps.retrieval.runs import write_run
+
+    ascii_only = output is None and not stdout_is_unicode()
+    with _opened(output) as file, ProgressDisplay("searching", "queries", len(queries)) as progress:
+        write_run(
+            file,
+            searcher,
+            options,
+            queries,
+            format=run_format,  # type: ignore[arg-type]  # checked before
+            ascii_only=ascii_only,
+            on_progress=progress.update,
+        )
+    note(f"{len(queries)} queries answered" + (f", run written to {output}" if output is not None else ""))
+
+
+@contextlib.contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    """The file to write to, which appears when all is written; stdout where none is named."""
+    from llm2comp_apps.files import replaced_file
+
+    if output is None:
+        yield sys.stdout
+        return
+    with replaced_file(output) as path, path.open("w", encoding="utf-8") as file:
+        yield file
 
 
 def _answer(searcher: Searcher, options: SearchOptions, query: str, *, as_json: bool) -> None:
@@ -232,12 +194,20 @@ def _answer(searcher: Searcher, options: SearchOptions, query: str, *, as_json: 
 
 
 def _prompt(searcher: Searcher, options: SearchOptions) -> None:
-    """Ask for queries until an empty line or the end of input; the line editor keeps a history."""
+    """Ask for queries until an empty line or the end of input; the line editor keeps a history.
+
+    An error ends its query only: what has been loaded is worth more than that.
+    """
+    from llm2comp_indexes import IndexStoreError
+
     with contextlib.suppress(ImportError):  # Windows has no readline, and its console edits lines by itself
         import readline  # noqa: F401 - its import gives input() line editing and a history
     note("Type a query; an empty line or ctrl-D leaves.")
     while query := _ask():
-        _answer_or_tell(searcher, options, query)
+        try:
+            _answer(searcher, options, query, as_json=False)
+        except (LLM2CompError, IndexStoreError, OSError, RuntimeError) as error:  # RuntimeError: torch, out of memory
+            note(f"Error: {error}")
 
 
 def _ask() -> str:
@@ -250,13 +220,3 @@ def _ask() -> str:
         note("Error: that is not valid UTF-8; type it again")
         return _ask()
     return ""
-
-
-def _answer_or_tell(searcher: Searcher, options: SearchOptions, query: str) -> None:
-    """Answer a query of the prompt. An error ends this query only: what has been loaded is worth more than that."""
-    from llm2comp_indexes.errors import IndexStoreError
-
-    try:
-        _answer(searcher, options, query, as_json=False)
-    except (LLM2CompError, IndexStoreError, OSError, RuntimeError) as error:  # RuntimeError: torch, out of memory
-        note(f"Error: {error}")

@@ -5,12 +5,29 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from llm2comp_apps.retrieval.query_text import check_text
+
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
-__all__ = ["unknown_field_lines"]
+__all__ = ["check_condition", "unknown_field_lines"]
 
 _LISTED = 20  # fields named in a line
+
+
+def check_condition(where: str | None) -> None:
+    """Refuse a condition that cannot be read.
+
+    Raises:
+        UsageError: it is no text.
+        FilterError: where it goes wrong.
+    """
+    if where is None:
+        return
+    from llm2comp_indexes import compile_filter
+
+    check_text(where, "where")
+    compile_filter(where)
 
 
 def unknown_field_lines(index: Index, where: str) -> list[str]:

@@ -1,11 +1,11 @@
-"""Indexes of vectors that were made elsewhere."""
+"""Indexes of vectors that were made elsewhere: :func:`import_index`."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,19 @@ from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import CorpusError, UsageError
 from llm2comp_apps.retrieval.batched import batched
+from llm2comp_apps.retrieval.build import refusal_line
+from llm2comp_apps.retrieval.gpus import index_device
 from llm2comp_apps.retrieval.index_encoder import UNKNOWN_ENCODER
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.row_ids import RowIds, find_ids_file
+from llm2comp_apps.retrieval.settings import IndexSettings
 from llm2comp_apps.retrieval.spot_check import SpotCheck
 
 if TYPE_CHECKING:
     import numpy as np
     from llm2comp_indexes import Batch, Index, IndexedDocument
 
-__all__ = ["ImportReport", "Importer"]
+__all__ = ["ImportReport", "import_index"]
 
 _BATCH = 4096
 
@@ -35,23 +38,72 @@ class ImportReport:
     Attributes:
         documents: how many there are now.
         refusal: why the kind that was asked for is refused, if it is: the vectors are then compared one by one.
-        memory_left_behind: the index that the file was exported from had memory vectors; this one has none.
+        warnings: what is worth a word, each a finished line: a refused kind, memory vectors that were left behind.
     """
 
     documents: int
     refusal: str | None = None
-    memory_left_behind: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+def import_index(
+    path: str | Path,
+    vectors: str | Path,
+    documents: Iterable[Document] | None = None,
+    *,
+    encoder: str | TextEncoder | None = None,
+    kind: str | None = None,
+    language: str | None = None,
+    device: str | None = None,
+) -> ImportReport:
+    """Make an index of ready vectors, in one commit.
+
+    Args:
+        path: where the index goes; nothing is left there if the import fails.
+        vectors: a ``.parquet`` file with the columns ``id`` and ``vector``, which brings its documents; or an ``.npy``
+            matrix ``(rows, d)``.
+        documents: of the rows of a matrix, in their order or in that of a file of ids beside it (see ``row_ids``).
+        encoder: what made the vectors, by name or loaded: the index can then be searched by meaning, and documents
+            that have not changed are skipped when a corpus is added later. A few documents are encoded again, and the
+            import fails if their vectors are others. ``None`` if it is not known.
+        kind: how vectors are searched; ``None`` for what the file brings, else ``auto``.
+        language: of the texts; ``None`` for what the file brings, else ``english``.
+        device: where the encoder runs, and FAISS if it sees a GPU there; ``None`` for the best there is.
+
+    Raises:
+        UsageError: a setting makes no sense, or not with these vectors.
+        InputError: the vectors cannot be read, or do not fit the documents.
+        CorpusError: a document has no row or several, or the vectors are not those of the encoder.
+        EncoderError: the encoder cannot be found or loaded.
+    """
+    vectors = Path(vectors)
+    if vectors.suffix not in (".npy", ".parquet"):
+        raise UsageError(f"must be a .parquet or .npy file, not {vectors}", field="vectors")
+    if (vectors.suffix == ".npy") != (documents is not None):
+        reason = "must be given for the rows of an .npy file, and for no other: a .parquet file brings its own"
+        raise UsageError(reason, field="documents")
+    settings: dict[str, Any] = {"kind": kind, "language": language}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    IndexSettings(**settings)  # complains of wrong ones
+    loaded = record = None
+    if isinstance(encoder, str):
+        from llm2comp_apps.encoder import encoder_record, load_encoder
+
+        loaded = load_encoder(encoder, device=device)
+        record = encoder_record(loaded, encoder)
+    elif encoder is not None:
+        loaded, record = encoder, {"name": encoder.name, "fingerprint": encoder.fingerprint}
+    importer = _Importer(Path(path), loaded, record, settings, index_device(device))
+    return importer.parquet(vectors) if documents is None else importer.matrix(vectors, documents)
 
 
 @dataclass(frozen=True, slots=True)
-class Importer:
+class _Importer:
     """Makes an index of ready vectors.
 
     Attributes:
         path: where the index goes; nothing is left there if the import fails.
-        encoder: what made the vectors, if it can be loaded: the index can then be searched by meaning, and documents
-            that have not changed are skipped when a corpus is added later. A few documents are encoded again, and the
-            import fails if their vectors are others.
+        encoder: what made the vectors, if it is known.
         encoder_record: what the index remembers of it.
         settings: for ``Index.create``; they go before those that a file brings.
         device: where a FAISS index is trained, ``cpu`` or ``cuda``.
@@ -114,7 +166,9 @@ class Importer:
         if exported != plan and self.encoder is not None:
             batches = _rehashed(batches, exported, plan, self.encoder.fingerprint)
         report = self._fill(batches, (_rows(parquet_path), first[1].shape[1]), plan, settings)
-        return replace(report, memory_left_behind=exported.memory)
+        if exported.memory:
+            report.warnings.append("memory vectors are not in the file; a build with `memory` stores them again")
+        return report
 
     @property
     def _prompt(self) -> str:
@@ -133,7 +187,7 @@ class Importer:
         self, batches: Iterable[Batch], shape: tuple[int, ...], plan: EmbeddingPlan, settings: Mapping[str, Any]
     ) -> ImportReport:
         """Make the index, in one commit."""
-        from llm2comp_indexes import InputError
+        from llm2comp_indexes import Index, InputError
 
         rows, dimension = shape
         count = 0
@@ -149,7 +203,9 @@ class Importer:
                     f"{count - writer.documents} ids stand on several rows that are not next to each other"
                 )
             writer.commit()
-        return ImportReport(count, writer.refusal)
+        with Index.open(self.path) as index:
+            warnings = [refusal_line(index, writer.refusal)] if writer.refusal else []
+        return ImportReport(count, writer.refusal, warnings)
 
     @contextmanager
     def _made(self, dimension: int, settings: Mapping[str, Any]) -> Iterator[Index]:

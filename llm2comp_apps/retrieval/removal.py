@@ -18,7 +18,18 @@ __all__ = ["DeleteReport", "MostDocumentsError", "delete_documents"]
 
 
 class MostDocumentsError(UsageError):
-    """A condition meets more than half of the documents, and nobody agreed to delete that many."""
+    """A condition meets more than half of the documents, and nobody agreed to delete that many.
+
+    Attributes:
+        found: documents that meet it.
+        total: documents in the index.
+    """
+
+    def __init__(self, reason: str, *, field: str | None = None, found: int = 0, total: int = 0) -> None:
+        """Say how many."""
+        super().__init__(reason, field=field)
+        self.found = found
+        self.total = total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +84,6 @@ def _meeting(index: Index, where: str, *, allow_most: bool) -> list[str]:
         raise UsageError(f"names a field in vain: {line}; nothing was deleted", field="where")
     found = list(index.ids(where=where))
     if not allow_most and 2 * len(found) > len(index):
-        raise MostDocumentsError(
-            f"meets {len(found)} of the {len(index)} documents, more than half; `allow_most=True` deletes them",
-            field="where",
-        )
+        reason = f"meets {len(found)} of the {len(index)} documents, more than half; `allow_most=True` deletes them"
+        raise MostDocumentsError(reason, field="where", found=len(found), total=len(index))
     return found

@@ -1,12 +1,87 @@
-"""Runs in the form that trec_eval, pytrec_eval and ranx read: ``query Q0 document rank score tag``."""
+"""Runs: the rankings of a whole file of queries, for evaluation tools and programs.
+
+``trec`` is what trec_eval, pytrec_eval and ranx read: ``query Q0 document rank score tag``. ``json`` is one object a
+line, with ``query_id`` and ``hits``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, get_args
 
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.batched import batched
 
-__all__ = ["trec_lines"]
+if TYPE_CHECKING:
+    from llm2comp_apps.corpus import Document
+    from llm2comp_apps.retrieval.hits import Ranked
+    from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+
+__all__ = ["RunFormat", "check_run", "trec_lines", "write_run"]
+
+RunFormat: TypeAlias = Literal["trec", "json"]
+
+#: Queries that are answered between two reports; bounds memory too.
+_BLOCK = 64
+
+
+def check_run(format: str, output: Path | None) -> None:  # noqa: A002 - the name of the setting
+    """Refuse a run that could not be written, before anything is loaded for it.
+
+    Raises:
+        UsageError: an unknown format, or a file that cannot be there.
+    """
+    if format not in get_args(RunFormat):
+        raise UsageError(f"must be one of {', '.join(get_args(RunFormat))}, not {format!r}", field="format")
+    if output is not None and output.is_dir():
+        raise UsageError(f"{output} is a folder; name a file in it", field="output")
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"{output}: there is no folder {output.parent}", field="output")
+
+
+def write_run(
+    file: TextIO,
+    searcher: Searcher,
+    options: SearchOptions,
+    queries: Sequence[Document],
+    *,
+    format: RunFormat = "trec",  # noqa: A002 - the name of the setting
+    ascii_only: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> None:
+    """Answer many queries.
+
+    Args:
+        file: open for writing.
+        searcher: ready to search.
+        options: for all queries.
+        queries: see :func:`llm2comp_apps.retrieval.query_file.read_queries`.
+        format: how it is written.
+        ascii_only: escape all other characters in JSON.
+        on_progress: called now and then with the number of queries answered.
+
+    Raises:
+        UsageError: an id cannot be written in TREC form.
+    """
+    count = 0
+    for block in batched(queries, _BLOCK):
+        rankings = searcher.rank([query.content for query in block], options)
+        for query, ranking in zip(block, rankings, strict=True):
+            if format == "trec":
+                pairs = [(ranked.id, ranked.score) for ranked in ranking]
+                file.writelines(f"{line}\n" for line in trec_lines(query.id, pairs, tag=f"llm2comp-{options.mode}"))
+            else:
+                file.write(_json_line(query.id, ranking, ascii_only=ascii_only))
+        count += len(block)
+        if on_progress is not None:
+            on_progress(count)
+
+
+def _json_line(query_id: str, ranking: Sequence[Ranked], *, ascii_only: bool) -> str:
+    hits = [{"id": ranked.id, "score": ranked.score} for ranked in ranking]
+    return json.dumps({"query_id": query_id, "hits": hits}, ensure_ascii=ascii_only) + "\n"
 
 
 def trec_lines(query_id: str, ranking: Sequence[tuple[str, float]], tag: str = "llm2comp") -> Iterator[str]:
@@ -32,5 +107,5 @@ def trec_lines(query_id: str, ranking: Sequence[tuple[str, float]], tag: str = "
 def _check(identifier: str, kind: str) -> None:
     if not identifier or any(character.isspace() for character in identifier):
         raise UsageError(
-            f"{kind} id {identifier!r} is empty or has white space, which a TREC run cannot hold; use --format json"
+            f"{kind} id {identifier!r} is empty or has white space, which a TREC run cannot hold; use `format=json`"
         )

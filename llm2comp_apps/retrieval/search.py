@@ -10,6 +10,7 @@ from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.conditions import check_condition
 from llm2comp_apps.retrieval.fusion import Fusion, fuse
 from llm2comp_apps.retrieval.hits import Ranked, SearchHit, to_hits
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
@@ -76,6 +77,7 @@ class SearchOptions:
 
         Raises:
             UsageError: names the setting.
+            FilterError: the condition cannot be read.
         """
         if self.k < 1:
             raise UsageError(f"must be at least 1, not {self.k}", field="k")
@@ -85,6 +87,7 @@ class SearchOptions:
             raise UsageError(f"must be one of {', '.join(get_args(Mode))}, not {self.mode!r}", field="mode")
         if self.fusion not in get_args(Fusion):
             raise UsageError(f"must be one of {', '.join(get_args(Fusion))}, not {self.fusion!r}", field="fusion")
+        check_condition(self.where)
 
     def depth(self, *, reranked: bool) -> int:
         """How many candidates each side is asked for."""

@@ -108,10 +108,12 @@ def check_same_settings(index: Index, wanted: Mapping[str, Any]) -> None:
         built = index.settings.get(name)
         if value == built:
             continue
-        advice = "leave it out, or build another index"
         if name in _CHANGEABLE:
-            advice = f"change it with: llm2comp index compact {index.path} `{name}={value}`"
-        raise UsageError(f"of {index.path} is {built}, not {value}; {advice}", field=name)
+            reason = f"differs from that of {index.path}, which is there already: llm2comp index compact {index.path}"
+            raise UsageError(f"{reason} changes it", field=name)
+        how = f"with `{name}={built}`" if built else f"without `{name}`"
+        reason = f"differs: {index.path} was built {how}; leave it out, or build another index"
+        raise UsageError(reason, field=name)
 
 
 def changed_policy(index: Index, **changes: Any) -> Policy | None:

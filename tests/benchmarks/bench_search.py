@@ -57,7 +57,7 @@ def measure_warm(path: Path, times: int) -> dict[str, float]:
     """Milliseconds per query with everything loaded, by mode."""
     from llm2comp_indexes import Index
 
-    from llm2comp_apps.cli._open import load_index_encoder
+    from llm2comp_apps.retrieval.index_encoder import load_index_encoder
     from llm2comp_apps.retrieval.search import Searcher, SearchOptions
     from llm2comp_apps.retrieval.stopwatch import Stopwatch
 

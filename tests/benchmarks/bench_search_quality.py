@@ -21,8 +21,8 @@ from typing import Any
 
 import pytrec_eval
 
-from llm2comp_apps.cli._open import load_index_encoder
 from llm2comp_apps.corpus import read_corpus
+from llm2comp_apps.retrieval.index_encoder import load_index_encoder
 from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker, Reranker
 from llm2comp_apps.retrieval.search import Searcher, SearchOptions
 from llm2comp_apps.retrieval.stopwatch import Stopwatch

@@ -64,7 +64,6 @@ def encoders(monkeypatch, make_hash_encoder):
         table.loaded.append(name)
         return table[name]
 
-    monkeypatch.setattr("llm2comp_apps.cli._open.load_encoder", load)
     monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", load)
     return table
 

@@ -254,12 +254,12 @@ def test_too_few_or_too_many_vectors_leave_nothing(cli, encoders, write_corpus, 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["vectors.npy"], 2, "needs the CORPUS"),
+        (["vectors.npy"], 2, "CORPUS must be given"),
         (["all.parquet", "corpus.jsonl"], 2, "brings its own"),
         (["vectors.txt"], 2, ".parquet or .npy"),
         (["nothing.parquet"], 1, "nothing.parquet"),
         (["vectors.npy", "corpus.jsonl", "--encoder", "default"], 2, "5 dimensions"),
-        (["vectors.npy", "corpus.jsonl", "--language", "klingon"], 2, "--language 'klingon'"),
+        (["vectors.npy", "corpus.jsonl", "--language", "klingon"], 2, "--language must be none or"),
     ],
 )
 def test_wrong_imports_are_one_line(cli, encoders, write_corpus, arguments, code, message):

@@ -23,14 +23,14 @@ DRIVER = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from conftest import HashEncoder
-from llm2comp_apps.cli import _open
+from llm2comp_apps import encoder
 from llm2comp_apps.cli.ui import progress
 from llm2comp_apps.retrieval import build
 class Slow(HashEncoder):
     def encode(self, texts, **options):
         time.sleep(0.02)
         return super().encode(texts, **options)
-_open.load_named_encoder = lambda name, device=None: Slow()
+encoder.load_encoder = lambda name, device=None: Slow()
 progress.LINE_INTERVAL = 0.0
 build._WINDOW_DOCUMENTS = {window}
 build.CommitRule.__init__.__defaults__ = (1e9, 20)
@@ -145,7 +145,7 @@ def test_ctrl_c_keeps_what_was_encoded_and_says_how_to_go_on(
     stdout, stderr = popen.communicate(timeout=300)
     assert popen.returncode == 130
     assert stdout == ""
-    assert "goes on from there" in stderr
+    assert "continues from there" in stderr
     assert "Traceback" not in stderr
     kept = len(Index.open(path))
     assert 0 < kept < DOCUMENTS

@@ -107,9 +107,9 @@ def test_another_encoder_is_refused_by_name(cli, built):
         (["q", "--index", "nothing.index"], "nothing.index"),
         (["\udcff\udcfe doc"], "QUERY is not valid UTF-8"),
         (["q", "--where", "year = '\udcff'"], "--where is not valid UTF-8"),
-        (["q", "--rerank-depth", "20"], "--rerank-depth belongs to --rerank"),
-        (["--queries", "x.jsonl", "-o", "nowhere/x.trec"], "-o nowhere/x.trec: there is no folder nowhere"),
-        (["--queries", "x.jsonl", "-o", "corpus.index"], "-o corpus.index: that is a folder"),
+        (["q", "--rerank-depth", "20"], "--rerank-depth needs --rerank"),
+        (["--queries", "x.jsonl", "-o", "nowhere/x.trec"], "--output nowhere/x.trec: there is no folder nowhere"),
+        (["--queries", "x.jsonl", "-o", "corpus.index"], "--output corpus.index is a folder"),
     ],
 )
 def test_wrong_calls_are_one_line_and_exit_with_2_before_a_model_is_loaded(cli, built, encoders, arguments, message):
@@ -276,11 +276,12 @@ def test_reranking_by_memory(cli, built):
     assert all(-1 <= hit["score"] <= 1 for hit in reranked)
 
 
-def test_reranking_by_memory_needs_stored_memory(cli, encoders, write_corpus):
+def test_reranking_by_memory_that_is_not_stored_works_and_says_what_would_be_quicker(cli, encoders, write_corpus):
     cli("index", "build", write_corpus(4))
-    encoders.loaded.clear()
-    result = cli("search", "cells", "--rerank", "memory")
-    assert (result.exit_code, encoders.loaded) == (2, [])
+    result = cli("search", "cells", "--rerank", "memory", "-k", "1")
+    assert result.exit_code == 0
+    assert "Cells" in result.stdout
+    assert "Warning: corpus.index stores no memory vectors" in result.stderr
     assert "--memory" in result.stderr
 
 

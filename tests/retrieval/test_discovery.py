@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from llm2comp_apps.errors import UsageError
-from llm2comp_apps.retrieval.discovery import default_index_path, find_index
+from llm2comp_apps.retrieval.discovery import default_index_path, find_index, new_index_path
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_the_only_one_of_the_directory(tmp_path):
 
 
 def test_several_are_listed(two_indexes):
-    with pytest.raises(UsageError, match=r"a\.index, b\.index.*--index"):
+    with pytest.raises(UsageError, match=r"a\.index, b\.index.*LLM2COMP_INDEX"):
         find_index(None, environ={}, directory=two_indexes)
 
 
@@ -36,11 +36,11 @@ def test_none_says_how_to_make_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("named", "environ", "origin"), [("x", {}, "--index"), (None, {"LLM2COMP_INDEX": "x"}, "LLM2COMP_INDEX")]
+    ("named", "environ", "origin"), [("x", {}, ";"), (None, {"LLM2COMP_INDEX": "x"}, r" \(from \$LLM2COMP_INDEX\)")]
 )
 def test_a_missing_one_is_named_with_its_origin(tmp_path, monkeypatch, named, environ, origin):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=f"no index at x .*{origin}"):
+    with pytest.raises(UsageError, match=f"no index at x{origin}"):
         find_index(named, environ=environ)
 
 
@@ -66,5 +66,14 @@ def test_the_index_lies_beside_a_folder_however_it_is_spelled(tmp_path, monkeypa
 
 
 def test_standard_input_needs_a_place():
-    with pytest.raises(UsageError, match="-o DIR"):
-        default_index_path("-")
+    for sources in (["-"], ["a.jsonl", "b.jsonl"]):
+        with pytest.raises(UsageError) as refused:
+            new_index_path(sources)
+        assert refused.value.field == "output"
+
+
+def test_a_wanted_place_is_taken_unless_a_file_is_there(tmp_path):
+    assert new_index_path(["-"], tmp_path / "x.index") == tmp_path / "x.index"
+    (tmp_path / "corpus.jsonl").write_text("")
+    with pytest.raises(UsageError, match="is a file, not an index"):
+        new_index_path(["corpus.jsonl"], tmp_path / "corpus.jsonl")

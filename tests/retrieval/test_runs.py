@@ -30,5 +30,5 @@ def test_an_outside_tool_reads_the_same_order(scores):
     ("query", "document", "kind"), [("q 1", "d", "query"), ("q", "a b", "document"), ("q", "", "document")]
 )
 def test_ids_that_the_form_cannot_hold_are_refused(query, document, kind):
-    with pytest.raises(UsageError, match=f"{kind} id .*--format json"):
+    with pytest.raises(UsageError, match=f"{kind} id .*`format=json`"):
         list(trec_lines(query, [(document, 1.0)]))

@@ -1,6 +1,6 @@
 """The options by which commands that read documents say how: spelled and explained once.
 
-A command that has them takes ``reading: CorpusOptions`` and is decorated with :func:`with_reading`, which puts the
+A command that has them takes ``reading: CorpusOptions`` and is decorated with :data:`with_reading`, which puts the
 seven options of :class:`~llm2comp_apps.corpus.CorpusOptions` in the place of that parameter.
 """
 
@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
+from llm2comp_apps.cli.options.expand import Group, with_groups
 from llm2comp_apps.corpus.options import FORMATS, ID_FIELDS, TEXT_FIELDS, TITLE_FIELDS, CorpusOptions
 
-__all__ = ["READING_OPTIONS", "CorpusArgument", "with_reading"]
+__all__ = ["READING", "READING_OPTIONS", "CorpusArgument", "with_reading"]
 
 CorpusArgument = Annotated[
     list[str],
@@ -55,20 +56,9 @@ _OPTIONS = (
     ),
     _option("on_error", "POLICY", "Broken records: stop at the first, or skip, count and list them."),
 )
+READING = Group(CorpusOptions, _OPTIONS)
 READING_OPTIONS = tuple(option.name for option in _OPTIONS)
-"""The parameters that :func:`with_reading` adds."""
+"""The parameters of the group."""
 
-
-def with_reading(command: Any) -> Any:
-    """Give ``command`` the reading options in place of its parameter ``reading``."""
-    own = inspect.signature(command, eval_str=True).parameters
-    parameters = [*(item for name, item in own.items() if name != "reading"), *_OPTIONS]
-
-    def wrapped(**values: Any) -> None:
-        reading = CorpusOptions(**{name: values.pop(name) for name in READING_OPTIONS})
-        command(reading=reading, **values)
-
-    wrapped.__doc__ = command.__doc__
-    wrapped.__annotations__ = {item.name: item.annotation for item in parameters}
-    vars(wrapped)["__signature__"] = inspect.Signature(parameters)
-    return wrapped
+with_reading = with_groups(reading=READING)
+"""Gives a command the reading options in place of its parameter ``reading``."""
