@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["first_line", "replaced_file", "replaced_folder", "sync"]
+__all__ = ["first_line", "replaced_file", "replaced_folder", "sync", "write_text"]
 
 
 @contextmanager
@@ -59,6 +59,12 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         raise
     sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Replace a file by one with this text, in UTF-8."""
+    with replaced_file(target) as fresh:
+        fresh.write_text(text, "utf-8")
 
 
 def sync(path: Path) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.errors import EvaluationError
+from llm2comp_apps.evaluation.adapters import load_system
 from llm2comp_apps.evaluation.plotting import COLOURS, new_figure, save_png
-from llm2comp_apps.evaluation.report import Report
-from llm2comp_apps.evaluation.table import System
+from llm2comp_apps.evaluation.report import Report, build_report
+from llm2comp_apps.evaluation.results import TaskResult
+from llm2comp_apps.evaluation.table import System, TableOptions, fill_table
+from llm2comp_apps.evaluation.tasks import Task
+from llm2comp_apps.files import write_text
 
-__all__ = ["Checkpoint", "curve_points", "find_checkpoints", "plot_curve"]
+__all__ = ["Checkpoint", "ScoredRun", "curve_points", "find_checkpoints", "plot_curve", "score_run"]
 
 _SETTINGS = "encoder.json"
 _STEP = re.compile(r"step-0*(\d+)")
@@ -41,6 +45,80 @@ class Checkpoint:
     def system(self) -> System:
         """The checkpoint as a row of a table."""
         return System(f"{self.stage}@{self.step}" if self.stage else f"step-{self.step}", str(self.path))
+
+
+@dataclass(slots=True)
+class ScoredRun:
+    """A run with a score for every checkpoint that could be loaded.
+
+    Attributes:
+        report: one row a checkpoint.
+        points: what ``curve.json`` has of each, see :func:`curve_points`.
+        files: what was written.
+        failures: a line for each checkpoint that could not be scored.
+        warnings: what is missing in ``files``, a line each.
+    """
+
+    report: Report
+    points: list[dict[str, Any]]
+    files: list[Path] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``curve.json``."""
+        return {"tasks": self.report.settings["tasks"], "points": self.points}
+
+
+def score_run(
+    run: Path,
+    tasks: Sequence[Task[Any]],
+    out: Path,
+    *,
+    backbone: str | None = None,
+    device: str | None = None,
+    on_cell: Callable[[System, TaskResult, bool], None] | None = None,
+) -> ScoredRun:
+    """Score every checkpoint of a training run; write ``curve.json`` and ``curve.png``.
+
+    Checkpoints scored before are not scored again, so it can be repeated while the training continues.
+
+    Args:
+        run: the folder of the run.
+        tasks: what to score on.
+        out: folder of kept results and the curve.
+        backbone: where the checkpoints' backbone lies now.
+        device: ``cpu``, ``cuda``...; ``None`` for the best there is.
+        on_cell: called with each cell and whether it was kept from before.
+
+    Raises:
+        EvaluationError: no checkpoint is there, or none could be loaded.
+    """
+    checkpoints = find_checkpoints(run)
+    table = fill_table(
+        [checkpoint.system for checkpoint in checkpoints],
+        tasks,
+        out,
+        lambda spec: load_system(spec, backbone=backbone, device=device),
+        # Each checkpoint is embedded once: its embeddings would only fill the disk.
+        TableOptions(keep_embeddings=False),
+        on_cell,
+    )
+    labels = {system.label for system in table.systems}
+    checkpoints = [checkpoint for checkpoint in checkpoints if checkpoint.system.label in labels]
+    if not checkpoints:
+        raise EvaluationError(f"{run}: none of its checkpoints could be loaded: {'; '.join(table.failures)}")
+    report = build_report(table, {"run": str(run), "tasks": [task.name for task in tasks]})
+    scored = ScoredRun(report, curve_points(checkpoints, report), failures=table.failures)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "curve.json", json.dumps(scored.to_json(), indent=1))
+    scored.files.append(out / "curve.json")
+    try:
+        plot_curve(checkpoints, report, run, out / "curve.png")
+        scored.files.append(out / "curve.png")
+    except EvaluationError as error:
+        scored.warnings.append(f"no curve.png: {error}")
+    return scored
 
 
 def find_checkpoints(run: Path) -> list[Checkpoint]:

@@ -1,23 +1,16 @@
-"""The report as a Rich table for the terminal and as Markdown."""
+"""The report as Markdown, and how scores and differences are written."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from llm2comp_apps.evaluation.report import Comparison, Line, Report
 
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
-
 __all__ = [
+    "COMPARISON_NOTE",
     "comparison_of",
     "delta_text",
     "is_best",
     "percent",
     "render_markdown",
-    "rich_comparisons",
-    "rich_scores",
-    "rich_summary",
 ]
 
 COMPARISON_NOTE = (
@@ -56,62 +49,6 @@ def is_best(line: Line, label: str) -> bool:
     """Whether ``label`` has the best value of a line that several systems share."""
     value = line.values[label]
     return value is not None and value == line.best and len(line.values) > 1
-
-
-def rich_summary(report: Report) -> RichTable:
-    """Encoders down, category averages across; the best of each column in bold."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    table = RichTable(title="Averages (scores x 100)")
-    table.add_column("encoder")
-    for line in report.summary:
-        table.add_column(line.name, justify="right")
-    for label in report.labels:
-        cells = [
-            Text(percent(line.values[label]), style="bold" if is_best(line, label) else "") for line in report.summary
-        ]
-        table.add_row(Text(label), *cells)
-    return table
-
-
-def rich_scores(report: Report) -> RichTable:
-    """Tasks and averages down, encoders across; the best of each line in bold."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    table = RichTable(title="Scores (x 100)")
-    table.add_column("task", no_wrap=True)
-    table.add_column("metric")
-    for label in report.labels:
-        table.add_column(label, justify="right", no_wrap=True)
-    for line in report.lines:
-        average = line.kind != "task"
-        scores = [
-            Text(percent(line.values[label]), style="bold" if is_best(line, label) else "") for label in report.labels
-        ]
-        name = Text(line.name, style="italic" if average else "")
-        table.add_row(name, Text(line.metric), *scores, end_section=average)
-    return table
-
-
-def rich_comparisons(report: Report) -> RichTable | None:
-    """Differences from the reference row; ``None`` where nobody is compared."""
-    if report.reference is None:
-        return None
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    table = RichTable(title=f"Difference from {report.reference}", caption=COMPARISON_NOTE)
-    table.add_column("task", no_wrap=True)
-    others = [label for label in report.labels if label != report.reference]
-    for label in others:
-        table.add_column(label, justify="right", no_wrap=True)
-    for line in report.lines:
-        average = line.kind != "task"
-        name = Text(line.name, style="italic" if average else "")
-        table.add_row(name, *[Text(delta_text(report, line, label)) for label in others], end_section=average)
-    return table
 
 
 def render_markdown(report: Report) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from llm2comp_apps.encoder import parse_name
 from llm2comp_apps.encoder.cache import files_sha256
@@ -26,6 +26,7 @@ from llm2comp_apps.evaluation.prompts import InstructionMode, Prompts, resolve_p
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.runner import applicable, evaluate_task
 from llm2comp_apps.evaluation.tasks import Searcher, Task
+from llm2comp_apps.files import write_text
 
 __all__ = ["SCORING_VERSION", "System", "Table", "TableOptions", "file_name", "fill_table", "parse_systems"]
 
@@ -61,6 +62,16 @@ class TableOptions:
     prompt_overrides: Mapping[str, str] = field(default_factory=dict)
     keep_embeddings: bool = True
     show_progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown mode.
+
+        Raises:
+            UsageError: naming those there are.
+        """
+        modes = get_args(InstructionMode)
+        if self.instructions not in modes:
+            raise UsageError(f"must be one of {', '.join(modes)}, not {self.instructions!r}", field="instructions")
 
 
 @dataclass(slots=True)
@@ -101,7 +112,7 @@ def parse_systems(specs: Sequence[str]) -> list[System]:
     if twice:
         raise UsageError(f"two rows are called {sorted(twice)[0]!r}; give one another label: LABEL=NAME")
     if not systems:
-        raise UsageError("nothing to evaluate; name at least one `encoder` or `baseline`")
+        raise UsageError("nothing to evaluate; name at least one encoder")
     return systems
 
 
@@ -210,9 +221,7 @@ def _cell(
         show_progress=options.show_progress,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"identity": identity, "result": result.to_json()}), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps({"identity": identity, "result": result.to_json()}))
     return result, False
 
 

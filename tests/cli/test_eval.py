@@ -104,13 +104,17 @@ def test_the_tasks_of_a_suite_can_be_listed(cli, data, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--encoder", "default"], 2, "where is the evaluation data? give --data DIR"),
+        (["--encoder", "default"], 2, "--data is missing: the folder of the evaluation data"),
         (["--data", "data"], 2, "nothing to evaluate"),
         (["--data", "nowhere", "--encoder", "default"], 1, "nowhere: no such folder"),
         (["--data", "data", "--encoder", "default", "--task", "wrods"], 1, "no task 'wrods'; there are library"),
         (["--data", "data", "--encoder", "default", "--suite", "big"], 1, "unknown suite 'big'"),
-        (["--data", "data", "--encoder", "default", "--prompt", "oops"], 2, "expected TASK=TEXT"),
-        (["--data", "data", "--encoder", "default", "--instructions", "some"], 2, "choose one of auto, task, none"),
+        (["--data", "data", "--encoder", "default", "--prompt", "oops"], 2, "--prompt 'oops': write TASK=TEXT"),
+        (
+            ["--data", "data", "--encoder", "default", "--instructions", "some"],
+            2,
+            "--instructions must be one of auto, task, none, not 'some'",
+        ),
         (["--data", "data", "--encoder", "default", "--against", "you"], 2, "--against 'you': no such row"),
         (
             ["--data", "data", "--encoder", "default", "--prompt", "wrods=x"],

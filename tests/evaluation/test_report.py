@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from llm2comp_apps.cli.ui.scores import comparisons_table, scores_table, summary_table
 from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.evaluation import load_suite
 from llm2comp_apps.evaluation.bm25 import Bm25Searcher
 from llm2comp_apps.evaluation.report import build_report
 from llm2comp_apps.evaluation.report_html import render_html
-from llm2comp_apps.evaluation.report_text import percent, render_markdown, rich_comparisons, rich_scores, rich_summary
+from llm2comp_apps.evaluation.report_text import percent, render_markdown
 from llm2comp_apps.evaluation.table import fill_table, parse_systems
 
 
@@ -156,7 +157,7 @@ def test_html_needs_nothing_from_outside(report):
 
 def test_the_terminal_table_has_a_column_for_each_row(report):
     out = io.StringIO()
-    Console(width=200, file=out).print(rich_summary(report), rich_scores(report), rich_comparisons(report))
+    Console(width=200, file=out).print(summary_table(report), scores_table(report), comparisons_table(report))
     text = out.getvalue()
     for label in report.labels:
         assert label in text
@@ -168,6 +169,6 @@ def test_one_row_is_compared_with_nobody(shared_data, tmp_path, hash_encoder):
     table = fill_table(parse_systems(["hash"]), tasks, tmp_path, lambda _: hash_encoder)
     report = build_report(table, {})
     assert report.reference is None
-    assert rich_comparisons(report) is None
+    assert comparisons_table(report) is None
     assert "Difference" not in render_markdown(report)
     assert "Difference" not in render_html(report)
