@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from llm2comp_apps.clustering.topic_model import TopicModel
     from llm2comp_apps.corpus.document import Document
     from llm2comp_apps.corpus.reader import read_corpus
     from llm2comp_apps.encoder.model import LLM2Comp
@@ -45,6 +46,7 @@ __all__ = [
     "LLM2Comp",
     "LLM2CompError",
     "SearchHit",
+    "TopicModel",
     "TrainingError",
     "TrainingStoppedError",
     "UsageError",
@@ -58,6 +60,7 @@ _HOME = {
     "Document": "corpus.document",
     "LLM2Comp": "encoder.model",
     "SearchHit": "retrieval.hits",
+    "TopicModel": "clustering.topic_model",
     "load_encoder": "encoder.names",
     "read_corpus": "corpus.reader",
 }

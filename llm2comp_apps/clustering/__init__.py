@@ -1,7 +1,8 @@
 """Embeddings -> clusters -> topics -> a map, a table and a model that assigns new documents.
 
-``TopicClusterer`` is a scikit-learn estimator over vectors; ``cluster`` adds words; ``write_clustering`` and
-``load_model`` put the result into a folder and take it back. Names are loaded on first use.
+``TopicModel`` is the front door. Behind it, ``TopicClusterer`` is a scikit-learn estimator over vectors; ``cluster``
+adds words; ``write_clustering`` and ``load_model`` put the result into a folder and take it back. Names are loaded on
+first use.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer
-    from llm2comp_apps.clustering.output.store import FittedModel, load_model, write_clustering
+    from llm2comp_apps.clustering.fitted import FittedModel
+    from llm2comp_apps.clustering.output.model_files import load_model
+    from llm2comp_apps.clustering.output.store import write_clustering
     from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, cluster
     from llm2comp_apps.clustering.sources import Source, read_index
+    from llm2comp_apps.clustering.topic_model import TopicModel
+    from llm2comp_apps.clustering.update import TopicUpdate
 
 __all__ = [
     "ClusterSettings",
@@ -21,6 +26,8 @@ __all__ = [
     "FittedModel",
     "Source",
     "TopicClusterer",
+    "TopicModel",
+    "TopicUpdate",
     "cluster",
     "load_model",
     "read_index",
@@ -34,8 +41,10 @@ _HOME = {
     "cluster": "pipeline",
     "Source": "sources",
     "read_index": "sources",
-    "FittedModel": "output.store",
-    "load_model": "output.store",
+    "FittedModel": "fitted",
+    "load_model": "output.model_files",
+    "TopicModel": "topic_model",
+    "TopicUpdate": "update",
     "write_clustering": "output.store",
 }
 

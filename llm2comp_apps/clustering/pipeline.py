@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from llm2comp_apps.clustering.algorithms import quality
-from llm2comp_apps.clustering.algorithms.assign import Assigner
+from llm2comp_apps.clustering.algorithms.assign import Assigner, KeyArray, hash_texts
 from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer
 from llm2comp_apps.clustering.algorithms.membership import OUTLIER_POLICIES
 from llm2comp_apps.clustering.algorithms.methods import METHODS, default_cluster_size
@@ -21,7 +22,19 @@ from llm2comp_apps.clustering.sources import Source, check_vectors
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import ClusteringError, UsageError
 
-__all__ = ["ClusterSettings", "Clustering", "check_documents", "cluster"]
+__all__ = [
+    "CHANCE",
+    "ClusterSettings",
+    "Clustering",
+    "Namer",
+    "Note",
+    "be_quiet",
+    "check_documents",
+    "cluster",
+    "score_labels",
+    "true_labels",
+    "warnings_of",
+]
 
 _MANY_OUTLIERS = 0.3
 # A silhouette below the first, or below the second with a DBCV below the third, is that of noise. Measured with
@@ -42,7 +55,11 @@ _RANGES: tuple[tuple[str, int, float], ...] = (
     ("levels", 1, 20),
     ("seed", 0, 2**32 - 1),  # what numpy's generators take
 )
+CHANCE = "the topics may be chance"
 Namer = Callable[[Sequence[Topic], Sequence[str]], list[Topic]]
+"""Renames topics, given the texts that their representatives point into."""
+Note = Callable[[str], None]
+"""Told what is being done, a line each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +130,7 @@ class Clustering:
     Attributes:
         source: the documents and vectors.
         settings: as asked for.
-        labels: ``(n,)``, 0 to C - 1 or -1.
+        labels: ``(n,)``, -1 or positions in ``base_topics``, which after a fit are the ids of the topics.
         probabilities: ``(n,)``.
         membership: ``(n, C)``.
         topics: the C topics, then their parents.
@@ -122,6 +139,9 @@ class Clustering:
         scores: by name; those that are not defined are left out.
         warnings: what a reader of the result should know, a line each.
         assigner: for new documents.
+        text_keys: ``(n,)``, :func:`~.algorithms.assign.hash_texts` of the documents.
+        next_id: the first number that no topic ever had.
+        updates: what :func:`~llm2comp_apps.clustering.update.update` did, one record each time.
     """
 
     source: Source
@@ -135,6 +155,9 @@ class Clustering:
     scores: dict[str, float]
     warnings: list[str]
     assigner: Assigner
+    text_keys: KeyArray
+    next_id: int
+    updates: tuple[dict[str, Any], ...] = ()
 
     @property
     def base_topics(self) -> list[Topic]:
@@ -147,7 +170,7 @@ def cluster(
     settings: ClusterSettings,
     *,
     namer: Namer | None = None,
-    note: Callable[[str], None] | None = None,
+    note: Note | None = None,
 ) -> Clustering:
     """Cluster documents, describe the topics and score the result.
 
@@ -161,12 +184,12 @@ def cluster(
         ClusteringError: nothing to cluster, more topics asked for than documents, vectors that are not numbers, no
             such label field.
     """
-    say = note or _be_quiet
+    say = note or be_quiet
     texts = [document.content for document in source.documents]
     n = len(texts)
     check_documents(source.documents, settings)
     check_vectors(source)
-    truth = _truth(source.documents, settings.label_field)
+    truth = true_labels(source.documents, settings.label_field)
     say(f"clustering {n} documents by {settings.method}")
     model = _estimator(settings).fit(source.vectors)
     say("describing the topics")
@@ -177,7 +200,7 @@ def cluster(
     if namer is not None and topics:
         say("naming the topics")
         topics = namer(topics, texts)
-    lines = _warnings(source, settings, model.labels_, truth)
+    lines = warnings_of(source, settings, model.labels_, truth)
     return Clustering(
         source=source,
         settings=settings,
@@ -187,9 +210,11 @@ def cluster(
         topics=topics,
         positions=map_positions(source.vectors, model.neighborhood_, model.embedding_, settings.reduce, settings.seed),
         left_out=int((~model.inside_).sum()),
-        scores=_scores(source.vectors, model, truth),
+        scores=score_labels(source.vectors, model.labels_, truth, model.embedding_),
         warnings=lines + _no_structure(source.vectors, model),
         assigner=model.assigner_,
+        text_keys=hash_texts(texts),
+        next_id=len(topics),
     )
 
 
@@ -204,11 +229,11 @@ def check_documents(documents: Sequence[Document], settings: ClusterSettings) ->
         raise ClusteringError("there are no documents to cluster")
     if settings.k is not None and settings.k > n:
         raise ClusteringError(f"`k={settings.k}`: there are only {n} documents")
-    _truth(documents, settings.label_field)
+    true_labels(documents, settings.label_field)
 
 
-def _be_quiet(line: str) -> None:
-    pass
+def be_quiet(line: str) -> None:
+    """Tell nobody."""
 
 
 def _estimator(settings: ClusterSettings) -> TopicClusterer:
@@ -223,7 +248,7 @@ def _estimator(settings: ClusterSettings) -> TopicClusterer:
     )
 
 
-def _truth(documents: Sequence[Document], field: str | None) -> list[str | None]:
+def true_labels(documents: Sequence[Document], field: str | None) -> list[str | None]:
     """The true label of each document; None where it has none."""
     if field is None:
         return []
@@ -235,12 +260,21 @@ def _truth(documents: Sequence[Document], field: str | None) -> list[str | None]
     return [None if label is None else str(label) for label in labels]
 
 
-def _scores(vectors: FloatArray, model: TopicClusterer, truth: Sequence[str | None]) -> dict[str, float]:
-    labels = model.labels_
+def score_labels(
+    vectors: FloatArray, labels: IntArray, truth: Sequence[str | None], points: FloatArray | None = None
+) -> dict[str, float]:
+    """Score a clustering; scores that are not defined are left out.
+
+    Args:
+        vectors: ``(n, d)``.
+        labels: ``(n,)``.
+        truth: of :func:`true_labels`.
+        points: ``(n, c)``, the space that was clustered; ``None`` for no DBCV.
+    """
     scores: dict[str, float | None] = {
         "outlier_share": float((labels < 0).mean()),
         "silhouette": quality.silhouette(vectors, labels),
-        "dbcv": quality.density_validity(model.embedding_, labels),
+        "dbcv": None if points is None else quality.density_validity(points, labels),
     }
     known = [position for position, label in enumerate(truth) if label is not None]
     if known:
@@ -248,7 +282,8 @@ def _scores(vectors: FloatArray, model: TopicClusterer, truth: Sequence[str | No
     return {name: score for name, score in scores.items() if score is not None}
 
 
-def _warnings(source: Source, settings: ClusterSettings, labels: IntArray, truth: Sequence[str | None]) -> list[str]:
+def warnings_of(source: Source, settings: ClusterSettings, labels: IntArray, truth: Sequence[str | None]) -> list[str]:
+    """What a reader of the result should know, a line each."""
     n, topics = len(labels), int(labels.max(initial=-1)) + 1
     size = settings.min_cluster_size or default_cluster_size(n)
     outliers = int((labels < 0).sum())
@@ -283,4 +318,4 @@ def _no_structure(vectors: FloatArray, model: TopicClusterer) -> list[str]:
     if silhouette >= _NOISE_SILHOUETTE and density is not None and density >= _DOUBTFUL_DBCV:
         return []
     named = f"silhouette {silhouette:.3f}" + (f", DBCV {density:.2f}" if density is not None else "")
-    return [f"the topics may be chance: they are hardly apart ({named}), as in vectors without any structure"]
+    return [f"{CHANCE}: they are hardly apart ({named}), as in vectors without any structure"]

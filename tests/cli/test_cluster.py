@@ -146,7 +146,7 @@ def test_with_another_encoder_is_refused_by_name(cli, corpus, write_corpus):
 
 
 def test_vectors_that_are_not_numbers_are_named(cli, corpus, encoders, monkeypatch):
-    from llm2comp_apps.clustering.output import store
+    from llm2comp_apps.clustering.output import model_files
 
     real = type(encoders["default"]).encode
 
@@ -159,7 +159,7 @@ def test_vectors_that_are_not_numbers_are_named(cli, corpus, encoders, monkeypat
     message = one_line(cli("cluster", corpus), 1)
     assert "the vector of document 'stars-9' has NaN or infinite values" in message
     assert not Path("corpus.clusters").exists()
-    assert store.FORMAT == 1
+    assert model_files.FORMAT == 2
 
 
 def test_a_handful_of_documents_is_a_warning_not_an_error(cli, write_corpus, encoders):
@@ -190,7 +190,7 @@ def test_a_handful_of_documents_is_a_warning_not_an_error(cli, write_corpus, enc
         (["-"], 2, "say where the result goes with -o PATH"),
         (["CORPUS", "-o", "."], 2, "exists and is no clustering; name another folder"),
         (["CORPUS", "--outliers", "drop"], 2, "--outliers must be one of keep, nearest, threshold, not drop"),
-        (["made.index", "--encoder", "other"], 2, "--encoder: an index has its vectors already; leave it out"),
+        (["made.index", "--encoder", "other"], 2, "--encoder has no place beside an index, which has its vectors"),
         (["made.index", "CORPUS", "-o", "x"], 2, "made.index is an index: cluster it alone"),
         (["CORPUS", "--merge", "nan"], 2, "--merge must be above 0, not nan"),
         (["CORPUS", "--seed", "-1"], 2, "--seed must be between 0 and 4294967295, not -1"),
@@ -227,9 +227,9 @@ def test_names_by_the_language_model(cli, corpus, monkeypatch):
 
 
 def test_documents_cannot_command_the_terminal_by_the_table(capsys):
-    from llm2comp_apps.cli._clustering import _print_table
+    from llm2comp_apps.cli.ui.topics import print_table
 
-    _print_table(("topic", "name"), [("0", "clear\x1b[2J the \x9bscreen")])
+    print_table(("topic", "name"), [("0", "clear\x1b[2J the \x9bscreen")])
     printed = capsys.readouterr().out
     assert "clear[2J the screen" in printed
     assert set(printed) & {"\x1b", "\x9b"} == set()

@@ -15,7 +15,8 @@ from llm2comp_apps.clustering.describing.keywords import TermCounts, count_terms
 def keywords_of(texts, labels, count=10):
     labels = np.array(labels, np.int32)
     counts = count_terms(texts)
-    found = topic_keywords(counts, ctfidf(counts, labels, labels.max() + 1), labels, texts, count)
+    topics = range(labels.max() + 1)
+    found = topic_keywords(counts, ctfidf(counts, labels, len(topics)), labels, texts, topics, count).values()
     return [[term for term, _ in topic] for topic in found]
 
 
@@ -85,7 +86,7 @@ def test_texts_without_a_term_have_no_keywords(texts):
     counts = count_terms(texts)
     assert counts.counts.shape == (len(texts), 0)
     labels = np.zeros(len(texts), np.int32)
-    assert topic_keywords(counts, ctfidf(counts, labels, 1), labels, texts) == [[]]
+    assert topic_keywords(counts, ctfidf(counts, labels, 1), labels, texts, [0]) == {0: []}
 
 
 def test_keywords_tell_topics_apart():

@@ -16,7 +16,8 @@ from llm2comp_apps.clustering.output.store import write_rows
 from llm2comp_apps.errors import ClusteringError, UsageError
 
 FILES = {
-    "documents.jsonl", "map.html", "map.png", "model/model.json", "model/model.safetensors", "report.md", "topics.json",
+    "documents.jsonl", "map.html", "map.png", "model/documents.jsonl.gz", "model/model.json",
+    "model/model.safetensors", "report.md", "topics.json",
 }  # fmt: skip
 
 
@@ -149,8 +150,8 @@ def test_a_damaged_model_is_refused_in_one_line(how, damage, found, tmp_path):
 def test_a_newer_format_is_refused_by_name(found, tmp_path):
     write_clustering(found, tmp_path / "x.clusters")
     path = tmp_path / "x.clusters" / "model" / "model.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(ClusteringError, match="format 2; this version reads format 1"):
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(ClusteringError, match="format 3; this version reads formats 1 and 2"):
         load_model(tmp_path / "x.clusters")
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray, local_weights, nearest_neighbors
 
-__all__ = ["Assigner", "hash_rows", "hash_texts"]
+__all__ = ["Assigner", "KeyArray", "hash_rows", "hash_texts", "unit_rows"]
 
 KeyArray = npt.NDArray[np.uint64]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,16 +101,21 @@ def ctfidf(counts: TermCounts, labels: IntArray, topics: int) -> sparse.csr_matr
 
 
 def topic_keywords(
-    counts: TermCounts, weights: sparse.csr_matrix, labels: IntArray, texts: Sequence[str], count: int = 10
-) -> list[list[tuple[str, float]]]:
+    counts: TermCounts,
+    weights: sparse.csr_matrix,
+    labels: IntArray,
+    texts: Sequence[str],
+    topics: Iterable[int],
+    count: int = 10,
+) -> dict[int, list[tuple[str, float]]]:
     """Pick the keywords of each topic with their weights, the most telling first, spelled as the documents spell them.
 
     Maximal marginal relevance (Carbonell and Goldstein 1998) keeps out what only repeats a keyword already taken: two
     terms are alike as far as they occur in the same documents, and more so with a word in common; two forms of one word
     are one, and a word that comes mostly in one pair gives way to the pair.
     """
-    keywords = []
-    for topic in range(weights.shape[0]):
+    keywords = {}
+    for topic in topics:
         row = weights.getrow(topic)
         best = np.lexsort((row.indices, -row.data))[:_CANDIDATES]
         members = np.flatnonzero(labels == topic)
@@ -127,7 +132,7 @@ def topic_keywords(
             having = members[present[:, [c]].nonzero()[0][:_SURFACE_SAMPLE]]
             spelled = _as_written(str(counts.terms[candidates[c]]), [texts[i] for i in having.tolist()])
             found.append((spelled, round(float(relevance[c]), 6)))
-        keywords.append(found)
+        keywords[topic] = found
     return keywords
 
 

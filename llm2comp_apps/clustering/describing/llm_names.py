@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from llm2comp_apps.clustering.describing.topics import Topic
+from llm2comp_apps.errors import LLM2CompError
 
-__all__ = ["Generator", "backbone_generator", "clean_name", "name_prompt", "name_topics"]
+__all__ = ["Generator", "backbone_generator", "clean_name", "llm_namer", "name_prompt", "name_topics"]
 
 Generator = Callable[[str], str]
 
@@ -30,6 +31,27 @@ Texts:
 - United beat City 2-1 after a late penalty
 - The coach leaves at the end of the season
 Title: Football league matches"""
+
+
+def llm_namer(encoder: str = "", device: str | None = None) -> Callable[[Sequence[Topic], Sequence[str]], list[Topic]]:
+    """Names topics with the language model under an encoder; with the default one where that is not known or gone.
+
+    Args:
+        encoder: its name.
+        device: by default the best there is.
+
+    Raises:
+        EncoderError: the language model cannot be loaded.
+    """
+    from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
+    from llm2comp_apps.encoder.names import backbone_of
+
+    try:
+        backbone = (backbone_of(encoder) if encoder else None) or DEFAULT_BACKBONE
+    except LLM2CompError:  # one that is no longer there
+        backbone = DEFAULT_BACKBONE
+    generate = backbone_generator(backbone, device)
+    return lambda topics, texts: name_topics(topics, texts, generate)
 
 
 def name_topics(topics: Sequence[Topic], texts: Sequence[str], generate: Generator) -> list[Topic]:

@@ -15,7 +15,17 @@ from pathlib import Path
 from llm2comp_apps.clustering.sources import is_index
 from llm2comp_apps.errors import ClusteringError, UsageError
 
-__all__ = ["COLUMNS", "MODEL", "TOPICS", "check_folder", "check_replaceable", "check_table", "on_disk", "table_files"]
+__all__ = [
+    "COLUMNS",
+    "MODEL",
+    "TOPICS",
+    "check_folder",
+    "check_picture",
+    "check_replaceable",
+    "check_table",
+    "on_disk",
+    "table_files",
+]
 
 TOPICS = "topics.json"
 MODEL = "model/model.json"
@@ -82,6 +92,16 @@ def table_files(target: Path, *, parquet: bool = False) -> list[Path]:
     if suffix not in (".jsonl", ".parquet"):
         raise UsageError(f"{target} must end in .jsonl or .parquet: assigned documents are one table", field="output")
     return [target, target.with_suffix(".parquet")] if parquet and suffix == ".jsonl" else [target]
+
+
+def check_picture(target: Path) -> None:
+    """Refuse a name of a map whose ending says neither page nor picture.
+
+    Raises:
+        UsageError: it ends in something else than ``.html`` and ``.png``.
+    """
+    if target.suffix.lower() not in (".html", ".png"):
+        raise UsageError(f"must end in .html or .png, not {target.name}", field="path")
 
 
 def check_replaceable(target: Path, *, table: bool = False) -> None:

@@ -72,6 +72,8 @@ def label_positions(positions: FloatArray, labels: IntArray, topics: int) -> Flo
     places = np.zeros((topics, 2), dtype=np.float32)
     for topic in range(topics):
         own = positions[labels == topic]
+        if not len(own):  # a topic whose documents have all been replaced
+            continue
         distance = np.linalg.norm(own - np.median(own, axis=0), axis=1)
         places[topic] = own[distance.argmin()]
     return places
@@ -104,12 +106,12 @@ def _payload(data: MapData) -> dict[str, Any]:
                 "group": parents[topic.parent].name if topic.parent in parents else "",
                 "size": topic.size,
                 "keywords": [term for term, _ in topic.keywords],
-                "light": topic_color(topic.id, "light"),
-                "dark": topic_color(topic.id, "dark"),
-                "x": int(places[topic.id, 0]),
-                "y": _SPAN - int(places[topic.id, 1]),
+                "light": topic_color(slot, "light"),
+                "dark": topic_color(slot, "dark"),
+                "x": int(places[slot, 0]),
+                "y": _SPAN - int(places[slot, 1]),
             }
-            for topic in topics
+            for slot, topic in enumerate(topics)
         ],
         "ids": list(data.ids),
         "texts": texts,

@@ -57,7 +57,9 @@ def _write_labels(figure: Figure, axes: Axes, renderer: RendererBase, data: MapD
     topics = [topic for topic in data.topics if topic.level == 1]
     figure.draw_without_rendering()  # settles where things are
     taken: list[Bbox] = []
-    for topic, place in zip(topics, label_positions(data.positions, data.labels, len(topics)), strict=True):
+    places = label_positions(data.positions, data.labels, len(topics))
+    for slot in sorted(range(len(topics)), key=lambda slot: -topics[slot].size):
+        topic, place = topics[slot], places[slot]
         font = float(np.clip(7 + 18 * np.sqrt(topic.size / len(data.labels)), 7.5, 13))
         x, y = place.tolist()
         text = axes.text(x, y, _wrapped(topic.name), size=font, weight="bold", ha="center", va="center")

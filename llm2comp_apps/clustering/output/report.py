@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.clustering.algorithms import quality
 from llm2comp_apps.clustering.algorithms.methods import default_cluster_size
@@ -37,6 +37,7 @@ def report_markdown(clustering: Clustering, title: str) -> str:
         _scores(clustering),
         "## Topics",
         _topics(clustering),
+        *(["## Updates", _updates(clustering)] if clustering.updates else []),
         "## Settings",
         _settings(clustering),
     ]
@@ -60,7 +61,9 @@ def outlier_policy_effect(clustering: Clustering) -> str:
     policy = clustering.settings.outliers
     if policy == "threshold":
         policy = f"threshold {clustering.assigner.threshold:.2g}"
-    left_out = f"HDBSCAN left out {clustering.left_out} ({clustering.left_out / n:.1%})"
+    fitted = n - sum(update["added"] for update in clustering.updates)
+    of = f" of the first {fitted}" if clustering.updates else ""
+    left_out = f"HDBSCAN left out {clustering.left_out}{of} ({clustering.left_out / fitted:.1%})"
     return f"{left_out}; the policy {policy} leaves {outliers} ({outliers / n:.1%})"
 
 
@@ -88,6 +91,18 @@ def _topics(clustering: Clustering) -> str:
 
     header = ("id", "name", "documents", "parent", "keywords", "most central document")
     return _table(header, [row(topic) for topic in clustering.topics])
+
+
+def _updates(clustering: Clustering) -> str:
+    names = {topic.id: topic.name for topic in clustering.base_topics}
+
+    def row(number: int, update: dict[str, Any]) -> tuple[str, ...]:
+        counts = (str(update[name]) for name in ("added", "replaced", "outliers"))
+        new = ", ".join(f"{names[id_]} ({id_}): {size}" for id_, size in update["new_topics"].items())
+        return str(number), *counts, str(len(update["grown"])), new
+
+    header = ("update", "added", "replaced", "without a topic", "topics that grew", "new topics, with documents")
+    return _table(header, [row(number, update) for number, update in enumerate(clustering.updates, start=1)])
 
 
 def _settings(clustering: Clustering) -> str:

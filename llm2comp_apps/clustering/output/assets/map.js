@@ -132,7 +132,8 @@ function drawLabels() {
   const style = getComputedStyle(document.documentElement), taken = [];
   const color = style.getPropertyValue("--ink"), halo = style.getPropertyValue("--halo");
   const shown = topics.map((_, slot) => slot).filter((slot) => (preview || (chosen.size ? chosen : null) || everything).has(slot));
-  for (const slot of shown) {  // topics come largest first, so the large ones claim their place first
+  shown.sort((a, b) => topics[b].size - topics[a].size);  // the large ones claim their place first
+  for (const slot of shown) {
     const topic = topics[slot], size = Math.round(Math.max(11, Math.min(16, 9 + Math.sqrt(topic.size / n) * 24)));
     ink.font = `600 ${size}px ${getComputedStyle(document.body).fontFamily}`;
     const lines = topic.lines, high = lines.length * size * 1.15, wide = Math.max(...lines.map((l) => ink.measureText(l).width));

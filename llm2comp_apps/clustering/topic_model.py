@@ -1,0 +1,273 @@
+"""What a corpus is about: topics of documents, found once, used and kept up to date from then on.
+
+    from llm2comp_apps import Collection, TopicModel
+
+    topics = TopicModel.fit(Collection.open("library.index"), levels=3)
+    print([topic.name for topic in topics.topics])
+    topics.assign(["a text that was not there"])
+    topics.update(["texts that came later", "may be topics of their own"])
+    topics.save("library.clusters")
+
+It composes what is in the files beside it: :mod:`.pipeline` finds topics, :mod:`.fitted` assigns, :mod:`.update` takes
+new documents in, ``output`` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.describing.topics import Topic
+from llm2comp_apps.clustering.embedding import DocumentEncoder, Progress, ProgressCallback
+from llm2comp_apps.clustering.fitted import FittedModel
+from llm2comp_apps.clustering.output.destinations import check_picture
+from llm2comp_apps.clustering.output.map_html import map_html
+from llm2comp_apps.clustering.output.model_files import load_model, read_clustering
+from llm2comp_apps.clustering.output.report import report_markdown
+from llm2comp_apps.clustering.output.store import document_rows, map_data, write_clustering
+from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer, check_documents, cluster
+from llm2comp_apps.clustering.sources import DocumentSource, offered
+from llm2comp_apps.clustering.update import TopicUpdate, update
+from llm2comp_apps.corpus.document import Document
+from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.errors import UsageError
+from llm2comp_apps.files import replaced_file
+
+__all__ = ["TopicModel"]
+
+LLM = Literal["llm"]
+
+
+class TopicModel:
+    """The topics of a corpus.
+
+    Make one with :meth:`fit` or :meth:`load`. Documents are given as a collection (anything with an ``index``, or the
+    path of one: its vectors are used), as a :class:`~llm2comp_apps.clustering.sources.Source`, or as texts or
+    :class:`~llm2comp_apps.corpus.document.Document` objects, which are encoded, or come with ``vectors``.
+    """
+
+    def __init__(self, model: FittedModel, clustering: Clustering | None, folder: Path | None = None) -> None:
+        """Join what assigns with what was found; the latter is read from ``folder`` when it is needed first."""
+        self._model = model
+        self._clustering = clustering
+        self._folder = folder
+
+    @classmethod
+    def fit(
+        cls,
+        source: DocumentSource,
+        *,
+        vectors: FloatArray | None = None,
+        settings: ClusterSettings | None = None,
+        encoder: str | TextEncoder = "default",
+        device: str | None = None,
+        cache: bool = True,
+        namer: Namer | LLM | None = None,
+        on_progress: ProgressCallback | None = None,
+        **changes: Any,
+    ) -> TopicModel:
+        """Find the topics of documents.
+
+        Args:
+            source: the documents, see the class.
+            vectors: ``(n, d)``, for texts or documents that are encoded already.
+            settings: how to cluster.
+            encoder: its name or itself, for texts without vectors.
+            device: where a named encoder runs.
+            cache: keep embeddings for the next time.
+            namer: renames the topics; ``llm`` for the language model under the encoder.
+            on_progress: told what is being done, and how far the encoding is.
+            **changes: settings by name, as :class:`~llm2comp_apps.clustering.pipeline.ClusterSettings` has them:
+                ``method``, ``k``, ``min_cluster_size``, ``reduce``, ``outliers``, ``levels``, ``seed`` ...
+
+        Raises:
+            UsageError: a setting makes no sense.
+            ClusteringError: there is nothing to cluster, or not as asked.
+            EncoderError: the encoder cannot be loaded.
+        """
+        wanted = replace(settings or ClusterSettings(), **changes)
+        progress = Progress(on_progress)
+        check = partial(check_documents, settings=wanted)
+        whole = offered(source, vectors, DocumentEncoder(encoder, device, cache, progress), check).whole()
+        found = cluster(whole, wanted, namer=_namer(namer, whole.encoder, device), note=progress.step)
+        return cls(FittedModel.of(found), found)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TopicModel:
+        """Read a folder that :meth:`save` wrote.
+
+        Raises:
+            UsageError: there is no clustering.
+            ClusteringError: it is damaged, or of a newer format.
+        """
+        return cls(load_model(Path(folder)), None, Path(folder))
+
+    @property
+    def clustering(self) -> Clustering:
+        """Everything that is known, as :func:`~llm2comp_apps.clustering.pipeline.cluster` gives it."""
+        if self._clustering is None:
+            assert self._folder is not None
+            self._clustering = read_clustering(self._folder)
+        return self._clustering
+
+    @property
+    def encoder(self) -> dict[str, str]:
+        """What made the vectors: ``name``, ``fingerprint``, ``source``."""
+        return self._model.encoder
+
+    @property
+    def topics(self) -> list[Topic]:
+        """The topics that documents belong to."""
+        return self.clustering.base_topics
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The name of each topic that documents belong to, by its id."""
+        return dict(zip(self._model.ids, self._model.names, strict=True))
+
+    @property
+    def hierarchy(self) -> list[Topic]:
+        """The topics of all levels, the parents last; ``parent`` and ``children`` hold ids."""
+        return list(self.clustering.topics)
+
+    @property
+    def documents(self) -> Sequence[Document]:
+        """The documents that were fitted or came by an update, in that order."""
+        return self.clustering.source.documents
+
+    @property
+    def labels(self) -> IntArray:
+        """The id of each document's topic, ``(n,)``; -1 for outliers."""
+        return np.append(np.array(self._model.ids, dtype=np.int32), np.int32(-1))[self._model.assigner.labels]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the topics should know, a line each."""
+        return self.clustering.warnings
+
+    def assign(
+        self,
+        source: DocumentSource,
+        *,
+        vectors: FloatArray | None = None,
+        encoder: str | TextEncoder | None = None,
+        device: str | None = None,
+        cache: bool = True,
+        on_progress: ProgressCallback | None = None,
+    ) -> list[dict[str, Any]]:
+        """Find the topics of documents; nothing is changed, and those that were fitted get what they got then.
+
+        Args:
+            source: the documents, see the class.
+            vectors: as in :meth:`fit`.
+            encoder: by default the one that made the vectors; another one is refused.
+            device: as in :meth:`fit`.
+            cache: as in :meth:`fit`.
+            on_progress: as in :meth:`fit`.
+
+        Returns:
+            For each document a line of the table: ``_id``, ``cluster`` (the topic's id, -1 for an outlier), ``name``,
+            ``probability``, ``second_cluster``, ``second_probability``.
+
+        Raises:
+            ClusteringError: the vectors were made by another encoder, or do not fit.
+        """
+        progress = Progress(on_progress)
+        encoded = DocumentEncoder(encoder or self.encoder.get("source"), device, cache, progress, self.encoder)
+        offer = offered(source, vectors, encoded)
+        labels, membership = self._model.assign([document.content for document in offer.documents], offer.vectors_of)
+        return document_rows([document.id for document in offer.documents], labels, membership, self._model)
+
+    def update(
+        self,
+        source: DocumentSource,
+        *,
+        vectors: FloatArray | None = None,
+        encoder: str | TextEncoder | None = None,
+        device: str | None = None,
+        cache: bool = True,
+        min_cluster_size: int | None = None,
+        namer: Namer | LLM | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> TopicUpdate:
+        """Take new documents in: topics grow, new ones appear with the next ids, and no document changes its topic.
+
+        :mod:`llm2comp_apps.clustering.update` has the rules. Documents that are there already change nothing.
+
+        Args:
+            source: the documents, see the class.
+            vectors: as in :meth:`fit`.
+            encoder: as in :meth:`assign`.
+            device: as in :meth:`fit`.
+            cache: as in :meth:`fit`.
+            min_cluster_size: smallest new topic; by default that of the fit.
+            namer: names the new topics, as in :meth:`fit`.
+            on_progress: as in :meth:`fit`.
+
+        Raises:
+            UsageError: a setting makes no sense, or an id comes twice with different texts.
+            ClusteringError: the vectors were made by another encoder, or do not fit.
+        """
+        if min_cluster_size is not None and min_cluster_size < 2:
+            raise UsageError(f"must be at least 2, not {min_cluster_size}", field="min_cluster_size")
+        found, progress = self.clustering, Progress(on_progress)
+        encoded = DocumentEncoder(encoder or self.encoder.get("source"), device, cache, progress, self.encoder)
+        offer = offered(source, vectors, encoded)
+        self._clustering, report = update(
+            found,
+            offer.documents,
+            offer.vectors_of,
+            min_cluster_size=min_cluster_size,
+            namer=_namer(namer, self.encoder, device),
+            note=progress.step,
+        )
+        self._model = FittedModel.of(self._clustering)
+        return report
+
+    def save(self, folder: str | Path, *, parquet: bool = False) -> list[str]:
+        """Write the folder: table of documents, topics, map, report and the model; an older clustering is replaced.
+
+        Returns:
+            Lines about what had to be left out.
+
+        Raises:
+            UsageError: something else is at ``folder``.
+            ClusteringError: it cannot be written.
+        """
+        return write_clustering(self.clustering, Path(folder), parquet=parquet)
+
+    def report(self, title: str = "Topics") -> str:
+        """Settings, scores, topics and warnings as Markdown."""
+        return report_markdown(self.clustering, title)
+
+    def map(self, path: str | Path) -> None:
+        """Draw the map: ``.html`` for a page to explore, ``.png`` for a picture.
+
+        Raises:
+            UsageError: another ending.
+            ClusteringError: matplotlib is not installed, which pictures need.
+        """
+        target = Path(path)
+        check_picture(target)
+        drawn = map_data(self.clustering, target.stem)
+        with replaced_file(target) as partial:
+            if target.suffix.lower() == ".html":
+                partial.write_text(map_html(drawn), "utf-8")
+            else:
+                from llm2comp_apps.clustering.output.map_png import write_map_png
+
+                write_map_png(drawn, partial)
+
+
+def _namer(namer: Namer | LLM | None, encoder: dict[str, str], device: str | None) -> Namer | None:
+    if namer != "llm":
+        return namer
+    from llm2comp_apps.clustering.describing.llm_names import llm_namer
+
+    return llm_namer(encoder.get("source", ""), device)

@@ -1,0 +1,323 @@
+"""New documents into a clustering that is there: topics grow, new ones appear, and none is numbered anew.
+
+1. A document that is there already, under the same id and with the same text, changes nothing. One that has another
+   text under an id that is there takes its place. A copy of a text that is there gets that text's topic.
+2. Every other document is assigned as :class:`~llm2comp_apps.clustering.algorithms.assign.Assigner` does it.
+3. Documents that are far from the topics, and the outliers of the fit and of earlier updates, are clustered among
+   themselves, by density whatever the method of the fit was. Groups that are nearer to themselves than to any topic
+   become topics (:mod:`~llm2comp_apps.clustering.algorithms.novelty`) and get the next numbers, the largest first. A
+   group that uses the words of a topic (the setting ``merge``) joins it. Nothing smaller than the smallest topic of a
+   fit becomes a topic; without ``min_cluster_size`` that is what the default is for all documents together.
+4. A document that is stranger than 95 of 100 and is in no new topic waits as an outlier, so that a topic can appear
+   over several updates. With the policy ``nearest`` nothing waits, and where ``k`` was given no topic is added: whoever
+   gave it has said how many there are.
+
+A document that has a topic keeps it, and its probability: only new documents, outliers, and documents whose text
+changed are given a topic. Names, keywords, representative documents, parents, the map and the scores follow. Equal
+documents in equal order give equal results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_apps.clustering.algorithms.assign import Assigner, KeyArray, hash_rows, hash_texts, unit_rows
+from llm2comp_apps.clustering.algorithms.membership import own_membership, ranks_by_size
+from llm2comp_apps.clustering.algorithms.methods import default_cluster_size
+from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.algorithms.novelty import find_new_topics, judge_distance
+from llm2comp_apps.clustering.algorithms.placement import island, place_beside
+from llm2comp_apps.clustering.describing.keywords import TermCounts, count_terms
+from llm2comp_apps.clustering.describing.topics import Topic, find_duplicates, revise_topics, topic_centroids
+from llm2comp_apps.clustering.fitted import FittedModel, VectorsOf
+from llm2comp_apps.clustering.pipeline import CHANCE, Clustering, Namer, Note, be_quiet, score_labels, true_labels
+from llm2comp_apps.clustering.pipeline import warnings_of as common_warnings
+from llm2comp_apps.clustering.sources import Source
+from llm2comp_apps.corpus.document import Document
+from llm2comp_apps.errors import UsageError
+
+__all__ = ["TopicUpdate", "update"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicUpdate:
+    """What an update did.
+
+    Attributes:
+        documents: how many were given.
+        unchanged: of these, how many were there already.
+        added: how many came.
+        replaced: how many took the place of one with the same id and another text.
+        outliers: how many of those that came or changed have no topic.
+        grown: documents that joined, by the id of each topic that was there before.
+        new_topics: documents, by the id of each topic that appeared.
+        warnings: what a reader should know, a line each.
+    """
+
+    documents: int
+    unchanged: int = 0
+    added: int = 0
+    replaced: int = 0
+    outliers: int = 0
+    grown: dict[int, int]
+    new_topics: dict[int, int]
+    warnings: list[str]
+
+    def record(self) -> dict[str, Any]:
+        """JSON-shaped."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """All documents of a clustering and what is known of each; arrays of n rows."""
+
+    documents: list[Document]
+    vectors: FloatArray
+    keys: KeyArray
+    text_keys: KeyArray
+    labels: IntArray
+    membership: FloatArray
+    positions: FloatArray
+
+
+def update(
+    found: Clustering,
+    documents: Sequence[Document],
+    vectors_of: VectorsOf,
+    *,
+    min_cluster_size: int | None = None,
+    namer: Namer | None = None,
+    note: Note | None = None,
+) -> tuple[Clustering, TopicUpdate]:
+    """Take new documents into a clustering; the module's docstring has the rules.
+
+    Args:
+        found: stays as it is.
+        documents: any; those that are there already may be among them.
+        vectors_of: asked for the vectors ``(q, d)`` of the documents at the given positions.
+        min_cluster_size: smallest new topic; by default that of the fit.
+        namer: names the new topics.
+        note: told what is being done.
+
+    Returns:
+        The clustering as it is now, and what happened; the same clustering where nothing is new.
+
+    Raises:
+        UsageError: an id comes twice with different texts.
+        ClusteringError: vectors of another width, or that are not numbers.
+    """
+    say = note or be_quiet
+    chosen, places = _news(found, documents)
+    if not chosen:
+        unchanged = TopicUpdate(
+            documents=len(documents), unchanged=len(documents), grown={}, new_topics={}, warnings=[]
+        )
+        return found, unchanged
+    say(f"assigning {len(chosen)} documents to {len(found.base_topics)} topics")
+    rows, fresh = _joined(found, documents, chosen, places, vectors_of)
+    before = found.labels[[place for place in places if place is not None]]
+    counts = count_terms([document.content for document in rows.documents], found.settings.language)
+    first = len(found.base_topics)
+    if found.settings.k is None:
+        say("looking for new topics")
+        _add_topics(rows, fresh, found, counts, min_cluster_size)
+    say("describing the topics")
+    changed = {*rows.labels[fresh].tolist(), *before.tolist(), *range(first, rows.membership.shape[1])} - {-1}
+    topics = revise_topics(
+        found.topics,
+        [document.content for document in rows.documents],
+        rows.vectors,
+        rows.labels,
+        counts,
+        found.settings.levels,
+        changed,
+        found.next_id,
+    )
+    topics = _named(topics, found.next_id, [document.content for document in rows.documents], namer, say)
+    report = _report(found, documents, rows.labels, fresh, topics, sum(place is not None for place in places))
+    return _assembled(found, rows, topics, report), report
+
+
+def _news(found: Clustering, documents: Sequence[Document]) -> tuple[list[int], list[int | None]]:
+    """Positions of the documents that are new or changed, and for each the row whose place it takes."""
+    row_of = {document.id: row for row, document in enumerate(found.source.documents)}
+    keys = hash_texts([document.content for document in documents])
+    chosen: list[int] = []
+    places: list[int | None] = []
+    met: dict[str, int] = {}
+    for position, document in enumerate(documents):
+        if document.id in met:
+            if keys[position] != keys[met[document.id]]:
+                raise UsageError(f"the id {document.id!r} comes twice with different texts", field="documents")
+            continue
+        met[document.id] = position
+        row = row_of.get(document.id)
+        if row is None or found.text_keys[row] != keys[position]:
+            chosen.append(position)
+            places.append(row)
+    return chosen, places
+
+
+def _joined(
+    found: Clustering,
+    documents: Sequence[Document],
+    chosen: list[int],
+    places: list[int | None],
+    vectors_of: VectorsOf,
+) -> tuple[_Rows, npt.NDArray[np.int64]]:
+    """All rows with the new ones among them, assigned to the topics that there are; and which rows are new."""
+    assigner, n = found.assigner, len(found.labels)
+    texts = [documents[position].content for position in chosen]
+    model = FittedModel.of(found)
+    known = model.rows_of(texts)
+    new = np.flatnonzero(known < 0)
+    vectors, keys = assigner.vectors[known], assigner.keys[known]
+    labels, membership = assigner.labels[known], assigner.membership[known]
+    if len(new):
+        encoded = model.checked(vectors_of([chosen[i] for i in new.tolist()]))
+        vectors[new] = (unit_rows(encoded) if assigner.cosine else encoded).astype(np.float16)
+        keys[new] = hash_rows(encoded)
+        labels[new], membership[new] = assigner.assign(encoded)
+    added = np.cumsum([place is None for place in places]) + n - 1
+    fresh = np.array([a if place is None else place for a, place in zip(added.tolist(), places, strict=True)])
+    total = int(max(n, fresh.max() + 1))
+
+    def extended(old: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        whole = np.zeros((total, *old.shape[1:]), dtype=old.dtype)
+        whole[:n] = old
+        whole[fresh] = values
+        return whole
+
+    listed = list(found.source.documents) + [documents[0]] * (total - n)
+    for row, position in zip(fresh.tolist(), chosen, strict=True):
+        listed[row] = documents[position]
+    placed = np.setdiff1d(np.arange(n), fresh)
+    anchors = (placed if len(placed) else np.arange(n)).tolist()
+    fitted = assigner.vectors[anchors].astype(np.float32)
+    rows = _Rows(
+        documents=listed,
+        vectors=extended(assigner.vectors, vectors).astype(np.float32),
+        keys=extended(assigner.keys, keys),
+        text_keys=extended(found.text_keys, hash_texts(texts)),
+        labels=extended(assigner.labels, labels),
+        membership=extended(assigner.membership, membership),
+        positions=extended(found.positions, place_beside(fitted, found.positions[anchors], vectors.astype(np.float32))),
+    )
+    return rows, fresh
+
+
+def _add_topics(
+    rows: _Rows, fresh: npt.NDArray[np.int64], found: Clustering, counts: TermCounts, min_cluster_size: int | None
+) -> None:
+    """Find the new topics among what fits nowhere, and give their documents to them."""
+    settings, n, first = found.settings, len(rows.labels), rows.membership.shape[1]
+    is_fresh = np.zeros(n, dtype=bool)
+    is_fresh[fresh] = True
+    copied = np.isin(rows.text_keys[fresh], found.text_keys[found.labels >= 0])
+    doubtful, strange = judge_distance(rows.vectors[(rows.labels >= 0) & ~is_fresh], rows.vectors[fresh])
+    waiting = rows.labels < 0
+    waiting[fresh[doubtful & ~copied]] = True
+    pool = np.flatnonzero(waiting)
+    size = min_cluster_size or settings.min_cluster_size or default_cluster_size(n)
+    settled = np.where(is_fresh, -1, rows.labels).astype(np.int32)
+    centroids = topic_centroids(rows.vectors, settled, first)
+    centroids = centroids[np.bincount(settled[settled >= 0], minlength=first) > 0]
+    labels, membership = find_new_topics(
+        rows.vectors[pool], is_fresh[pool], centroids, size, settings.reduce, settings.seed
+    )
+    if found.assigner.outliers != "nearest":
+        rows.labels[fresh[strange & ~copied]] = -1
+    inside = pool[labels >= 0]
+    rows.labels[inside] = labels[labels >= 0] + first
+    share = rows.membership[pool] * np.maximum(1.0 - membership.sum(axis=1, keepdims=True), 0.0)
+    whole = np.zeros((n, first + membership.shape[1]), dtype=np.float32)
+    whole[:, :first] = rows.membership
+    whole[pool] = np.hstack([share, membership])
+    # Groups that say what a topic says join it; the others are numbered from the largest on.
+    groups = find_duplicates(counts, rows.labels, settings.merge, settled=first) if membership.shape[1] else None
+    numbers = np.arange(whole.shape[1], dtype=np.int32) if groups is None else groups
+    joined = np.append(numbers, -1)[rows.labels]
+    later = np.where(joined >= first, joined - first, -1).astype(np.int32)
+    ranks = np.append(np.arange(first, dtype=np.int32), ranks_by_size(later) + first)
+    numbers = ranks[numbers]
+    rows.labels = np.append(numbers, -1)[rows.labels].astype(np.int32)
+    rows.membership = whole @ np.eye(int(numbers.max(initial=-1)) + 1, dtype=np.float32)[numbers]
+    for topic in range(first, rows.membership.shape[1]):
+        own = rows.labels == topic
+        others = rows.positions[~(rows.labels >= topic)]
+        wish = rows.positions[own].mean(axis=0)
+        rows.positions[own] = island(rows.vectors[own], others if len(others) else wish[None], wish)
+
+
+def _named(topics: list[Topic], next_id: int, texts: Sequence[str], namer: Namer | None, say: Note) -> list[Topic]:
+    """Let the namer name the topics that are new; a name that is taken is not given twice."""
+    new = [topic for topic in topics if topic.id >= next_id]
+    if namer is None or not new:
+        return topics
+    say("naming the topics")
+    taken = {(topic.level, topic.name.casefold()) for topic in topics if topic.id < next_id}
+    names = {topic.id: topic for topic in namer(new, texts) if (topic.level, topic.name.casefold()) not in taken}
+    return [names.get(topic.id, topic) for topic in topics]
+
+
+def _report(
+    found: Clustering,
+    documents: Sequence[Document],
+    labels: IntArray,
+    fresh: npt.NDArray[np.int64],
+    topics: Sequence[Topic],
+    replaced: int,
+) -> TopicUpdate:
+    base = [topic for topic in topics if topic.level == 1]
+    joined = np.bincount(labels[fresh][labels[fresh] >= 0], minlength=len(base)).tolist()
+    old = len(found.base_topics)
+    lines = []
+    if replaced:
+        lines.append(f"{replaced} documents have an id that was there with another text; they took its place")
+    return TopicUpdate(
+        documents=len(documents),
+        unchanged=len(documents) - len(fresh),
+        added=len(fresh) - replaced,
+        replaced=replaced,
+        outliers=int((labels[fresh] < 0).sum()),
+        grown={topic.id: count for topic, count in zip(base[:old], joined, strict=False) if count},
+        new_topics={topic.id: topic.size for topic in base[old:]},
+        warnings=lines,
+    )
+
+
+def _assembled(found: Clustering, rows: _Rows, topics: list[Topic], report: TopicUpdate) -> Clustering:
+    settings = found.settings
+    assigner: Assigner = replace(
+        found.assigner,
+        vectors=rows.vectors.astype(np.float16),
+        keys=rows.keys,
+        labels=rows.labels,
+        membership=rows.membership,
+    )
+    source = Source(rows.documents, rows.vectors, found.source.encoder)
+    truth = true_labels(rows.documents, settings.label_field)
+    record = {name: value for name, value in report.record().items() if name != "warnings"}
+    chance = [line for line in found.warnings if line.startswith(CHANCE)]
+    return replace(
+        found,
+        source=source,
+        text_keys=rows.text_keys,
+        labels=rows.labels,
+        probabilities=own_membership(rows.labels, rows.membership),
+        membership=rows.membership,
+        topics=topics,
+        positions=rows.positions,
+        # Of the density of what came later in the space that was clustered nothing is known: no DBCV.
+        scores=score_labels(rows.vectors, rows.labels, truth),
+        warnings=common_warnings(source, settings, rows.labels, truth) + chance,
+        assigner=assigner,
+        next_id=max([found.next_id, *(topic.id + 1 for topic in topics)]),
+        updates=(*found.updates, record),
+    )
