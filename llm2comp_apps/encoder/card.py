@@ -28,26 +28,31 @@ def write_card(directory: Path, settings: EncoderSettings, dimension: int) -> No
 def _card(settings: EncoderSettings, dimension: int) -> str:
     name = settings.name or settings.backbone
     prompts = ", ".join(f"`{prompt}` before a {role}" for role, prompt in settings.prompts.items() if prompt)
+    numbers = "all" if settings.layers is None else ", ".join(map(str, settings.layers))
+    made_of = "layers of its own" if settings.own_layers else "a LoRA adapter"
+    tags = ["text-embeddings", "llm2comp", *([] if settings.own_layers else ["peft"])]
     rows = {
         "backbone": f"`{settings.backbone}`, sha256 `{settings.backbone_sha256}`",
+        "layers of the backbone": numbers + (", all their weights trained" if settings.own_layers else ""),
         "memory tokens (k)": str(settings.k),
         "dimension of an embedding": str(dimension),
         "pooling": settings.pooling,
         "longest text": f"{settings.max_length} tokens, prompt included",
         "prompts": prompts or "none",
+        **({"searches indexes of": settings.space["name"]} if settings.space else {}),
         "stage": str(settings.training.get("stage", "not recorded")),
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return f"""---
 base_model: {settings.backbone}
-tags: [text-embeddings, llm2comp, peft]
+tags: [{", ".join(tags)}]
 ---
 {_MARK}
 
 # {name}
 
-A text encoder made from a causal language model by context compression (LLM2Comp, arXiv 2511.17129): a LoRA adapter and
-memory tokens on the backbone, which is not in this folder and must have the very weights named below.
+A text encoder made from a causal language model by context compression (LLM2Comp, arXiv 2511.17129): {made_of} and
+memory tokens beside the backbone, which is not in this folder and must have the very weights named below.
 
 | | |
 |---|---|

@@ -52,7 +52,7 @@ def check_method(method: str) -> None:
     """Refuse an unknown method of :func:`choose_layers`.
 
     Raises:
-        UsageError: naming those that there are.
+        UsageError: it is none of :data:`METHODS`.
     """
     if method not in METHODS:
         raise UsageError(f"must be one of {', '.join(METHODS)}, not {method!r}", field="method")
@@ -81,9 +81,7 @@ def choose_layers(
     check_method(method)
     numbers = encoder.layers
     if not 1 <= n <= len(numbers):
-        raise UsageError(
-            f"must be from 1 to {len(numbers)}, the number of layers that there are, not {n}", field="layers"
-        )
+        raise UsageError(f"must be from 1 to {len(numbers)}, the number of its layers, not {n}", field="layers")
     if method == "influence":
         strongest = np.argsort(-influence(encoder, texts), kind="stable")[:n]
         return [numbers[index] for index in sorted(strongest)]

@@ -270,7 +270,7 @@ class CompressionNetwork(nn.Module):
         noise to the decoder at first, and a gradient that may shrink it does so faster than the encoder learns to say
         something with it. Measured on SmolLM2-135M, ``kl``, as gain (the loss with another text's memory minus the
         loss with the text's own): with a learned length 0.00 after 80 steps; with a length held by running statistics
-        0.80 after 150 steps, then falling, as the gradient goes on shrinking u against them.
+        0.80 after 150 steps, then falling, as the gradient continues to shrink u against them.
         """
         dtype = self.lm.get_input_embeddings().weight.dtype
         own = memory.float() - self.center
@@ -309,7 +309,7 @@ class CompressionNetwork(nn.Module):
             input_ids: ``(B, T)``, left-padded.
             mask: ``(B, T)``, or ``None`` where nothing is padded.
             anchor: id of a token that says nothing, such as a line break, whose embedding becomes the shift; ``None``
-                keeps shift and spread, for a stage that goes on from a compression stage.
+                keeps shift and spread, for a stage that continues a compression stage.
         """
         self.center.copy_(self.memory(input_ids, mask).float().mean(0))
         if anchor is None:

@@ -33,7 +33,7 @@ def test_a_number_or_a_list_of_layers(cli, tiny_encoder_dir, texts, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--layers", "3"], "--layers must be from 1 to 2, the number of layers that there are, not 3"),
+        (["--layers", "3"], "--layers must be from 1 to 2, the number of its layers, not 3"),
         (["--layers", "first"], "--layers must be a number or a list like 0,1,11,29, not 'first'"),
         (["--layers", "0,5"], "--layers must be ascending numbers from 0 to 1, not 0, 5"),
         (["--layers", "1", "--method", "luck"], "--method must be one of influence, greedy, not 'luck'"),

@@ -20,6 +20,16 @@ def test_an_encoder_searches_its_own_index_and_that_of_the_one_it_was_aligned_to
     assert [same_space(large, record) for record in records] == [True, False]
 
 
+def test_the_card_names_the_space_and_the_layers(make_checkpoint, tmp_path):
+    space = {"name": "the large one", "fingerprint": "a"}
+    encoder = LLM2Comp.from_pretrained(str(make_checkpoint("llama", space=space, layers=[1])), device="cpu")
+    encoder.save_pretrained(tmp_path / "saved")
+    card = (tmp_path / "saved/README.md").read_text("utf-8")
+    assert "| searches indexes of | the large one |" in card
+    assert "| layers of the backbone | 1 |" in card
+    assert "a LoRA adapter" in card
+
+
 def test_nothing_known_is_nothing_alike():
     assert not same_space(SimpleNamespace(fingerprint="a"), {})
     assert not same_space(SimpleNamespace(fingerprint="a", space=None), {"fingerprint": "b"})
