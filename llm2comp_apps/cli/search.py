@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             'llm2comp search "how do cells divide" -k 5',
             'llm2comp search "flu vaccine" --mode lexical --where "year >= 2020 and lang = \'en\'" --json',
+            'llm2comp search "flu vaccine" --query-encoder runs/align/encoder',
             "llm2comp search --queries queries.jsonl -k 100 --format trec -o run.trec",
             "llm2comp search                       (a prompt; an empty line or ctrl-D leaves it)",
         ),
@@ -67,6 +68,10 @@ def search(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where the run goes. [default: stdout]")
     ] = None,
     encoder: EncoderOption = None,
+    query_encoder: Annotated[
+        str | None,
+        typer.Option("--query-encoder", metavar="NAME", help="Encoder of the queries: one aligned to the index's own."),
+    ] = None,
     device: DeviceOption = None,
     timings: Annotated[bool, typer.Option("--timings", help="Print on stderr where the time went.")] = False,
 ) -> None:
@@ -85,7 +90,7 @@ def search(
         device = None
     questions = read_queries(queries) if queries is not None else None  # a broken file is reported right here
     describe_index_device(device)
-    library = Collection.open(index, encoder=encoder, device=device)
+    library = Collection.open(index, encoder=encoder, query_encoder=query_encoder, device=device)
     _report_oddities(library, options, settings.rerank)
     searcher = library.searcher(options.mode, settings.rerank)
     if questions is not None:

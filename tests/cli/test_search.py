@@ -77,6 +77,18 @@ def test_lexical_search_loads_no_encoder(cli, built, encoders):
     assert encoders.loaded == []
 
 
+def test_queries_may_come_from_an_encoder_that_was_aligned_to_the_one_that_built_the_index(cli, built, encoders):
+    small = encoders["small"] = type(encoders["default"])()
+    small.fingerprint, small.space = "small", {"name": "hash", "fingerprint": encoders["default"].fingerprint}
+    found = cli("search", "cells divide", "--mode", "dense", "-k", 1, "--query-encoder", "small", "--json")
+    assert found.exit_code == 0, found.stderr
+    assert json.loads(found.stdout)["hits"][0]["id"].startswith("cells")
+    assert encoders.loaded == ["small"]
+    refused = cli("search", "cells divide", "--query-encoder", "other")
+    assert refused.exit_code == 1
+    assert "cannot be compared; search with the first, or with one that was aligned to it" in refused.stderr
+
+
 def test_the_encoder_is_the_one_that_built_the_index(cli, encoders, write_corpus):
     cli("index", "build", write_corpus(8), "--encoder", "other")
     encoders.loaded.clear()
