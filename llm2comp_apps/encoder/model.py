@@ -110,9 +110,7 @@ class LLM2Comp(BatchedEncoder):
         changes: dict[str, Any] = {"pooling": pooling, "max_length": max_length}
         settings = dataclasses.replace(settings, **{key: value for key, value in changes.items() if value is not None})
         if settings.pooling not in POOLINGS or settings.pooling == "all":
-            raise UsageError(
-                f"pooling {settings.pooling!r} cannot be an encoder's default; choose mean, merge or first."
-            )
+            raise UsageError(f"must be mean, merge or first, not {settings.pooling!r}", field="pooling")
         device = device or default_device()
         loaded = load_backbone(backbone or settings.backbone, device=device)
         if loaded.sha256 != settings.backbone_sha256:

@@ -43,7 +43,7 @@ def pool(memory: Tensor, pooling: str = "mean", *, similarity: float = MERGE_SIM
         # member weighs 1 / (its group's size).
         weight = 1.0 / groups.sum(dim=2)
         return (memory * weight[..., None]).sum(dim=1) / weight.sum(dim=1, keepdim=True)
-    raise UsageError(f"pooling {pooling!r} is unknown; choose one of {', '.join(POOLINGS)}.")
+    raise UsageError(f"must be one of {', '.join(POOLINGS)}, not {pooling!r}", field="pooling")
 
 
 def merge_groups(memory: Tensor, similarity: float) -> Tensor:

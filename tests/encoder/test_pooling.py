@@ -53,5 +53,5 @@ def test_first_all_and_unknown():
     memory = torch.randn(2, 3, 4)
     torch.testing.assert_close(pool(memory, "first"), memory[:, 0])
     torch.testing.assert_close(pool(memory, "all"), memory)
-    with pytest.raises(UsageError, match="unknown"):
+    with pytest.raises(UsageError, match="pooling must be one of mean, merge, first, all, not 'median'"):
         pool(memory, "median")
