@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 from llm2comp_apps import load_encoder
-from llm2comp_apps.evaluation import evaluate, load_suite, main_scores
+from llm2comp_apps.evaluation import evaluate, load_tasks, main_scores
 
 
 def main(data: str, *encoders: str) -> None:
     """Print a row of main scores, times 100, for each encoder."""
-    tasks = load_suite("offline", Path(data))
+    tasks = load_tasks("offline", Path(data))
     print("encoder", *(task.name for task in tasks), sep="\t")
     for name in encoders or ("default",):
         scores = main_scores(evaluate(load_encoder(name), tasks))

@@ -91,3 +91,19 @@ def test_compare_encoders(run, tmp_path, tiny_encoder_dir) -> None:
     assert head.split("\t") == ["encoder", "pairs"]
     assert [line.split("\t")[0] for line in scores] == [str(tiny_encoder_dir), baseline]
     assert all(-100 <= float(line.split("\t")[1]) <= 100 for line in scores)
+
+
+def test_topics(run, tmp_path, tiny_encoder_dir) -> None:
+    for name, first in (("papers", 0), ("new", 20)):
+        rows = [{"_id": f"{key}{i}", "text": f"{text} Note {i}."} for key, text in TEXTS.items() for i in range(20)]
+        rows = [row | {"_id": f"{row['_id']}-{first}", "text": f"{row['text']} {first}"} for row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = run("topics", "papers.jsonl", "new.jsonl", "papers.clusters", str(tiny_encoder_dir))
+    found = [line for line in lines if line.split()[1].isdigit()]
+    assert sum(int(line.split()[1]) for line in found) > 40, "most documents have a topic"
+    assert any(line.startswith("60 added; grown: {0: ") for line in lines)
+    assert (tmp_path / "papers.clusters" / "map.html").is_file()
+
+
+def test_there_are_five() -> None:
+    assert len(EXAMPLES) == 5

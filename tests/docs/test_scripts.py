@@ -50,6 +50,7 @@ def test_the_script_of_the_readme(papers, tiny_encoder_dir, capsys) -> None:
     assert first == "39 documents"
     assert sum(line.partition(" ")[0].isdigit() for line in rest) >= 4, "documents from 2020 on"
     assert (papers / "library.index" / "store.db").is_file()
+    assert (papers / "library.clusters" / "map.html").is_file()
 
 
 @pytest.mark.real
@@ -65,4 +66,5 @@ def test_the_guide_to_python(papers, tiny_encoder_dir, capsys) -> None:
     assert [hit.id for hit in names["near"]]
     assert len(names["many"]) == 2
     assert (papers / "library.parquet").is_file()
+    assert names["again"].names == names["topics"].names
     assert "k must be at least 1" in capsys.readouterr().out
