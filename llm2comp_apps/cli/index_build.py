@@ -70,6 +70,7 @@ def build(
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.creation import NewIndex
     from llm2comp_apps.retrieval.discovery import is_taken, new_index_path
+    from llm2comp_apps.retrieval.models import Models
     from llm2comp_apps.retrieval.settings import IndexSettings, check_same_settings
 
     given = settings.given()
@@ -88,7 +89,7 @@ def build(
         new = NewIndex.prepare(path, wanted, encoder=encoder or "default", device=device)
         # The index is made after the corpus has been read once: a broken corpus leaves nothing behind.
         survey = _survey(corpus, reading, None, new.plan, new.encoder)
-        library = Collection(new.create(), new.encoder, device=device)
+        library = Collection(Models(new.create(), new.encoder, device=device))
         report = _fill(library, corpus, reading, survey)
     _conclude(library, report, as_json=as_json)
 

@@ -8,8 +8,7 @@
         near = library.similar(hits[0].id, k=5)
 
 Every rule lives in a file of its own beside this one. Settings have the same names in all of them, and a wrong one
-raises :class:`~llm2comp_apps.errors.UsageError` with that name as its ``field``. Errors of the index are those of
-:mod:`llm2comp_indexes.errors`.
+raises :class:`~llm2comp_apps.errors.UsageError` with that name as its ``field``.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
+
+from llm2comp_indexes import Index, export_index
 
 from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
@@ -27,22 +28,20 @@ from llm2comp_apps.retrieval.discovery import find_index
 from llm2comp_apps.retrieval.fusion import Fusion
 from llm2comp_apps.retrieval.gpus import index_device
 from llm2comp_apps.retrieval.hits import SearchHit
-from llm2comp_apps.retrieval.index_encoder import load_index_encoder, load_query_encoder
+from llm2comp_apps.retrieval.models import Models
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.removal import DeleteReport, delete_documents
-from llm2comp_apps.retrieval.rerank import MEMORY, CrossEncoderReranker, MemoryReranker, Reranker
+from llm2comp_apps.retrieval.rerank import Reranker
 from llm2comp_apps.retrieval.search import RERANK_DEPTH, Mode, Searcher, SearchOptions, SearchSettings
 from llm2comp_apps.retrieval.settings import IndexSettings, changed_policy
 from llm2comp_apps.retrieval.similar import similar_documents
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from llm2comp_indexes import Damage, Index, IndexInfo
+    from llm2comp_indexes import Damage, IndexInfo
 
 __all__ = ["Collection"]
-
-_READ = 256  # documents read at a time
 
 
 class Collection:
@@ -56,24 +55,11 @@ class Collection:
         stopwatch: adds up where the time of loading and searching goes.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        encoder: str | TextEncoder | None = None,
-        *,
-        query_encoder: str | TextEncoder | None = None,
-        device: str | None = None,
-        stopwatch: Stopwatch | None = None,
-    ) -> None:
-        """Join an open index and its encoder, which is loaded when it is needed first (see :meth:`open`)."""
-        self.index = index
-        self.stopwatch = stopwatch or Stopwatch()
-        self._named = encoder
-        self._named_for_queries = query_encoder
-        self._device = device
-        self._encoder: TextEncoder | None = None
-        self._query_encoder: TextEncoder | None = None
-        self._cross_encoders: dict[str, CrossEncoderReranker] = {}
+    def __init__(self, models: Models) -> None:
+        """Join an open index and its models; :meth:`create` and :meth:`open` do that."""
+        self.index = models.index
+        self.stopwatch = models.stopwatch
+        self._models = models
 
     @classmethod
     def create(
@@ -99,14 +85,14 @@ class Collection:
         Raises:
             UsageError: a setting makes no sense, or not with this encoder.
             EncoderError: the encoder cannot be found or loaded.
-            IndexStoreError: the path is taken or cannot be written, or FAISS can make nothing of the kind.
+            IndexStoreError: the path is taken, or FAISS cannot make the kind.
         """
         settings = IndexSettings(
             chunk=chunk, overlap=overlap, memory=memory, language=language,
             kind=kind, target_recall=target_recall, max_ram=max_ram,
         )  # fmt: skip
         new = NewIndex.prepare(path, settings, encoder=encoder, device=device)
-        return cls(new.create(), new.encoder, device=device)
+        return cls(Models(new.create(), new.encoder, device=device))
 
     @classmethod
     def open(
@@ -131,12 +117,10 @@ class Collection:
             UsageError: there is no such folder, or it is not clear which is meant.
             IndexStoreError: it is no index, or a damaged one.
         """
-        from llm2comp_indexes import Index
-
         stopwatch = Stopwatch()
         with stopwatch.part("open index"):
             index = Index.open(find_index(path), device=index_device(device))
-        return cls(index, encoder, query_encoder=query_encoder, device=device, stopwatch=stopwatch)
+        return cls(Models(index, encoder, query_encoder, device, stopwatch))
 
     @property
     def path(self) -> Path:
@@ -146,20 +130,12 @@ class Collection:
     @property
     def encoder(self) -> TextEncoder:
         """The encoder, loaded at the first call; raises what :func:`.index_encoder.load_index_encoder` does."""
-        if self._encoder is None:
-            with self.stopwatch.part("load encoder"):
-                self._encoder = load_index_encoder(self.index, self._named, self._device)
-        return self._encoder
+        return self._models.encoder
 
     @property
     def query_encoder(self) -> TextEncoder:
         """What encodes queries, loaded at the first call; raises what :func:`.load_query_encoder` does."""
-        if self._named_for_queries is None:
-            return self.encoder
-        if self._query_encoder is None:
-            with self.stopwatch.part("load encoder"):
-                self._query_encoder = load_query_encoder(self.index, self._named_for_queries, self._device)
-        return self._query_encoder
+        return self._models.query_encoder
 
     @property
     def plan(self) -> EmbeddingPlan:
@@ -182,7 +158,7 @@ class Collection:
         Documents are streamed and committed as they come. :func:`llm2comp_apps.retrieval.build.fill_index` describes
         the arguments, the report, and what an interruption leaves.
         """
-        device = index_device(self._device)
+        device = index_device(self._models.device)
         return fill_index(
             self.index, self.encoder, documents, self.plan,
             rule=rule, device=device, on_progress=on_progress, should_stop=should_stop,
@@ -209,11 +185,7 @@ class Collection:
 
         ``rerank`` scores the best candidates again: with ``"memory"``, a cross-encoder's name or directory, or any
         :class:`~llm2comp_apps.retrieval.rerank.Reranker`. :class:`~llm2comp_apps.retrieval.search.SearchOptions`
-        describes the other settings.
-
-        Raises:
-            UsageError: the query is empty, or a setting makes no sense.
-            FilterError: ``where`` cannot be read.
+        describes the other settings, and what is wrong with them.
         """
         options = SearchOptions(k=k, mode=mode, where=where, fusion=fusion, rerank_depth=rerank_depth)
         return self.searcher(options.mode, rerank).search(query, options)
@@ -227,17 +199,9 @@ class Collection:
 
     def searcher(self, mode: Mode = "hybrid", rerank: str | Reranker | None = None) -> Searcher:
         """Load what searches of a mode need, and nothing else; for many searches with the same settings."""
-        reranker = self._reranker(rerank) if isinstance(rerank, str) else rerank  # its name may be wrong: first
+        reranker = self._models.reranker(rerank) if isinstance(rerank, str) else rerank  # its name may be wrong: first
         encoder = self.query_encoder if mode != "lexical" else None
         return Searcher(self.index, encoder, reranker=reranker, stopwatch=self.stopwatch)
-
-    def _reranker(self, name: str) -> Reranker:
-        if name == MEMORY:
-            return MemoryReranker(self.encoder, self.index.memory if self.index.memory_tokens else None)
-        if name not in self._cross_encoders:
-            with self.stopwatch.part("load reranker"):
-                self._cross_encoders[name] = CrossEncoderReranker(name, self._device)
-        return self._cross_encoders[name]
 
     def similar(self, id: str, *, k: int = 10, where: str | None = None) -> list[SearchHit]:  # noqa: A002 - the word
         """The nearest documents of a document; see :func:`llm2comp_apps.retrieval.similar.similar_documents`."""
@@ -251,9 +215,8 @@ class Collection:
 
     def documents(self, where: str | None = None) -> Iterator[Document]:
         """Stream the documents, or those that meet a condition, in the order in which they were added."""
-        for ids in batched(self.index.ids(where=where), _READ):
-            for document in self.index.get(ids):
-                yield Document(document.id, document.text, document.title, document.metadata)
+        for ids in batched(self.index.ids(where=where), 256):
+            yield from (Document(found.id, found.text, found.title, found.metadata) for found in self.index.get(ids))
 
     def info(self) -> IndexInfo:
         """Documents, encoder, settings, kind, size."""
@@ -262,12 +225,9 @@ class Collection:
     def compact(
         self, *, kind: str | None = None, target_recall: float | None = None, max_ram: int | None = None
     ) -> IndexInfo:
-        """Merge segments, drop what was deleted, and change how vectors are searched where a setting is given.
-
-        A kind that is refused raises ``KindError``, and the collection keeps the kind that it had.
-        """
+        """Merge segments, drop what was deleted, change how vectors are searched; ``KindError`` refuses a kind."""
         policy = changed_policy(self.index, kind=kind, target_recall=target_recall, max_ram=max_ram)
-        self.index.compact(policy, index_device(self._device))
+        self.index.compact(policy, index_device(self._models.device))
         return self.info()
 
     def verify(self) -> list[Damage]:
@@ -276,8 +236,6 @@ class Collection:
 
     def export(self, path: str | Path) -> int:
         """Write all vectors to a ``.parquet`` (documents too), ``.npy`` or ``.faiss`` file; returns how many."""
-        from llm2comp_indexes import export_index
-
         return export_index(self.index, path)
 
     def close(self) -> None:

@@ -204,7 +204,10 @@ def test_lexical_search_imports_no_torch(write_corpus, cli, encoders):
     assert output.splitlines()[-1] == "False False"
 
 
-@pytest.mark.parametrize(("device", "message"), [("quantum", "is no device"), ("cuda:77", "torch finds none here")])
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("quantum", "--device must be cpu, cuda, cuda:1 or mps, not 'quantum'"), ("cuda:77", "torch finds none here")],
+)
 def test_a_device_that_is_not_there_is_one_line(cli, tiny_encoder_dir, write_corpus, device, message, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = cli("index", "build", write_corpus(4), "--encoder", tiny_encoder_dir, "--device", device)

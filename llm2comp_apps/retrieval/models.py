@@ -1,0 +1,65 @@
+"""The models of a collection, each loaded when it is needed first, and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.retrieval.index_encoder import load_index_encoder, load_query_encoder
+from llm2comp_apps.retrieval.rerank import MEMORY, CrossEncoderReranker, MemoryReranker, Reranker
+from llm2comp_apps.retrieval.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
+__all__ = ["Models"]
+
+
+@dataclass(slots=True)
+class Models:
+    """Encoders and rerankers of one index.
+
+    Attributes:
+        index: an open index.
+        named: its encoder, by name or loaded; ``None`` for the one it remembers.
+        named_for_queries: another one for the queries; ``None`` for the same.
+        device: where they run; ``None`` for the best there is.
+        stopwatch: counts the time of loading.
+    """
+
+    index: Index
+    named: str | TextEncoder | None = None
+    named_for_queries: str | TextEncoder | None = None
+    device: str | None = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    _encoder: TextEncoder | None = None
+    _query_encoder: TextEncoder | None = None
+    _cross_encoders: dict[str, Reranker] = field(default_factory=dict)
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """See :func:`.load_index_encoder`."""
+        if self._encoder is None:
+            with self.stopwatch.part("load encoder"):
+                self._encoder = load_index_encoder(self.index, self.named, self.device)
+        return self._encoder
+
+    @property
+    def query_encoder(self) -> TextEncoder:
+        """See :func:`.load_query_encoder`."""
+        if self.named_for_queries is None:
+            return self.encoder
+        if self._query_encoder is None:
+            with self.stopwatch.part("load encoder"):
+                self._query_encoder = load_query_encoder(self.index, self.named_for_queries, self.device)
+        return self._query_encoder
+
+    def reranker(self, name: str) -> Reranker:
+        """The reranker over memory vectors, stored ones if there are, or a cross-encoder."""
+        if name == MEMORY:
+            return MemoryReranker(self.encoder, self.index.memory if self.index.memory_tokens else None)
+        if name not in self._cross_encoders:
+            with self.stopwatch.part("load reranker"):
+                self._cross_encoders[name] = CrossEncoderReranker(name, self.device)
+        return self._cross_encoders[name]
