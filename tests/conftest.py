@@ -16,6 +16,9 @@ import pytest
 # thread costs milliseconds: a study of tiny runs took 99 s on two threads and 4 s on one. Processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# An export takes a second even for a tiny network; what is tested with one asks for it by name. Inherited as above.
+os.environ.setdefault("LLM2COMP_BACKEND", "torch")
+
 # A shell that runs the suite in the background has it ignore ctrl-C, and every process the suite starts would, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

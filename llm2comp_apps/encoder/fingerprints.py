@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["checkpoint_digests", "encoder_fingerprint", "fingerprint_of", "network_digest"]
 
 _MEMORY = "memory_tokens.safetensors"
-_WEIGHTS = ("layers.safetensors", "adapter_model.safetensors")
+_OWN_LAYERS = ("layers.safetensors", "graph/layers.safetensors")
+_ADAPTER = ("adapter_model.safetensors",)
 
 
 def fingerprint_of(parts: Mapping[str, Any]) -> str:
@@ -80,7 +81,8 @@ def checkpoint_digests(directory: Path, settings: EncoderSettings) -> tuple[str,
         memory = open_arrays(path)["memory_tokens"]
     except (OSError, ValueError, KeyError) as error:
         raise EncoderError(f"{path}: missing or damaged ({error}).") from error
-    weights = next((remembered_sha256(directory / name) for name in _WEIGHTS if (directory / name).is_file()), "")
+    names = _OWN_LAYERS if settings.own_layers else _ADAPTER
+    weights = next((remembered_sha256(directory / name) for name in names if (directory / name).is_file()), "")
     return encoder_fingerprint(settings, memory, weights), network_digest(settings, memory, weights)
 
 

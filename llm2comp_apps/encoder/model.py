@@ -16,7 +16,7 @@ from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backbones import default_device, default_dtype, load_backbone
 from llm2comp_apps.encoder.base import BatchedEncoder
 from llm2comp_apps.encoder.cache import file_sha256
-from llm2comp_apps.encoder.fingerprints import encoder_fingerprint
+from llm2comp_apps.encoder.fingerprints import encoder_fingerprint, network_digest
 from llm2comp_apps.encoder.locate import locate_checkpoint
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.pooling import POOLINGS, pool
@@ -80,6 +80,7 @@ class LLM2Comp(BatchedEncoder):
         self._of_text = network.readout.of_text
         memory = network.memory_tokens.detach().cpu().float().numpy()
         self.fingerprint = encoder_fingerprint(settings, memory, weights_sha256)
+        self.network_digest = network_digest(settings, memory, weights_sha256)
 
     @classmethod
     def from_pretrained(

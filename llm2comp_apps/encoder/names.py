@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from llm2comp_apps.encoder.backends import load_light, resolve_backend, wants_light
 from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.errors import UsageError
 
@@ -105,6 +106,7 @@ def load_encoder(
     device: str | None = None,
     dtype: torch.dtype | None = None,
     max_length: int | None = None,
+    backend: str = "auto",
 ) -> TextEncoder:
     """Load any encoder by its name.
 
@@ -115,9 +117,11 @@ def load_encoder(
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best there is.
         dtype: by default what the hardware multiplies fastest; the model's own for sentence-transformers.
         max_length: in tokens; by default the encoder's own.
+        backend: what runs a checkpoint of ours, see :mod:`.backends`: ``torch``; ``onnx``, which imports no torch; or
+            ``auto``, which is ``onnx`` on a CPU. Other kinds of encoders, and a ``dtype``, need torch.
 
     Raises:
-        UsageError: the name is malformed, or there is no such device here.
+        UsageError: the name is malformed, or there is no such device or backend here.
         EncoderError: the encoder cannot be found or loaded, or its library is not installed.
     """
     parsed = parse_name(name)
@@ -125,8 +129,15 @@ def load_encoder(
         warnings.warn(f"no trained default encoder is installed; using {FALLBACK}, which is much weaker.", stacklevel=2)
         parsed = parse_name(FALLBACK)
     with _collector_resting():
+        backend = resolve_backend(backend, device)
         check_device(device)
         if parsed.kind == "checkpoint":
+            if dtype is None and wants_light(backend, device):
+                light = load_light(
+                    parsed.target, backend=backend, backbone=backbone, pooling=parsed.pooling, max_length=max_length
+                )
+                if light is not None:
+                    return light
             from llm2comp_apps.encoder.model import LLM2Comp
 
             return LLM2Comp.from_pretrained(

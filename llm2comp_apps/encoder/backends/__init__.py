@@ -1,1 +1,165 @@
-"""What runs an encoder's network: torch for training and GPUs, a light runtime without torch for CPUs."""
+"""What runs an encoder's network: torch for training and GPUs, ONNX Runtime for CPUs, without an import of torch.
+
+| backend | runs on | loads | precision of the products with weights |
+|---|---|---|---|
+| ``torch`` | CPU, CUDA, MPS | the backbone and the checkpoint | bfloat16 where the hardware has it, else float32 |
+| ``onnx`` | CPU | an export (:mod:`.exported`), made at first use | int8, or float32 where int8 moves vectors too far |
+| ``auto`` | | ``$LLM2COMP_BACKEND``, else ``onnx`` on a CPU, ``torch`` on a GPU and for what has no graph | |
+
+All of them give a text the same vector up to rounding: the fingerprint of an encoder is that of its weights, and an
+index built by one backend is searched, and added to, by the other. What rounding may cost is measured when an export is
+made, and an export below the limit (:data:`.export.LIMITS`) is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm2comp_apps.errors import EncoderError, UsageError
+
+if TYPE_CHECKING:
+    from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder
+    from llm2comp_apps.encoder.settings import EncoderSettings
+
+__all__ = ["BACKENDS", "load_light", "resolve_backend", "wants_light"]
+
+BACKENDS = ("auto", "torch", "onnx")
+ENVIRONMENT = "LLM2COMP_BACKEND"
+
+
+def resolve_backend(backend: str, device: str | None) -> str:
+    """What ``auto`` stands for where the environment names a backend; any other backend is that one.
+
+    Raises:
+        UsageError: an unknown backend, or one that does not run on the device.
+    """
+    asked = backend
+    if backend == "auto":
+        backend = os.environ.get(ENVIRONMENT) or backend
+    if backend not in BACKENDS:
+        source = "" if asked == backend else f" (${ENVIRONMENT})"
+        raise UsageError(f"must be one of {', '.join(BACKENDS)}, not {backend!r}{source}", field="backend")
+    if backend == "onnx" and device not in (None, "cpu"):
+        if asked == "auto":
+            return "torch"
+        raise UsageError(f"onnx runs on the cpu, not on {device}; leave out `device` or `backend`")
+    return backend
+
+
+def wants_light(backend: str, device: str | None) -> bool:
+    """Whether a checkpoint is to run without torch. Imports torch only where this machine may have a GPU for it."""
+    if backend != "auto":
+        return backend == "onnx"
+    if device is not None:
+        return device == "cpu"
+    if not _gpu_in_sight():
+        return True
+    import torch
+
+    return not torch.cuda.is_available()
+
+
+def load_light(
+    name: str,
+    *,
+    backend: str = "onnx",
+    backbone: str | None = None,
+    pooling: str | None = None,
+    max_length: int | None = None,
+    precision: str | None = None,
+) -> OnnxEncoder | None:
+    """Load a checkpoint into ONNX Runtime, exporting it first where that has not been done (imports torch then).
+
+    Args:
+        name: of a checkpoint.
+        backend: ``onnx``, or ``auto`` to get ``None`` where no graph can be made.
+        backbone: where its backbone lies now, for an export.
+        pooling: instead of the checkpoint's own.
+        max_length: instead of the checkpoint's own.
+        precision: ``int8`` or ``float32``; by default int8 where it is close enough.
+
+    Raises:
+        EncoderError: the checkpoint is missing or damaged, or no graph can be made of it.
+        UsageError: an unknown pooling or precision.
+    """
+    from llm2comp_apps.encoder.backends.exported import find_export
+    from llm2comp_apps.encoder.checkpoint import read_settings
+    from llm2comp_apps.encoder.fingerprints import checkpoint_digests
+    from llm2comp_apps.encoder.locate import locate_checkpoint
+
+    folder = locate_checkpoint(name)
+    settings = _changed(read_settings(folder), pooling, max_length)
+    if settings.readout != "memory":
+        return _without_graph(backend, f"readout {settings.readout!r} has no graph")
+    fingerprint, network = checkpoint_digests(folder, settings)
+    positions = settings.max_length + settings.k
+    found = find_export(folder, network, precision, positions)
+    if found is None:
+        try:
+            _export(name, network, precision, backbone, settings.max_length)
+        except EncoderError as error:
+            return _without_graph(backend, str(error))
+        found = find_export(folder, network, precision, positions)
+    if found is None:
+        raise EncoderError(f"encoder {name}: its export does not stay as it was written; is the disk in order?")
+    from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder
+
+    return OnnxEncoder(*found, settings, fingerprint)
+
+
+def _changed(settings: EncoderSettings, pooling: str | None, max_length: int | None) -> EncoderSettings:
+    changes: dict[str, Any] = {"pooling": pooling, "max_length": max_length}
+    changed = replace(settings, **{key: value for key, value in changes.items() if value is not None})
+    if changed.pooling not in ("mean", "merge", "first"):
+        raise UsageError(f"pooling {changed.pooling!r} cannot be an encoder's default; choose mean, merge or first.")
+    return changed
+
+
+def _export(name: str, network: str, precision: str | None, backbone: str | None, max_length: int) -> None:
+    """Make the export of a checkpoint in the cache; one process does it, others wait for it."""
+    import torch
+    from filelock import FileLock
+
+    from llm2comp_apps.encoder.backends.export import export_encoder
+    from llm2comp_apps.encoder.backends.exported import in_cache, read_manifest
+    from llm2comp_apps.encoder.model import LLM2Comp
+
+    target = in_cache(network, precision or "int8")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(target) + ".lock"):
+        try:
+            if read_manifest(target).positions >= max_length:  # another process was faster
+                return
+        except EncoderError:
+            pass
+        print(f"preparing {name} for the CPU (once; half a minute for 135M parameters)", file=sys.stderr)  # noqa: T201 - progress, on stderr
+        encoder = LLM2Comp.from_pretrained(
+            name, backbone=backbone, device="cpu", dtype=torch.float32, max_length=max_length
+        )
+        if precision is not None:
+            export_encoder(encoder, target, precision)
+            return
+        try:
+            export_encoder(encoder, target, "int8")
+        except EncoderError:  # too far from float32, or no graph at all: then the next line says so
+            export_encoder(encoder, in_cache(network, "float32"), "float32")
+
+
+def _without_graph(backend: str, reason: str) -> OnnxEncoder | None:
+    if backend == "onnx":
+        raise EncoderError(f"{reason}; `backend=torch` runs it")
+    return None
+
+
+def _gpu_in_sight() -> bool:
+    """Whether a driver of NVIDIA or AMD is there, for torch to look closer."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    if sys.platform == "win32":
+        return shutil.which("nvidia-smi") is not None
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,16 +48,13 @@ class Graph:
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
 
     def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        """A constant; small ones that are equal are kept once."""
+        """A constant; equal ones are kept once."""
         held = np.asarray(array, dtype=dtype, order="C")
-        key = (held.dtype.str, held.shape, held.tobytes() if held.nbytes <= _EXTERNAL_FROM else b"")
-        if key[2] and key in self._known:
-            return self._known[key]
-        name = f"c{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(held, name))
-        if key[2]:
-            self._known[key] = name
-        return name
+        key = (held.dtype.str, held.shape, hashlib.sha256(held.tobytes()).digest())
+        if key not in self._known:
+            self._known[key] = f"c{len(self._constants)}"
+            self._constants.append(numpy_helper.from_array(held, self._known[key]))
+        return self._known[key]
 
     def add(self, operation: str, *inputs: str, domain: str = "", outputs: int = 1, **attributes: Any) -> Any:
         """Append an operation; returns the name of its output, or a list of names where it has several."""

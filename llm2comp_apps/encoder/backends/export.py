@@ -1,0 +1,162 @@
+"""From a checkpoint to an export: read the network once with torch, write the graph down, and measure what it is worth.
+
+Half of the texts of :mod:`.check_texts` show the ranges that rounding is prepared with, the other half, which took no
+part in that, is encoded by the network in float32 and by the graph. An export whose vectors are not close enough to
+the network's is refused, and never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from llm2comp_apps.encoder.backends.blueprint import Blueprint, read_blueprint
+from llm2comp_apps.encoder.backends.build import PRECISIONS, build_graph
+from llm2comp_apps.encoder.backends.check_texts import check_texts
+from llm2comp_apps.encoder.backends.exported import FILES, GRAPH, LAYERS, TOKENIZER, TOKENS, Manifest
+from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder, TextTokenizer
+from llm2comp_apps.encoder.backends.smoothing import Ranges, smooth
+from llm2comp_apps.encoder.backends.tokens import packed_tokens
+from llm2comp_apps.encoder.cache import file_sha256
+from llm2comp_apps.encoder.network import left_pad
+from llm2comp_apps.errors import EncoderError, UsageError
+from llm2comp_apps.files import replaced_folder
+
+if TYPE_CHECKING:
+    from llm2comp_apps.encoder.model import LLM2Comp
+    from llm2comp_apps.encoder.protocol import FloatArray
+
+__all__ = ["LIMITS", "export_encoder"]
+
+LIMITS = {"int8": 0.99, "float32": 0.99999}
+"""The smallest cosine that a text's vector may have to the network's in float32."""
+
+_POSITIONS = 1024
+"""Rows of at least this length fit, so that a larger maximum length seldom needs another export."""
+_TOKENS = 96
+"""Tokens of a check text that are encoded; longer rows round no worse and take long in float32."""
+
+
+def export_encoder(encoder: LLM2Comp, folder: Path, precision: str = "int8", *, texts: int = 128) -> Manifest:
+    """Write an export of an encoder.
+
+    Args:
+        encoder: loaded in float32, on the CPU.
+        folder: what it becomes; one that is there is replaced when the new one is complete.
+        precision: ``int8`` or ``float32``.
+        texts: how many texts to measure it with.
+
+    Raises:
+        UsageError: an unknown precision.
+        EncoderError: no graph can be made of this encoder, or its vectors at this precision are below the limit.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"must be {' or '.join(PRECISIONS)}, not {precision!r}", field="precision")
+    network = encoder.network
+    if network.compute_dtype is not torch.float32 or encoder.device != "cpu":
+        raise UsageError("an encoder is exported from float32 on the CPU")
+    positions = max(_POSITIONS, encoder.max_length) + network.extra_tokens
+    blueprint = read_blueprint(network, positions)
+    shown = check_texts(texts)
+    rows = [row[:_TOKENS] for row in encoder._rows(shown, "")]
+    ranges, expected = _observe(encoder, rows)
+    if precision == "int8":
+        blueprint = smooth(blueprint, ranges)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_folder(folder) as fresh:
+        _write(fresh, blueprint, encoder.tokenizer, precision)
+        _compare_tokens(fresh, encoder, shown)
+        smallest, mean = _measure(fresh, encoder, precision, positions, rows, expected)
+        manifest = Manifest(
+            network=encoder.network_digest,
+            precision=precision,
+            positions=positions,
+            smallest_cosine=smallest,
+            mean_cosine=mean,
+            files={name: ((fresh / name).stat().st_size, file_sha256(fresh / name)) for name in FILES},
+        )
+        manifest.write(fresh)
+    return manifest
+
+
+def _write(folder: Path, blueprint: Blueprint, tokenizer: Any, precision: str) -> None:
+    build_graph(blueprint, precision).save(folder / GRAPH, folder / LAYERS)
+    tokens = packed_tokens(blueprint.tokens, exactly=precision == "float32")
+    save_file({**tokens, "memory_tokens": blueprint.memory}, folder / TOKENS)
+    tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+
+
+def _observe(encoder: LLM2Comp, rows: Sequence[list[int]]) -> tuple[list[Ranges], FloatArray]:
+    """Run the network: the ranges of its inputs over every other row, and the memory vectors of the rows between."""
+    layers: Any = encoder.network.encoder.layers
+    watched = [module for layer in layers for module in _products(layer)]
+    largest: dict[Any, torch.Tensor] = {}
+
+    def note(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        found = inputs[0].abs().flatten(0, -2).amax(0)
+        largest[module] = torch.maximum(largest.get(module, found), found)
+
+    with torch.inference_mode():
+        hooks = [module.register_forward_pre_hook(note) for module in watched]
+        try:
+            for row in rows[1::2]:
+                encoder.network.memory(*left_pad([row], 0, "cpu"))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        expected = [encoder.network.memory(*left_pad([row], 0, "cpu"))[0].numpy() for row in rows[::2]]
+    ranges = [
+        Ranges(**{name: largest[module].numpy() for name, module in zip(_RANGES, _products(layer), strict=True)})
+        for layer in layers
+    ]
+    return ranges, np.stack(expected)
+
+
+_RANGES = ("attention", "output", "feed_forward", "down")
+
+
+def _products(layer: Any) -> tuple[Any, Any, Any, Any]:
+    """The modules that see the inputs of :class:`.smoothing.Ranges`, in its order."""
+    attention, feed_forward = layer.self_attn, layer.mlp
+    first = attention.qkv_proj if hasattr(attention, "qkv_proj") else attention.q_proj
+    gate = feed_forward.gate_up_proj if hasattr(feed_forward, "gate_up_proj") else feed_forward.gate_proj
+    return first, attention.o_proj, gate, feed_forward.down_proj
+
+
+def _compare_tokens(folder: Path, encoder: LLM2Comp, texts: list[str]) -> None:
+    """Refuse a tokenizer that the light one does not follow, whole and cut."""
+    tokenizer = TextTokenizer(folder / TOKENIZER)
+    for limit in (encoder.max_length, 7):
+        if tokenizer.cut(texts, limit)[0] != encoder._tokenise(texts, limit):
+            raise EncoderError("its tokenizer does more than a tokenizer.json says")
+
+
+def _measure(
+    folder: Path,
+    encoder: LLM2Comp,
+    precision: str,
+    positions: int,
+    rows: Sequence[list[int]],
+    expected: FloatArray,
+) -> tuple[float, float]:
+    """Smallest and mean cosine of the graph's embeddings to the network's."""
+    manifest = Manifest(
+        network="", precision=precision, positions=positions, smallest_cosine=1.0, mean_cosine=1.0, files={}
+    )
+    light = OnnxEncoder(folder, manifest, encoder.settings, "", threads=1)
+    found = np.stack([light.memory_of([row])[0] for row in rows[::2]])
+    pooled, wanted = found.mean(axis=1), expected.mean(axis=1)
+    lengths = np.linalg.norm(pooled, axis=1) * np.linalg.norm(wanted, axis=1)
+    cosines = (pooled * wanted).sum(axis=1) / np.maximum(lengths, 1e-12)
+    smallest, mean = float(cosines.min()), float(cosines.mean())
+    if not smallest >= LIMITS[precision]:
+        raise EncoderError(
+            f"precision {precision} moves the vectors of {encoder.name} too far: the smallest cosine to float32 over "
+            f"{len(cosines)} texts is {smallest:.4f}, the limit {LIMITS[precision]}"
+        )
+    return smallest, mean

@@ -1,0 +1,243 @@
+"""The encoder for CPUs: numpy, tokenizers and ONNX Runtime, and nothing else.
+
+Texts of one length make a batch, so nothing is padded and nothing masked, and a text's vector is the same whatever
+stands beside it. Batches are dealt out to threads, each of which computes on its own: the operations of a small encoder
+are too short to be worth sharing, and a thread that waits for work sleeps.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from tokenizers import Tokenizer
+
+from llm2comp_apps.encoder.arrays import open_arrays
+from llm2comp_apps.encoder.backends.cores import usable_cores
+from llm2comp_apps.encoder.backends.exported import GRAPH, TOKENIZER, TOKENS, Manifest
+from llm2comp_apps.encoder.backends.poolings import pool
+from llm2comp_apps.encoder.backends.tokens import TokenTable
+from llm2comp_apps.encoder.batching import encode_in_windows, with_progress
+from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.encoder.settings import EncoderSettings
+from llm2comp_apps.errors import EncoderError, UsageError
+
+__all__ = ["OnnxEncoder", "TextTokenizer"]
+
+STREAM_WINDOW = 2048
+"""Texts that a stream holds at once; enough for batches of one length."""
+TOKENS_PER_BATCH = 512
+"""Keeps what a layer makes of a batch in a core's own cache; larger batches are no faster."""
+
+
+class TextTokenizer:
+    """The backbone's tokenizer: called with a list of texts, it gives their ``input_ids``."""
+
+    def __init__(self, path: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        *,
+        add_special_tokens: bool = True,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Token ids of a text or of each of a list; other arguments of transformers' tokenizers have no effect."""
+        if isinstance(texts, str):
+            return {"input_ids": self._tokenizer.encode(texts, add_special_tokens=add_special_tokens).ids}
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+        return {"input_ids": [one.ids for one in encoded]}
+
+    def cut(self, texts: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
+        """Token ids of texts, at most ``limit`` of each with special tokens, and how many texts had more."""
+        # The tokenizer's own truncation is a state that other threads would see.
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        room = limit - self._special
+        long = [one for one in encoded if len(one) > room]
+        for one in long:
+            one.truncate(room)
+        if self._special:
+            encoded = [self._tokenizer.post_process(one) for one in encoded]
+        return [one.ids for one in encoded], len(long)
+
+
+class OnnxEncoder:
+    """A checkpoint of ours in ONNX Runtime; offers what :class:`~llm2comp_apps.encoder.model.LLM2Comp` does.
+
+    Attributes:
+        precision: of the products with weights, ``int8`` or ``float32``.
+        cut: texts encoded so far of which only the beginning was read.
+    """
+
+    device = "cpu"
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        settings: EncoderSettings,
+        fingerprint: str,
+        *,
+        threads: int | None = None,
+    ) -> None:
+        """Open an export.
+
+        Args:
+            folder: the export.
+            manifest: its ``export.json``.
+            settings: the checkpoint's, with the pooling and the maximum length to use.
+            fingerprint: the checkpoint's, with these.
+            threads: that encode at once; by default one for every core that this process may use.
+
+        Raises:
+            EncoderError: the files are no graph that this version of ONNX Runtime runs.
+        """
+        self.settings = settings
+        self.fingerprint = fingerprint
+        self.precision = manifest.precision
+        self.name = settings.name or settings.backbone
+        self.prompts = dict(settings.prompts)
+        self.pooling = settings.pooling
+        self.max_length = settings.max_length
+        self.space: Mapping[str, str] | None = settings.space
+        self.cut = 0
+        self._threads = threads or usable_cores()
+        self._folder = folder
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            arrays = open_arrays(self._folder / TOKENS)
+            self._tokens = TokenTable(arrays)
+            self._memory = np.array(arrays["memory_tokens"])
+            self.tokenizer = TextTokenizer(self._folder / TOKENIZER)
+            self._session = _session(self._folder / GRAPH)
+        except Exception as error:  # tokenizers and ONNX Runtime raise errors of no common class
+            raise EncoderError(f"{self._folder}: this export cannot be opened: {error}") from error
+        self.k, self.dimension = self._memory.shape
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        show_progress: bool = False,
+        tokens_per_batch: int | None = None,
+        pooling: str | None = None,
+    ) -> FloatArray:
+        """Embed texts; see :meth:`~llm2comp_apps.encoder.model.LLM2Comp.encode`."""
+        memory = self.encode_memory(
+            texts, prompt=prompt, show_progress=show_progress, tokens_per_batch=tokens_per_batch
+        )
+        pooled = pool(memory, pooling or self.pooling)
+        return pooled / np.maximum(np.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
+
+    def encode_stream(
+        self, texts: Iterable[str], *, prompt: str | None = None, window: int = STREAM_WINDOW
+    ) -> Iterator[FloatArray]:
+        """Embed a stream; yields ``(m, d)`` float32 blocks in input order, holding at most ``window`` texts."""
+        return encode_in_windows(texts, window, lambda held: self.encode(held, prompt=prompt))
+
+    def encode_memory(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        show_progress: bool = False,
+        tokens_per_batch: int | None = None,
+    ) -> FloatArray:
+        """The memory vectors as they leave the network: ``(n, k, d)`` float32, not normalised."""
+        if isinstance(texts, str):
+            raise UsageError("encode takes a list of texts; put a single text into a list: encode([text]).")
+        rows, cut = self.tokenizer.cut([(prompt or "") + text for text in texts], self.max_length)
+        self.cut += cut
+        return self.memory_of(rows, show_progress=show_progress, tokens_per_batch=tokens_per_batch)
+
+    def memory_of(
+        self, rows: Sequence[Sequence[int]], *, show_progress: bool = False, tokens_per_batch: int | None = None
+    ) -> FloatArray:
+        """Memory vectors ``(n, k, d)`` of token ids, in their order."""
+        out = np.empty((len(rows), self.k, self.dimension), dtype=np.float32)
+        batches = equal_batches([len(row) for row in rows], self.k, self.batch_tokens(tokens_per_batch))
+
+        def run(batch: list[int]) -> list[int]:
+            out[batch] = self._forward(np.array([rows[index] for index in batch], dtype=np.int64))
+            return batch
+
+        for _ in with_progress(_dealt(run, batches, self._threads), len(rows), show_progress):
+            pass
+        return out
+
+    def batch_tokens(self, wanted: int | None = None) -> int:
+        """Tokens of a batch: as wanted, else what suits a CPU."""
+        return wanted or TOKENS_PER_BATCH
+
+    def room(self, prompt: str | None = None) -> int:
+        """Tokens of a text that are read behind a prompt; what a text has beyond them is cut off."""
+        return self.max_length - len(self.tokenizer(prompt or "")["input_ids"])
+
+    def _forward(self, ids: npt.NDArray[np.int64]) -> FloatArray:
+        """Memory vectors ``(B, k, d)`` of token ids ``(B, T)``."""
+        count, length = ids.shape
+        embedded = np.empty((count, length + self.k, self.dimension), dtype=np.float32)
+        embedded[:, :length] = self._tokens.look_up(ids)
+        embedded[:, length:] = self._memory
+        (memory,) = self._session.run(None, {"embeddings": embedded})
+        return np.asarray(memory)
+
+    def __getstate__(self) -> dict[str, Any]:
+        opened = ("_tokens", "_memory", "_session", "tokenizer")
+        return {name: value for name, value in vars(self).items() if name not in opened}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+
+def equal_batches(lengths: Sequence[int], extra: int, budget: int) -> list[list[int]]:
+    """Indices of rows of one length, at most ``budget`` tokens together, the longest rows first.
+
+    Args:
+        lengths: tokens of each row.
+        extra: tokens that are put behind every row.
+        budget: tokens of one batch; a single longer row makes a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    batches = []
+    for length, group in itertools.groupby(order, key=lambda index: lengths[index]):
+        indices = list(group)
+        size = max(1, budget // (length + extra))
+        batches += [indices[start : start + size] for start in range(0, len(indices), size)]
+    return batches
+
+
+def _dealt(run: Any, batches: list[list[int]], threads: int) -> Iterator[list[int]]:
+    """Run every batch; yields each when it is done, in order."""
+    if threads == 1 or len(batches) < 2:
+        yield from map(run, batches)
+        return
+    with ThreadPoolExecutor(min(threads, len(batches))) as pool_of_threads:
+        try:
+            yield from pool_of_threads.map(run, batches)
+        finally:
+            pool_of_threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Beyond folding constants nothing is gained: the graph is made of fused operations where these are faster.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,242 @@
+"""Encoding without torch: the same vectors, from exports that are made once and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from llm2comp_apps.encoder import load_encoder
+from llm2comp_apps.encoder.backends import export, load_light, resolve_backend, wants_light
+from llm2comp_apps.encoder.backends.exported import MANIFEST, in_cache, read_manifest
+from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder, equal_batches
+from llm2comp_apps.encoder.backends.poolings import pool
+from llm2comp_apps.encoder.backends.tokens import TokenTable, packed_tokens
+from llm2comp_apps.encoder.model import LLM2Comp
+from llm2comp_apps.encoder.pooling import pool as torch_pool
+from llm2comp_apps.encoder.protocol import CountsCut, HasTokenizer, LimitsLength, MakesMemory, TextEncoder
+from llm2comp_apps.encoder.space import Aligned
+from llm2comp_apps.errors import EncoderError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pair(make_checkpoint):
+    """The same checkpoint in torch and in ONNX Runtime, both in float32."""
+    directory = make_checkpoint("llama", max_length=64, prompts={"query": "query: "})
+    light = load_light(str(directory), precision="float32")
+    return LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32), light
+
+
+def test_the_vectors_are_those_of_torch(pair, texts):
+    heavy, light = pair
+    assert isinstance(light, OnnxEncoder)
+    assert (light.fingerprint, light.dimension, light.k) == (heavy.fingerprint, heavy.dimension, heavy.k)
+    np.testing.assert_allclose(light.encode(texts), heavy.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(light.encode_memory(texts), heavy.encode_memory(texts), atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(light.encode(texts, prompt="query: "), heavy.encode(texts, prompt="query: "), atol=1e-5)
+    for pooling in ("first", "merge", "all"):
+        expected = heavy.encode(texts, pooling=pooling)
+        np.testing.assert_allclose(light.encode(texts, pooling=pooling), expected, atol=1e-5)
+
+
+def test_long_texts_are_cut_where_torch_cuts_them(pair, texts):
+    heavy, light = pair
+    np.testing.assert_allclose(light.encode(["y" * 500, *texts]), heavy.encode(["y" * 500, *texts]), atol=1e-5)
+    assert light.cut == heavy.cut == 4
+    assert light.room("query: ") == heavy.room("query: ")
+
+
+def test_a_stream_is_in_order(pair, texts):
+    _, light = pair
+    found = np.concatenate(list(light.encode_stream(iter(texts), window=3)))
+    np.testing.assert_array_equal(found, light.encode(texts))
+    assert light.encode([]).shape == (0, light.dimension)
+
+
+def test_vectors_do_not_depend_on_neighbours(make_checkpoint, texts):
+    light = load_light(str(make_checkpoint("llama")), precision="int8")
+    alone = np.concatenate([light.encode([text]) for text in texts])
+    np.testing.assert_allclose(light.encode(texts), alone, atol=1e-6)
+
+
+def test_threads_give_the_same_vectors(make_checkpoint, texts):
+    directory = str(make_checkpoint("llama"))
+    one = load_light(directory, precision="int8")
+    four = OnnxEncoder(one._folder, read_manifest(one._folder), one.settings, one.fingerprint, threads=4)
+    np.testing.assert_array_equal(four.encode(texts * 3), one.encode(texts * 3))
+    found: list[np.ndarray] = []
+    workers = [threading.Thread(target=lambda: found.append(four.encode(texts))) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 4
+    for vectors in found:
+        np.testing.assert_array_equal(vectors, one.encode(texts))
+
+
+def test_an_encoder_has_the_abilities_of_ours(pair):
+    _, light = pair
+    for ability in (TextEncoder, CountsCut, LimitsLength, HasTokenizer, MakesMemory, Aligned):
+        assert isinstance(light, ability)
+    assert light.tokenizer(["a text", ""], add_special_tokens=False, verbose=False)["input_ids"][1] == []
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(light)).encode(["a text"]), light.encode(["a text"]))
+    with pytest.raises(UsageError, match="list of texts"):
+        light.encode("a text")
+
+
+def test_an_export_is_made_once_and_found_by_other_settings(make_checkpoint, monkeypatch):
+    directory = str(make_checkpoint("llama", max_length=64))
+    first = load_light(directory)
+    monkeypatch.setattr(export, "export_encoder", None)  # a second one would fail
+    assert load_light(directory).fingerprint == first.fingerprint
+    other = load_light(directory, pooling="first", max_length=32)
+    assert (other.pooling, other.max_length) == ("first", 32)
+    assert other.fingerprint != first.fingerprint
+    heavy = LLM2Comp.from_pretrained(directory, device="cpu", pooling="first", max_length=32)
+    assert other.fingerprint == heavy.fingerprint
+
+
+def test_longer_texts_than_the_graph_takes_need_another_export(make_checkpoint):
+    directory = str(make_checkpoint("llama", max_length=64))
+    short = load_light(directory)
+    long = load_light(directory, max_length=2000)
+    assert long.encode(["z" * 1800]).shape == (1, long.dimension)
+    assert read_manifest(long._folder).positions > read_manifest(short._folder).positions - 1
+
+
+@pytest.mark.parametrize("name", ["graph.onnx", "layers.safetensors", "tokens.safetensors", "tokenizer.json", MANIFEST])
+@pytest.mark.parametrize("how", ["flipped", "cut", "missing"])
+def test_a_damaged_export_is_made_again(make_checkpoint, texts, name, how):
+    directory = str(make_checkpoint("llama", max_length=64))
+    light = load_light(directory)
+    expected = light.encode(texts)
+    path = light._folder / name
+    content = bytearray(path.read_bytes())
+    del light
+    path.unlink()
+    if how == "flipped":
+        content[len(content) // 2] ^= 255
+        path.write_bytes(content)
+    elif how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    again = load_light(directory)
+    np.testing.assert_array_equal(again.encode(texts), expected)
+    read_manifest(again._folder)
+
+
+def test_a_precision_below_the_limit_is_refused_by_name(make_checkpoint, monkeypatch):
+    directory = str(make_checkpoint("llama", max_length=64))
+    monkeypatch.setitem(export.LIMITS, "int8", 0.9999999)
+    with pytest.raises(EncoderError, match=r"precision int8 moves the vectors of tiny too far.*limit 0\.9999999"):
+        load_light(directory, precision="int8")
+    assert not list((in_cache("x", "int8").parent).glob("*-int8"))
+    assert load_light(directory).precision == "float32"  # without a wish, what is exact enough
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma3_text", "phi3"])
+def test_other_families(make_checkpoint, texts, family):
+    directory = str(make_checkpoint(family, max_length=150))
+    heavy = LLM2Comp.from_pretrained(directory, device="cpu", dtype=torch.float32)
+    assert (load_light(directory).encode(texts) * heavy.encode(texts)).sum(1).min() > 0.99
+
+
+def test_what_has_no_graph_runs_in_torch(make_checkpoint):
+    directory = str(make_checkpoint("llama", k=2, readout="prompts"))
+    with pytest.raises(EncoderError, match="readout 'prompts' has no graph; `backend=torch` runs it"):
+        load_light(directory)
+    assert load_light(directory, backend="auto") is None
+
+
+def test_the_environment_names_a_backend(monkeypatch, make_checkpoint):
+    assert resolve_backend("auto", None) == "torch"  # see tests/conftest.py
+    assert resolve_backend("onnx", "cpu") == "onnx"
+    monkeypatch.setenv("LLM2COMP_BACKEND", "onnx")
+    assert resolve_backend("auto", "cuda") == "torch"
+    assert isinstance(load_encoder(str(make_checkpoint("llama"))), OnnxEncoder)
+    assert isinstance(load_encoder(str(make_checkpoint("llama")), backend="torch", device="cpu"), LLM2Comp)
+    assert isinstance(load_encoder(str(make_checkpoint("llama")), dtype=torch.float32, device="cpu"), LLM2Comp)
+    monkeypatch.setenv("LLM2COMP_BACKEND", "jax")
+    with pytest.raises(UsageError, match="backend must be one of auto, torch, onnx, not 'jax'"):
+        resolve_backend("auto", None)
+    with pytest.raises(UsageError, match="onnx runs on the cpu, not on cuda"):
+        resolve_backend("onnx", "cuda")
+
+
+def test_a_cpu_gets_the_light_one_and_a_gpu_does_not(monkeypatch):
+    assert wants_light("auto", "cpu")
+    assert not wants_light("auto", "cuda")
+    assert not wants_light("torch", "cpu")
+    monkeypatch.setattr("llm2comp_apps.encoder.backends._gpu_in_sight", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert not wants_light("auto", None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert wants_light("auto", None)
+
+
+def test_encoding_imports_neither_torch_nor_transformers(make_checkpoint, tmp_path):
+    directory = str(make_checkpoint("llama"))
+    load_light(directory)
+    program = (
+        "import sys, json\nfrom llm2comp_apps import load_encoder\n"
+        f"load_encoder({directory!r}, backend='onnx').encode(['a text'])\n"
+        "print(json.dumps([name for name in ('torch', 'transformers', 'peft', 'onnx', 'sklearn', 'pyarrow', 'scipy')"
+        " if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_poolings_are_those_of_torch():
+    generator = np.random.default_rng(0)
+    memory = generator.standard_normal((6, 5, 16)).astype(np.float32)
+    memory[:3, 1] = memory[:3, 0] * 2 + 0.01  # near-copies
+    memory[1, 2] = memory[1, 0]
+    for pooling in ("mean", "first", "merge", "all"):
+        expected = torch_pool(torch.from_numpy(memory), pooling).numpy()
+        np.testing.assert_allclose(pool(memory, pooling), expected, atol=1e-6)
+    with pytest.raises(UsageError, match="pooling 'last' is unknown"):
+        pool(memory, "last")
+
+
+def test_rows_of_one_length_make_a_batch():
+    lengths = [3, 10, 3, 0, 3, 10, 3]
+    batches = equal_batches(lengths, extra=2, budget=15)
+    assert sorted(index for batch in batches for index in batch) == list(range(7))
+    assert [{lengths[index] for index in batch} for batch in batches] == [{10}, {10}, {3}, {3}, {0}]
+
+
+def test_token_embeddings_of_8_bits_are_kept_without_loss():
+    generator = np.random.default_rng(0)
+    integers = generator.integers(-127, 128, (50, 2, 32))
+    integers[..., 0] = 127
+    scales = generator.uniform(1e-3, 1e-1, (50, 2, 1)).astype(np.float16)
+    tokens = (integers * scales.astype(np.float32)).reshape(50, 64).astype(np.float32)
+    packed = packed_tokens(tokens, exactly=True)
+    assert packed["tokens"].dtype == np.int8
+    ids = np.array([[3, 49], [0, 3]])
+    np.testing.assert_array_equal(TokenTable(packed).look_up(ids), tokens[ids])
+    other = generator.standard_normal((50, 24)).astype(np.float32)
+    np.testing.assert_array_equal(TokenTable(packed_tokens(other, exactly=True)).look_up(ids), other[ids])
+    near = TokenTable(packed_tokens(other, exactly=False)).look_up(ids)
+    assert 0 < np.abs(near - other[ids]).max() < np.abs(other).max() / 200
+
+
+def test_settings_of_the_manifest_are_checked(make_checkpoint):
+    folder = load_light(str(make_checkpoint("llama")))._folder
+    manifest = read_manifest(folder)
+    dataclasses.replace(manifest, format=99).write(folder)
+    with pytest.raises(EncoderError, match="export format 99"):
+        read_manifest(folder)
