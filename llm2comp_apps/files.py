@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["first_line", "replaced_file", "replaced_folder", "sync", "write_text"]
@@ -47,7 +47,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     if old.is_dir() and not target.exists():
         old.rename(target)
     for left_behind in (fresh, old):
-        shutil.rmtree(left_behind, ignore_errors=True)
+        _remove(left_behind)
     fresh.mkdir(parents=True)
     try:
         yield fresh
@@ -58,7 +58,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -78,7 +78,16 @@ def sync(path: Path) -> None:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its class where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip()
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a file that stood in its place; what cannot be removed stays, and does no harm."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _swap(fresh: Path, target: Path, old: Path) -> None:

@@ -122,7 +122,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
-OTHER_PROGRAMS = {"--quiet", "--no-deps", "--disable-pip-version-check"}
+OTHER_PROGRAMS = {"--quiet", "--no-deps", "--disable-pip-version-check", "--force-reinstall", "--upgrade"}
 """Flags of pip, which is called and advised."""
 FLAGS_NOT_YET = ("llm2comp_train/", "llm2comp_indexes/")
 """Rooms that still spell flags; each leaves this list when it does not."""

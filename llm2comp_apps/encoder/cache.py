@@ -6,7 +6,10 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+
+from llm2comp_apps.files import write_text
 
 __all__ = ["cache_dir", "directory_sha256", "file_sha256", "files_sha256", "remembered_sha256"]
 
@@ -67,10 +70,6 @@ def _remembered(files: Sequence[Path]) -> list[str]:
 
 def _remember(memory_file: Path, known: dict[str, str]) -> None:
     """Write the digest memory; a read-only or full cache only costs the next load some hashing."""
-    temporary = memory_file.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with suppress(OSError):
         memory_file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(known, indent=0), "utf-8")
-        temporary.replace(memory_file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+        write_text(memory_file, json.dumps(known, indent=0))

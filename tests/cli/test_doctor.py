@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llm2comp_apps.cli import doctor
-from llm2comp_apps.cli.doctor import faiss_owners
+from llm2comp_apps import diagnosis
+from llm2comp_apps.diagnosis import faiss_owners
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_faiss_owners(site):
 
 
 def test_two_faiss_are_an_error(checks, monkeypatch):
-    monkeypatch.setattr(doctor, "faiss_owners", lambda _: ["faiss-cpu 1.15.1", "faiss-gpu 1.15.1"])
+    monkeypatch.setattr(diagnosis, "faiss_owners", lambda _: ["faiss-cpu 1.15.1", "faiss-gpu 1.15.1"])
     exit_code, found = checks()
     assert exit_code == 1
     assert found["faiss"]["status"] == "error"
@@ -84,12 +84,12 @@ def test_two_faiss_are_an_error(checks, monkeypatch):
     ("owners", "advice"), [([], "llm2comp-apps[cpu]"), (["faiss-cpu 1"], "--force-reinstall faiss-cpu")]
 )
 def test_faiss_that_cannot_be_imported(owners, advice, checks, monkeypatch):
-    monkeypatch.setattr(doctor, "faiss_owners", lambda _: owners)
+    monkeypatch.setattr(diagnosis, "faiss_owners", lambda _: owners)
 
     def refuse(name):
         raise ImportError("libopenblas.so: cannot open shared object file")
 
-    monkeypatch.setattr(doctor.importlib, "import_module", refuse)
+    monkeypatch.setattr(diagnosis.importlib, "import_module", refuse)
     exit_code, found = checks()
     assert exit_code == 1
     assert advice in found["faiss"]["advice"]
@@ -109,14 +109,14 @@ def test_missing_and_wrong_packages(checks, monkeypatch):
 
 
 def test_cache_that_cannot_be_written(checks, monkeypatch):
-    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(diagnosis.os, "access", lambda path, mode: False)
     exit_code, found = checks()
     assert exit_code == 0, "what is cached already still works"
     assert found["cache"]["status"] == "warning"
 
 
 def test_disk_too_full_for_the_backbone(checks, monkeypatch):
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**8})())
+    monkeypatch.setattr(diagnosis.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**8})())
     _, found = checks()
     assert found["backbone"]["status"] == "warning"
     assert "needs 1.5 GB" in found["backbone"]["advice"]
@@ -127,7 +127,7 @@ def test_gpu_that_torch_does_not_see(checks, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(diagnosis.shutil, "which", lambda name: f"/usr/bin/{name}")
     _, found = checks()
     assert found["device"]["status"] == "warning"
     assert "although there is an NVIDIA driver" in found["device"]["detail"]

