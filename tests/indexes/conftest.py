@@ -73,16 +73,27 @@ def fast_path() -> Iterator[Path]:
     shutil.rmtree(root, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def workload() -> ModuleType:
-    """The module ``workload.py``, which also runs as a program."""
-    specification = importlib.util.spec_from_file_location("index_workload", HERE / "workload.py")
+def load_program(name: str) -> ModuleType:
+    """A module of this folder that also runs as a program."""
+    specification = importlib.util.spec_from_file_location(f"index_{name}", HERE / f"{name}.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    sys.modules["index_workload"] = module
+    sys.modules[f"index_{name}"] = module
     specification.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def workload() -> ModuleType:
+    """The life of an index, step by step."""
+    return load_program("workload")
+
+
+@pytest.fixture(scope="session")
+def searched() -> ModuleType:
+    """A small index and its answers."""
+    return load_program("searched")
 
 
 @pytest.fixture

@@ -1,13 +1,18 @@
 """Formats: what older versions wrote is read and migrated, what newer ones write is refused by name.
 
-``golden/format-N.zip`` was made by ``python workload.py DIRECTORY --everything`` when N was the newest format.
+``golden/format-N.zip`` was made by ``python workload.py DIRECTORY --everything`` when N was the newest format, with
+several segments, tombstones and a FAISS index. ``golden/searched-N.zip`` was made by ``python searched.py FILE``, and
+has beside an index what it answered then: hybrid search joins these two lists and no more.
 """
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from llm2comp_indexes import Index, IndexFormatError
 from llm2comp_indexes.storage import schema
@@ -41,8 +46,52 @@ def test_every_format_that_was_ever_written_is_read(golden, workload, fast_path,
         assert workload.contents(index) == {name: v for name, v in state.items() if name != "a1"} | {"new": 5}
 
 
+@pytest.mark.parametrize("version", range(1, schema.FORMAT + 1))
+def test_an_old_index_answers_as_it_did(searched, fast_path, version):
+    with zipfile.ZipFile(GOLDEN / f"searched-{version}.zip") as archive:
+        archive.extractall(fast_path)
+    told = json.loads((fast_path / "answers.json").read_text("utf-8"))
+    with Index.open(fast_path / "searched.index") as index:
+        assert index.verify() == []
+        same(searched.answers(index), told)
+        new = searched.document(99)
+        with index.writer() as writer:
+            writer.add([new], *searched.encoded([new]))
+            writer.commit()
+        assert index.get(["doc-99"]) == [new]
+        assert list(index.ids()) == [*told["ids"], "doc-99"]
+        with index.writer() as writer:
+            writer.delete(["doc-99"])
+            writer.commit()
+        index.compact()  # after which BM25 no longer counts deleted documents
+        assert index.verify() == []
+        compacted = searched.answers(index)
+    same(compacted, told | {name: compacted[name] for name in told if name.startswith("lexical")})
+    searched.make(fast_path / "new.index")
+    with Index.open(fast_path / "new.index") as new_index:
+        new_index.compact()
+        same(searched.answers(new_index), compacted)
+
+
+def same(answers: dict[str, Any], told: dict[str, Any]) -> None:
+    """The same ids in the same order, and scores up to the rounding of another machine."""
+    assert answers.keys() == told.keys()
+    assert [hits for name in told if name.startswith("lexical") for hits in told[name] if hits]
+    for name, expected in told.items():
+        if name.startswith(("dense", "lexical")):
+            for hits, others in zip(answers[name], expected, strict=True):
+                assert [(id_, span) for id_, _, span in hits] == [(id_, span) for id_, _, span in others]
+                np.testing.assert_allclose([hit[1] for hit in hits], [hit[1] for hit in others], rtol=1e-5, atol=1e-6)
+        elif name in ("memory", "vectors"):
+            np.testing.assert_allclose(answers[name], expected)
+        else:
+            assert answers[name] == expected, name
+
+
 def test_there_is_a_golden_fixture_of_every_format():
-    assert sorted(path.name for path in GOLDEN.iterdir()) == [f"format-{v}.zip" for v in range(1, schema.FORMAT + 1)]
+    versions = range(1, schema.FORMAT + 1)
+    names = [f"{kind}-{version}.zip" for kind in ("format", "searched") for version in versions]
+    assert sorted(path.name for path in GOLDEN.iterdir()) == names
     assert set(schema.MIGRATIONS) == set(range(1, schema.FORMAT))
 
 
