@@ -1,5 +1,9 @@
 """Errors of the index room, each one finished line: what is wrong, where, and what to do.
 
+An error about a setting names it as its ``field``, by its name in Python (``k``, ``max_ram``), and has the message
+without it as its ``reason``: a command line can put its option there, a server can answer 422. Advice that names a
+setting has it in backquotes, `` `language=none` ``.
+
     IndexStoreError
     +-- IndexMissingError   there is no index at that path
     +-- IndexExistsError    something is already there
@@ -8,7 +12,7 @@
     +-- IndexLockedError    another process is writing to it
     +-- IndexDamagedError   bytes on disk are not the bytes that were written
     +-- IndexWriteError     the operating system refused to write (disk full, I/O error); the last commit stands
-    +-- InputError          vectors or documents that do not fit the index
+    +-- InputError          vectors, documents or settings that do not fit the index
     +-- FilterError         a ``where`` expression that cannot be read (exit 2)
     +-- KindError           an index kind that is unknown, cannot be built, or misses its recall target
     +-- DependencyError     a library that this operation needs is not installed
@@ -37,9 +41,20 @@ __all__ = [
 
 
 class IndexStoreError(Exception):
-    """Base of every error that an index raises on purpose."""
+    """Base of every error that an index raises on purpose.
+
+    Attributes:
+        field: the setting that is wrong, by its name in Python; None where it is not one alone.
+        reason: the message without the field.
+    """
 
     exit_code = 1
+
+    def __init__(self, reason: str, *, field: str | None = None) -> None:
+        """Say what is wrong: ``InputError("must be at least 1, not 0", field="k")``."""
+        super().__init__(f"{field} {reason}" if field else reason)
+        self.reason = reason
+        self.field = field
 
 
 class IndexMissingError(IndexStoreError):
@@ -71,7 +86,7 @@ class IndexWriteError(IndexStoreError):
 
 
 class InputError(IndexStoreError):
-    """Vectors or documents do not fit the index: width, count, NaN, an empty id."""
+    """Vectors, documents or settings do not fit the index: width, count, NaN, an empty id, k below 1."""
 
 
 class FilterError(IndexStoreError):

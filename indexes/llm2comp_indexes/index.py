@@ -98,12 +98,13 @@ class Index:
         path = Path(path)
         policy = Policy.from_settings(settings or {})
         settings = {"metric": "cosine", "language": DEFAULT_LANGUAGE, **(settings or {}), **asdict(policy)}
-        if dimension < 1 or memory_tokens < 0:
-            raise InputError(f"dimension {dimension} and memory_tokens {memory_tokens} must be positive")
+        for name, value, least in (("dimension", dimension, 1), ("memory_tokens", memory_tokens, 0)):
+            if value < least:
+                raise InputError(f"must be at least {least}, not {value}", field=name)
         if settings["metric"] not in ("cosine", "ip"):
-            raise InputError(f"metric {settings['metric']!r}: it must be cosine or ip")
+            raise InputError(f"must be cosine or ip, not {settings['metric']!r}", field="metric")
         if not {"name", "fingerprint"} <= encoder.keys():
-            raise InputError("encoder: needs a name and a fingerprint")
+            raise InputError("needs a name and a fingerprint", field="encoder")
         check_language(settings["language"])
         check_kind(policy, dimension)
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
@@ -337,7 +338,7 @@ class Index:
         """
         with self._lease() as snapshot:
             if not snapshot.manifest.memory_tokens:
-                raise InputError(f"{self.path}: keeps no memory vectors; build it with memory_tokens set")
+                raise InputError(f"{self.path}: keeps no memory vectors; build it with `memory_tokens` set")
             return snapshot.memory(ids, spans or [None] * len(ids))
 
     def vectors(self, ids: Sequence[str]) -> Float32Array:
@@ -401,5 +402,5 @@ class Index:
 def _at_most(k: int, documents: int) -> int:
     """The documents that can be found of ``k``."""
     if k < 1:
-        raise InputError(f"k is {k}; it must be at least 1")
+        raise InputError(f"must be at least 1, not {k}", field="k")
     return min(k, max(1, documents))

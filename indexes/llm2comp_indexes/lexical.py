@@ -58,7 +58,7 @@ def check_language(language: str) -> None:
     try:
         analyzer(language)
     except ValueError as error:
-        raise InputError(f"lexical language {language!r}: {error}; `none` turns stemming off") from error
+        raise InputError(f"{language!r}: {error}; `language=none` turns stemming off", field="language") from error
 
 
 @cache

@@ -70,7 +70,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What an index says of itself (``llm2comp index info``).
+    """What an index says of itself.
 
     Attributes:
         path: of the directory.
@@ -85,7 +85,8 @@ class IndexInfo:
         settings: as given at creation.
         kind: how vectors are searched, ``flat`` or a FAISS factory string.
         segments: number of vector segments.
-        bytes: on disk, everything together; what SQLite keeps beside ``store.db`` while it is open does not count.
+        bytes: on disk, everything together, once nobody has it open: changes that still wait beside ``store.db`` do not
+            count twice.
         reason: why ``kind`` is ``flat`` although the settings ask for another; None if it is as they ask.
         recall: measured recall@10 of ``kind`` against exact search; None for ``flat``, which is exact.
         queries_per_second: measured beside ``recall``.

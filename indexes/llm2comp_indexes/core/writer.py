@@ -263,7 +263,7 @@ class Writer:
         vectors_f16 = narrow(matrix, "vectors")
         if not manifest.memory_tokens:
             if memory is not None:
-                raise InputError("memory: this index keeps no memory vectors; build it with memory_tokens set")
+                raise InputError("memory: this index keeps no memory vectors; build it with `memory_tokens` set")
             return vectors_f16, None
         shape = (rows, manifest.memory_tokens, manifest.dimension)
         tokens = np.asarray([] if memory is None else memory, dtype=np.float32)

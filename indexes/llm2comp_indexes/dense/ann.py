@@ -56,11 +56,12 @@ def empty_index(factory: str, dimension: int) -> faiss.Index:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise KindError(
-            f"kind {factory!r}: FAISS cannot make it for width {dimension}: {telling_part(error)}; "
-            f"kinds are {', '.join(KINDS)} and FAISS factory strings"
+            f"{factory!r}: FAISS cannot make it for width {dimension}: {telling_part(error)}; "
+            f"kinds are {', '.join(KINDS)} and FAISS factory strings",
+            field="kind",
         ) from error
     if isinstance(faiss.downcast_index(index), faiss.IndexIDMap | faiss.IndexRefine):
-        raise KindError(f"kind {factory!r}: leave IDMap and refinement out, the index does both itself")
+        raise KindError(f"{factory!r}: leave IDMap and refinement out, the index does both itself", field="kind")
     return index
 
 
@@ -111,7 +112,7 @@ class AnnIndex:
             with gpu.clustering(index) if device == "cuda" else contextlib.nullcontext():
                 index.train(rows)
         except RuntimeError as error:
-            raise KindError(f"kind {factory!r}: cannot be trained: {telling_part(error)}") from error
+            raise KindError(f"{factory!r}: cannot be trained: {telling_part(error)}", field="kind") from error
         return ann
 
     @classmethod

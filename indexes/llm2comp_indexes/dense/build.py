@@ -76,12 +76,12 @@ def build_ann(
         try:
             record, reason = _attempt(index, segment, policy, factory, device, seed)
         except RuntimeError as error:  # what FAISS makes of some factory strings can be neither filled nor searched
-            raise KindError(f"kind {factory!r}: {telling_part(error)}") from error
+            raise KindError(f"{factory!r}: {telling_part(error)}", field="kind") from error
         if record is not None:
             return record
         _log.info("%s: %s: %s", segment.directory, factory, reason)
         if policy.kind != "auto":
-            raise KindError(f"kind {policy.kind} is refused ({reason})")
+            raise KindError(f"{policy.kind} is refused ({reason})", field="kind")
         reasons.append(f"{factory}: {reason}")
     return declined(segment, policy, "; ".join(reasons) or "no kind fits into max_ram")
 

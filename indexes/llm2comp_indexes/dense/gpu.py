@@ -47,10 +47,10 @@ def check_device(device: str) -> None:
         DependencyError: it is ``cuda``, and FAISS sees no GPU.
     """
     if device not in DEVICES:
-        raise InputError(f"device {device!r}: it must be cpu or cuda")
+        raise InputError(f"must be cpu or cuda, not {device!r}", field="device")
     if device == "cuda" and not gpu_count():
         raise DependencyError(
-            "FAISS sees no GPU: device cuda needs one, and the faiss-gpu wheel (pip install 'llm2comp-apps[gpu]')"
+            "FAISS sees no GPU: `device=cuda` needs one, and the faiss-gpu wheel (pip install 'llm2comp-apps[gpu]')"
         )
 
 

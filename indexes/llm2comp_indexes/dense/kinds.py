@@ -58,11 +58,13 @@ class Policy:
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or not self.kind:
-            raise InputError(f"kind {self.kind!r}: it must be one of {', '.join(KINDS)}, or a FAISS factory string")
+            raise InputError(
+                f"must be one of {', '.join(KINDS)}, or a FAISS factory string, not {self.kind!r}", field="kind"
+            )
         if not 0 < self.target_recall <= 1:
-            raise InputError(f"target recall {self.target_recall}: it must lie above 0 and at most at 1")
+            raise InputError(f"must be above 0 and at most 1, not {self.target_recall}", field="target_recall")
         if self.max_ram is not None and self.max_ram < 1:
-            raise InputError(f"max_ram {self.max_ram}: it must be a positive number of bytes")
+            raise InputError(f"must be a positive number of bytes, not {self.max_ram}", field="max_ram")
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Policy:
@@ -123,7 +125,8 @@ def plans(policy: Policy, rows: int, dimension: int) -> list[str]:
             fitting.append(factory)
         elif policy.kind != "auto":
             raise KindError(
-                f"kind {kind} is refused ({factory} needs about {bytes_per_row * rows / 2**20:.0f} MiB for {rows} "
-                f"vectors, max_ram allows {policy.max_ram / 2**20:.0f}; rabitq takes the least, flat none)"
+                f"{kind} is refused ({factory} needs about {bytes_per_row * rows / 2**20:.0f} MiB for {rows} "
+                f"vectors, max_ram allows {policy.max_ram / 2**20:.0f}; rabitq takes the least, flat none)",
+                field="kind",
             )
     return fitting

@@ -95,7 +95,7 @@ def _tokens(expression: str) -> list[_Token]:
         match = _TOKENS.match(expression, position)
         if match is None:
             start = position + len(expression[position:]) - len(expression[position:].lstrip())
-            raise _error(expression, start, "cannot be read here (is a quote left open?)")
+            raise _error(expression, start, "nothing fits here (is a quote left open?)")
         kind = str(match.lastgroup)
         text = match.group(kind)
         token = _Token(kind, text, match.start(kind), text)
@@ -120,7 +120,7 @@ def _number(text: str) -> int | float:
 
 def _error(expression: str, position: int, message: str) -> FilterError:
     before, after = expression[max(0, position - 60) : position], expression[position : position + 60]
-    return FilterError(f"where: {message}: {before} >>> {after or '(end)'}")
+    return FilterError(f"cannot be read: {message}: {before} >>> {after or '(end)'}", field="where")
 
 
 def _spelled(value: Any) -> int | float | None:
@@ -171,9 +171,9 @@ class _Parser:
 
     def parse(self) -> str:
         if self._token.kind == "end":
-            raise FilterError("where: the expression is empty")
+            raise FilterError("is empty", field="where")
         sql = self._expression_()
-        self._need("end", what="`and`, `or` or the end")
+        self._need("end", what='"and", "or" or the end')
         return sql
 
     def _expression_(self) -> str:
@@ -197,7 +197,7 @@ class _Parser:
             raise self._fail(f"more than {_DEEPEST} nested parentheses")
         if self._take("operator", "("):
             sql = self._expression_()
-            self._need("operator", ")", what="`)`")
+            self._need("operator", ")", what='")"')
         else:
             sql = self._predicate()
         self._depth -= 1
@@ -206,7 +206,7 @@ class _Parser:
     def _predicate(self) -> str:
         self._predicates += 1
         if self._predicates > _MOST_PREDICATES:
-            raise self._fail(f"more than {_MOST_PREDICATES} conditions; `field in (...)` takes any number of values")
+            raise self._fail(f"more than {_MOST_PREDICATES} conditions; FIELD in (...) takes any number of values")
         names = self._field()
         if token := self._take("operator", "!=", "<>", *_COMPARISONS):
             if token.value in ("!=", "<>"):
@@ -214,7 +214,7 @@ class _Parser:
             return self._any(names, self._comparison(_COMPARISONS[token.value], self._value()))
         if self._take("keyword", "is"):
             negated = self._take("keyword", "not") is not None
-            self._need("keyword", "null", what="`null`")
+            self._need("keyword", "null", what='"null"')
             return f"({self._missing(names)} IS {'NOT ' if negated else ''}NULL)"
         negated = self._take("keyword", "not") is not None
         token = self._need(
@@ -246,15 +246,15 @@ class _Parser:
             return token.value
         if self._take("keyword", "true", "false"):
             return token.value == "true"
-        hint = " (to find missing fields write `is null`)" if token.value == "null" else ""
+        hint = ' (to find missing fields write "is null")' if token.value == "null" else ""
         raise self._fail(f"expected a number, a quoted string, true or false{hint}")
 
     def _in(self) -> Condition:
-        self._need("operator", "(", what="`(`")
+        self._need("operator", "(", what='"("')
         values = [self._value()]
         while self._take("operator", ","):
             values.append(self._value())
-        self._need("operator", ")", what="`,` or `)`")
+        self._need("operator", ")", what='"," or ")"')
         flags = [self._comparison("=", value) for value in dict.fromkeys(v for v in values if isinstance(v, bool))]
         texts = self._bind(json.dumps([value for value in values if isinstance(value, str)]))
         spelled = [number for value in values if (number := _spelled(value)) is not None]
@@ -271,7 +271,7 @@ class _Parser:
 
     def _between(self) -> Condition:
         low = self._comparison(">=", self._value())
-        self._need("keyword", "and", what="`and`")
+        self._need("keyword", "and", what='"and"')
         high = self._comparison("<=", self._value())
         return lambda v, t: f"({low(v, t)}) AND ({high(v, t)})"
 

@@ -289,7 +289,7 @@ def size_on_disk(index: Path, connection: apsw.Connection) -> int:
     others = 0
     for folder, _, names in os.walk(index):  # unlike rglob it does not mind what a writer removes meanwhile
         for name in names:
-            if Path(folder) != index or not name.startswith(STORE_NAME):
+            if Path(folder) != index or name not in (STORE_NAME, f"{STORE_NAME}-wal"):
                 with contextlib.suppress(FileNotFoundError):
                     others += Path(folder, name).stat().st_size
     return store + others
