@@ -253,6 +253,25 @@ def test_without_data_and_hub_one_line_names_the_flag(run, small, tmp_path, monk
     assert "--data" in line
 
 
+def test_align_takes_several_teachers_with_weights(run, data, small, tiny_encoder_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / "cache"))
+    call = ["--stage", "align", "--data", data["text"], "--data", data["pairs"], "--out", tmp_path / "align", *small]
+    missing = run(*call)
+    assert missing.exit_code == 2
+    assert "--teacher is missing: stage align needs an encoder to learn from" in missing.stderr
+    teachers = ["--teacher", f"{tiny_encoder_dir}=0.25", "--teacher", tiny_encoder_dir]
+    found = run(*call, *teachers, "--layers", "0,", "--fit-texts", 8)
+    assert found.exit_code == 0, found.output
+    assert "teacher tiny: " in found.stderr
+    assert (
+        json.loads((tmp_path / "align/run.json").read_text())["teacher"]
+        == f"{tiny_encoder_dir}=0.25,{tiny_encoder_dir}"
+    )
+    made = json.loads((tmp_path / "align/encoder/encoder.json").read_text())
+    assert [teacher["weight"] for teacher in made["training"]["alignment"]["teachers"]] == [0.25, 1.0]
+    assert (made["layers"], made["own_layers"]) == ([0], True)
+
+
 def test_rows_are_counted_from_the_start(run, data, small, tmp_path):
     assert run("--data", data["text"], "--out", tmp_path / "kl", *small, "--max-rows", 12).exit_code == 0
     assert len((tmp_path / "kl/data/lines.npy").read_bytes()) == 128 + 12 * 8

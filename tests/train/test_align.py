@@ -163,7 +163,7 @@ def teach(monkeypatch, make_hash_encoder, tmp_path):
 @pytest.fixture
 def small(settings):
     return replace(
-        settings, teacher="a", train_weights="all", max_steps=40, batch_size=8, fit_texts=40, lr=3e-3, layers="1",
+        settings, teacher="a", train_weights="all", max_steps=40, batch_size=8, fit_texts=40, lr=3e-3, layers="1,",
         query_prompt="king ", clip_norm=1.0,
     )  # fmt: skip
 
@@ -219,6 +219,34 @@ def test_the_frozen_parts_stay_and_all_others_move(small, data, tmp_path, teach,
         assert tensor.dtype == torch.float16
         assert not torch.allclose(tensor.float(), before[name], atol=1e-3), name
     assert not any("embed" in name for name in weights(tmp_path / "run"))
+
+
+def test_a_number_of_layers_chooses_those_and_a_resumed_run_keeps_them(small, data, tmp_path, teach):
+    first = go(replace(small, layers="", max_steps=2), data, tmp_path / "whole")
+    said: list[str] = []
+    settings = replace(small, layers="1", max_steps=4, save_every=2)
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress):
+        if progress.step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        go(settings, data, tmp_path / "cut", init=first, say=said.append, show=kill)
+    chosen = read_settings(tmp_path / "cut/checkpoints/step-000002").layers
+    assert len(chosen) == 1
+    assert f"layers: {chosen[0]}" in said
+    said.clear()
+    directory = go(settings, data, tmp_path / "cut", init=first, say=said.append, resume=True)
+    assert read_settings(directory).layers == chosen
+    assert not any("layers" in line for line in said)
+    fresh = go(replace(settings, layers="1"), data, tmp_path / "fresh")
+    assert len(read_settings(fresh).layers) == 1
+    with pytest.raises(UsageError) as caught:
+        go(replace(small, layers="3"), data, tmp_path / "many", init=first)
+    assert caught.value.field == "layers"
 
 
 def test_teachers_are_asked_once_with_their_own_prompts_and_only_for_what_is_visited(small, data, tmp_path, teach):
@@ -290,11 +318,11 @@ def test_a_later_run_goes_on_where_the_earlier_one_ended(small, data, tmp_path, 
     other = go(replace(still, teacher="b"), data, tmp_path / "third", init=first)
     assert load_file(other / "alignment.safetensors")["map"].shape == (24, 32)
     # Cut in steps: a run may keep some of the layers that an earlier one had.
-    fewer = go(replace(still, layers="1"), data, tmp_path / "fewer", init=second)
+    fewer = go(replace(still, layers="1,"), data, tmp_path / "fewer", init=second)
     kept, all_of_them = (load_file(directory / "layers.safetensors") for directory in (fewer, second))
     assert torch.equal(kept["layers.0.mlp.up_proj.weight"], all_of_them["layers.1.mlp.up_proj.weight"])
     with pytest.raises(TrainingError, match="has no layer 0 any more; `layers` may name some of 1"):
-        go(replace(still, layers="0"), data, tmp_path / "more", init=fewer)
+        go(replace(still, layers="0,"), data, tmp_path / "more", init=fewer)
     with pytest.raises(TrainingError, match="continue with `train_weights=all`"):
         go(replace(still, train_weights="adapter"), data, tmp_path / "adapter", init=fewer)
 
@@ -312,7 +340,7 @@ def test_all_weights_start_from_an_adapter_merged(small, settings, data, tmp_pat
 
 def test_compression_stages_train_a_shallow_encoder_beside_a_whole_decoder(settings, data, tmp_path):
     for train_weights in ("adapter", "all"):
-        changed = replace(settings, layers="1", train_weights=train_weights, max_steps=30, lr=5e-3, eval_every=30)
+        changed = replace(settings, layers="1,", train_weights=train_weights, max_steps=30, lr=5e-3, eval_every=30)
         out = tmp_path / train_weights
         directory = run_stage("kl", changed, RunOptions(data=[str(data["text"])], out=out, device="cpu"))
         found = losses(out)
@@ -329,7 +357,7 @@ def test_a_teacher_of_ours_and_as_wide_lends_its_space(small, settings, data, tm
         RunOptions(data=[str(data["pairs"])], out=tmp_path / "deep", device="cpu"),
     )
     teacher = LLM2Comp.from_pretrained(str(deep), device="cpu")
-    directory = go(replace(small, teacher=str(deep), layers="0"), data, tmp_path / "run", init=deep)
+    directory = go(replace(small, teacher=str(deep), layers="0,"), data, tmp_path / "run", init=deep)
     assert read_settings(directory).space == {"name": teacher.name, "fingerprint": teacher.fingerprint}
     assert not (directory / "alignment.safetensors").exists()
     student = LLM2Comp.from_pretrained(str(directory), device="cpu")
@@ -348,7 +376,7 @@ def test_a_teacher_of_ours_and_as_wide_lends_its_space(small, settings, data, tm
     [
         ({"teacher": ""}, "teacher", "is missing: stage align needs an encoder to learn from"),
         ({"teacher": "a=0"}, "teacher", "must have weights above 0, not 0 for a"),
-        ({"layers": "7"}, "layers", "must be ascending numbers from 0 to 1, not 7"),
+        ({"layers": "7,"}, "layers", "must be ascending numbers from 0 to 1, not 7"),
     ],
 )
 def test_wrong_settings_are_refused_and_leave_nothing(changes, field, message, small, data, tmp_path, teach):

@@ -118,7 +118,7 @@ _QWEN3 = TrainingRecipe(
 # * A position counts by the length of its text, not by whether its id is the end-of-sequence id, which for Llama is
 #   the padding id, too, and may stand inside a text.
 # * The decoder is frozen altogether: in eval(), its vocabulary never resized for memory tokens.
-# * The point of the split is drawn anew at each visit; texts too short for ten tokens on either side are split in the
+# * The point of the split is drawn again at each visit; texts too short for ten tokens on either side are split in the
 #   middle. Reduction: mean over positions, then over texts.
 # What differs from the paper on purpose:
 # * Memory is centred and brought to one length before the decoder reads it (CompressionNetwork.decoder_input).

@@ -34,7 +34,9 @@ class Settings:
     backbone: str = _setting("smollm2-135m", "The LLM: a short name, a local directory or a Hugging Face id.")
     k: int = _setting(8, "Memory tokens per text.")
     layers: str = _setting(
-        "", "Layers of the LLM that the encoder runs: their numbers from 0, comma-separated; all, or those of `init`."
+        "",
+        "Layers of the LLM that the encoder runs: how many (those that matter most are chosen), or their numbers, as "
+        "0,1,28,29. Without it, those of `init`, or all.",
     )
     train_weights: str = _setting(
         "adapter", "Weights that are trained: 'adapter', or 'all' of the encoder's layers (token embeddings are not)."
@@ -156,7 +158,7 @@ class Settings:
         )
         self._require("validation_texts", self.validation_texts >= 2, "at least 2")
         numbers = [part.strip() for part in self.layers.split(",") if part.strip()]
-        self._require("layers", all(part.isdecimal() for part in numbers), "numbers such as 0,1,2,5")
+        self._require("layers", all(part.isdecimal() for part in numbers), "a number, or numbers such as 0,1,2,5")
         parts = self.context.split(",")
         fixed = all(part.strip().isdecimal() and int(part) > 0 for part in parts)
         self._require("context", fixed or self.context == "random", "lengths such as 16,24,32, or 'random'")
@@ -172,8 +174,14 @@ class Settings:
 
     @property
     def layer_numbers(self) -> list[int] | None:
-        """The layers that the encoder runs; ``None`` where nothing is said."""
-        return [int(part) for part in self.layers.split(",") if part.strip()] or None
+        """The layers that the encoder runs; ``None`` where they are not named."""
+        named = "," in self.layers
+        return [int(part) for part in self.layers.split(",") if part.strip()] if named else None
+
+    @property
+    def layer_count(self) -> int | None:
+        """How many layers the encoder runs, where they are to be chosen; ``None`` where nothing is to be chosen."""
+        return int(self.layers) if self.layers.strip().isdecimal() else None
 
     @property
     def targets(self) -> list[str]:

@@ -14,7 +14,7 @@
    measured on its sentences of STS-B; the memory vectors are also read by cluster-then-merge pooling.
 
 ``OUT/study.md`` and ``OUT/study.json`` hold the table. It goes breadth first and keeps all it has done: interrupt it,
-or give it ``--minutes``, and run it again with the same settings to go on. Needs what training and evaluation need, but
+or give it ``--minutes``, and run it again with the same settings to continue. Needs what training and evaluation need, but
 no FAISS. The data folder has ``train/paragraphs``, ``train/pairs`` and ``eval``. Where no package registry can be
 reached, set ``LLM2COMP_CACHE`` to a cache that holds the backbone, or give a model directory with ``--backbone``.
 """
@@ -137,7 +137,7 @@ def grow(study: Study, row: Row, stage: str, adapter: str) -> Row:
 
 
 def train_one(study: Study, stage: str, rate: float, adapter: str, row: Row, run: Path) -> None:
-    """One run from a row's encoder on, unless it is finished; an interrupted one goes on."""
+    """One run from a row's encoder on, unless it is finished; an interrupted one is continued."""
     from llm2comp_train.engine.run import RunOptions, run_stage
     from llm2comp_train.recipes import resolve
 
@@ -332,7 +332,9 @@ def parse(arguments: Sequence[str] | None) -> Study:
     """The command line."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, required=True, help="folder with train/paragraphs, train/pairs, eval")
-    options.add_argument("--out", type=Path, required=True, help="all results and runs; run again to go on")
+    options.add_argument(
+        "--out", type=Path, required=True, help="folder of all results and runs; run again to continue"
+    )
     options.add_argument("--preset", choices=PRESETS, help="sizes [gpu where there is one]")
     options.add_argument("--steps", type=int, help="steps of each adaptation, instead of the preset's")
     options.add_argument("--ucl-steps", type=int)
@@ -432,7 +434,7 @@ def claim(study: Study) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the study, or go on with it.
+    """Run the study, or continue it.
 
     Returns:
         The exit code: 3 where time ran out before the end, 130 where it was interrupted.
@@ -456,13 +458,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         claim(study)
         complete = grow_all(study, report)
     except TrainingStoppedError:
-        note("interrupted; run the same command again to go on")
+        note("interrupted; run the same command again to continue")
         return TrainingStoppedError.exit_code
     except LLM2CompError as error:
         note(f"error: {error}")
         return error.exit_code
     if not complete:
-        note("--minutes are over; run the same command again to go on")
+        note("--minutes are over; run the same command again to continue")
         return 3
     sys.stdout.write((study.out / "study.md").read_text("utf-8"))
     return 0

@@ -73,7 +73,7 @@ class Split:
 
 
 class CompressionBatches:
-    """Texts split into context and target, the split point (and the sentence to start at) drawn anew at every visit.
+    """Texts split into context and target, the split point (and the sentence to start at) drawn again at every visit.
 
     Texts are grouped by the lengths that were drawn within a window of :data:`WINDOW` batches, so that batches have
     next to no padding; the batches of a window come in random order.
@@ -309,7 +309,7 @@ class PairBatches:
         self._visits = [_Visits(rows, settings.seed, number) for number, rows in enumerate(self._rows)]
         weights = np.array([min(len(rows), settings.file_cap) ** settings.file_exponent for rows in self._rows])
         chances = np.cumsum(weights / weights.sum())
-        # One generator for all steps: the files drawn before a step tell how far each file has been visited.
+        # One generator for all steps: the files drawn before a step say how far each file has been visited.
         drawn = _generator(settings.seed, _FILES).random(settings.max_steps)
         self._files = np.searchsorted(chances[:-1], drawn, side="right")
 

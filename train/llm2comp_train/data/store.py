@@ -10,7 +10,7 @@ before the first step, so a broken row is reported then and not hours later.
     files.npy       (rows,)       the file each row came from
     lines.npy       (rows,)       its line there
     prompted.npy    (rows,)       whether a prompt precedes its first text
-    digests.npy     (texts,)      64-bit hash of each text without its prompt, to tell equal ones
+    digests.npy     (texts,)      64-bit hash of each text without its prompt: equal texts have equal ones
     store.json      written last: a folder without it is unfinished
 """
 

@@ -22,6 +22,7 @@ from llm2comp_train.data.sources import DataFile, Row, find_data
 from llm2comp_train.data.store import TokenStore, write_store
 from llm2comp_train.engine import checkpoints
 from llm2comp_train.engine.building import build, export
+from llm2comp_train.engine.choosing import with_layers_chosen
 from llm2comp_train.engine.claim import check_claim, claim, claim_of
 from llm2comp_train.engine.loop import Progress, Run, StopRequest, train
 from llm2comp_train.engine.machine import fit_to_machine, load_for_training
@@ -82,7 +83,8 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
     files = check_call(kind, settings, options)
     processes = Processes(options.device or default_device())
     backbone = load_for_training(settings, processes.device)
-    network = build(backbone, settings, init, kind)
+    chosen = with_layers_chosen(settings, init, options.out, options.data, processes.device, options.say)
+    network = build(backbone, chosen, init, kind)
     probe(network, backbone.name)
     teachers = kind.teachers(settings, processes.device)
     if processes.main:
