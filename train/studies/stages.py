@@ -13,10 +13,11 @@
 3. All chosen encoders and the training-free baselines are scored on the suite's test data; dimension collapse is
    measured on its sentences of STS-B; the memory vectors are also read by cluster-then-merge pooling.
 
-``OUT/study.md`` and ``OUT/study.json`` hold the table. It goes breadth first and keeps all it has done: interrupt it,
-or give it ``--minutes``, and run it again with the same settings to continue. Needs what training and evaluation need, but
-no FAISS. The data folder has ``train/paragraphs``, ``train/pairs`` and ``eval``. Where no package registry can be
-reached, set ``LLM2COMP_CACHE`` to a cache that holds the backbone, or give a model directory with ``--backbone``.
+``OUT/study.md`` and ``OUT/study.json`` hold the table. The study goes breadth first and keeps all it has done:
+interrupt it, or give it ``--minutes``, and run it again with the same settings to continue. It needs what training and
+evaluation need, but no FAISS. The data folder has ``train/paragraphs``, ``train/pairs`` and ``eval``. Where no package
+registry can be reached, set ``LLM2COMP_CACHE`` to a cache that holds the backbone, or give a model directory with
+``--backbone``.
 """
 
 from __future__ import annotations
