@@ -14,6 +14,7 @@ The rooms, from the disk up; each uses only those before it:
     threads         what threads of one process share
     storage/        files written durably and read with care; ``store.db`` with the documents; ``where`` conditions
     dense/          comparing vectors: kinds, FAISS, GPUs
+    analysis        what counts as a word, and when two are the same
     lexical         searching words
     core/           generations: reading one, writing the next, verifying, moving to and from other programs
     index           `Index`, which puts them together
@@ -21,6 +22,7 @@ The rooms, from the disk up; each uses only those before it:
 
 from __future__ import annotations
 
+from llm2comp_indexes.analysis import DEFAULT_LANGUAGE, Word, check_language, matching_spans, words
 from llm2comp_indexes.core.import_export import (
     Batch,
     export_index,
@@ -48,9 +50,9 @@ from llm2comp_indexes.errors import (
     IndexWriteError,
     InputError,
     KindError,
+    OutdatedWarning,
 )
 from llm2comp_indexes.index import Index
-from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language, matching_spans
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.schema import FORMAT
 from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo
@@ -77,7 +79,9 @@ __all__ = [
     "IndexedDocument",
     "InputError",
     "KindError",
+    "OutdatedWarning",
     "Policy",
+    "Word",
     "Writer",
     "check_kind",
     "check_language",
@@ -91,4 +95,5 @@ __all__ = [
     "read_parquet_settings",
     "read_vectors",
     "verify_index",
+    "words",
 ]

@@ -18,7 +18,8 @@ setting has it in backquotes, `` `language=none` ``.
     +-- DependencyError     a library that this operation needs is not installed
 
 A file that can be derived again (lexical, FAISS) and is doubtful is not an error: readers warn with
-`DamageWarning`, answer from the vectors and documents themselves, and the next writer rebuilds it.
+`DamageWarning`, answer from the vectors and documents themselves, and the next writer rebuilds it. One that is sound
+but of an older version is used, with an `OutdatedWarning`, and rebuilt likewise.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ __all__ = [
     "InputError",
     "KindError",
     "OlderFormatError",
+    "OutdatedWarning",
 ]
 
 
@@ -105,3 +107,7 @@ class DependencyError(IndexStoreError):
 
 class DamageWarning(UserWarning):
     """A derived file is doubtful: it is not used, the answer comes from the vectors or documents themselves."""
+
+
+class OutdatedWarning(UserWarning):
+    """A derived file was made by an older version, which did less: it is used until the next commit replaces it."""

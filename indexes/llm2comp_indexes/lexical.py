@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError
+from llm2comp_indexes.analysis import ANALYSIS, DEFAULT_LANGUAGE, analyzer, check_language, matching_spans, plain, words
+from llm2comp_indexes.errors import DamageWarning, IndexWriteError, OutdatedWarning
 from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.checked import difference
 from llm2comp_indexes.storage.store import SegmentRecord
@@ -32,9 +33,17 @@ from llm2comp_indexes.types import Float32Array, IndexedDocument, Int64Array
 if TYPE_CHECKING:
     import tantivy
 
-__all__ = ["DEFAULT_LANGUAGE", "LexicalReader", "LexicalWriter", "analyzer", "check_language", "matching_spans"]
+__all__ = [
+    "DEFAULT_LANGUAGE",
+    "LexicalReader",
+    "LexicalWriter",
+    "analyzer",
+    "check_language",
+    "is_outdated",
+    "matching_spans",
+    "words",
+]
 
-DEFAULT_LANGUAGE: Final = "english"
 MOST_TERMS: Final = 1024
 """Distinct query terms that are looked up; a whole pasted article stays affordable."""
 
@@ -42,44 +51,6 @@ _HEAP_BYTES = 64_000_000
 _FEW_DOCUMENTS = 4096  # allowed documents up to which a filter is part of the query
 _LOCKS = (".tantivy-writer.lock", ".tantivy-meta.lock")
 _MUTABLE = ("meta.json", ".managed.json")
-
-# Scripts written without spaces are indexed character by character; every other word is a run of letters and digits.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORD = rf"[{_UNSPACED}]|[\p{{Alphabetic}}\p{{M}}\p{{N}}--[{_UNSPACED}]]+"
-_LONGEST_WORD = 255  # bytes; longer runs are not words
-
-
-def check_language(language: str) -> None:
-    """Refuse a language without a stemmer (``none`` turns stemming off).
-
-    Raises:
-        InputError: tantivy has no such stemmer.
-    """
-    try:
-        analyzer(language)
-    except ValueError as error:
-        raise InputError(f"{language!r}: {error}; `language=none` turns stemming off", field="language") from error
-
-
-@cache
-def analyzer(language: str) -> tantivy.TextAnalyzer:
-    """Words, lower-cased, accents folded, stemmed for ``language``."""
-    import tantivy
-
-    chain = (
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORD))
-        .filter(tantivy.Filter.remove_long(_LONGEST_WORD))
-        .filter(tantivy.Filter.lowercase())
-        .filter(tantivy.Filter.ascii_fold())
-    )
-    return chain.build() if language == "none" else chain.filter(tantivy.Filter.stemmer(language)).build()
-
-
-def matching_spans(query: str, text: str, language: str = DEFAULT_LANGUAGE) -> list[tuple[int, int]]:
-    """Character spans of the words of ``text`` that lexical search for ``query`` matches."""
-    wanted = set(analyzer(language).analyze(query))
-    tokens = analyzer(language).pre_tokenize(text).tokens
-    return [(token.char_offset_from, token.char_offset_to) for token in tokens if token.text in wanted]
 
 
 @cache
@@ -97,8 +68,13 @@ def _document(num: int, document: IndexedDocument) -> tantivy.Document:
 
     entry = tantivy.Document()
     entry.add_unsigned("num", num)
-    entry.add_text("body", f"{document.title} {document.text}" if document.title else document.text)
+    entry.add_text("body", plain(f"{document.title} {document.text}" if document.title else document.text))
     return entry
+
+
+def is_outdated(record: SegmentRecord) -> bool:
+    """Whether a snapshot was made by an older version, with other words."""
+    return bool(record.detail.get("analysis", 1) != ANALYSIS)
 
 
 class LexicalWriter:
@@ -166,13 +142,14 @@ class LexicalWriter:
         fs.point("lexical-written")
         fs.rename(self._directory, target / self.name)
         fs.point("lexical-renamed")
-        return SegmentRecord(self.name, "lexical", documents, tuple(records))
+        return SegmentRecord(self.name, "lexical", documents, tuple(records), {"analysis": ANALYSIS})
 
 
 class LexicalReader:
     """A snapshot, open for searching.
 
-    A doubtful snapshot is never searched: the reader warns and indexes ``documents`` in memory instead.
+    A doubtful snapshot is never searched: the reader warns and indexes ``documents`` in memory instead. One of an older
+    version is searched as that version did, with a warning; the next commit makes it anew.
 
     Args:
         index: the index directory.
@@ -186,11 +163,13 @@ class LexicalReader:
     ) -> None:
         self._language = language
         self._private: tempfile.TemporaryDirectory[str] | None = None
-        self._searcher: tantivy.Searcher = self._open(index / record.directory, record) or self._rebuild(documents)
+        self._outdated = is_outdated(record)
+        self._searcher: tantivy.Searcher = self._open(index, record) or self._rebuild(documents)
 
-    def _open(self, directory: Path, record: SegmentRecord) -> tantivy.Searcher | None:
+    def _open(self, index: Path, record: SegmentRecord) -> tantivy.Searcher | None:
         import tantivy
 
+        directory = index / record.directory
         for file in record.files:
             if reason := difference(directory / file.name, file):
                 self._doubt(directory / file.name, reason)
@@ -203,6 +182,13 @@ class LexicalReader:
         if searcher.num_docs != record.rows:
             self._doubt(directory, f"holds {searcher.num_docs} documents where {record.rows} were committed")
             return None
+        if self._outdated:
+            warnings.warn(
+                f"{index}: the words were indexed by an older version, which finds fewer of those with accents or "
+                "invisible characters; the next change of the index, or compacting it, indexes them again",
+                OutdatedWarning,
+                stacklevel=2,
+            )
         return searcher
 
     def _writable(self, directory: Path) -> str:
@@ -230,6 +216,7 @@ class LexicalReader:
     def _rebuild(self, documents: Iterable[tuple[int, IndexedDocument]]) -> tantivy.Searcher:
         import tantivy
 
+        self._outdated = False
         index = tantivy.Index(_schema())
         index.register_tokenizer("body", analyzer(self._language))
         writer = index.writer(heap_size=_HEAP_BYTES, num_threads=1)
@@ -252,7 +239,7 @@ class LexicalReader:
             Numbers (n,) and BM25 scores (n,), best first, the lower number first among equals.
         """
         terms: dict[str, int] = {}
-        for term in analyzer(self._language).analyze(query):
+        for term in analyzer(self._language).analyze(query if self._outdated else plain(query)):
             if term in terms or len(terms) < MOST_TERMS:
                 terms[term] = terms.get(term, 0) + 1
         total = self._searcher.num_docs

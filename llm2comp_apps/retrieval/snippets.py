@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, analyzer
+from llm2comp_indexes import DEFAULT_LANGUAGE, words
 
 if TYPE_CHECKING:
     import tantivy
@@ -25,6 +25,12 @@ SNIPPET_WIDTH = 220
 _LEAD_CHARACTERS = 40
 #: Longer texts are searched for matches only this far: a snippet has to be quick, not exhaustive.
 _MAX_SCANNED = 200_000
+
+#: Languages for which tantivy has stop words; for any other it fails, and old versions of it abort.
+_STOP_WORD_LANGUAGES = {
+    *("danish", "dutch", "english", "finnish", "french", "german", "hungarian", "italian", "norwegian", "portuguese"),
+    *("russian", "spanish", "swedish"),
+}
 
 _Match: TypeAlias = tuple[int, int, str]  # start and end in the text, stem
 
@@ -151,20 +157,20 @@ def _matches(text: str, start: int, end: int, query: str, language: str) -> list
     """The words of ``text[start:end]`` that lexical search would match."""
     wanted = _wanted(query, language)
     return [
-        (start + token.char_offset_from, start + token.char_offset_to, token.text)
-        for token in analyzer(language).pre_tokenize(text[start:end]).tokens
-        if token.text in wanted
+        (start + word.start, start + word.end, word.term)
+        for word in words(text[start:end], language)
+        if word.term in wanted
     ]
 
 
 @lru_cache(maxsize=256)
 def _wanted(query: str, language: str) -> frozenset[str]:
     """The stems of a query that are worth marking: no stop words, unless there is nothing else."""
-    stems = analyzer(language).analyze(query)
     stop_words = _stop_word_filter(language)
-    words = [token.text for token in analyzer("none").pre_tokenize(query).tokens]
-    kept = [word for word in words if stop_words is None or stop_words.analyze(word)]
-    return frozenset(stem for word in kept for stem in analyzer(language).analyze(word)) or frozenset(stems)
+    # Stop words are known by their form in the text; a word is stemmed alone, after the stop words have gone.
+    kept = [word.term for word in words(query, "none") if stop_words is None or stop_words.analyze(word.term)]
+    stems = {word.term for form in kept for word in words(form, language)}
+    return frozenset(stems) or frozenset(word.term for word in words(query, language))
 
 
 @lru_cache(maxsize=8)
@@ -172,8 +178,6 @@ def _stop_word_filter(language: str) -> tantivy.TextAnalyzer | None:
     """An analyzer that gives nothing for a stop word; ``None`` for languages without a list."""
     import tantivy
 
-    try:
-        stop_words = tantivy.Filter.stopword(language)
-    except ValueError:
+    if language not in _STOP_WORD_LANGUAGES:
         return None
-    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.raw()).filter(stop_words).build()
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.raw()).filter(tantivy.Filter.stopword(language)).build()

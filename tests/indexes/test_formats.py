@@ -17,6 +17,8 @@ import pytest
 from llm2comp_indexes import Index, IndexFormatError
 from llm2comp_indexes.storage import schema
 
+pytestmark = pytest.mark.filterwarnings("ignore::llm2comp_indexes.errors.OutdatedWarning")
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -87,3 +88,31 @@ def test_a_snippet_is_a_piece_of_the_text_with_exact_marks(width, text, query, d
 def test_a_match_anywhere_is_in_the_window(before, after):
     text = " ".join(["lorem"] * before + ["needle"] + ["ipsum"] * after)
     assert words_marked(make_snippet(text, "needles", width=60)) == ["needle"]
+
+
+LANGUAGES = (
+    *("none", "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian"),
+    *("norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish"),
+)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_of_an_index_has_snippets(language):
+    snippet = make_snippet("Köln hat einen Dom.", "Dom Zug", language=language)
+    assert snippet.marked() == "Köln hat einen **Dom**."
+
+
+def test_stop_words_are_known_for_the_languages_that_have_some():
+    assert make_snippet("The cat of the house", "the cat", language="english").marked() == "The **cat** of the house"
+    assert make_snippet("Die Katze und das Haus", "die Katze", language="german").marked() == (
+        "Die **Katze** und das Haus"
+    )
+    assert make_snippet("The cat", "the cat", language="none").marked() == "**The** **cat**"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_marks_lie_where_the_word_stands_however_it_is_written(form):
+    text = unicodedata.normalize(form, "In Ko\u0308ln, nai\u0308ve Mu\u0308l\u00adler ﬁnden Ⅷ Dome.")
+    marks = make_snippet(text, "köln müller finden dome", language="german").marks
+    marked = [unicodedata.normalize("NFKC", text[start:end]).replace("\u00ad", "") for start, end in marks]
+    assert marked == ["Köln", "Müller", "finden", "Dome"]

@@ -24,7 +24,7 @@ from llm2comp_indexes.dense.build import build_ann, check_kind, declined, serves
 from llm2comp_indexes.dense.kinds import Policy, is_small
 from llm2comp_indexes.dense.vectors import as_matrix, narrow, normalised
 from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError, KindError
-from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalWriter
+from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalWriter, is_outdated
 from llm2comp_indexes.storage import documents as rows_of
 from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.checked import difference
@@ -285,6 +285,8 @@ class Writer:
         """The lexical snapshot in the making: on top of the last one, or made anew from all documents."""
         if self._lexical is None or fresh:
             base = None if fresh else self._manifest.lexical
+            if base and is_outdated(base):
+                base, fresh = None, True
             if base and (damage := self._damaged_lexical(base)):
                 warnings.warn(f"{damage}; rebuilding the lexical index", DamageWarning, stacklevel=4)
                 base, fresh = None, True
