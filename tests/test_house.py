@@ -165,7 +165,14 @@ def test_source_is_finished_and_of_readable_size(path: Path) -> None:
 
 
 def test_no_paths_of_somebodys_machine() -> None:
-    files = [*SOURCES, *TESTS, ROOT / "README.md", ROOT / "Makefile", ROOT / ".ci" / "run", ROOT / "constraints.txt"]
+    pages = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "docs").glob("*.py"),
+        *ROOT.glob("examples/*.py"),
+    ]
+    named = [ROOT / name for name in ("Makefile", "mkdocs.yml", "constraints.txt", "CITATION.cff", ".ci/run")]
+    files = [*SOURCES, *TESTS, *pages, *named]
     forbidden = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|Users/\w+)/")
     for path in files:
         if path != Path(__file__):

@@ -1,4 +1,4 @@
-"""The README is short, plain, and right."""
+"""The README is short; its sentences are, and so are those of the other pages."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 
 
-def sentences() -> list[str]:
+def sentences(text: str) -> list[str]:
     """The sentences of the running text: no code, no tables, no addresses of links."""
-    text = re.sub(r"^```.*?^```", "\n\n", README, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^ *```.*?^ *```", "\n\n", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^(?:\||#).*$", "\n", text, flags=re.MULTILINE)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    text = re.sub(r"^- ", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^(?:- |\d\. )", "\n", text, flags=re.MULTILINE)
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text)]
     return [sentence for part in paragraphs for sentence in re.split(r"(?<=[.!?:])\s+", part) if sentence]
 
@@ -26,9 +27,14 @@ def test_it_is_short() -> None:
 
 
 def test_there_are_sentences_at_all() -> None:
-    assert len(sentences()) > 15
+    assert len(sentences(README)) > 15
 
 
-@pytest.mark.parametrize("sentence", sentences())
+@pytest.mark.parametrize("sentence", sentences(README))
 def test_sentences_are_short(sentence: str) -> None:
     assert len(sentence.split()) <= 25
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_sentences_of_other_pages_are_short_enough(page: Path) -> None:
+    assert [sentence for sentence in sentences(page.read_text("utf-8")) if len(sentence.split()) > 35] == []
