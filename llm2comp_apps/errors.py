@@ -13,7 +13,7 @@ puts it in backquotes: `` `mode` `` or `` `mode=lexical` ``. The command line sh
     +-- UsageError          the call itself is wrong (exit 2)
     +-- CorpusError         a document file is missing or broken (exit 1)
     +-- EncoderError        a model or checkpoint cannot be loaded or does not fit (exit 1)
-    +-- TrainingError       a training run cannot start or go on (exit 1)
+    +-- TrainingError       a training run cannot start or continue (exit 1)
     +-- ClusteringError     a corpus cannot be clustered as asked (exit 1)
     +-- EvaluationError     a task or an encoder cannot be evaluated (exit 1)
 

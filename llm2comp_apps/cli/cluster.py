@@ -46,9 +46,7 @@ def cluster(
     ctx: typer.Context,
     docs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="DOCS...", help="An index; or files (jsonl json csv tsv parquet txt md), folders, or -."
-        ),
+        typer.Argument(metavar="DOCS...", help="Index; or files (jsonl json csv tsv parquet txt md), folders, or -."),
     ],
     settings: dict[str, Any],
     reading: CorpusOptions,
@@ -232,7 +230,7 @@ def _assign(request: _Request, folder: Path) -> None:
 
 
 def _update(request: _Request, folder: Path, min_cluster_size: int | None, namer: Any) -> None:
-    """Add documents to a clustering, write its folder anew, show which topics grew and which are new."""
+    """Add documents to a clustering, write its folder again, show which topics grew and which are new."""
     from llm2comp_apps.cli.ui.topics import ClusterDisplay, show_update
     from llm2comp_apps.clustering import TopicModel
     from llm2comp_apps.clustering.output.destinations import check_folder

@@ -38,7 +38,7 @@ def encode(
         typer.Option("-o", "--output", metavar="FILE", help="Output file: .npy (ids beside it, .ids.txt) or .parquet."),
     ],
     role: Annotated[
-        str, typer.Option("--role", metavar="ROLE", help="What the texts are to the encoder: document or query.")
+        str, typer.Option("--role", metavar="ROLE", help="Role of the texts: document or query.")
     ] = "document",
     encoder: EncoderOption = None,
     device: DeviceOption = None,

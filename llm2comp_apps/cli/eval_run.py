@@ -50,7 +50,7 @@ def run(
         typer.Option(
             "--instructions",
             metavar="MODE",
-            help="Encoders that are told the task: auto (those trained with instructions), task (all) or none.",
+            help="Encoders that get an instruction: auto (those trained with some), task (all) or none.",
         ),
     ] = "auto",
     prompt_overrides: Annotated[

@@ -20,9 +20,11 @@ __all__ = ["register"]
 
 IndexArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[INDEX]", help="[default: $LLM2COMP_INDEX, else the one *.index here]", show_default=False),
+    typer.Argument(
+        metavar="[INDEX]", help="Index. [default: $LLM2COMP_INDEX, else the one *.index here]", show_default=False
+    ),
 ]
-ExistingIndex = Annotated[Path, typer.Argument(metavar="INDEX", help="An existing index.")]
+ExistingIndex = Annotated[Path, typer.Argument(metavar="INDEX", help="Existing index.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -103,10 +105,10 @@ def verify(index: IndexArgument = None, as_json: JsonOption = False) -> None:
 def delete(
     index: ExistingIndex,
     ids: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="A document to delete; may be given often.")
+        list[str] | None, typer.Option("--id", metavar="ID", help="Document to delete. May be given several times.")
     ] = None,
     where: Annotated[
-        str | None, typer.Option("--where", metavar="CONDITION", help="Delete all documents whose fields meet it.")
+        str | None, typer.Option("--where", metavar="CONDITION", help="Condition on fields; what meets it is deleted.")
     ] = None,
     allow_most: Annotated[
         bool, typer.Option("--yes", help="Do not ask, even if --where meets more than half of the documents.")

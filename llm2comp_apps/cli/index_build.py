@@ -53,7 +53,7 @@ def build(
     corpus: CorpusArgument,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="The index. [default: corpus.index beside the corpus]"),
+        typer.Option("-o", "--output", metavar="DIR", help="Index to make. [default: corpus.index beside the corpus]"),
     ] = None,
     encoder: EncoderOption = None,
     *,
@@ -96,7 +96,7 @@ def build(
 
 @with_groups(reading=READING)
 def add(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="An existing index.")],
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Existing index.")],
     corpus: CorpusArgument,
     encoder: EncoderOption = None,
     device: DeviceOption = None,

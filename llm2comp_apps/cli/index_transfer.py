@@ -40,8 +40,10 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="An existing index.")],
-    target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: .parquet (documents too), .npy or .faiss.")],
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Existing index.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Output file: .parquet (documents too), .npy or .faiss.")
+    ],
 ) -> None:
     """Write vectors to a file that other programs read.
 
@@ -55,8 +57,10 @@ def export(
 
 @with_reading
 def import_(
-    vectors: Annotated[Path, typer.Argument(metavar="VECTORS", help="A .parquet file with id and vector, or .npy.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The new index.")],
+    vectors: Annotated[
+        Path, typer.Argument(metavar="VECTORS", help="File of vectors: .parquet with id and vector, or .npy.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New index.")],
     documents: Annotated[
         str | None, typer.Argument(metavar="[CORPUS]", help="For .npy: the documents of its rows.")
     ] = None,

@@ -36,7 +36,7 @@ def _print_version(wanted: bool) -> None:
 def _llm2comp(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Turn a causal LLM into a text encoder (LLM2Comp); search, rerank and cluster your documents with it.

@@ -33,14 +33,16 @@ def register(app: typer.Typer) -> None:
 
 @with_reading
 def rerank(
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    candidates: Annotated[str, typer.Argument(help="The documents, in any corpus format; - for standard input.")],
+    query: Annotated[str, typer.Argument(help="Query.")],
+    candidates: Annotated[str, typer.Argument(help="Documents, in any corpus format; - for standard input.")],
     k: Annotated[
-        int, typer.Option("-k", metavar="K", help="How many to print. [default: all]", show_default=False)
+        int, typer.Option("-k", metavar="K", help="Number of documents to print. [default: all]", show_default=False)
     ] = 0,
     model: Annotated[
         str,
-        typer.Option("--model", metavar="MODEL", help="memory (MaxSim), or a cross-encoder's name or directory."),
+        typer.Option(
+            "--model", metavar="MODEL", help="Model: memory (MaxSim), or a cross-encoder's name or directory."
+        ),
     ] = _MEMORY,
     encoder: EncoderOption = None,
     device: DeviceOption = None,

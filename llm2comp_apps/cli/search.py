@@ -44,10 +44,12 @@ def register(app: typer.Typer) -> None:
 
 @with_groups(settings=SEARCH)
 def search(
-    query: Annotated[str | None, typer.Argument(help="What to look for; without it, a prompt asks.")] = None,
+    query: Annotated[str | None, typer.Argument(help="Query; without one, a prompt asks for some.")] = None,
     index: Annotated[
         Path | None,
-        typer.Option("--index", metavar="DIR", help="[default: $LLM2COMP_INDEX, else the one *.index here]"),
+        typer.Option(
+            "--index", metavar="DIR", help="Index to search. [default: $LLM2COMP_INDEX, else the one *.index here]"
+        ),
     ] = None,
     *,
     settings: SearchArguments,
@@ -62,10 +64,11 @@ def search(
         ),
     ] = None,
     format: Annotated[  # noqa: A002 - the name of the setting
-        str | None, typer.Option("--format", metavar="FORMAT", help="Of a run over --queries: trec or json (lines).")
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="Format of a run over --queries: trec or json (lines)."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where the run goes. [default: stdout]")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Output file of the run. [default: stdout]")
     ] = None,
     encoder: EncoderOption = None,
     query_encoder: Annotated[

@@ -30,14 +30,15 @@ def register(group: typer.Typer) -> None:
 def prune(
     encoder: Annotated[str, typer.Argument(help="Encoder to cut: default, or a checkpoint directory.")],
     layers: Annotated[
-        str, typer.Option("--layers", metavar="N|LIST", help="How many layers to keep, or their numbers: 0,1,11,29.")
+        str, typer.Option("--layers", metavar="N|LIST", help="Number of layers to keep, or a list of them: 0,1,11,29.")
     ],
     data: Annotated[list[str], typer.Option("--data", help="Files or folders whose texts decide.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new encoder.")],
     method: Annotated[
         str,
         typer.Option(
-            "--method", help="greedy: drop the layer that costs least, again and again. influence: one pass, faster."
+            "--method",
+            help="Way to choose: greedy (drop what costs least, layer by layer) or influence (one pass, faster).",
         ),
     ] = "greedy",
     seed: Annotated[int, typer.Option("--seed", help="Random seed of the texts.")] = 0,

@@ -96,7 +96,7 @@ def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _inside_sentence(text: str, match: re.Match[str]) -> bool:
-    """Whether what looks like an end is an abbreviation's full stop, or goes on with a small letter."""
+    """Whether what looks like an end is an abbreviation's full stop, or a small letter follows."""
     if match.group()[:1] not in (".", "!", "?", "…"):
         return False
     if text[match.end() : match.end() + 1].islower():

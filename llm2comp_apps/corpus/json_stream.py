@@ -20,7 +20,7 @@ __all__ = ["JSON", "first_plain_key", "read_json_values", "syntax_problem"]
 
 _BLOCK = 2**16
 _RECORD_WINDOW = 2**20
-_AFTER_NUMBER = tuple(",:]} \t\r\n")  # anything else, and the number may go on in the next block
+_AFTER_NUMBER = tuple(",:]} \t\r\n")  # anything else, and the number may continue in the next block
 _SPACE = re.compile(r"[ \t\r\n]*")
 _FIRST_KEY = re.compile(r'\s*\{\s*"((?:[^"\\]|\\.)*)"\s*:\s*[^\s{]')
 
@@ -187,7 +187,7 @@ class _Window:
 
 
 def syntax_problem(error: json.JSONDecodeError) -> str:
-    """The decoder's complaint without the words that its own message goes on from."""
+    """The decoder's complaint without the words that its own message continues."""
     return error.msg.removesuffix(" starting at")
 
 

@@ -24,7 +24,7 @@ all is broken; one whose text is null or empty counts by its title alone.
 **What is not as it should be.**
 
 =============================  ==============================================================================
-broken record                  stop with ``file:line: reason``; with ``on_error="skip"`` count and list it, go on
+broken record                  stop with ``file:line: reason``; with ``on_error="skip"`` count and list it, continue
 ... what is broken             syntax; a missing text field; a value of the wrong type; characters that no text has
                                (see ``encoding_errors``); more than ``max_record_chars`` characters; an id that
                                already stands for another content

@@ -39,7 +39,7 @@ def place_of(path: str, line: int) -> str:
 
 
 class BrokenFileError(Exception):
-    """A parser cannot go on with this file; ``line`` as in :class:`Record`."""
+    """A parser cannot continue with this file; ``line`` as in :class:`Record`."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)

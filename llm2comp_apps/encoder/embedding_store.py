@@ -84,7 +84,7 @@ class EmbeddingStore:
             yield
         except (sqlite3.Error, OSError) as error:
             warnings.warn(
-                f"{self.path}: embeddings are computed anew and not kept ({error}); if the file is damaged, delete it",
+                f"{self.path}: embeddings are computed again and not kept ({error}); if the file is damaged, delete it",
                 stacklevel=4,
             )
             self.close()

@@ -1,7 +1,7 @@
 """Embeddings kept on disk, by content: a second metric, an interrupted table or a repeated run costs nothing.
 
 One SQLite file per encoder fingerprint holds ``sha256(prompt, text) -> float32 row``. Each block of texts is committed
-as soon as it is embedded, so an evaluation that is stopped goes on inside the corpus where it was.
+as soon as it is embedded, so an evaluation that was stopped continues inside the corpus where it was.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def resampled_spearman(gold: Floats) -> Callable[[Floats, Floats], Floats]:
     """Spearman's correlation of ``scores`` with ``gold`` in each resample; 0 where one side is constant.
 
     A resample is given by how often it holds each pair, ``(resamples, n)``. Sorting once and counting gives the ranks
-    in all resamples, ties at their mean rank, as ranking each resample anew would.
+    in all resamples, ties at their mean rank, as ranking each resample by itself would.
     """
 
     def measure(scores: Floats, counts: Floats) -> Floats:

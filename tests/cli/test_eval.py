@@ -163,7 +163,7 @@ def test_a_table_without_a_single_score_has_no_stray_warning(cli, encoders, data
     assert "default, words: needs texts of at least two classes" in done.stderr
 
 
-@pytest.mark.filterwarnings("always:.*embeddings are computed anew")
+@pytest.mark.filterwarnings("always:.*embeddings are computed again")
 def test_a_damaged_cache_of_embeddings_costs_a_warning(cli, encoders, data):
     call = ("eval", "--data", data, "--encoder", "default", "-o", "out", "--task", "words", "--json")
     first = cli(*call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 import pytest
 import typer
+from llm2comp_train.stages import STAGES
 from typer.testing import CliRunner
 
 from llm2comp_apps.cli.main import app
@@ -39,6 +41,28 @@ def test_every_command_explains_itself_with_an_example(cli, path):
 def test_every_option_is_explained(path, command):
     unexplained = [parameter.name for parameter in command.params if not getattr(parameter, "help", None)]
     assert unexplained == []
+
+
+_STAGE = rf"(?:{'|'.join(STAGES)})"
+FOR_STAGES = re.compile(rf"(?:All but )?{_STAGE}(?:, {_STAGE})*: ")
+"""``ucl, scl: divisor of the cosines.``: the stages of training that a setting is for."""
+NO_BEGINNING = ("How", "What", "Where", "Of", "A", "An", "The")
+FORBIDDEN = re.compile(r"\b(goes on|go on|tells? on|anew|that there (?:is|are) not|of everything that|leave)\b(?! out)")
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), list(commands()), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_help_is_plain_english(path, command):
+    """An option's help begins with a verb or a noun and is a sentence, or ends with its default in brackets."""
+    for parameter in command.params:
+        text = " ".join((parameter.help or "").split())
+        first, rest = text.split()[0], text[FOR_STAGES.match(text).end() :] if FOR_STAGES.match(text) else ""
+        assert rest or (first[0].isupper() and first not in NO_BEGINNING), f"{parameter.name}: {text}"
+        assert text.endswith((".", "]")), f"{parameter.name}: {text}"
+    texts = [command.help or "", *(parameter.help or "" for parameter in command.params)]
+    for text in texts:
+        assert not FORBIDDEN.search(text), text
 
 
 def test_all_commands_are_there():

@@ -88,14 +88,14 @@ def test_a_broken_cache_costs_a_warning(make_hash_encoder):
     path = embeddings_file(encoder, "")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"this is no database" * 100)
-    with pytest.warns(UserWarning, match=r"embeddings are computed anew and not kept \(file is not a database"):
+    with pytest.warns(UserWarning, match=r"embeddings are computed again and not kept \(file is not a database"):
         np.testing.assert_array_equal(embed(TEXTS, encoder), expected)
 
 
 def test_a_cache_directory_that_cannot_be_made_costs_a_warning(make_hash_encoder, cache):
     cache.write_text("a file where the folder should be")
     encoder = make_hash_encoder()
-    with pytest.warns(UserWarning, match="embeddings are computed anew"):
+    with pytest.warns(UserWarning, match="embeddings are computed again"):
         assert embed(TEXTS, encoder).shape == (5, 32)
 
 

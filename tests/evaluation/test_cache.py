@@ -71,7 +71,7 @@ def test_an_interruption_keeps_the_blocks_before_it(cached, monkeypatch):
 def test_a_file_that_is_no_cache_costs_one_warning(tmp_path, hash_encoder):
     path = tmp_path / f"{hash_encoder.fingerprint}.sqlite"
     path.write_bytes(b"not a database, but long enough to be looked at" * 50)
-    with pytest.warns(UserWarning, match=r"\.sqlite: embeddings are computed anew .*delete it"):
+    with pytest.warns(UserWarning, match=r"\.sqlite: embeddings are computed again .*delete it"):
         cached = CachedEncoder(hash_encoder, embedding_cache(tmp_path, hash_encoder.fingerprint))
     # The one warning was that: the suite turns any other of ours into an error.
     np.testing.assert_array_equal(cached.encode(TEXTS), hash_encoder.encode(TEXTS))
@@ -90,7 +90,7 @@ def test_a_damaged_page_costs_one_warning_and_the_work_again(tmp_path, hash_enco
         content[start : start + 4096] = b"\xff" * 4096
     path.write_bytes(content)
     damaged = CachedEncoder(hash_encoder, embedding_cache(tmp_path, hash_encoder.fingerprint))
-    with pytest.warns(UserWarning, match=r"\.sqlite: embeddings are computed anew"):
+    with pytest.warns(UserWarning, match=r"\.sqlite: embeddings are computed again"):
         again = damaged.encode(texts)
     np.testing.assert_array_equal(again, expected)
     np.testing.assert_array_equal(damaged.encode(texts), expected)  # without another warning

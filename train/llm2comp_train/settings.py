@@ -31,7 +31,7 @@ class Settings:
     """What one stage runs with; the help text of each setting is that of its option in ``llm2comp train``."""
 
     # The network
-    backbone: str = _setting("smollm2-135m", "The LLM: a short name, a local directory or a Hugging Face id.")
+    backbone: str = _setting("smollm2-135m", "LLM: a short name, a local directory or a Hugging Face id.")
     k: int = _setting(8, "Memory tokens per text.")
     layers: str = _setting(
         "",
@@ -48,9 +48,7 @@ class Settings:
     lora_targets: str = _setting(
         "q_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "Linear layers that get an adapter, comma-separated."
     )
-    adapter: str = _setting(
-        "continue", "What happens to the adapter of `init`: 'continue' trains it, 'fresh' adds a new one to it."
-    )
+    adapter: str = _setting("continue", "Adapter of `init`: 'continue' trains it, 'fresh' adds a new one to it.")
     train_memory: bool = _setting(True, "Train the memory tokens and the decoder's input along with the adapter.")
     # The optimiser
     max_steps: int = _setting(1000, "Optimiser steps.")

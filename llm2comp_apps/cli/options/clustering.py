@@ -21,7 +21,7 @@ def _option(name: str, kind: Any, default: Any, metavar: str, text: str, panel: 
 
 
 _OPTIONS = (
-    _option("method", str, "hdbscan", "NAME", "hdbscan, kmeans, agglomerative or spectral."),
+    _option("method", str, "hdbscan", "NAME", "Algorithm: hdbscan, kmeans, agglomerative or spectral."),
     _option("k", int | None, None, "N", "Number of topics, not for hdbscan. [default: best silhouette]"),
     _option("min_cluster_size", int | None, None, "N", "Smallest topic of hdbscan. [default: 0.8 sqrt(documents)]"),
     _option("reduce", str, "neighbor", "NAME", "Method of reduction: neighbor, umap, pca or none."),
@@ -30,7 +30,7 @@ _OPTIONS = (
         str,
         "threshold",
         "POLICY",
-        "keep, nearest (all join their nearest topic), or threshold (those that belong to it enough join it).",
+        "Outliers: keep them, nearest (all join their nearest topic), or threshold (those that belong to it enough).",
     ),
     _option(
         "outlier_threshold",

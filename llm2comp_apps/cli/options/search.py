@@ -16,13 +16,13 @@ __all__ = ["SEARCH", "SearchArguments"]
 class SearchArguments:
     """The settings of a search (:class:`~llm2comp_apps.retrieval.search.SearchOptions`), and the reranker."""
 
-    k: Annotated[int, typer.Option("-k", metavar="K", help="How many hits.")] = 10
+    k: Annotated[int, typer.Option("-k", metavar="K", help="Number of hits.")] = 10
     mode: Annotated[
-        str, typer.Option("--mode", metavar="MODE", help="dense (meaning), lexical (words) or hybrid (both).")
+        str, typer.Option("--mode", metavar="MODE", help="Search by dense (meaning), lexical (words) or hybrid (both).")
     ] = "hybrid"
-    fusion: Annotated[str, typer.Option("--fusion", metavar="METHOD", help="How hybrid joins: minmax or rrf.")] = (
-        "minmax"
-    )
+    fusion: Annotated[
+        str, typer.Option("--fusion", metavar="METHOD", help="Fusion of meaning and words: minmax or rrf.")
+    ] = "minmax"
     rerank: Annotated[
         str | None,
         typer.Option(
@@ -32,10 +32,10 @@ class SearchArguments:
         ),
     ] = None
     rerank_depth: Annotated[
-        int | None, typer.Option("--rerank-depth", metavar="N", help="How many hits to score again. [default: 100]")
+        int | None, typer.Option("--rerank-depth", metavar="N", help="Number of hits to score again. [default: 100]")
     ] = None
     where: Annotated[
-        str | None, typer.Option("--where", metavar="CONDITION", help="Only documents whose fields meet it.")
+        str | None, typer.Option("--where", metavar="CONDITION", help="Condition on fields that each hit must meet.")
     ] = None
 
 

@@ -41,7 +41,9 @@ OutOption = Annotated[
 ]
 StageOption = Annotated[
     str | None,
-    typer.Option("--stage", help=f"What is learned. {_STAGES}; all: the recipe's chain. [default: {DEFAULT_STAGE}]"),
+    typer.Option(
+        "--stage", help=f"Stage of the training. {_STAGES}; all: the recipe's chain. [default: {DEFAULT_STAGE}]"
+    ),
 ]
 DataOption = Annotated[
     list[str] | None,

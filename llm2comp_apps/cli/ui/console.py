@@ -34,7 +34,7 @@ def _console(*, to_stderr: bool) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if to_stderr else sys.stdout
-    # Made anew at each call, since a Console holds on to the stream and sys.stdout may be replaced (tests do).
+    # Made at each call, since a Console holds on to the stream and sys.stdout may be replaced (tests do).
     # A pipe has no width: it gets 80 columns, so that what is printed there does not depend on the machine.
     width = None if stream.isatty() or "COLUMNS" in os.environ else 80
     return Console(file=stream, width=width, highlight=False, emoji=False)

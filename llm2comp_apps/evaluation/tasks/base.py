@@ -50,7 +50,7 @@ class Task(ABC, Generic[Data]):
 
     Attributes:
         name: the dataset's name, ``NAME:SPLIT`` where the split is not the one usually reported.
-        load: reads the data; called anew by each evaluation, so that a table over many tasks holds one at a time.
+        load: reads the data; each evaluation calls it again, so that a table over many tasks holds one at a time.
         origin: where the data come from and what was drawn from them (file, split, sample), for the report.
         files: what ``load`` reads; a score is kept for as long as their content is the same.
     """

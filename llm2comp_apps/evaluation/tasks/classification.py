@@ -82,7 +82,7 @@ def few_shot_samples(labels: Sequence[str], per_label: int, experiments: int) ->
     """Draw training indices as the MTEB 1 that the published scores come from does.
 
     One generator shuffles the index list again before each draw, and the first ``per_label`` indices of each label are
-    taken in that order. MTEB 2 seeds the generator anew at each draw, so that all its draws are powers of one
+    taken in that order. MTEB 2 seeds the generator at each draw, so that all its draws are powers of one
     permutation; the two agree in expectation, but on few labels (Emotion) they differ by points.
 
     Args:
