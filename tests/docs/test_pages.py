@@ -179,6 +179,13 @@ def test_every_format_and_field_is_named() -> None:
         assert f"`{suffix}`" in page, suffix
 
 
+def test_every_environment_variable_is_listed() -> None:
+    packages = ("llm2comp_apps", "train", "indexes")
+    sources = [path for package in packages for path in (ROOT / package).rglob("*.py")]
+    used = {name for path in sources for name in re.findall(r"\bLLM2COMP_[A-Z_]+\b", path.read_text("utf-8"))}
+    assert set(re.findall(r"^\| `(LLM2COMP_[A-Z_]+)` \|", PAGES["docs/quickstart.md"], re.MULTILINE)) == used
+
+
 def anchors(text: str) -> set[str]:
     """The anchors of a page's headings, as GitHub and mkdocs make them."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
