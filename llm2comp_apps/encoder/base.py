@@ -15,7 +15,7 @@ from llm2comp_apps.encoder.batching import encode_in_windows, length_batches, wi
 from llm2comp_apps.encoder.fingerprints import fingerprint_of
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.encoder.protocol import FloatArray
-from llm2comp_apps.errors import UsageError
+from llm2comp_apps.encoder.texts import list_of_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -98,10 +98,9 @@ class BatchedEncoder(ABC):
         show_progress: bool,
     ) -> npt.NDArray[np.float32]:
         """Encode ``texts`` with ``forward`` into ``(n, *shape)`` float32."""
-        if isinstance(texts, str):
-            raise UsageError("encode takes a list of texts; put a single text into a list: encode([text]).")
+        texts = list_of_texts(texts)
         out = np.empty((len(texts), *shape), dtype=np.float32)
-        if not len(texts):
+        if not texts:
             return out
         rows = self._rows(texts, prompt or "")
         batches = length_batches([len(row) + self._extra_tokens for row in rows], self.batch_tokens(tokens_per_batch))

@@ -23,6 +23,7 @@ from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE, Backbone, default_
 from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
 from llm2comp_apps.encoder.network import positions
 from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.encoder.texts import list_of_texts
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["Baseline"]
@@ -134,12 +135,13 @@ class Baseline(BatchedEncoder):
         tokens_per_batch: int | None = None,
     ) -> FloatArray:
         """Embed texts, ``(n, d)`` float32 with unit rows; the mean over all templates where there are several."""
+        texts = list_of_texts(texts)
         total: Any = 0.0
         cut = self.cut
         for template in self._templates:
             self.cut = cut  # each template cuts the same texts
             self._active = template
-            self._prefix = self._shared_prefix(self.batch_tokens(tokens_per_batch)) if len(texts) else None
+            self._prefix = self._shared_prefix(self.batch_tokens(tokens_per_batch)) if texts else None
             self._extra_tokens = self._prefix.length if self._prefix else 0
             shape = (self.dimension,)
             total = total + self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from llm2comp_apps.errors import UsageError
+
 __all__ = ["encode_in_windows", "length_batches", "with_progress"]
 
 MAX_ROWS = 512
@@ -52,6 +54,8 @@ def encode_in_windows(
     texts: Iterable[str], window: int, encode: Callable[[list[str]], npt.NDArray[np.float32]]
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Encode a stream window by window, each sorted by length on its own; holds one window of texts."""
+    if isinstance(texts, str):
+        raise UsageError("must be several texts; put a single text into a list: [text]", field="texts")
     held: list[str] = []
     for text in texts:
         held.append(text)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llm2comp_apps.encoder.batching import encode_in_windows
 from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.encoder.texts import list_of_texts
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import first_line
 
@@ -71,10 +73,11 @@ class SentenceTransformerEncoder:
 
     def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> FloatArray:
         """Embed ``texts``; see :meth:`.protocol.TextEncoder.encode`."""
+        texts = list_of_texts(texts)
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         vectors = self._model.encode(
-            list(texts),
+            texts,
             # An empty prompt switches the model's default prompt off; None would apply it.
             prompt=prompt or "",
             normalize_embeddings=True,
@@ -85,14 +88,7 @@ class SentenceTransformerEncoder:
 
     def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
         """Embed a stream block by block; see :meth:`.protocol.TextEncoder.encode_stream`."""
-        block: list[str] = []
-        for text in texts:
-            block.append(text)
-            if len(block) == _STREAM_BLOCK:
-                yield self.encode(block, prompt=prompt)
-                block = []
-        if block:
-            yield self.encode(block, prompt=prompt)
+        return encode_in_windows(texts, _STREAM_BLOCK, lambda held: self.encode(held, prompt=prompt))
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(repr((self._model.max_seq_length, str(self._model))).encode())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from llm2comp_apps.encoder.batching import encode_in_windows
 from llm2comp_apps.encoder.embedding_store import EmbeddingStore
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 
@@ -71,14 +72,7 @@ class CachedEncoder:
 
     def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
         """Embed a stream block by block; see :meth:`TextEncoder.encode_stream`."""
-        block: list[str] = []
-        for text in texts:
-            block.append(text)
-            if len(block) == _BLOCK:
-                yield self.encode(block, prompt=prompt)
-                block = []
-        if block:
-            yield self.encode(block, prompt=prompt)
+        return encode_in_windows(texts, _BLOCK, lambda held: self.encode(held, prompt=prompt))
 
 
 def _key(prompt: str | None, text: str) -> bytes:

@@ -26,7 +26,8 @@ from llm2comp_apps.encoder.backends.tokens import TokenTable
 from llm2comp_apps.encoder.batching import encode_in_windows, with_progress
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.settings import EncoderSettings
-from llm2comp_apps.errors import EncoderError, UsageError
+from llm2comp_apps.encoder.texts import list_of_texts
+from llm2comp_apps.errors import EncoderError
 
 __all__ = ["OnnxEncoder", "TextTokenizer"]
 
@@ -157,9 +158,7 @@ class OnnxEncoder:
         tokens_per_batch: int | None = None,
     ) -> FloatArray:
         """The memory vectors as they leave the network: ``(n, k, d)`` float32, not normalised."""
-        if isinstance(texts, str):
-            raise UsageError("encode takes a list of texts; put a single text into a list: encode([text]).")
-        rows, cut = self.tokenizer.cut([(prompt or "") + text for text in texts], self.max_length)
+        rows, cut = self.tokenizer.cut([(prompt or "") + text for text in list_of_texts(texts)], self.max_length)
         self.cut += cut
         return self.memory_of(rows, show_progress=show_progress, tokens_per_batch=tokens_per_batch)
 

@@ -1,0 +1,34 @@
+"""What callers hand to an encoder, checked: a wrong container must be an error and not wrong vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+
+from llm2comp_apps.errors import UsageError
+
+__all__ = ["list_of_texts"]
+
+
+def list_of_texts(texts: Sequence[str]) -> list[str]:
+    """The texts as a list.
+
+    Args:
+        texts: a list or tuple, or one column: a one-dimensional array or Series of strings.
+
+    Raises:
+        UsageError: a single text, a table, a mapping, a set (which has no order), or something in it that is no text;
+            the message names its position.
+    """
+    if isinstance(texts, str | bytes):
+        raise UsageError("must be a list of texts; put a single text into a list: [text]", field="texts")
+    kind = type(texts).__name__
+    if isinstance(texts, Mapping | Set) or not (hasattr(texts, "__iter__") and hasattr(texts, "__len__")):
+        raise UsageError(f"must be a list of texts, not a {kind}", field="texts")
+    if getattr(texts, "ndim", 1) != 1:
+        raise UsageError(f"must be a list of texts, not a {kind} of several columns; choose one", field="texts")
+    found = list(texts)
+    for position, text in enumerate(found):
+        if not isinstance(text, str):
+            shown = repr(text) if text is None or isinstance(text, int | float) else f"a {type(text).__name__}"
+            raise UsageError(f"must be strings, but the one at position {position} is {shown}", field="texts")
+    return found
