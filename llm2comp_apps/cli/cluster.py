@@ -255,7 +255,7 @@ def _update(request: _Request, folder: Path, min_cluster_size: int | None, namer
         left_out = model.save(target, parquet=request.parquet or (folder / "documents.parquet").is_file())
     lines = _warned([*report.warnings, *model.warnings, *left_out])
     if request.as_json:
-        print_json({**_summary(model, target), **report.record(), "warnings": lines})
+        print_json({**_summary(model, target), "update": report.record(), "warnings": lines})
     else:
         show_update(report, model)
     told = f"{report.added} documents added, {report.replaced} replaced, {report.unchanged} unchanged"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llm2comp_apps.clustering.algorithms import quality
 from llm2comp_apps.clustering.algorithms.assign import Assigner, KeyArray, hash_texts
-from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer
 from llm2comp_apps.clustering.algorithms.membership import OUTLIER_POLICIES
 from llm2comp_apps.clustering.algorithms.methods import METHODS, default_cluster_size
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
@@ -21,6 +20,9 @@ from llm2comp_apps.clustering.describing.topics import Topic, build_topics, find
 from llm2comp_apps.clustering.sources import Source, check_vectors
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import ClusteringError, UsageError
+
+if TYPE_CHECKING:
+    from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer
 
 __all__ = [
     "CHANCE",
@@ -237,6 +239,8 @@ def be_quiet(line: str) -> None:
 
 
 def _estimator(settings: ClusterSettings) -> TopicClusterer:
+    from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer  # scikit-learn: a second
+
     return TopicClusterer(
         settings.method,
         n_clusters=settings.k,

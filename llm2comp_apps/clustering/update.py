@@ -30,10 +30,10 @@ from llm2comp_apps.clustering.algorithms.assign import Assigner, KeyArray, hash_
 from llm2comp_apps.clustering.algorithms.membership import own_membership, ranks_by_size
 from llm2comp_apps.clustering.algorithms.methods import default_cluster_size
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
-from llm2comp_apps.clustering.algorithms.novelty import find_new_topics, judge_distance
+from llm2comp_apps.clustering.algorithms.novelty import Strangeness, find_new_topics, strangeness
 from llm2comp_apps.clustering.algorithms.placement import island, place_beside
 from llm2comp_apps.clustering.describing.keywords import TermCounts, count_terms
-from llm2comp_apps.clustering.describing.topics import Topic, find_duplicates, revise_topics, topic_centroids
+from llm2comp_apps.clustering.describing.topics import Topic, find_duplicates, revise_topics
 from llm2comp_apps.clustering.fitted import FittedModel, VectorsOf
 from llm2comp_apps.clustering.pipeline import CHANCE, Clustering, Namer, Note, be_quiet, score_labels, true_labels
 from llm2comp_apps.clustering.pipeline import warnings_of as common_warnings
@@ -219,20 +219,18 @@ def _add_topics(
     settings, n, first = found.settings, len(rows.labels), rows.membership.shape[1]
     is_fresh = np.zeros(n, dtype=bool)
     is_fresh[fresh] = True
-    copied = np.isin(rows.text_keys[fresh], found.text_keys[found.labels >= 0])
-    doubtful, strange = judge_distance(rows.vectors[(rows.labels >= 0) & ~is_fresh], rows.vectors[fresh])
-    waiting = rows.labels < 0
-    waiting[fresh[doubtful & ~copied]] = True
-    pool = np.flatnonzero(waiting)
+    copied = np.isin(rows.text_keys, found.text_keys[found.labels >= 0])  # of a text that has a topic
+    places = np.flatnonzero((rows.labels < 0) | (is_fresh & ~copied))
+    familiar = rows.vectors[(rows.labels >= 0) & ~is_fresh]
+    judged = strangeness(familiar, rows.vectors[places])
+    waiting = judged.doubtful | (rows.labels[places] < 0)
+    pool, of_pool = places[waiting], Strangeness(judged.distance[waiting], judged.rank[waiting])
     size = min_cluster_size or settings.min_cluster_size or default_cluster_size(n)
-    settled = np.where(is_fresh, -1, rows.labels).astype(np.int32)
-    centroids = topic_centroids(rows.vectors, settled, first)
-    centroids = centroids[np.bincount(settled[settled >= 0], minlength=first) > 0]
     labels, membership = find_new_topics(
-        rows.vectors[pool], is_fresh[pool], centroids, size, settings.reduce, settings.seed
+        rows.vectors[pool], is_fresh[pool], of_pool, familiar, size, settings.reduce, settings.seed
     )
     if found.assigner.outliers != "nearest":
-        rows.labels[fresh[strange & ~copied]] = -1
+        rows.labels[places[judged.strange]] = -1
     inside = pool[labels >= 0]
     rows.labels[inside] = labels[labels >= 0] + first
     share = rows.membership[pool] * np.maximum(1.0 - membership.sum(axis=1, keepdims=True), 0.0)

@@ -3,6 +3,7 @@
     python tests/benchmarks/bench_cluster.py quality [--encoder default] [--sets bbc_news ...] [--vectors DIR]
     python tests/benchmarks/bench_cluster.py speed   [--documents 20000] [--rounds 3]
     python tests/benchmarks/bench_cluster.py choose  [--sets ...]
+    python tests/benchmarks/bench_cluster.py update  [--sets ...] [--vectors DIR]
 
 ``quality``: on each labelled corpus V-measure of mini-batch k-means with k = number of labels (as MTEB scores
 clustering: batches of 500, mean of 10 seeds), then ARI, NMI, share of outliers and number of topics of ``llm2comp
@@ -15,6 +16,9 @@ memory, in turns.
 
 ``choose``: what the defaults were chosen by, on every second document only: reductions, HDBSCAN's selections, smallest
 clusters and outlier policies, one changed at a time.
+
+``update``: which topics appear when documents come by an update, a fifth of the labels being left out of the fit, and
+when only known labels come.
 
 BERTopic is no dependency: ``pip install -c constraints.txt bertopic``.
 """
@@ -143,6 +147,36 @@ def quality(chosen: argparse.Namespace) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
+def update(chosen: argparse.Namespace) -> None:
+    """Topics that appear when a fifth of the labels is left out of a fit and comes by an update; and when none is."""
+    from llm2comp_apps.clustering import TopicModel
+    from llm2comp_apps.corpus import Document
+
+    print("| corpus | left out | came | topics | new topics: documents, share left out | without a topic | s |")
+    print("|---|---|---:|---:|---|---:|---:|")
+    for name in chosen.sets:
+        texts, labels = read(chosen.data, name)
+        vectors = np.load(chosen.vectors / f"{name}.npy") if chosen.vectors else embed(texts, chosen.encoder)
+        documents = [Document(str(i), text) for i, text in enumerate(texts)]
+        kinds = sorted(set(labels))
+        for seed in (1, 2):
+            random = np.random.default_rng(seed)
+            left = set(random.choice(kinds, max(1, len(kinds) // 5), replace=False).tolist())
+            held = np.isin(labels, list(left))
+            known = random.permutation(np.flatnonzero(~held))
+            fitted, same = np.split(known, [int(0.7 * len(known))])
+            for come in (np.concatenate([same, np.flatnonzero(held)]), same):
+                model = TopicModel.fit([documents[i] for i in fitted], vectors=vectors[fitted])
+                topics, start = len(model.topics), time.perf_counter()
+                report = model.update([documents[i] for i in come], vectors=vectors[come])
+                seconds = time.perf_counter() - start
+                of_left = held[[int(document.id) for document in model.documents]]
+                shares = [f"{n}, {of_left[model.labels == id_].mean():.0%}" for id_, n in report.new_topics.items()]
+                cells = (name, ", ".join(sorted(left)), len(come), topics, "; ".join(shares) or "none")
+                row = " | ".join(map(str, (*cells, f"{report.outliers / len(come):.1%}", f"{seconds:.1f}")))
+                print(f"| {row} |", flush=True)
+
+
 MEASURED = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
@@ -194,7 +228,7 @@ def speed(chosen: argparse.Namespace) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("what", choices=("quality", "speed", "choose"))
+    options.add_argument("what", choices=("quality", "speed", "choose", "update"))
     options.add_argument("--encoder", default="default")
     options.add_argument("--vectors", type=Path)
     options.add_argument("--sets", nargs="+", default=SETS)
@@ -202,7 +236,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--data", type=Path, default=DATA)
     chosen = options.parse_args()
-    {"quality": quality, "speed": speed, "choose": choose}[chosen.what](chosen)
+    {"quality": quality, "speed": speed, "choose": choose, "update": update}[chosen.what](chosen)
 
 
 if __name__ == "__main__":

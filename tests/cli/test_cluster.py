@@ -236,6 +236,72 @@ def test_documents_cannot_command_the_terminal_by_the_table(capsys):
 
 
 @pytest.fixture
+def mail(tmp_path, corpus):
+    """A corpus of 30 documents about a subject of its own, and 20 of the corpus itself."""
+    path = tmp_path / "mail.jsonl"
+    text = "The postman delivers parcels and letters every morning, stamps included. Walk"
+    lines = [json.dumps({"_id": f"mail-{n}", "text": f"{text} {n}."}) + "\n" for n in range(30)]
+    path.write_text("".join(lines) + "".join((tmp_path / "corpus.jsonl").read_text().splitlines(keepends=True)[:20]))
+    return path
+
+
+def test_update_adds_documents_and_topics(cli, corpus, mail, encoders):
+    assert cli("cluster", corpus, "--parquet").exit_code == 0
+    before = {row["_id"]: row for row in rows("corpus.clusters/documents.jsonl")}
+    encoders["default"].calls = 0
+    result = cli("cluster", mail, "--update", "corpus.clusters")
+    assert result.exit_code == 0, result.stderr
+    assert encoders["default"].calls == 30, "what is there is not encoded again"
+    assert "30 documents added, 0 replaced, 20 unchanged" in result.stderr
+    assert sum(line.split()[2:3] == ["new"] for line in result.stdout.splitlines()) == 1
+    assert sorted(path.name for path in Path("corpus.clusters").iterdir()) == sorted([*FILES, "documents.parquet"])
+    table = {row["_id"]: row for row in rows("corpus.clusters/documents.jsonl")}
+    assert len(table) == 110
+    assert {id_: table[id_]["cluster"] for id_ in before} == {id_: before[id_]["cluster"] for id_ in before}
+    came = [row["cluster"] for id_, row in table.items() if id_.startswith("mail")]
+    (new,) = set(came) - {-1}
+    assert came.count(new) >= 25
+    assert new not in {row["cluster"] for row in before.values()}
+    written = bytes_of("corpus.clusters")
+    again = cli("cluster", mail, "--update", "corpus.clusters", "--json")
+    answer = json.loads(again.stdout)["update"]
+    assert (answer["added"], answer["unchanged"], answer["new_topics"]) == (0, 50, {})
+    assert bytes_of("corpus.clusters") == written
+    assert cli("cluster", mail, "--with", "corpus.clusters", "-o", "again.jsonl").exit_code == 0
+    assert all(row == table[row["_id"]] for row in rows("again.jsonl"))
+
+
+def test_update_may_write_elsewhere_and_leaves_the_folder_as_it_was_then(cli, corpus, mail):
+    assert cli("cluster", corpus).exit_code == 0
+    before = bytes_of("corpus.clusters")
+    result = cli("cluster", mail, "--update", "corpus.clusters", "-o", "more.clusters", "--json")
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert (answer["output"], answer["documents"], answer["update"]["added"]) == ("more.clusters", 110, 30)
+    assert sum(topic["size"] for topic in answer["topics"] if topic["level"] == 1) + answer["outliers"] == 110
+    assert bytes_of("corpus.clusters") == before
+    assert len(rows("more.clusters/documents.jsonl")) == 110
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--update", "none.clusters"], 2, "none.clusters holds no clustering"),
+        (["--update", "corpus.clusters", "--with", "corpus.clusters"], 2, "--update: with --with, nothing is added"),
+        (["--update", "corpus.clusters", "--levels", "2"], 2, "--levels: --update has the settings of corpus.clusters"),
+        (["--update", "corpus.clusters", "--min-cluster-size", "1"], 2, "--min-cluster-size must be at least 2, not 1"),
+        (["--update", "corpus.clusters", "--encoder", "other"], 1, "fitted with the encoder hash; this is another one"),
+        (["--update", "corpus.clusters", "-o", "corpus.jsonl"], 2, "--output corpus.jsonl exists and is no clustering"),
+    ],
+)
+def test_updates_that_are_refused_change_nothing(arguments, code, message, cli, corpus, mail):
+    assert cli("cluster", corpus).exit_code == 0
+    before = bytes_of(".")
+    assert message in one_line(cli("cluster", mail, *arguments), code)
+    assert bytes_of(".") == before
+
+
+@pytest.fixture
 def imported(cli, write_corpus):
     """Makes ``NAME.index`` of the vectors given."""
 

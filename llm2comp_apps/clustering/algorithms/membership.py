@@ -9,11 +9,15 @@ to none: what is missing to 1 is the share of walks that were lost.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray, random_walk
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = [
     "OUTLIER_POLICIES",
@@ -95,6 +99,8 @@ def agree_on_copies(labels: IntArray, keys: npt.NDArray[np.uint64]) -> IntArray:
         labels: ``(n,)``.
         keys: ``(n,)``, equal for equal vectors.
     """
+    from scipy import sparse
+
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     if counts.max(initial=1) == 1:
         return labels

@@ -10,13 +10,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = [
     "METHODS",

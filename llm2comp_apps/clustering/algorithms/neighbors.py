@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from llm2comp_apps.errors import ClusteringError
 
 if TYPE_CHECKING:
     import faiss
+    from scipy import sparse
 
 __all__ = [
     "EXACT_BELOW",
@@ -85,6 +85,8 @@ def fuzzy_graph(distances: FloatArray, indices: IntArray) -> sparse.csr_matrix:
     Returns:
         ``(n, n)`` float32 with sorted indices, weights in (0, 1].
     """
+    from scipy import sparse
+
     n, k = distances.shape
     weights = local_weights(distances.astype(np.float64)).astype(np.float32)
     directed = sparse.csr_matrix((weights.ravel(), indices.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
@@ -97,6 +99,8 @@ def fuzzy_graph(distances: FloatArray, indices: IntArray) -> sparse.csr_matrix:
 
 def random_walk(graph: sparse.csr_matrix) -> sparse.csr_matrix:
     """Scale the rows of a graph to sum 1; a point without neighbours keeps an empty row."""
+    from scipy import sparse
+
     total = np.asarray(graph.sum(axis=1)).ravel()
     scale = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
     return (sparse.diags(scale) @ graph).tocsr()

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
-from llm2comp_apps.clustering.algorithms.layout import neighbor_layout
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = ["REDUCTIONS", "Neighborhood", "map_positions", "principal_components", "reduce_vectors"]
 
@@ -64,6 +66,8 @@ def reduce_vectors(
         return principal_components(vectors, c)
     if method == "umap" and len(vectors) > c + 1:
         return _umap(vectors, neighborhood, c, seed)
+    from llm2comp_apps.clustering.algorithms.layout import neighbor_layout  # numba: half a second
+
     start = principal_components(vectors, c)
     return neighbor_layout(neighborhood.graph, start, epochs=_LAYOUT_EPOCHS, seed=seed)
 

@@ -13,12 +13,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = ["TermCounts", "count_terms", "ctfidf", "topic_keywords"]
 
@@ -65,6 +68,7 @@ def count_terms(texts: Sequence[str], language: str = "english") -> TermCounts:
         texts: n documents; the first 4,000 characters of each are read.
         language: ``english``, or ``none`` for no stop words.
     """
+    from scipy import sparse
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
     stop_words = frozenset(ENGLISH_STOP_WORDS | set(_MORE_STOP_WORDS.split())) if language == "english" else frozenset()
@@ -85,6 +89,8 @@ def count_terms(texts: Sequence[str], language: str = "english") -> TermCounts:
 
 def ctfidf(counts: TermCounts, labels: IntArray, topics: int) -> sparse.csr_matrix:
     """Weigh the terms in each topic: ``(C, T)``; outliers (label -1) count for no topic."""
+    from scipy import sparse
+
     inside = labels >= 0
     ones = np.ones(int(inside.sum()), dtype=np.float32)
     member = sparse.csr_matrix((ones, (labels[inside], np.flatnonzero(inside))), shape=(topics, len(labels)))

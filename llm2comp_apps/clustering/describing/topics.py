@@ -14,7 +14,7 @@ from llm2comp_apps.clustering.algorithms.membership import renumber
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 from llm2comp_apps.clustering.describing.keywords import TermCounts, ctfidf, topic_keywords
 
-__all__ = ["Topic", "build_topics", "find_duplicates", "representatives", "revise_topics", "topic_centroids"]
+__all__ = ["Topic", "build_topics", "find_duplicates", "representatives", "revise_topics"]
 
 _NAME_WORDS = 3
 _REPRESENTATIVES = 5
@@ -110,7 +110,7 @@ def revise_topics(
     next_id += count - len(old)
     groups = [np.arange(count, dtype=np.int32)]  # of each topic, at every level
     if count > len(old):
-        groups += group_topics(topic_centroids(vectors, labels, count), group_sizes(count, levels))
+        groups += group_topics(_centroids(vectors, labels, count), group_sizes(count, levels))
     else:
         groups += _known_groups(topics)
     known = {(topic.level, _base(topic, topics)): topic for topic in topics}
@@ -191,7 +191,7 @@ def find_duplicates(counts: TermCounts, labels: IntArray, likeness: float, settl
     return groups
 
 
-def topic_centroids(vectors: FloatArray, labels: IntArray, count: int) -> FloatArray:
+def _centroids(vectors: FloatArray, labels: IntArray, count: int) -> FloatArray:
     """The mean vector of each topic, ``(C, d)``; zero for one that has lost all of its documents."""
     centroids = np.zeros((count, vectors.shape[1]), dtype=np.float32)
     for topic in np.unique(labels[labels >= 0]).tolist():
