@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
+from collections.abc import Callable
 from operator import eq, ge, gt, le, lt
 from typing import Any
 
@@ -16,17 +17,21 @@ from llm2comp_indexes import FilterError, IndexedDocument
 from llm2comp_indexes.storage.filters import compile_filter
 
 FIELDS = ["year", "lang", "tag", "a.b", "missing"]
-TEXTS = ["2020", " 7 ", "en", "EN", "de", "x_y%", "it's", "", "true"]
-SCALARS: list[Any] = [0, 1, -3, 2020, 2021.5, *TEXTS, True, False, None]
+SPELLED = ["2020", " 7 ", "1.1", "1.10", "007", f"{2**53 + 1}", f"{-(2**70)}"]
+TEXTS = [*SPELLED, "en", "EN", "de", "x_y%", "it's", "", "true"]
+LARGE = [2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**63 + 1, -(2**63) - 1, -(2**63) - 2, 10**25 + 1, -(10**25)]
+SCALARS: list[Any] = [0, 1, -3, 7, 2020, 2021.5, 1.1, *LARGE, *TEXTS, True, False, None]
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
-def spelled(value: Any) -> float | None:
+def spelled(value: Any) -> int | float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return float(value)
-    return float(value) if NUMBER.fullmatch(value) else None
+        return value
+    if not NUMBER.fullmatch(value):
+        return None
+    return int(value) if re.fullmatch(r"[+-]?\d+", value.strip()) else float(value)
 
 
 def equal_or_ordered(operator: str, stored: Any, literal: Any) -> bool:
@@ -36,11 +41,11 @@ def equal_or_ordered(operator: str, stored: Any, literal: Any) -> bool:
         return stored is literal or (isinstance(stored, str) and stored.lower() == word)
     if isinstance(stored, bool) or stored is None:
         return False
-    left, right = spelled(stored), spelled(literal)
-    if left is None or right is None:
-        if not (isinstance(stored, str) and isinstance(literal, str)):
+    left, right = stored, literal
+    if not (isinstance(stored, str) and isinstance(literal, str)):
+        left, right = spelled(stored), spelled(literal)
+        if left is None or right is None:
             return False
-        left, right = stored, literal
     return {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}[operator](left, right)
 
 
@@ -263,3 +268,58 @@ def test_numbers_beyond_sqlite_integers_compare(make_index):
 )
 def test_fields_that_no_document_has_are_named_with_those_there_are(index, where, unknown):
     assert index.unknown_fields(where) == unknown
+
+
+@pytest.fixture
+def ids_where(make_index):
+    """Makes an index of documents with these ids and metadata; returns what its conditions select."""
+
+    def made(rows: dict[str, dict[str, Any]]) -> Callable[[str], list[str]]:
+        index = make_index(dimension=2)
+        with index.writer() as writer:
+            documents = [IndexedDocument(name, "t", metadata=row) for name, row in rows.items()]
+            writer.add(documents, np.ones((len(rows), 2)))
+            writer.commit()
+        return lambda where: list(index.ids(where=where))
+
+    return made
+
+
+def test_an_id_is_a_string_however_it_is_typed(ids_where):
+    names = ["007", "7", "7.0", " 7", "123456789012345678901", "123456789012345678902", "true", "z1"]
+    found = ids_where({name: {} for name in names})
+    for value in ("7", "'7'", '"7"'):
+        assert found(f"_id = {value}") == ["7"]
+        assert found(f"_id in ({value})") == ["7"]
+        assert found(f"_id between {value} and {value}") == ["7"]
+        assert found(f"_id != {value}") == [name for name in names if name != "7"]
+    assert found("_id = 123456789012345678901") == ["123456789012345678901"]
+    assert found("_id in ('123456789012345678902', 7.0, true)") == ["7.0", "123456789012345678902", "true"]
+    assert found("_id = 7.00") == []
+    assert found("_id > 'z'") == ["z1"]
+    assert found("_id = true") == ["true"]
+    assert found("_id like '7%'") == ["7", "7.0"]
+
+
+def test_what_is_in_quotes_compares_with_a_string_as_a_string(ids_where):
+    values = ["1.1", "1.10", 1.1, ["2.0", "1.1"], "2"]
+    found = ids_where({str(i): {"version": value} for i, value in enumerate(values)})
+    assert found("version = '1.1'") == found("version in ('1.1')") == ["0", "2", "3"]
+    assert found("version = 1.1") == found("version in (1.1)") == ["0", "1", "2", "3"]
+    assert found("version = '2.0'") == ["3"]
+    assert found("version = 2") == ["3", "4"]
+    assert found("version < '1.10'") == ["0", "3"]  # and 1.1 is no smaller number than 1.10
+    assert found("version not in ('1.1', '1.10')") == ["4"]
+
+
+def test_integers_of_any_size_are_exact(ids_where):
+    values = [2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**63 + 1, -(2**63) - 1, 10**40, 10**40 + 1]
+    stored = [*values, *map(str, values)]
+    found = ids_where({str(i): {"n": value} for i, value in enumerate(stored)})
+    for place, value in enumerate(values):
+        both = [str(place), str(place + len(values))]
+        assert found(f"n = {value}") == found(f"n in (5, {value})") == found(f"n like '{value}'") == both
+        assert found(f"n = '{value}'") == both
+        for operator in ("<", "<=", ">", ">="):
+            wanted = [str(i) for i, other in enumerate(stored) if equal_or_ordered(operator, other, value)]
+            assert found(f"n {operator} {value}") == wanted

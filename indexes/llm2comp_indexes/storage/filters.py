@@ -19,8 +19,12 @@ r"""``where`` expressions: which documents a search may return, by their metadat
 Keywords may be written in any case. Rules of comparison:
 
 - A field that holds an array satisfies a predicate if any of its elements does.
-- A number and a string that spells one compare as numbers (CSV files know only strings); other strings compare by code
-  point; true and false equal themselves and the strings that spell them; anything else is unequal.
+- What is typed in quotes compares with a string as a string, by code point (``version = '1.1'`` is not ``1.10``), and
+  with a number as the number that it spells.
+- What is typed as a number compares as a number, with strings that spell one too (CSV files know only strings).
+  Integers of any size compare exactly.
+- An id is a string, however the value is typed: ``_id = 7`` is neither ``007`` nor ``7.0``.
+- true and false equal themselves and the strings that spell them; anything else is unequal.
 - Logic has two values: a missing or null field satisfies no predicate but ``is null``, and ``x != 1`` is ``not x = 1``,
   which it therefore does satisfy.
 
@@ -31,14 +35,13 @@ An expression becomes SQL in which every field and value is a bound parameter, s
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from llm2comp_indexes.errors import FilterError
+from llm2comp_indexes.storage.predicates import TEXT, Condition, Predicates, Scalar, number
 
 __all__ = ["CompiledFilter", "compile_filter", "json_path"]
 
@@ -54,16 +57,9 @@ _TOKENS: Final = re.compile(
 )
 _KEYWORDS: Final = frozenset(("and", "or", "not", "in", "like", "contains", "between", "is", "null", "true", "false"))
 _COMPARISONS: Final = {"=": "=", "==": "=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_ID: Final = ["_id"]
 _DEEPEST: Final = 64  # nested parentheses; SQLite parses about a thousand levels and Python's stack not many more
 _MOST_PREDICATES: Final = 200
-
-# A number, or a string that spells one, as a number; else NULL. In SQLite's order every text is above every number, and
-# comparing with a NUMERIC operand first turns text that spells a number into one: only such a `{v}` is <= infinity.
-_INFINITY: Final = "CAST(9e999 AS NUMERIC)"
-_NUMBER: Final = f"CASE WHEN {{v}} <= {_INFINITY} THEN CAST({{v}} AS NUMERIC) END"
-
-Condition = Callable[[str, str], str]
-"""Makes SQL for one scalar out of the SQL of its value and the SQL of its JSON type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +96,7 @@ def _tokens(expression: str) -> list[_Token]:
         text = match.group(kind)
         token = _Token(kind, text, match.start(kind), text)
         if kind == "number":
-            token = _Token("number", _number(text), token.start, text)
+            token = _Token("number", number(text), token.start, text)
         elif kind == "quoted":
             token = _Token("string", text[1:-1].replace(text[0] * 2, text[0]), token.start, text)
         elif kind == "name" and text.lower() in _KEYWORDS:
@@ -111,25 +107,9 @@ def _tokens(expression: str) -> list[_Token]:
         position = match.end()
 
 
-def _number(text: str) -> int | float:
-    if re.fullmatch(r"[+-]?\d+", text):
-        value = int(text)
-        return value if -(2**63) <= value < 2**63 else float(text)
-    return float(text)
-
-
 def _error(expression: str, position: int, message: str) -> FilterError:
     before, after = expression[max(0, position - 60) : position], expression[position : position + 60]
     return FilterError(f"cannot be read: {message}: {before} >>> {after or '(end)'}", field="where")
-
-
-def _spelled(value: Any) -> int | float | None:
-    """The number that a literal is or spells."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return value
-    return _number(value.strip()) if re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", value) else None
 
 
 class _Parser:
@@ -140,8 +120,9 @@ class _Parser:
         self._tokens = _tokens(expression)
         self._position = 0
         self._depth = 0
-        self._predicates = 0
-        self.parameters: dict[str, Any] = {}
+        self._count = 0
+        self._of_id = False  # whether the predicate is about ids, which are strings
+        self._predicates = Predicates()
         self.fields: dict[tuple[str, ...], None] = {}  # a set that keeps the order
 
     @property
@@ -164,10 +145,10 @@ class _Parser:
             raise self._fail(f"expected {what}")
         return token
 
-    def _bind(self, value: Any) -> str:
-        name = f"p{len(self.parameters)}"
-        self.parameters[name] = value
-        return f":{name}"
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What `parse` bound."""
+        return self._predicates.parameters
 
     def parse(self) -> str:
         if self._token.kind == "end":
@@ -204,10 +185,11 @@ class _Parser:
         return f"(NOT {sql})" if negations % 2 else sql
 
     def _predicate(self) -> str:
-        self._predicates += 1
-        if self._predicates > _MOST_PREDICATES:
+        self._count += 1
+        if self._count > _MOST_PREDICATES:
             raise self._fail(f"more than {_MOST_PREDICATES} conditions; FIELD in (...) takes any number of values")
         names = self._field()
+        self._of_id = names == _ID
         if token := self._take("operator", "!=", "<>", *_COMPARISONS):
             if token.value in ("!=", "<>"):
                 return f"(NOT {self._any(names, self._comparison('=', self._value()))})"
@@ -243,9 +225,9 @@ class _Parser:
         token = self._token
         if token.kind in ("number", "string"):
             self._position += 1
-            return token.value
+            return token.text if self._of_id and token.kind == "number" else token.value
         if self._take("keyword", "true", "false"):
-            return token.value == "true"
+            return token.text if self._of_id else token.value == "true"
         hint = ' (to find missing fields write "is null")' if token.value == "null" else ""
         raise self._fail(f"expected a number, a quoted string, true or false{hint}")
 
@@ -255,75 +237,36 @@ class _Parser:
         while self._take("operator", ","):
             values.append(self._value())
         self._need("operator", ")", what='"," or ")"')
-        flags = [self._comparison("=", value) for value in dict.fromkeys(v for v in values if isinstance(v, bool))]
-        texts = self._bind(json.dumps([value for value in values if isinstance(value, str)]))
-        spelled = [number for value in values if (number := _spelled(value)) is not None]
-        numbers = self._bind(json.dumps([number for number in spelled if math.isfinite(number)]))
-
-        def among(v: str, t: str) -> str:
-            listed = f"({t} = 'text' AND {v} IN (SELECT value FROM json_each({texts})))"
-            counted = (
-                f"({t} NOT IN ('true', 'false') AND {_NUMBER.format(v=v)} IN (SELECT value FROM json_each({numbers})))"
-            )
-            return " OR ".join([listed, counted, *(flag(v, t) for flag in flags)])
-
-        return among
+        return self._predicates.among(values)
 
     def _between(self) -> Condition:
         low = self._comparison(">=", self._value())
         self._need("keyword", "and", what='"and"')
         high = self._comparison("<=", self._value())
-        return lambda v, t: f"({low(v, t)}) AND ({high(v, t)})"
+        return lambda scalar: f"({low(scalar)}) AND ({high(scalar)})"
 
     def _like(self) -> Condition:
-        pattern = self._bind(self._need("string", what="a quoted pattern").value)
-        return lambda v, t: f"{t} NOT IN ('true', 'false') AND {v} LIKE {pattern}"
+        return self._predicates.like(self._need("string", what="a quoted pattern").value)
 
     def _contains(self) -> Condition:
-        piece = self._need("string", what="a quoted string").value
-        escaped = self._bind("%" + re.sub(r"([%_\\])", r"\\\1", piece) + "%")
-        return lambda v, t: f"{t} NOT IN ('true', 'false') AND {v} LIKE {escaped} ESCAPE '\\'"
+        return self._predicates.contains(self._need("string", what="a quoted string").value)
 
     def _comparison(self, operator: str, value: Any) -> Condition:
-        if isinstance(value, bool):
-            if operator != "=":
-                raise self._fail("true and false can only be compared with = and !=")
-            word = self._bind("true" if value else "false")
-            return lambda v, t: f"{t} = {word} OR ({t} = 'text' AND lower({v}) = {word})"
-        number = _spelled(value)
-        numeric = None if number is None else f"CAST({self._bind(number)} AS NUMERIC)"
-        textual = self._bind(value) if isinstance(value, str) else None
-        # Any text that spells no number lies above all numbers, so only > and >= could take it for one.
-        guard = f" AND {{v}} <= {_INFINITY}" if operator in (">", ">=") else ""
-
-        def compare(v: str, t: str) -> str:
-            # The comparison first: it fails for most rows, and the type costs another look into the JSON.
-            as_number = f"({v} {operator} {numeric}{guard.format(v=v)} AND {t} NOT IN ('true', 'false'))"
-            as_text = f"({v} {operator} {textual} AND {t} = 'text')"
-            if numeric is None:
-                return as_text
-            if textual is None:
-                return as_number
-            return f"CASE WHEN {t} = 'text' AND ({_NUMBER.format(v=v)}) IS NULL THEN {as_text} ELSE {as_number} END"
-
-        return compare
-
-    def _path(self, names: list[str]) -> str:
-        return self._bind(json_path(names))
+        if isinstance(value, bool) and operator != "=":
+            raise self._fail("true and false can only be compared with = and !=")
+        return self._predicates.compare(operator, value)
 
     def _missing(self, names: list[str]) -> str:
-        if names == ["_id"]:
-            return "id"
-        return f"json_extract(metadata, {self._path(names)})"
+        return "id" if names == _ID else f"json_extract(metadata, {self._predicates.bind(json_path(names))})"
 
     def _any(self, names: list[str], condition: Condition) -> str:
         """Apply ``condition`` to the field, or to each element of it if it is an array."""
-        if names == ["_id"]:
-            return f"coalesce(({condition('id', chr(39) + 'text' + chr(39))}), 0)"
-        path = self._path(names)
-        kind, value = f"json_type(metadata, {path})", f"json_extract(metadata, {path})"
-        scalar = condition(value, kind)
-        element = condition("e.value", "e.type")
+        if names == _ID:
+            return f"coalesce(({condition(Scalar('id', TEXT, 'id'))}), 0)"
+        path = self._predicates.bind(json_path(names))
+        kind = f"json_type(metadata, {path})"
+        scalar = condition(Scalar(f"json_extract(metadata, {path})", kind, f"(metadata -> {path})"))
+        element = condition(Scalar("e.value", "e.type", "(metadata -> e.fullkey)"))
         return (
             f"coalesce(CASE {kind} WHEN 'array' THEN EXISTS (SELECT 1 FROM json_each(metadata, {path}) AS e "
             f"WHERE e.type NOT IN ('array', 'object') AND ({element})) WHEN 'object' THEN 0 ELSE ({scalar}) END, 0)"
