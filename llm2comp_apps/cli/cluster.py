@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from llm2comp_apps.cli.options.clustering import CLUSTERING_OPTIONS, with_clustering
+from llm2comp_apps.cli.options.clustering import CLUSTERING
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
-from llm2comp_apps.cli.options.reading import READING_OPTIONS, with_reading
+from llm2comp_apps.cli.options.expand import with_groups
+from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.options.unused import refuse_given
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.progress import format_duration
@@ -40,8 +41,7 @@ def register(app: typer.Typer) -> None:
     )(cluster)
 
 
-@with_reading
-@with_clustering
+@with_groups(settings=CLUSTERING, reading=READING)
 def cluster(
     ctx: typer.Context,
     docs: Annotated[
@@ -86,10 +86,10 @@ def cluster(
     if with_ is not None and update is not None:
         refuse_given(ctx, ["update"], "with --with, nothing is added")
     if with_ is not None:
-        fitting = (*CLUSTERING_OPTIONS, "name_with_llm")
+        fitting = (*CLUSTERING.names, "name_with_llm")
         refuse_given(ctx, fitting, f"--with assigns to the topics of {with_} as they were made")
     if update is not None:
-        fixed = [name for name in CLUSTERING_OPTIONS if name != "min_cluster_size"]
+        fixed = [name for name in CLUSTERING.names if name != "min_cluster_size"]
         refuse_given(ctx, fixed, f"--update has the settings of {update}")
     if settings["k"] is not None:
         refuse_given(ctx, ["merge"], "with --k, no topics are joined")
@@ -104,7 +104,7 @@ def cluster(
         as_json=as_json,
     )
     if request.index is not None:
-        refuse_given(ctx, READING_OPTIONS, f"{request.index} is an index, its documents are read already")
+        refuse_given(ctx, READING.names, f"{request.index} is an index, its documents are read already")
         needless = ["cache"] if name_with_llm else ["cache", "device"]
         refuse_given(ctx, needless, f"{request.index} is an index, nothing is encoded")
     namer = "llm" if name_with_llm else None

@@ -12,7 +12,7 @@ import typer
 from llm2comp_apps.cli import index_build, index_transfer
 from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, examples
 from llm2comp_apps.cli.options.expand import with_groups
-from llm2comp_apps.cli.options.index_settings import POLICY, PolicyOptions
+from llm2comp_apps.cli.options.index_settings import POLICY
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.gpus import describe_index_device
 
@@ -143,7 +143,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 @with_groups(policy=POLICY)
-def compact(index: ExistingIndex, *, policy: PolicyOptions, device: DeviceOption = None) -> None:
+def compact(index: ExistingIndex, *, policy: dict[str, Any], device: DeviceOption = None) -> None:
     """Merge segments, drop what was deleted, change the kind.
 
     This makes searches faster and the index smaller. Without options it stays of its kind. A kind that misses the
@@ -154,6 +154,6 @@ def compact(index: ExistingIndex, *, policy: PolicyOptions, device: DeviceOption
     describe_index_device(device)
     library = Collection.open(index, device=device)
     before = library.info().bytes
-    facts = library.compact(**policy.given())
+    facts = library.compact(**policy)
     kind = facts.kind if facts.reason is None else f"{facts.kind}: {facts.reason}"
     note(f"{library.path}: kind {kind}; {before:,} bytes before, {facts.bytes:,} after")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
 from llm2comp_apps.cli.options.expand import with_groups
-from llm2comp_apps.cli.options.index_settings import BUILD, BuildOptions
+from llm2comp_apps.cli.options.index_settings import BUILD
 from llm2comp_apps.cli.options.reading import READING, CorpusArgument
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.errors import INTERRUPTED
@@ -57,7 +57,7 @@ def build(
     ] = None,
     encoder: EncoderOption = None,
     *,
-    settings: BuildOptions,
+    settings: dict[str, Any],
     device: DeviceOption = None,
     as_json: JsonOption = False,
     reading: CorpusOptions,
@@ -73,14 +73,13 @@ def build(
     from llm2comp_apps.retrieval.models import Models
     from llm2comp_apps.retrieval.settings import IndexSettings, check_same_settings
 
-    given = settings.given()
-    wanted = IndexSettings(**given)
+    wanted = IndexSettings(**settings)
     path = new_index_path(corpus, output)
     _check_sources(corpus, reading)
     describe_index_device(device)
     if is_taken(path):
         library = Collection.open(path, encoder=encoder, device=device)
-        check_same_settings(library.index, given)
+        check_same_settings(library.index, settings)
         report = _fill(library, corpus, reading, _survey(corpus, reading, library.index, library.plan, library.encoder))
         others = len(library) - report.read
         if others > 0 and not report.interrupted:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
-from llm2comp_apps.cli.options.index_settings import KindOption, LanguageOption
-from llm2comp_apps.cli.options.reading import with_reading
+from llm2comp_apps.cli.options.expand import with_groups
+from llm2comp_apps.cli.options.index_settings import IMPORT
+from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.gpus import describe_index_device
 from llm2comp_apps.corpus.options import CorpusOptions
@@ -55,7 +56,7 @@ def export(
     note(f"{target}: {Collection.open(index).export(target)} vectors")
 
 
-@with_reading
+@with_groups(settings=IMPORT, reading=READING)
 def import_(
     vectors: Annotated[
         Path, typer.Argument(metavar="VECTORS", help="File of vectors: .parquet with id and vector, or .npy.")
@@ -65,10 +66,9 @@ def import_(
         str | None, typer.Argument(metavar="[CORPUS]", help="For .npy: the documents of its rows.")
     ] = None,
     encoder: EncoderOption = None,
-    kind: KindOption = None,
-    language: LanguageOption = None,
-    device: DeviceOption = None,
     *,
+    settings: dict[str, Any],
+    device: DeviceOption = None,
     reading: CorpusOptions,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,7 +85,7 @@ def import_(
 
     describe_index_device(device)
     rows = None if documents is None else _read(documents, reading)
-    report = import_index(output, vectors, rows, encoder=encoder, kind=kind, language=language, device=device)
+    report = import_index(output, vectors, rows, encoder=encoder, device=device, **settings)
     if as_json:
         print_json({"index": str(output), "documents": report.documents, "refusal": report.refusal})
     note(f"{output}: {report.documents} documents")

@@ -12,7 +12,8 @@ import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
 from llm2comp_apps.cli.options.expand import with_groups
-from llm2comp_apps.cli.options.search import SEARCH, SearchArguments
+from llm2comp_apps.cli.options.search import SEARCH
+from llm2comp_apps.cli.options.unused import refuse_given
 from llm2comp_apps.cli.ui.console import note, print_json, stdout_is_unicode, warn
 from llm2comp_apps.cli.ui.gpus import describe_index_device
 from llm2comp_apps.cli.ui.progress import ProgressDisplay
@@ -42,8 +43,9 @@ def register(app: typer.Typer) -> None:
     )(search)
 
 
-@with_groups(settings=SEARCH)
+@with_groups(options=SEARCH)
 def search(
+    ctx: typer.Context,
     query: Annotated[str | None, typer.Argument(help="Query; without one, a prompt asks for some.")] = None,
     index: Annotated[
         Path | None,
@@ -52,7 +54,13 @@ def search(
         ),
     ] = None,
     *,
-    settings: SearchArguments,
+    options: SearchOptions,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            "--rerank", metavar="MODEL", help="Score the best hits again: memory, or a cross-encoder's name or folder."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     queries: Annotated[
         Path | None,
@@ -86,16 +94,17 @@ def search(
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.query_file import read_queries
 
-    options = _options(settings)
     _check_call(query, queries, format, output)
-    if device is not None and not _needs_a_model(settings):
+    if rerank is None:
+        refuse_given(ctx, ["rerank_depth"], "nothing is scored again without --rerank")
+    if device is not None and options.mode == "lexical" and rerank is None:
         note(f"--device {device}: lexical search loads no model, so it makes no difference")
         device = None
     questions = read_queries(queries) if queries is not None else None  # a broken file is reported right here
     describe_index_device(device)
     library = Collection.open(index, encoder=encoder, query_encoder=query_encoder, device=device)
-    _report_oddities(library, options, settings.rerank)
-    searcher = library.searcher(options.mode, settings.rerank)
+    _report_oddities(library, options, rerank)
+    searcher = library.searcher(options.mode, rerank)
     if questions is not None:
         _write_run(searcher, options, questions, format or ("json" if as_json else "trec"), output)
     elif query is not None:
@@ -104,24 +113,6 @@ def search(
         _prompt(searcher, options)
     if timings:
         report_timings(library.stopwatch)
-
-
-def _options(settings: SearchArguments) -> SearchOptions:
-    from llm2comp_apps.retrieval.search import RERANK_DEPTH, SearchOptions
-
-    if settings.rerank_depth is not None and settings.rerank is None:
-        raise UsageError("needs `rerank`, which is not given", field="rerank_depth")
-    return SearchOptions(
-        k=settings.k,
-        mode=settings.mode,  # type: ignore[arg-type]  # checked there, as the next
-        fusion=settings.fusion,  # type: ignore[arg-type]
-        where=settings.where,
-        rerank_depth=RERANK_DEPTH if settings.rerank_depth is None else settings.rerank_depth,
-    )
-
-
-def _needs_a_model(settings: SearchArguments) -> bool:
-    return settings.mode != "lexical" or settings.rerank is not None
 
 
 def _check_call(query: str | None, queries: Path | None, run_format: str | None, output: Path | None) -> None:

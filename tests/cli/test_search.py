@@ -119,7 +119,7 @@ def test_another_encoder_is_refused_by_name(cli, built):
         (["q", "--index", "nothing.index"], "nothing.index"),
         (["\udcff\udcfe doc"], "QUERY is not valid UTF-8"),
         (["q", "--where", "year = '\udcff'"], "--where is not valid UTF-8"),
-        (["q", "--rerank-depth", "20"], "--rerank-depth needs --rerank"),
+        (["q", "--rerank-depth", "20"], "--rerank-depth: nothing is scored again without --rerank"),
         (["--queries", "x.jsonl", "-o", "nowhere/x.trec"], "--output nowhere/x.trec: there is no folder nowhere"),
         (["--queries", "x.jsonl", "-o", "corpus.index"], "--output corpus.index is a folder"),
     ],

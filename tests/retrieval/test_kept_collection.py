@@ -31,6 +31,7 @@ def answers():
         return json.loads(archive.read("answers.json"))
 
 
+@pytest.mark.filterwarnings("ignore::llm2comp_indexes.errors.OutdatedWarning")  # words are indexed in another way now
 @pytest.mark.parametrize("answer", answers(), ids=lambda answer: f"{answer['query']} {answer['settings']}")
 def test_it_answers_as_it_did(kept, answer):
     assert answer["hits"]
@@ -48,3 +49,4 @@ def test_its_settings_mean_what_they_did_and_nothing_is_encoded_again(kept, hash
     assert (report.unchanged, report.added) == (11, 1)
     assert len(kept) == 12
     assert kept.verify() == []
+    assert kept.search("yeast", mode="lexical", k=1)[0].title == "Bread"  # without a warning: all words are new

@@ -6,7 +6,7 @@ the place of that parameter:
     @with_groups(reading=READING)
     def encode(corpus: CorpusArgument, *, reading: CorpusOptions) -> None: ...
 
-So an option is spelled and explained once, whoever takes it.
+So an option is spelled and explained once, whoever takes it, under the name that it has in Python.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Annotated, Any
 
-__all__ = ["Group", "group_of", "with_groups"]
+import typer
+
+__all__ = ["Group", "option", "with_groups"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,40 +26,62 @@ class Group:
     """Options that make one value.
 
     Attributes:
-        make: called with their values by name.
-        options: as typer reads them from a signature: names, annotations with a ``typer.Option``, defaults.
+        make: called with their values by name; imports what is heavy when it is called.
+        options: see :func:`option`.
     """
 
     make: Callable[..., Any]
     options: tuple[inspect.Parameter, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters of a command that has the group."""
+        return tuple(each.name for each in self.options)
 
-def group_of(kind: type) -> Group:
-    """The group of a dataclass, each field of which is annotated with its ``typer.Option``."""
-    hints = get_type_hints(kind, include_extras=True)
-    options = (
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in dataclasses.fields(kind)
-    )
-    return Group(kind, tuple(options))
+
+def option(
+    name: str,
+    kind: Any,
+    default: Any,
+    metavar: str | None,
+    text: str,
+    *,
+    flag: str | None = None,
+    panel: str | None = None,
+    **more: Any,
+) -> inspect.Parameter:
+    """An option as typer reads it from a signature.
+
+    Args:
+        name: of the setting.
+        kind: its type.
+        default: its value where it is not given; shown unless ``text`` says what it is.
+        metavar: what stands for the value.
+        text: the help.
+        flag: where it is not the name.
+        panel: the heading that it stands under.
+        more: for ``typer.Option``.
+    """
+    flag = flag or f"--{name.replace('_', '-')}"
+    shown = "[default:" not in text
+    made = typer.Option(flag, metavar=metavar, help=text, rich_help_panel=panel, show_default=shown, **more)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made])
 
 
 def with_groups(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of groups in place of its parameters of these names."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        kept = {name: kind for name, kind in command.__annotations__.items() if name not in groups}
+        command.__annotations__ = kept  # those of groups may be names for type checkers only
         parameters: list[inspect.Parameter] = []
         for own in inspect.signature(command, eval_str=True).parameters.values():
-            if own.name in groups:
-                parameters += groups[own.name].options
-            else:
-                parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            keyword = own.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            parameters += groups[own.name].options if own.name in groups else [keyword]
 
         def expanded(**values: Any) -> None:
             for name, group in groups.items():
-                values[name] = group.make(**{option.name: values.pop(option.name) for option in group.options})
+                values[name] = group.make(**{each: values.pop(each) for each in group.names})
             command(**values)
 
         expanded.__doc__ = command.__doc__

@@ -1,0 +1,71 @@
+"""Groups of options: spelled once, taken as one value, with the defaults of the settings that they make."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from llm2comp_apps.cli.options.expand import Group, option, with_groups
+from llm2comp_apps.cli.options.index_settings import BUILD, POLICY
+from llm2comp_apps.cli.options.reading import READING
+from llm2comp_apps.cli.options.search import SEARCH
+from llm2comp_apps.corpus import CorpusOptions
+from llm2comp_apps.retrieval.search import SearchOptions
+from llm2comp_apps.retrieval.settings import IndexSettings
+
+SIZE = Group(
+    dict,
+    (
+        option("width", int, 3, "N", "How wide."),
+        option("deep_end", bool, False, None, "Whether it is deep.", flag="--deep-end/--no-deep-end"),
+    ),
+)
+
+
+def run(*arguments):
+    taken = []
+    app = typer.Typer()
+
+    @app.command()
+    @with_groups(size=SIZE)
+    def pool(name: Annotated[str, typer.Argument()], *, size: dict[str, Any], loud: bool = False) -> None:
+        """Build a pool."""
+        taken.append((name, size, loud))
+
+    return CliRunner().invoke(app, arguments), taken
+
+
+def test_a_command_gets_the_group_as_one_value():
+    result, taken = run("mine", "--width", "5", "--deep-end", "--loud")
+    assert result.exit_code == 0, result.output
+    assert taken == [("mine", {"width": 5, "deep_end": True}, True)]
+    assert run("mine")[1] == [("mine", {"width": 3, "deep_end": False}, False)]
+
+
+def test_help_shows_the_options_of_the_group_and_not_the_group():
+    shown = run("--help")[0].output
+    assert "--width" in shown
+    assert "How wide." in shown
+    assert "Build a pool." in shown
+    assert "--size" not in shown
+
+
+@pytest.mark.parametrize(("group", "settings"), [(READING, CorpusOptions), (SEARCH, SearchOptions)])
+def test_options_have_the_defaults_of_their_settings(group, settings):
+    defaults = {name: item.default for name, item in inspect.signature(settings).parameters.items()}
+    for each in group.options:
+        assert each.default == defaults[each.name], each.name
+    assert group.make(**{each.name: each.default for each in group.options}) == settings()
+
+
+def test_settings_of_an_index_that_are_not_given_are_left_out():
+    fields = set(inspect.signature(IndexSettings).parameters)
+    assert set(BUILD.names) == fields
+    nothing = dict.fromkeys(BUILD.names)
+    assert BUILD.make(**nothing) == {}
+    assert BUILD.make(**{**nothing, "memory": False, "max_ram": 2}) == {"memory": False, "max_ram": 2 * 2**20}
+    assert POLICY.make(kind="flat", target_recall=None, max_ram=None) == {"kind": "flat"}
