@@ -111,6 +111,23 @@ def test_every_text_of_any_file_is_a_row_once():
         list(single_rows(records({"txt": "a"}), ""))
 
 
+@pytest.mark.parametrize(
+    ("pieces", "wanted"),
+    [
+        ("texts", ["whole", "who asks?", "a first answer. And a second answer."]),
+        ("sentences", ["The first sentence is here.", "The second one follows.", "who asks?",
+                       "a first answer. And a second answer."]),
+        ("both", ["whole", "The first sentence is here.", "The second one follows.", "who asks?",
+                  "a first answer. And a second answer."]),
+    ],
+)  # fmt: skip
+def test_a_text_may_be_taken_apart_into_its_sentences_but_a_pair_is_not(pieces, wanted):
+    text = "The first sentence is here. The second one follows. No."
+    given = records({"text": text}, {"query": "who asks?", "positive": "a first answer. And a second answer."})
+    found = [row.texts[0] for row in single_rows(given, "", pieces=pieces)]
+    assert found == [text if name == "whole" else name for name in wanted]
+
+
 class Lengths:
     """A store of rows of given lengths."""
 
@@ -423,5 +440,5 @@ def test_single_steps_without_finite_gradients_are_skipped_and_counted(small, da
     assert MetricsLog(tmp_path / "run", settings, 4).skipped == 2
     steps = iter(range(10_000))
     bad |= {4}
-    with pytest.raises(TrainingError, match=r"step 5: .* not finite 3 times in a row. Its batch: .*\.jsonl:\d+"):
+    with pytest.raises(TrainingError, match=r"step 5: .*, the 3rd step like this in a row. Its batch: .*\.jsonl:\d+"):
         go(settings, data, tmp_path / "lost")

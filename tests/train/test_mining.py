@@ -49,7 +49,7 @@ def test_a_query_never_gets_an_answer_of_its_own_as_negative(hash_encoder, tmp_p
     mined = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert report.pairs == len(mined) == 3
     assert mined[0]["negative"] == mined[1]["negative"] == ["the whale is blue"]
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         mine_file(hash_encoder, str(pairs), out)
 
 

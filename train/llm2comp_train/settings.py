@@ -17,6 +17,7 @@ _CHOICES = {
     "schedule": ("constant", "linear", "cosine"),
     "adapter": ("continue", "fresh"),
     "train_weights": ("adapter", "all"),
+    "pieces": ("texts", "sentences", "both"),
     "dtype": ("auto", "bfloat16", "float32"),
     "attention": ("auto", "eager", "sdpa", "flash_attention_2"),
 }
@@ -81,6 +82,9 @@ class Settings:
     negatives: int = _setting(1, "scl: hard negatives used per pair, where the data has some.")
     file_exponent: float = _setting(0.5, "scl: a file of n pairs is drawn with weight min(n, `file_cap`) ** exponent.")
     file_cap: int = _setting(30_000, "scl: see `file_exponent`.")
+    pieces: str = _setting(
+        "texts", "align: rows of a text: 'texts' (its beginning), 'sentences' (all of them, one by one), or 'both'."
+    )
     batch_tokens: int = _setting(0, "align: tokens per optimiser step, instead of `batch_size` texts.")
     temperature: float = _setting(0.05, "ucl, scl: divisor of the cosines.")
     teacher: str = _setting(

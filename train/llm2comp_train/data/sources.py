@@ -187,13 +187,14 @@ def pair_rows(records: Iterable[Record], prompt: str, negatives: int) -> Iterato
         yield Row((_text(record, "query"), _text(record, "positive"), *kept), record.line, prompt)
 
 
-def single_rows(records: Iterable[Record], prompt: str, shortest: int = 1) -> Iterator[Row]:
+def single_rows(records: Iterable[Record], prompt: str, shortest: int = 1, *, pieces: str = "texts") -> Iterator[Row]:
     """Every text of ``{"text"}`` records, and both sides and the negatives of pairs, each a row of its own, once.
 
     Args:
         records: of one file.
         prompt: of each query.
         shortest: least number of characters.
+        pieces: of a ``text``: ``texts`` for the whole, ``sentences`` for each of these, or ``both``.
 
     Raises:
         CorpusError: a record with neither a text nor a pair, by file and line.
@@ -204,7 +205,8 @@ def single_rows(records: Iterable[Record], prompt: str, shortest: int = 1) -> It
             (row,) = pair_rows([record], prompt, negatives=_ALL)
             singles = [Row((text,), row.line, "" if place else prompt) for place, text in enumerate(row.texts)]
         else:
-            singles = [Row((_text(record, "text"),), record.line)]
+            singles = list(text_rows([record])) if pieces != "sentences" else []
+            singles += list(sentence_rows([record])) if pieces != "texts" else []
         for single in singles:
             digest = hashlib.blake2b((single.prompt + single.texts[0]).encode(), digest_size=8).digest()
             if len(single.texts[0]) >= shortest and digest not in seen:

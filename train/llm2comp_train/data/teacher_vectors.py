@@ -8,13 +8,17 @@ memory does not grow with the data, and a resumed run reads the numbers that it 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from llm2comp_apps.encoder.backbones import default_device, default_dtype
+from llm2comp_apps.encoder.base import BatchedEncoder
 from llm2comp_apps.encoder.cache import cache_dir
 from llm2comp_apps.encoder.embedding_store import EmbeddingStore
 from llm2comp_apps.encoder.protocol import TextEncoder
@@ -107,10 +111,27 @@ def _vectors(
         }
         if missing:
             prompt = teacher.prompts.get("query" if query else "document")
-            made = teacher.encode(list(missing.values()), prompt=prompt).astype(np.float16)
+            with _half_precision(teacher):
+                made = teacher.encode(list(missing.values()), prompt=prompt).astype(np.float16)
             keep.put(list(missing), made)
             found.update(zip(missing, made, strict=True))
     return np.stack([found[key] for key in keys]).astype(np.float16)
+
+
+@contextmanager
+def _half_precision(teacher: TextEncoder) -> Iterator[None]:
+    """Half-precision matrix products, where the hardware has them, for a teacher that would not use them by itself.
+
+    The vectors are stored in float16 anyway. Measured with all-MiniLM-L6-v2 on a CPU with bfloat16: 2.7 times as fast,
+    cosine to float32 at least .99997.
+    """
+    device = default_device()
+    dtype = default_dtype(device)
+    if isinstance(teacher, BatchedEncoder) or dtype is torch.float32:
+        yield
+        return
+    with torch.autocast(device.split(":")[0], dtype=dtype):
+        yield
 
 
 def _key(text: str, query: bool) -> bytes:

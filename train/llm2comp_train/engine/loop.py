@@ -33,8 +33,12 @@ from llm2comp_train.settings import Settings
 __all__ = ["DivergedError", "Progress", "Run", "StopRequest", "train"]
 
 _ROWS_NAMED = 8
-_MOST_SKIPPED = 3
-"""Steps in a row whose gradients are not finite that end a run; fewer are skipped."""
+_LIMIT = {"adapter": 1, "all": 3}
+"""Steps in a row whose gradients are not finite that end a run, by the weights that train; fewer are skipped.
+
+An adapter has no such steps unless the run is lost. All weights, trained in half-precision products, have a single one
+at times.
+"""
 _SMOOTHING = 0.95
 
 
@@ -154,7 +158,7 @@ def _step(
     if math.isfinite(loss) and math.isfinite(norm):
         optimiser.step()
         skipped = 0
-    else:  # a single bad step of half-precision products must not end a run of days; the weights stay as they were
+    else:  # the weights stay as they were
         skipped += 1
         _require_progress(run, outcome, step, loss, norm, skipped)
         figures = {"loss": None, "lr": rate, "grad_norm": None, "skipped": True}
@@ -166,16 +170,16 @@ def _require_progress(run: Run, outcome: Outcome, step: int, loss: float, norm: 
     """Stop a run that skips one step after the other.
 
     Raises:
-        DivergedError: :data:`_MOST_SKIPPED` in a row.
+        DivergedError: as many in a row as :data:`_LIMIT` says.
     """
-    if skipped < _MOST_SKIPPED:
+    if skipped < _LIMIT[run.settings.train_weights]:
         return
     shown = ", ".join(map(run.place, outcome.rows[:_ROWS_NAMED]))
     more = ", ..." if len(outcome.rows) > _ROWS_NAMED else ""
+    again = f", the {skipped}rd step like this in a row" if skipped > 1 else ""
     raise DivergedError(
-        f"step {step + 1}: the loss is {loss:g} and the gradient's norm {norm:g}, not finite {skipped} times "
-        f"in a row. Its batch: {shown}{more}. Lower `lr` (now {run.settings.lr:g}) or repair these rows; the last "
-        "checkpoint is whole."
+        f"step {step + 1}: the loss is {loss:g} and the gradient's norm {norm:g}{again}. Its batch: {shown}{more}. "
+        f"Lower `lr` (now {run.settings.lr:g}) or repair these rows; the last checkpoint is whole."
     )
 
 
