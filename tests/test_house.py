@@ -124,15 +124,9 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 OTHER_PROGRAMS = {"--quiet", "--no-deps", "--disable-pip-version-check", "--force-reinstall", "--upgrade"}
 """Flags of pip, which is called and advised."""
-FLAGS_NOT_YET = ("llm2comp_train/", "llm2comp_indexes/")
-"""Rooms that still spell flags; each leaves this list when it does not."""
 
 
-FLAGLESS = [
-    path
-    for path in SOURCES
-    if not path.is_relative_to(ROOT / "llm2comp_apps" / "cli") and not any(each in str(path) for each in FLAGS_NOT_YET)
-]
+FLAGLESS = [path for path in SOURCES if not path.is_relative_to(ROOT / "llm2comp_apps" / "cli")]
 
 
 @pytest.mark.parametrize("path", FLAGLESS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -141,16 +135,13 @@ def test_no_flag_is_spelled_below_the_command_line(path: Path) -> None:
     assert sorted(set(FLAG.findall(path.read_text("utf-8"))) - OTHER_PROGRAMS) == []
 
 
-NOT_BY_KEYWORD_YET = {"Policy"}
-
-
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_settings_are_filled_by_keyword(path: Path) -> None:
     """``Options(True, 5, "skip")`` says nothing to a reader, and breaks when a field is added."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ClassDef) and re.search(r"(Options|Settings|Request|Policy)$", node.name):
             made = [ast.unparse(each) for each in node.decorator_list if "dataclass" in ast.unparse(each)]
-            if made and node.name not in NOT_BY_KEYWORD_YET:
+            if made:
                 assert all("kw_only=True" in each for each in made), f"{node.name} can be filled by position"
 
 

@@ -25,7 +25,7 @@ def list_of_texts(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, Mapping | Set) or not (hasattr(texts, "__iter__") and hasattr(texts, "__len__")):
         raise UsageError(f"must be a list of texts, not a {kind}", field="texts")
     if getattr(texts, "ndim", 1) != 1:
-        raise UsageError(f"must be a list of texts, not a {kind} of several columns; choose one", field="texts")
+        raise UsageError(f"must be a list of texts, not a table ({kind}); choose one of its columns", field="texts")
     found = list(texts)
     for position, text in enumerate(found):
         if not isinstance(text, str):

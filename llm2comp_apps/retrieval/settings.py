@@ -66,7 +66,7 @@ class IndexSettings:
         """How the vectors are searched."""
         from llm2comp_indexes import Policy
 
-        return Policy(self.kind, self.target_recall, self.max_ram)
+        return Policy(kind=self.kind, target_recall=self.target_recall, max_ram=self.max_ram)
 
     @property
     def of_search(self) -> dict[str, Any]:

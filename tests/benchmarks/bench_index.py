@@ -119,7 +119,7 @@ def bench_kinds(vectors: np.ndarray, folder: Path, kinds: list[str], target: flo
     )
     for kind in kinds:
         start = time.process_time()
-        index.compact(Policy(kind, target_recall=target))
+        index.compact(Policy(kind=kind, target_recall=target))
         built = time.process_time() - start
         raw, order = raw_search(index, rows)
         for query in queries:  # the first searches check every block that they touch
@@ -154,7 +154,7 @@ def bench_filters(vectors: np.ndarray, folder: Path, kinds: list[str], target: f
     say("| kind | kept | recall@10 | first search with the filter, ms | single, ms | batch of 100, queries/s |")
     say("|---|---|---|---|---|---|")
     for kind in kinds:
-        index.compact(Policy(kind, target_recall=target))
+        index.compact(Policy(kind=kind, target_recall=target))
         for permille in (500, 100, 10, 1):
             where = f"bucket < {permille}"
             chosen = np.flatnonzero(np.arange(len(rows)) % 1000 < permille)

@@ -64,7 +64,7 @@ def build(path: Path, sample: np.ndarray, rows: int, kind: str) -> None:
         writer.commit()
     print(f"{index.info().segments} segments", flush=True)
     with timed("merged, and the FAISS index trained, tuned, filled and written"):
-        index.compact(Policy(kind))
+        index.compact(Policy(kind=kind))
     info = index.info()
     print(f"kind {info.kind}, recall@10 {info.recall}, {info.bytes / 2**20:.0f} MiB on disk:", flush=True)
     for part in ("store.db", "segments", "ann", "lexical"):

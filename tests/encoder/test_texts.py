@@ -34,8 +34,8 @@ def test_one_column_of_texts_is_a_list(kind):
         ({"text": TEXTS}.keys(), "not a dict_keys"),
         (set(TEXTS), "not a set"),
         (iter(TEXTS), "not a list_iterator"),
-        (pandas.DataFrame({"text": TEXTS}), "not a DataFrame of several columns; choose one"),
-        (np.array([TEXTS]), "not a ndarray of several columns"),
+        (pandas.DataFrame({"text": TEXTS}), r"not a table \(DataFrame\); choose one of its columns"),
+        (np.array([TEXTS]), r"not a table \(ndarray\)"),
         (list(zip(TEXTS, TEXTS, strict=True)), "the one at position 0 is a tuple"),
         (["a", None], "the one at position 1 is None"),
         (pandas.Series(["a", "b", float("nan")], dtype=object), "the one at position 2 is nan"),
@@ -53,7 +53,7 @@ def test_everything_else_is_refused(texts, line):
 def test_encoders_refuse_tables(tiny_encoder_dir, name):
     encoder = load_encoder(name.format(tiny_encoder_dir), device="cpu")
     table = pandas.DataFrame({"text": [*TEXTS, "Cats sleep."]})
-    with pytest.raises(UsageError, match="not a DataFrame"):
+    with pytest.raises(UsageError, match=r"not a table \(DataFrame\)"):
         encoder.encode(table)
     np.testing.assert_array_equal(encoder.encode(table["text"]), encoder.encode(list(table["text"])))
     with pytest.raises(UsageError, match="put a single text into a list"):

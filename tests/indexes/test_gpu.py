@@ -148,7 +148,7 @@ def test_what_does_not_fit_runs_on_the_cpu_and_says_so(index, stand_in, caplog):
 @pytest.mark.parametrize(("kind", "calls"), [("ivf", 3), ("rabitq", 3), ("sq8", 0), ("PCA8,IVF32,SQ8", 3)])
 def test_training_and_adding_use_the_gpus_where_they_can(index, stand_in, kind, calls):
     faiss = stand_in()
-    index.compact(Policy(kind, target_recall=0.8), device="cuda")
+    index.compact(Policy(kind=kind, target_recall=0.8), device="cuda")
     assert len(faiss.calls) == calls
     assert index.info().recall >= 0.8
     with Index.open(index.path) as on_cpu:
@@ -158,7 +158,7 @@ def test_training_and_adding_use_the_gpus_where_they_can(index, stand_in, kind, 
 
 def test_hnsw_is_built_by_cagra_where_there_is_cuvs(index, stand_in):
     faiss = stand_in(cuvs=True)
-    index.compact(Policy("hnsw", target_recall=0.8), device="cuda")
+    index.compact(Policy(kind="hnsw", target_recall=0.8), device="cuda")
     assert faiss.calls == ["cagra 32", "cagra 32"]
     assert np.mean([hits[0].id == exact[0].id for hits, exact in both(index)]) > 0.8
 
@@ -170,7 +170,7 @@ def both(index: Index) -> list:
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["ivf", "rabitq", "hnsw"])
 def test_a_real_gpu_builds(index, kind):
-    index.compact(Policy(kind, target_recall=0.8), device="cuda")
+    index.compact(Policy(kind=kind, target_recall=0.8), device="cuda")
     assert index.info().recall >= 0.8
     assert index.verify() == []
 

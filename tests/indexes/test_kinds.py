@@ -61,7 +61,7 @@ def recall(index: Index, queries: np.ndarray, k: int = 10, **options: object) ->
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw", "sq8", "rabitq", "IVF32,SQ4", "PCA24,IVF32,SQ8", "PQ24x4fs", "HNSW16"])
 def test_a_kind_reaches_its_target_with_exact_scores(index, kind):
-    index.compact(Policy(kind, target_recall=0.9))
+    index.compact(Policy(kind=kind, target_recall=0.9))
     info = index.info()
     assert info.kind != "flat"
     assert info.recall >= 0.9
@@ -79,7 +79,7 @@ def test_a_kind_reaches_its_target_with_exact_scores(index, kind):
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw", "rabitq", "PQ24x4fs"])
 def test_every_query_gets_k_documents_whatever_was_deleted(index, kind):
-    index.compact(Policy(kind, target_recall=0.5))
+    index.compact(Policy(kind=kind, target_recall=0.5))
     with index.writer() as writer:
         writer.delete([f"d{i}" for i in range(ROWS) if i % 3])
         writer.commit()
@@ -92,7 +92,7 @@ def test_every_query_gets_k_documents_whatever_was_deleted(index, kind):
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
 @pytest.mark.parametrize("kept", [1500, 300, 30, 3, 0])
 def test_filtered_search_is_exact_where_few_rows_are_kept(index, kind, kept):
-    index.compact(Policy(kind, target_recall=0.5))
+    index.compact(Policy(kind=kind, target_recall=0.5))
     queries = clustered(20, seed=5)
     assert [len(hits) for hits in index.search(queries, 10, where=f"n < {kept}")] == [min(10, kept)] * 20
     if kept:
@@ -102,7 +102,7 @@ def test_filtered_search_is_exact_where_few_rows_are_kept(index, kind, kept):
 @pytest.mark.parametrize("kind", ["ivf", "hnsw", "rabitq", "PQ24x4fs"])
 def test_wide_filters_go_through_the_faiss_index(index, kind, monkeypatch):
     monkeypatch.setattr("llm2comp_indexes.dense.search._FEW_ROWS", 10)
-    index.compact(Policy(kind, target_recall=0.9))
+    index.compact(Policy(kind=kind, target_recall=0.9))
     queries = clustered(100, seed=5)
     assert recall(index, queries, where="n < 1500") >= 0.85
     assert all(int(hit.id[1:]) < 1500 for hits in index.search(queries, 10, where="n < 1500") for hit in hits)
@@ -117,7 +117,7 @@ def test_a_query_alone_finds_what_it_finds_among_others(make_index, kind):
         writer.add([IndexedDocument(f"d{i}", "text") for i in range(ROWS)], vectors)
         writer.delete([f"d{i}" for i in range(1, 300, 3)])
         writer.commit()
-    index.compact(Policy(kind, target_recall=0.5))
+    index.compact(Policy(kind=kind, target_recall=0.5))
     with index.writer() as writer:
         writer.delete([f"d{i}" for i in range(302, 600, 3)])
         writer.commit()
@@ -144,7 +144,7 @@ def test_chunks_of_one_document_do_not_crowd_out_others(make_index):
     with index.writer() as writer:
         writer.add(documents, rows)
         writer.commit()
-    index.compact(Policy("ivf", target_recall=0.9))
+    index.compact(Policy(kind="ivf", target_recall=0.9))
     assert index.info().kind != "flat"
     (hits,) = index.search(centres[7], 10)
     assert len({hit.id for hit in hits}) == 10
@@ -166,10 +166,10 @@ def test_new_segments_get_the_kind_of_the_index(make_index, vectors):
 
 
 def test_a_kind_that_misses_its_target_is_refused_and_nothing_changes(index):
-    index.compact(Policy("ivf", target_recall=0.9))
+    index.compact(Policy(kind="ivf", target_recall=0.9))
     before = index.info()
     with pytest.raises(KindError, match=r"kind PQ1x4 is refused \(recall 0\.\d+ where 0.999 is wanted\)"):
-        index.compact(Policy("PQ1x4", target_recall=0.999))
+        index.compact(Policy(kind="PQ1x4", target_recall=0.999))
     after = index.info()
     assert (after.kind, after.settings) == (before.kind, before.settings)
     assert recall(index, clustered(20, seed=5)) > 0.8
@@ -182,14 +182,14 @@ def test_after_a_refusal_several_segments_have_the_kind_that_they_had(make_index
             writer.add([IndexedDocument(f"{part} {i}", "t") for i in range(ROWS)], vectors)
             writer.commit()
     with pytest.raises(KindError, match="PQ1x4 is refused"):
-        index.compact(Policy("PQ1x4", target_recall=0.999))
+        index.compact(Policy(kind="PQ1x4", target_recall=0.999))
     index.refresh()
     assert (index.info().segments, index.info().kind, index.info().reason) == (1, "SQ8", None)
 
 
 def test_what_faiss_can_make_but_not_fill_is_refused(index):
     with pytest.raises(KindError, match="kind 'NSG8': "):
-        index.compact(Policy("NSG8"))
+        index.compact(Policy(kind="NSG8"))
 
 
 def test_where_a_document_has_many_chunks_all_rows_are_compared(make_index, vectors, monkeypatch):
@@ -239,7 +239,7 @@ def ask(index: Index, kind: str, monkeypatch) -> None:
     """Put a kind into the settings without trying it."""
     with monkeypatch.context() as patch, index.writer() as writer:
         patch.setattr("llm2comp_indexes.core.writer.Writer._is_served", lambda *_: True)
-        writer.maintain(Policy(kind, target_recall=0.999))
+        writer.maintain(Policy(kind=kind, target_recall=0.999))
 
 
 def test_small_segments_say_why_they_are_flat(make_index, fill):
@@ -247,7 +247,7 @@ def test_small_segments_say_why_they_are_flat(make_index, fill):
     assert index.info().reason is None
     fill(index, 300)
     assert index.info().reason is None
-    index.compact(Policy("hnsw"))
+    index.compact(Policy(kind="hnsw"))
     assert index.info().reason == "300 vectors are too few for hnsw (from 2,049)"
     fill(index, 1900, start=300)
     assert index.info().reason == (
@@ -283,7 +283,7 @@ def test_the_device_of_a_writer_trains_its_indexes(make_index, vectors, monkeypa
 )
 def test_kinds_that_faiss_cannot_make_are_refused_in_one_line(index, kind, message):
     with pytest.raises(KindError, match=message) as error:
-        index.compact(Policy(kind))
+        index.compact(Policy(kind=kind))
     assert "\n" not in str(error.value)
     assert index.info().kind == "flat"
     assert recall(index, clustered(3)) == 1
@@ -291,10 +291,10 @@ def test_kinds_that_faiss_cannot_make_are_refused_in_one_line(index, kind, messa
 
 def test_memory_limits_are_kept(index):
     with pytest.raises(KindError, match="max_ram allows"):
-        index.compact(Policy("hnsw", max_ram=50_000))
+        index.compact(Policy(kind="hnsw", max_ram=50_000))
     with pytest.raises(KindError, match="max_ram allows"):
-        index.compact(Policy("IVF16,Flat", target_recall=0.5, max_ram=50_000))
-    index.compact(Policy("rabitq", target_recall=0.5, max_ram=200_000))
+        index.compact(Policy(kind="IVF16,Flat", target_recall=0.5, max_ram=50_000))
+    index.compact(Policy(kind="rabitq", target_recall=0.5, max_ram=200_000))
     assert "RaBitQ" in index.info().kind
 
 
@@ -305,28 +305,28 @@ def test_policies_that_make_no_sense_are_refused(options):
 
 
 def test_what_auto_chooses():
-    auto = Policy("auto")
+    auto = Policy(kind="auto")
     assert plans(auto, AUTO_ROWS - 1, 576) == []
     assert plans(auto, 1_000_000, 576) == ["RR576,IVF4096,RaBitQ", "IVF4096,SQ8", "SQ8"]
-    assert plans(Policy("auto", max_ram=10**8), 1_000_000, 576) == ["RR576,IVF4096,RaBitQ"]
-    assert plans(Policy("auto", max_ram=10**6), 1_000_000, 576) == []
-    assert plans(Policy("hnsw"), SMALL_ROWS, 576) == []
-    assert plans(Policy("IVF7,Flat"), 10_000, 576) == ["IVF7,Flat"]
+    assert plans(Policy(kind="auto", max_ram=10**8), 1_000_000, 576) == ["RR576,IVF4096,RaBitQ"]
+    assert plans(Policy(kind="auto", max_ram=10**6), 1_000_000, 576) == []
+    assert plans(Policy(kind="hnsw"), SMALL_ROWS, 576) == []
+    assert plans(Policy(kind="IVF7,Flat"), 10_000, 576) == ["IVF7,Flat"]
 
 
 def test_auto_keeps_what_is_faster_than_a_scan(index, monkeypatch):
     monkeypatch.setattr("llm2comp_indexes.dense.kinds.AUTO_ROWS", 2500)
     monkeypatch.setattr("llm2comp_indexes.dense.build.exact_speed", lambda *_: 0.0)
-    index.compact(Policy("auto", target_recall=0.8))
+    index.compact(Policy(kind="auto", target_recall=0.8))
     assert "RaBitQ" in index.info().kind
     monkeypatch.setattr("llm2comp_indexes.dense.build.exact_speed", lambda *_: float("inf"))
-    index.compact(Policy("auto", target_recall=0.81))
+    index.compact(Policy(kind="auto", target_recall=0.81))
     assert index.info().kind == "flat"
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
 def test_a_doubtful_faiss_file_is_not_used_and_is_repaired(index, damage):
-    index.compact(Policy("ivf", target_recall=0.9))
+    index.compact(Policy(kind="ivf", target_recall=0.9))
     queries = clustered(10, seed=5)
     exact = index.search(queries, 10, exact=True)
     (path,) = index.path.glob("ann/*/ann.faiss")
@@ -354,7 +354,7 @@ def test_a_full_disk_while_faiss_writes_surfaces(index):
         return size
 
     with fs.observed(fail), pytest.raises(IndexWriteError, match="No space left on device"):
-        index.compact(Policy("ivf", target_recall=0.5))
+        index.compact(Policy(kind="ivf", target_recall=0.5))
     index.refresh()
     assert index.verify() == []
     assert recall(index, clustered(5)) == 1

@@ -92,7 +92,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from([None, "flat", "auto"]))
     def compact(self, kind) -> None:
-        self.write().compact(None if kind is None else Policy(kind))
+        self.write().compact(None if kind is None else Policy(kind=kind))
         self.committed = dict(self.pending)
         self.stop_writing()
         assert self.index.info().deleted == 0

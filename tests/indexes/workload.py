@@ -81,7 +81,7 @@ def _delete(names: list[str]) -> Callable[[Index], None]:
 
 def _index_with_faiss(index: Index) -> None:
     with mock.patch.object(kinds, "SMALL_ROWS", 20):
-        index.compact(Policy("SQ8", target_recall=0.1))
+        index.compact(Policy(kind="SQ8", target_recall=0.1))
     assert index.info().kind == "SQ8"
 
 
@@ -107,7 +107,7 @@ def steps() -> Iterator[Step]:
     yield Step("compact", lambda index: index.compact(), dict(state))
     yield add("after compaction", ["d0", "d1", "a0"], 3)
     yield delete("delete most", [f"b{i}" for i in range(5)])
-    yield Step("compact with a policy", lambda index: index.compact(Policy("flat")), dict(state))
+    yield Step("compact with a policy", lambda index: index.compact(Policy(kind="flat")), dict(state))
 
 
 def create(path: Path) -> Index:
@@ -156,7 +156,7 @@ def everything(path: Path) -> State:
                     writer.delete(["a3", "b4"])
                 writer.commit()
         with index.writer() as writer:
-            writer.maintain(Policy("SQ8", target_recall=0.1))
+            writer.maintain(Policy(kind="SQ8", target_recall=0.1))
         info = index.info()
         assert (info.segments, info.kind, info.deleted > 0) == (3, "SQ8", True)
         state = contents(index)

@@ -5,7 +5,7 @@
     settings = resolve("smollm2-135m", "kl", {"max_steps": 100})
     encoder = run_stage("kl", settings, RunOptions(data=["paragraphs/"], out=Path("runs/kl")))
 
-:func:`run_stage` runs a stage, :func:`run_chain` the stages of a recipe; ``llm2comp train --help`` lists every setting.
+:func:`run_stage` runs a stage, :func:`run_chain` the stages of a recipe; :class:`Settings` has every setting.
 Every name below is loaded when it is used first, since the command line needs recipes and stages alone to print its
 help.
 """

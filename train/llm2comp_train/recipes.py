@@ -24,7 +24,7 @@ class TrainingRecipe:
     """Settings that belong together, as differences from the defaults.
 
     Attributes:
-        about: one line for ``--help``.
+        about: one line for the help of the command line.
         chain: the stages that make an encoder, in order.
         common: settings of all stages.
         stages: settings by family or name of a stage.

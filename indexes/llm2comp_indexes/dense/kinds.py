@@ -42,7 +42,7 @@ the others take seconds, so it is left to those who ask for it (figures: tests/b
 _MOST_LISTS: Final = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How the vectors of an index are to be searched; part of its settings.
 

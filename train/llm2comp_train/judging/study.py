@@ -16,7 +16,7 @@ class Row:
     Attributes:
         label: of the table's row.
         stage: the last one.
-        k: memory tokens, where ``--ks`` sweeps over them.
+        k: memory tokens, where a study sweeps over them.
         run: directory of the chosen run; ``None`` for an arm without training.
         rate: its learning rate.
         tried: dev score (times 100) by learning rate.

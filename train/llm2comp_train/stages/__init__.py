@@ -4,7 +4,7 @@ How to add a stage
 ------------------
 
 Write one file in this folder, ``NAME.py``, that ends in ``STAGE = MyStage()``. Nothing else has to change: the registry
-finds the file, ``llm2comp train --stage NAME`` runs it, ``--help`` lists it, and checkpoints, resuming, evaluation and
+finds the file, ``llm2comp train`` runs it and lists it in its help, and checkpoints, resuming, evaluation and
 several processes come with the engine. A stage is one object (:class:`~._stage.Stage`):
 
 * ``name``, ``about``: how it is called, and one line that says what it does;
