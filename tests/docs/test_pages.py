@@ -134,6 +134,7 @@ def test_the_tree_of_rooms_is_the_tree_that_is_there() -> None:
             above[depth] = parent + path
             above = {indent: folder for indent, folder in above.items() if indent <= depth}
         assert (ROOT / (parent + path)).exists(), parent + path
+        assert (parent + path).rstrip("/") not in shown, f"twice: {path}"
         shown.add((parent + path).rstrip("/"))
         assert line.rstrip().endswith(("?", ")")), f"no question: {line}"
     for package in ("llm2comp_apps", "train/llm2comp_train", "indexes/llm2comp_indexes"):
