@@ -218,12 +218,15 @@ def _trained_default() -> bool:
 def _collector_resting() -> Iterator[None]:
     """Keep the garbage collector from walking the growing heap of torch's and transformers' modules again and again.
 
-    That is a fifth of the loading time, and none of what it sees is garbage.
+    That is a fifth of the loading time, and none of what it sees is garbage. Nor is it looked at later, or when Python
+    ends, which costs another second and a half; that is done once, so that what a second load replaces can go.
     """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
         if was_enabled:
             gc.enable()
