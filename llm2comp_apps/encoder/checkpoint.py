@@ -4,6 +4,7 @@
     adapter_config.json        plain PEFT, loadable with PeftModel.from_pretrained
     adapter_model.safetensors
     layers.safetensors         instead of an adapter, where all weights were trained: layers.0..., norm.weight
+    graph/                     instead of both, where the checkpoint works by itself, see backends/packing.py
     memory_tokens.safetensors  memory_tokens (k, d); shift, center (k, d) and spread () of the decoder's input
     tokenizer.json and others  the backbone's own tokenizer, for other programs
     README.md                  model card
@@ -21,6 +22,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from llm2comp_apps.encoder.backends.exported import CARRIED
+from llm2comp_apps.encoder.backends.packing import read_packed_layers
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.card import write_card
 from llm2comp_apps.encoder.settings import FORMAT, SETTINGS, EncoderSettings, read_settings
@@ -99,6 +102,8 @@ def read_layers(directory: Path) -> tuple[dict[str, Tensor], str]:
     from safetensors.torch import load_file
 
     path = directory / LAYERS
+    if not path.is_file() and (directory / CARRIED).is_dir():
+        return read_packed_layers(directory)
     try:
         return load_file(path), file_sha256(path)
     except (OSError, SafetensorError) as error:

@@ -12,14 +12,16 @@ rounding takes it away again (``up``).
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from llm2comp_apps.encoder.backends.blueprint import Attention, Blueprint, FeedForward, Layer, Linear, Norm
 from llm2comp_apps.encoder.backends.graph import MICROSOFT, Graph
 
-__all__ = ["INPUT", "OUTPUT", "PRECISIONS", "build_graph"]
+__all__ = ["INPUT", "OUTPUT", "PRECISIONS", "build_graph", "part_names"]
 
 INPUT = "embeddings"
 """``(B, T, d)`` float32: token embeddings, then the memory tokens."""
@@ -41,13 +43,27 @@ def build_graph(blueprint: Blueprint, precision: str) -> Graph:
     return _Builder(precision == "int8").build(blueprint)
 
 
+def part_names(blueprint: Blueprint) -> dict[int, str]:
+    """What the weights' file calls each part, by the part's ``id``: ``layers.0.query``, ``layers.0.down``, ``norm``."""
+    names = {id(blueprint.norm): "norm"}
+    for number, layer in enumerate(blueprint.layers):
+        for holder in (layer, layer.attention, layer.feed_forward):
+            for field in fields(holder):
+                part = getattr(holder, field.name)
+                if isinstance(part, Linear | Norm):
+                    names[id(part)] = f"layers.{number}.{field.name}"
+    return names
+
+
 class _Builder:
     def __init__(self, rounded: bool) -> None:
         self._graph = Graph()
         self._rounded = rounded
+        self._names: dict[int, str] = {}
 
     def build(self, blueprint: Blueprint) -> Graph:
         graph = self._graph
+        self._names = part_names(blueprint)
         k, d = blueprint.memory.shape
         states = graph.input(INPUT, ("batch", "tokens", d))
         for layer in blueprint.layers[:-1]:
@@ -100,7 +116,7 @@ class _Builder:
     def _norm(self, norm: Norm | None, value: str) -> str:
         if norm is None:
             return value
-        gain = self._graph.constant(norm.gain)
+        gain = self._graph.constant(norm.gain, name=f"{self._names[id(norm)]}.gain")
         return str(self._graph.add("SimplifiedLayerNormalization", value, gain, axis=-1, epsilon=norm.epsilon))
 
     def _head_norm(self, norm: Norm | None, value: str, width: int) -> str:
@@ -146,7 +162,7 @@ class _Builder:
     def _project(self, parts: list[Linear], value: str) -> list[str]:
         """Several projections of one input."""
         if not self._rounded:
-            return [self._biased(self._graph.add("MatMul", value, self._graph.constant(p.weight)), p) for p in parts]
+            return [self._biased(self._graph.add("MatMul", value, self._kept(p, "weight", p.weight)), p) for p in parts]
         rounded, scale = self._round(value)
         return [self._scaled(self._product(part, rounded), scale, part) for part in parts]
 
@@ -162,15 +178,18 @@ class _Builder:
     def _product(self, part: Linear, rounded: str) -> str:
         """Product with a rounded weight, before it is multiplied by each token's scale."""
         scale = np.maximum(np.abs(part.weight).max(axis=0), _TINY) / _LARGEST
-        weight = self._graph.constant(np.rint(part.weight / scale), np.int8)
-        scales = self._graph.constant(1.0), self._graph.constant(scale)
+        weight = self._kept(part, "integers", np.rint(part.weight / scale), np.int8)
+        scales = self._graph.constant(1.0), self._kept(part, "scales", scale)
         return str(self._graph.add("MatMulIntegerToFloat", rounded, weight, *scales, self._zero(), domain=MICROSOFT))
 
     def _scaled(self, product: str, scale: str, part: Linear) -> str:
         return self._biased(self._graph.add("Mul", product, scale), part)
 
     def _biased(self, value: str, part: Linear) -> str:
-        return value if part.bias is None else str(self._graph.add("Add", value, self._graph.constant(part.bias)))
+        return value if part.bias is None else str(self._graph.add("Add", value, self._kept(part, "bias", part.bias)))
+
+    def _kept(self, part: Linear, what: str, array: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
+        return self._graph.constant(array, dtype, name=f"{self._names[id(part)]}.{what}")
 
     def _zero(self) -> str:
         return self._graph.constant(_LARGEST + 1, np.uint8)

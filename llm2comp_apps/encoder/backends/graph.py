@@ -33,7 +33,7 @@ class Graph:
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
-        self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._known: dict[str | tuple[str, tuple[int, ...], bytes], str] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
@@ -47,12 +47,12 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
 
-    def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        """A constant; equal ones are kept once."""
+    def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike = np.float32, *, name: str = "") -> str:
+        """A constant; equal ones are kept once, and so is what has a name, by which the weights' file lists it."""
         held = np.asarray(array, dtype=dtype, order="C")
-        key = (held.dtype.str, held.shape, hashlib.sha256(held.tobytes()).digest())
+        key = name or (held.dtype.str, held.shape, hashlib.sha256(held.tobytes()).digest())
         if key not in self._known:
-            self._known[key] = f"c{len(self._constants)}"
+            self._known[key] = name or f"constant.{len(self._constants)}"
             self._constants.append(numpy_helper.from_array(held, self._known[key]))
         return self._known[key]
 
@@ -63,8 +63,13 @@ class Graph:
         return names if outputs > 1 else names[0]
 
     def save(self, path: Path, weights: Path) -> None:
-        """Write the graph to ``path``, and its large constants to a safetensors file beside it that it points into."""
-        large = {held.name: held for held in self._constants if len(held.raw_data) > _EXTERNAL_FROM}
+        """Write the graph to ``path``, and what is large or has a name to a safetensors file that it points into."""
+        unnamed = "constant."
+        large = {
+            held.name: held
+            for held in self._constants
+            if len(held.raw_data) > _EXTERNAL_FROM or not held.name.startswith(unnamed)
+        }
         save_file({name: numpy_helper.to_array(held) for name, held in large.items()}, weights)
         for name, (_, _, start, length) in places(weights).items():
             held = large[name]

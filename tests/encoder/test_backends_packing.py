@@ -1,0 +1,87 @@
+"""A packed checkpoint works by itself, in both runtimes, and is one encoder."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from llm2comp_apps.encoder.backends import load_light
+from llm2comp_apps.encoder.backends.packing import pack_encoder
+from llm2comp_apps.encoder.model import LLM2Comp
+from llm2comp_apps.errors import EncoderError
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def packed(make_checkpoint, tmp_path):
+    directory = make_checkpoint("llama", max_length=64, prompts={"query": "query: "})
+    encoder = LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32)
+    pack_encoder(encoder, tmp_path / "packed")
+    return encoder, tmp_path / "packed"
+
+
+def test_both_runtimes_have_one_encoder(packed, texts):
+    source, directory = packed
+    light = load_light(str(directory))
+    heavy = LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32)
+    assert light.fingerprint == heavy.fingerprint != source.fingerprint
+    assert light.precision == "int8"
+    assert light._folder == directory / "graph"
+    assert (light.encode(texts) * heavy.encode(texts)).sum(1).min() > 0.995
+    assert (light.encode(texts) * source.encode(texts)).sum(1).min() > 0.99
+
+
+@pytest.mark.parametrize("family", ["qwen2", "mistral"])
+def test_families_with_the_same_parts(make_checkpoint, tmp_path, texts, family):
+    source = LLM2Comp.from_pretrained(str(make_checkpoint(family, max_length=64)), device="cpu", dtype=torch.float32)
+    pack_encoder(source, tmp_path / "packed")
+    heavy = LLM2Comp.from_pretrained(str(tmp_path / "packed"), device="cpu", dtype=torch.float32)
+    assert (heavy.encode(texts) * source.encode(texts)).sum(1).min() > 0.99
+
+
+def test_other_families_are_refused(make_checkpoint, tmp_path):
+    source = LLM2Comp.from_pretrained(str(make_checkpoint("phi3", max_length=64)), device="cpu", dtype=torch.float32)
+    with pytest.raises(EncoderError, match="tiny cannot be packed: the layers of its backbone have other parts"):
+        pack_encoder(source, tmp_path / "packed")
+    assert not (tmp_path / "packed" / "encoder.json").exists()
+
+
+def test_it_needs_no_backbone_and_no_cache(packed, make_backbone, tmp_path, texts):
+    source, directory = packed
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(directory, moved)
+    hidden = tmp_path / "hidden"
+    backbone = make_backbone("llama")
+    backbone.rename(hidden)
+    try:
+        program = (
+            "import sys, numpy\nfrom llm2comp_apps import load_encoder\n"
+            f"vectors = load_encoder({str(moved)!r}, backend='onnx').encode({texts!r})\n"
+            f"numpy.save({str(tmp_path / 'vectors.npy')!r}, vectors)\nassert 'torch' not in sys.modules\n"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True)
+    finally:
+        hidden.rename(backbone)
+    assert (np.load(tmp_path / "vectors.npy") * source.encode(texts)).sum(1).min() > 0.99
+    assert not (tmp_path / "cache" / "graphs").exists()
+
+
+def test_damage_is_named_and_never_run(packed):
+    _, directory = packed
+    path = directory / "graph" / "layers.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 255
+    path.unlink()
+    path.write_bytes(content)
+    for load in (LLM2Comp.from_pretrained, load_light):
+        with pytest.raises(EncoderError, match=r"layers\.safetensors: damaged"):
+            load(str(directory))
