@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from llm2comp_apps.encoder.backends.exported import CARRIED
-from llm2comp_apps.encoder.backends.packing import read_packed_layers
+from llm2comp_apps.encoder.backends.packed import read_packed_layers
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.card import write_card
 from llm2comp_apps.encoder.settings import FORMAT, SETTINGS, EncoderSettings, read_settings

