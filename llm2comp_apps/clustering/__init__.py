@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer
+    from llm2comp_apps.clustering.estimator import TopicClusterer
     from llm2comp_apps.clustering.fitted import FittedModel
     from llm2comp_apps.clustering.output.model_files import load_model
     from llm2comp_apps.clustering.output.store import write_clustering
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "TopicClusterer": "algorithms.estimator",
+    "TopicClusterer": "estimator",
     "Clustering": "pipeline",
     "ClusterSettings": "pipeline",
     "cluster": "pipeline",

@@ -17,12 +17,13 @@ from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 from llm2comp_apps.clustering.algorithms.reduce import REDUCTIONS, map_positions
 from llm2comp_apps.clustering.describing.keywords import count_terms
 from llm2comp_apps.clustering.describing.topics import Topic, build_topics, find_duplicates
+from llm2comp_apps.clustering.describing.words import mostly_unspaced
 from llm2comp_apps.clustering.sources import Source, check_vectors
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import ClusteringError, UsageError
 
 if TYPE_CHECKING:
-    from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer
+    from llm2comp_apps.clustering.estimator import TopicClusterer
 
 __all__ = [
     "CHANCE",
@@ -66,7 +67,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings:
-    """How to cluster; :class:`~.algorithms.estimator.TopicClusterer` explains what is not explained here.
+    """How to cluster; :class:`~.estimator.TopicClusterer` explains what is not explained here.
 
     Attributes:
         method: ``hdbscan``, ``kmeans``, ``agglomerative`` or ``spectral``.
@@ -239,7 +240,7 @@ def be_quiet(line: str) -> None:
 
 
 def _estimator(settings: ClusterSettings) -> TopicClusterer:
-    from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer  # scikit-learn: a second
+    from llm2comp_apps.clustering.estimator import TopicClusterer  # scikit-learn: a second
 
     return TopicClusterer(
         settings.method,
@@ -306,6 +307,8 @@ def warnings_of(source: Source, settings: ClusterSettings, labels: IntArray, tru
         distinct = len(np.unique(source.vectors, axis=0))
         why = f"; only {distinct} of the {n} vectors are different" if distinct < settings.k else ""
         lines.append(f"`k={settings.k}`: {topics} topics were made, since more would have had no documents{why}")
+    if mostly_unspaced([document.content for document in source.documents]):
+        lines.append("the texts have no spaces between words: topics are named by pairs of characters")
     unlabelled = sum(label is None for label in truth)
     if unlabelled:
         lines.append(f"{unlabelled} documents have no {settings.label_field}; the comparison leaves them out")

@@ -5,7 +5,7 @@
 2. Every other document is assigned as :class:`~llm2comp_apps.clustering.algorithms.assign.Assigner` does it.
 3. Documents that are far from the topics, and the outliers of the fit and of earlier updates, are clustered among
    themselves, by density whatever the method of the fit was. Groups that are nearer to themselves than to any topic
-   become topics (:mod:`~llm2comp_apps.clustering.algorithms.novelty`) and get the next numbers, the largest first. A
+   become topics (:mod:`~llm2comp_apps.clustering.novelty`) and get the next numbers, the largest first. A
    group that uses the words of a topic (the setting ``merge``) joins it. Nothing smaller than the smallest topic of a
    fit becomes a topic; without ``min_cluster_size`` that is what the default is for all documents together.
 4. A document that is stranger than 95 of 100 and is in no new topic waits as an outlier, so that a topic can appear
@@ -30,11 +30,11 @@ from llm2comp_apps.clustering.algorithms.assign import Assigner, KeyArray, hash_
 from llm2comp_apps.clustering.algorithms.membership import own_membership, ranks_by_size
 from llm2comp_apps.clustering.algorithms.methods import default_cluster_size
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
-from llm2comp_apps.clustering.algorithms.novelty import Strangeness, find_new_topics, strangeness
 from llm2comp_apps.clustering.algorithms.placement import island, place_beside
 from llm2comp_apps.clustering.describing.keywords import TermCounts, count_terms
 from llm2comp_apps.clustering.describing.topics import Topic, find_duplicates, revise_topics
 from llm2comp_apps.clustering.fitted import FittedModel, VectorsOf
+from llm2comp_apps.clustering.novelty import Strangeness, find_new_topics, strangeness
 from llm2comp_apps.clustering.pipeline import CHANCE, Clustering, Namer, Note, be_quiet, score_labels, true_labels
 from llm2comp_apps.clustering.pipeline import warnings_of as common_warnings
 from llm2comp_apps.clustering.sources import Source

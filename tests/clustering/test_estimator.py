@@ -232,3 +232,15 @@ def test_vectors_that_are_not_numbers(value, blobs):
         TopicClusterer().fit(bad)
     with pytest.raises(ValueError, match=r"NaN|infinity"):
         model.predict(bad)
+
+
+@pytest.mark.parametrize("size", [5, 6, 8, 10, 15])
+@pytest.mark.parametrize("groups", [3, 5])
+def test_groups_of_just_the_smallest_size_are_found(groups, size):
+    """Five texts on each of three subjects are what a newcomer tries first."""
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        truth = np.repeat(np.arange(groups), size)
+        vectors = random.standard_normal((groups, 64))[truth] + 0.15 * random.standard_normal((len(truth), 64))
+        labels = TopicClusterer(min_cluster_size=size).fit_predict(vectors.astype(np.float32))
+        assert adjusted_rand_score(truth, labels) == 1.0, (seed, labels)

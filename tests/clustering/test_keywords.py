@@ -149,3 +149,43 @@ def test_outliers_count_for_no_topic():
     bread, space = keywords_of(texts, [0] * 10 + [-1] * 10 + [1] * 10)
     assert "orbit" not in bread
     assert "dough" not in space
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ("कोशिका विभाजन से जीव बढ़ते हैं", "बाजार में शेयर गिरे", {"कोशिका", "विभाजन", "बाजार", "शेयर"}),
+        ("கலங்கள் பிரிகின்றன", "சந்தை விலை உயர்ந்தது", {"கலங்கள்", "பிரிகின்றன", "சந்தை"}),
+        ("הַתָּא מִתְחַלֵּק", "הַשּׁוּק נָפַל", {"הַתָּא", "הַשּׁוּק"}),
+        ("клетки делятся", "рынок упал", {"клетки", "рынок"}),
+        ("می‌خواهم نان", "بازار سهام", {"می‌خواهم", "بازار"}),
+    ],
+)
+def test_words_are_whole_in_every_script(one, other, words):
+    import unicodedata
+
+    whole = {unicodedata.normalize("NFC", word) for word in words}
+    found = {term for topic in keywords_of([one] * 12 + [other] * 12, [0] * 12 + [1] * 12) for term in topic}
+    assert whole <= set(" ".join(found).split())
+
+
+def test_both_forms_of_an_accent_are_one_word():
+    nfc, nfd = "café crème", "cafe\u0301 cre\u0300me"
+    assert set(count_terms([nfc, nfd] * 12).terms) == {"café", "crème", "café crème"}
+    first, _ = keywords_of([nfd] * 12 + ["bread and dough"] * 12, [0] * 12 + [1] * 12)
+    assert first == ["café crème"]
+
+
+def test_scripts_without_spaces_give_pairs_of_characters_and_a_warning(source):
+    from dataclasses import replace
+
+    from llm2comp_apps.clustering import ClusterSettings, cluster
+    from llm2comp_apps.clustering.describing.words import mostly_unspaced, split_words
+
+    assert [word for word in split_words("銀行の金利 AI技術") if word] == ["銀行", "行の", "の金", "金利", "AI", "技術"]
+    assert mostly_unspaced(["銀行の金利が上がった", "ตลาดหุ้น"])
+    assert not mostly_unspaced(["the bank 銀行 raises its interest"])
+    made = source(30)
+    documents = [replace(document, text="銀行の金利が上がった", title="") for document in made.documents]
+    found = cluster(replace(made, documents=documents), ClusterSettings())
+    assert "the texts have no spaces between words: topics are named by pairs of characters" in found.warnings

@@ -193,3 +193,12 @@ def test_colors_of_the_largest_topics_differ(theme):
     colors = [rgb(topic_color(rank, theme)) for rank in range(12)] + [rgb(OUTLIER_COLOR)]
     distances = [np.linalg.norm(a - b) for i, a in enumerate(colors) for b in colors[:i]]
     assert min(distances) > 40
+
+
+def test_letters_that_no_font_has_are_told_in_one_line(drawn, tmp_path):
+    from dataclasses import replace
+
+    assert write_map_png(drawn, tmp_path / "latin.png") == []
+    topics = [replace(each, name="कोशिका विभाजन") for each in drawn.topics]
+    (line,) = write_map_png(replace(drawn, topics=topics), tmp_path / "hindi.png")
+    assert "which no font here has; map.html shows them" in line

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from llm2comp_apps.clustering import ClusterSettings, Source, TopicModel
-from llm2comp_apps.clustering.algorithms.novelty import find_new_topics, strangeness
 from llm2comp_apps.clustering.algorithms.placement import island, place_beside
+from llm2comp_apps.clustering.novelty import find_new_topics, strangeness
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import ClusteringError, UsageError
 

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.describing.words import composed, in_text, split_words
 
 if TYPE_CHECKING:
     from scipy import sparse
 
 __all__ = ["TermCounts", "count_terms", "ctfidf", "topic_keywords"]
 
-_WORD = r"\b[^\W\d_](?:[\w+#]|['’.-](?=\w))*"  # c++, x-ray, don't, u.s; never a number
 _CHARACTERS = 4_000  # of a document: the start of a long one says what it is about
 _MOST_TERMS = 50_000
 _CANDIDATES = 30
@@ -72,16 +72,16 @@ def count_terms(texts: Sequence[str], language: str = "english") -> TermCounts:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
     stop_words = frozenset(ENGLISH_STOP_WORDS | set(_MORE_STOP_WORDS.split())) if language == "english" else frozenset()
-    find, least = re.compile(rf"({_WORD})|\S").findall, 2 if len(texts) > 20 else 1
+    least = 2 if len(texts) > 20 else 1
 
     def terms_of(text: str) -> list[str]:
-        kept = [None if len(word) < 2 or word in stop_words else word for word in find(text)]
+        kept = [word if word and len(word) > 1 and word not in stop_words else None for word in split_words(text)]
         pairs = [f"{a} {b}" for a, b in itertools.pairwise(kept) if a and b and a != b]
         return [word for word in kept if word] + pairs
 
     counter = CountVectorizer(analyzer=terms_of, min_df=least, max_features=_MOST_TERMS, dtype=np.float32)
     try:
-        counts = counter.fit_transform([text[:_CHARACTERS].lower() for text in texts])
+        counts = counter.fit_transform([composed(text[:_CHARACTERS].lower()) for text in texts])
     except ValueError:  # scikit-learn's word for "no term is left"
         return TermCounts(sparse.csr_matrix((len(texts), 0), dtype=np.float32), np.array([], dtype=np.str_))
     return TermCounts(counts.sqrt(), counter.get_feature_names_out())
@@ -189,9 +189,8 @@ def _as_written(term: str, texts: Sequence[str]) -> str:
 
     A long word in capitals only is more often a shout than an acronym: it gives way to a quieter form that is not rare.
     """
-    pattern = r"\b" + r"\s+".join(re.escape(word) for word in term.split(" ")) + r"(?!\w)"
-    pool = "\n".join(text[:_CHARACTERS] for text in texts)
-    forms = Counter(" ".join(form.split()) for form in re.findall(pattern, pool, flags=re.IGNORECASE))
+    pool = "\n".join(composed(text[:_CHARACTERS]) for text in texts)
+    forms = Counter(" ".join(form.split()) for form in re.findall(in_text(term), pool, flags=re.IGNORECASE))
     quiet = {form: count for form, count in forms.items() if not form.isupper()}
     if max(map(len, term.split(" "))) > _ACRONYM and sum(quiet.values()) >= _QUIET_SHARE * forms.total():
         forms = Counter(quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,11 @@ _SIDE = 10.0  # inches
 _DPI = 160
 
 
-def write_map_png(data: MapData, path: Path) -> None:
+def write_map_png(data: MapData, path: Path) -> list[str]:
     """Draw the map; the same data give the same bytes.
+
+    Returns:
+        What a reader should know, a line each: names in letters that no font here has.
 
     Raises:
         ClusteringError: matplotlib is not installed.
@@ -46,8 +50,12 @@ def write_map_png(data: MapData, path: Path) -> None:
     for inside in (data.labels < 0, data.labels >= 0):  # outliers beneath
         points, color = data.positions[inside], colors[data.labels[inside]]
         axes.scatter(points[:, 0], points[:, 1], s=size, c=color, linewidths=0, alpha=0.75, rasterized=True)
-    _write_labels(figure, axes, canvas.get_renderer(), data)
-    figure.savefig(path, format="png", metadata={"Software": None})
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        _write_labels(figure, axes, canvas.get_renderer(), data)
+        figure.savefig(path, format="png", metadata={"Software": None})
+    missing = any("missing from" in str(warning.message) for warning in told)
+    return ["map.png lacks letters of some names, which no font here has; map.html shows them"] if missing else []
 
 
 def _write_labels(figure: Figure, axes: Axes, renderer: RendererBase, data: MapData) -> None:

@@ -46,7 +46,7 @@ def write_clustering(clustering: Clustering, target: Path, *, parquet: bool = Fa
         png: ``map.png`` too, where matplotlib is installed.
 
     Returns:
-        Lines about what had to be left out.
+        Lines about what had to be left out or looks wrong.
 
     Raises:
         UsageError: something else is at ``target``.
@@ -153,10 +153,9 @@ def _draw(drawn: MapData, path: Path) -> list[str]:
     from llm2comp_apps.clustering.output.map_png import write_map_png
 
     try:
-        write_map_png(drawn, path)
+        return write_map_png(drawn, path)
     except ClusteringError as error:
         return [f"map.png is left out: {error}"]
-    return []
 
 
 def _write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:

@@ -88,7 +88,7 @@ def find_new_topics(
         familiar: ``(n, d)``, documents that have a topic: as many of them as the pool has are clustered with it, for
             contrast. By itself a pool of one subject would be cut up, since density is found where there is less of it.
         size: the smallest topic.
-        reduce: as in :class:`~llm2comp_apps.clustering.algorithms.estimator.TopicClusterer`.
+        reduce: as in :class:`~llm2comp_apps.clustering.estimator.TopicClusterer`.
         seed: random seed.
 
     Returns:
@@ -96,7 +96,7 @@ def find_new_topics(
     """
     if len(pool) < size or not fresh.any():
         return np.full(len(pool), -1, dtype=np.int32), np.zeros((len(pool), 0), dtype=np.float32)
-    from llm2comp_apps.clustering.algorithms.estimator import TopicClusterer
+    from llm2comp_apps.clustering.estimator import TopicClusterer
 
     beside = familiar[_spread(len(familiar), len(pool))]
     model = TopicClusterer(

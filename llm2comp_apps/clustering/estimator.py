@@ -189,7 +189,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         points, graph, k = self.embedding_, self.neighborhood_.graph, self.n_clusters
         if self.method == "hdbscan":
             size = self.min_cluster_size or methods.default_cluster_size(len(points))
-            return methods.hdbscan(points, graph, size, min(self.min_samples, size), self.cluster_selection)
+            return methods.hdbscan(points, graph, size, self.min_samples, self.cluster_selection)
         if k == 1 or len(points) < 3 or np.ptp(vectors, axis=0).max() == 0:
             return np.zeros(len(points), dtype=np.int32)
         if self.method == "kmeans":
