@@ -358,7 +358,7 @@ class Index:
             device: where the FAISS index is trained, ``cpu`` or ``cuda``.
 
         Raises:
-            KindError: the kind is refused; the index goes on with the kind that it had.
+            KindError: the kind is refused; the index keeps the kind that it had.
         """
         with self.writer(device) as writer:
             writer.compact(policy, device)

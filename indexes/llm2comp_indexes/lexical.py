@@ -149,7 +149,7 @@ class LexicalReader:
     """A snapshot, open for searching.
 
     A doubtful snapshot is never searched: the reader warns and indexes ``documents`` in memory instead. One of an older
-    version is searched as that version did, with a warning; the next commit makes it anew.
+    version is searched as that version did, with a warning; the next commit makes it again.
 
     Args:
         index: the index directory.
@@ -251,7 +251,7 @@ class LexicalReader:
             nums, scores = self._best(tree, limit)
             exhausted = len(nums) < limit or limit == total
             kept = np.ones(len(nums), dtype=bool) if allowed is None else np.isin(nums, allowed)
-            # A tie across the cut could hide a lower number, so go on until the score drops or nothing is left.
+            # A tie across the cut could hide a lower number, so continue until the score drops or nothing is left.
             settled = kept.sum() >= k and scores[kept][k - 1] > scores[-1]
             if exhausted or settled:
                 nums, scores = nums[kept], scores[kept]

@@ -22,6 +22,7 @@ from llm2comp_indexes import (
     IndexMissingError,
     IndexWriteError,
     InputError,
+    KindError,
 )
 from llm2comp_indexes.storage.store import connect_writer
 
@@ -317,26 +318,31 @@ def test_searches_that_make_no_sense_are_refused(make_index, fill):
         index.search(np.ones(9), 1)
     with pytest.raises(InputError, match="all zeros"):
         index.search(np.zeros(8), 1)
-    with pytest.raises(FilterError):
+    with pytest.raises(FilterError) as error:
         index.search(np.ones(8), 1, where="n >")
+    assert (error.value.field, error.value.reason[:14]) == ("where", "cannot be read")
     with pytest.raises(FilterError):
         index.search_lexical("text", 1, where="")
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "message"),
     [
-        {"dimension": 0},
-        {"settings": {"metric": "l2"}},
-        {"settings": {"language": "klingon"}},
-        {"settings": {"kind": ""}},
-        {"settings": {"target_recall": 1.5}},
-        {"memory_tokens": -1},
+        ({"dimension": 0}, "dimension must be at least 1, not 0"),
+        ({"memory_tokens": -1}, "memory_tokens must be at least 0, not -1"),
+        ({"settings": {"metric": "l2"}}, "metric must be cosine or ip, not 'l2'"),
+        ({"settings": {"language": "klingon"}}, "language 'klingon': "),
+        ({"settings": {"kind": ""}}, "kind must be one of auto, flat, "),
+        ({"settings": {"kind": "Nonsense"}}, "kind 'Nonsense': FAISS cannot make it for width 8"),
+        ({"settings": {"target_recall": 1.5}}, "target_recall must be above 0 and at most 1, not 1.5"),
+        ({"settings": {"max_ram": 0}}, "max_ram must be a positive number of bytes, not 0"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(make_index, fast_path, options):
-    with pytest.raises(InputError):
+def test_settings_that_make_no_sense_are_refused_by_name(make_index, fast_path, options, message):
+    with pytest.raises((InputError, KindError)) as error:
         make_index(**options)
+    assert str(error.value).startswith(message)
+    assert str(error.value) == f"{error.value.field} {error.value.reason}"
     assert list(fast_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""One generation of an index, open for reading: it does not change while writers go on."""
+"""One generation of an index, open for reading: it does not change while writers work."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def _verify_newest(index: Path) -> list[Damage]:
             stack.callback(connection.close)
             manifest = read_manifest(index, connection)
             for record in manifest.records:
-                with contextlib.suppress(OSError):  # what is missing is told below
+                with contextlib.suppress(OSError):  # what is missing is reported below
                     stack.callback(Pin(index / record.directory).release)
             found = _damages(index, manifest, connection)
         # Files are also missing where a writer replaced this generation before it was pinned.

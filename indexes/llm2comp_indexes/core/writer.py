@@ -282,7 +282,7 @@ class Writer:
         return self._segment
 
     def _open_lexical(self, *, fresh: bool = False) -> LexicalWriter:
-        """The lexical snapshot in the making: on top of the last one, or made anew from all documents."""
+        """The lexical snapshot in the making: on top of the last one, or made again from all documents."""
         if self._lexical is None or fresh:
             base = None if fresh else self._manifest.lexical
             if base and is_outdated(base):

@@ -275,7 +275,7 @@ def damaged_pages(index: Path) -> Iterator[int]:
 
 
 def has_pages_beyond(index: Path, connection: apsw.Connection) -> bool:
-    """Whether the file is longer or shorter than its pages; only without a write-ahead log can that be told."""
+    """Whether the file is longer or shorter than its pages; that can be known only without a write-ahead log."""
     path = index / STORE_NAME
     if not _is_settled(path):
         return False
