@@ -154,6 +154,21 @@ def test_where_it_can_take_no_lock_it_sees_that_somebody_wrote(make_index, fill,
     assert "was written to while it was read without the permission to lock it" in told[1]
 
 
+def test_changes_that_wait_in_the_log_are_not_passed_over(make_index, fill, prefix, forbid, fast_path):
+    """What a crash leaves behind, on a medium that cannot be written: an answer from the old state would be wrong."""
+    index = make_index()
+    fill(index, 20)
+    copy = fast_path / "copy.index"
+    shutil.copytree(index.path, copy)
+    assert (copy / "store.db-wal").stat().st_size
+    (copy / "store.db-shm").unlink()
+    forbid(copy)
+    command = [*prefix, sys.executable, "-W", "error", "-c", SEARCH, str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "IndexWriteError" in done.stderr
+    assert "its last changes are still in store.db-wal" in done.stderr
+
+
 def test_a_second_look_at_the_file_does_not_drop_the_locks_of_the_first(make_index, fill):
     """Closing a descriptor drops the POSIX locks of a process, so the file must be opened by SQLite alone."""
     index = make_index()

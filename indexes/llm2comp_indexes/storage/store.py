@@ -345,7 +345,13 @@ def connect_reader(index: Path) -> StoreConnection:
             connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
             connection.pragma("query_only", True)
         else:
-            connection = _open(path, apsw.SQLITE_OPEN_READONLY, immutable=not _can_lock(path) and _is_settled(path))
+            unlocked = not _can_lock(path)
+            if unlocked and not _is_settled(path):
+                raise IndexWriteError(
+                    f"{path}: its last changes are still in {STORE_NAME}-wal, and without the permission to write here "
+                    "they cannot be read; open the index once with that permission"
+                )
+            connection = _open(path, apsw.SQLITE_OPEN_READONLY, immutable=unlocked)
         connection.pragma("cache_size", -32_000)  # KiB, filled as pages are read: each is checked once and not again
         connection.execute("BEGIN")
         return connection
