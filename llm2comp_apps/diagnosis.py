@@ -230,8 +230,8 @@ def _encoder() -> Check:
     """Whether the trained default encoder came with the package."""
     try:
         from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
-        from llm2comp_apps.encoder.checkpoint import read_settings
         from llm2comp_apps.encoder.locate import PRETRAINED
+        from llm2comp_apps.encoder.settings import read_settings
         from llm2comp_apps.errors import EncoderError
     except (ImportError, OSError) as error:
         return Check(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
-from llm2comp_apps.encoder.checkpoint import SETTINGS
+from llm2comp_apps.encoder.settings import SETTINGS
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import first_line
 

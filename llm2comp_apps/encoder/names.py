@@ -153,10 +153,10 @@ def load_encoder(
 
             backbone = parsed.backbone or backbone
             return Baseline.load(parsed.target, backbone, device=device, dtype=dtype, max_length=max_length)
-        from llm2comp_apps.encoder.sentence_transformers import SentenceTransformerEncoder, packaged_model
+        from llm2comp_apps.encoder.sentence_transformers import load_sentence_transformer, packaged_model
 
         path = str(packaged_model(parsed.target)) if parsed.kind == "pypi" else parsed.target
-        return SentenceTransformerEncoder(path, name=name, device=device, dtype=dtype, max_length=max_length)
+        return load_sentence_transformer(path, name=name, device=device, dtype=dtype, max_length=max_length)
 
 
 def encoder_record(encoder: TextEncoder, source: str) -> dict[str, str]:
@@ -182,8 +182,8 @@ def backbone_of(name: str) -> str | None:
         EncoderError: there is no such checkpoint.
     """
     from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
-    from llm2comp_apps.encoder.checkpoint import read_settings
     from llm2comp_apps.encoder.locate import locate_checkpoint
+    from llm2comp_apps.encoder.settings import read_settings
 
     parsed = parse_name(FALLBACK if name == "default" and not _trained_default() else name)
     if parsed.kind == "checkpoint":
@@ -208,8 +208,8 @@ def _absolute_directory(name: str) -> str:
 
 def _trained_default() -> bool:
     from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
-    from llm2comp_apps.encoder.checkpoint import SETTINGS
     from llm2comp_apps.encoder.locate import PRETRAINED
+    from llm2comp_apps.encoder.settings import SETTINGS
 
     return (PRETRAINED / DEFAULT_BACKBONE / SETTINGS).is_file()
 

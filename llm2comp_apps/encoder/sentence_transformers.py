@@ -19,14 +19,22 @@ from llm2comp_apps.files import first_line
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
-__all__ = ["SentenceTransformerEncoder", "packaged_model"]
+__all__ = ["SentenceTransformerEncoder", "load_sentence_transformer", "packaged_model"]
 
 _STREAM_BLOCK = 512
 
 
-class SentenceTransformerEncoder:
-    """A sentence-transformers model as :class:`~.protocol.TextEncoder`.
+def load_sentence_transformer(
+    path: str,
+    *,
+    name: str | None = None,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    max_length: int | None = None,
+) -> SentenceTransformerEncoder:
+    """Load a model of sentence-transformers.
 
     Args:
         path: a directory or a Hugging Face id.
@@ -38,37 +46,38 @@ class SentenceTransformerEncoder:
     Raises:
         EncoderError: sentence-transformers is not installed, or the model cannot be loaded.
     """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise EncoderError(f"{path}: needs sentence-transformers; pip install 'llm2comp-apps[eval]'") from error
+    from transformers import PreTrainedTokenizerBase
+    from transformers.utils import logging
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        name: str | None = None,
-        device: str | None = None,
-        dtype: torch.dtype | None = None,
-        max_length: int | None = None,
-    ) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise EncoderError(f"{path}: needs sentence-transformers; pip install 'llm2comp-apps[eval]'") from error
-        if not sys.stderr.isatty():
-            from transformers.utils import logging
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        model: Any = SentenceTransformer(path, device=device)
+    except (OSError, ValueError) as error:
+        raise EncoderError(
+            f"{path}: not a sentence-transformers model that can be loaded: {first_line(error)}"
+        ) from error
+    if dtype is not None:
+        model.to(dtype)
+    if max_length is not None:
+        model.max_seq_length = max_length
+    counts = isinstance(getattr(model, "tokenizer", None), PreTrainedTokenizerBase) and model.max_seq_length
+    kind = _TokenCountingEncoder if counts else SentenceTransformerEncoder
+    return kind(model, name or f"st:{path}")
 
-            logging.disable_progress_bar()
-        try:
-            self._model: Any = SentenceTransformer(path, device=device)
-        except (OSError, ValueError) as error:
-            raise EncoderError(
-                f"{path}: not a sentence-transformers model that can be loaded: {first_line(error)}"
-            ) from error
-        if dtype is not None:
-            self._model.to(dtype)
-        if max_length is not None:
-            self._model.max_seq_length = max_length
-        self.name = name or f"st:{path}"
-        self.dimension: int = int(self._model.get_embedding_dimension())
-        self.prompts: dict[str, str] = {key: text for key, text in self._model.prompts.items() if text}
+
+class SentenceTransformerEncoder:
+    """A loaded model of sentence-transformers as :class:`~.protocol.TextEncoder`."""
+
+    def __init__(self, model: Any, name: str) -> None:
+        self._model = model
+        self.name = name
+        self.dimension: int = int(model.get_embedding_dimension())
+        self.prompts: dict[str, str] = {key: text for key, text in model.prompts.items() if text}
         self.fingerprint = self._fingerprint()
 
     def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> FloatArray:
@@ -96,6 +105,33 @@ class SentenceTransformerEncoder:
             digest.update(key.encode())
             digest.update(tensor.detach().cpu().float().numpy().tobytes())
         return digest.hexdigest()
+
+
+class _TokenCountingEncoder(SentenceTransformerEncoder):
+    """One with a tokenizer of transformers, so that documents can be cut into chunks that it reads whole."""
+
+    cut = 0
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's own."""
+        tokenizer: PreTrainedTokenizerBase = self._model.tokenizer
+        return tokenizer
+
+    def room(self, prompt: str | None = None) -> int:
+        """See :meth:`.protocol.LimitsLength.room`."""
+        return int(self._model.max_seq_length) - len(self.tokenizer(prompt or "")["input_ids"])
+
+    def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> FloatArray:
+        """Embed ``texts`` and count those that are cut; see :meth:`.protocol.TextEncoder.encode`."""
+        vectors = super().encode(texts, prompt=prompt, show_progress=show_progress)
+        room = self.room(prompt)
+        # A token has at least a byte: only long texts need counting.
+        long = [text for text in texts if len(text.encode()) > room]
+        if long:
+            rows = self.tokenizer(long, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            self.cut += sum(len(row) > room for row in rows["input_ids"])
+        return vectors
 
 
 def packaged_model(package: str) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llm2comp_apps.encoder import load_encoder
-from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.encoder.protocol import CountsCut, HasTokenizer, LimitsLength, TextEncoder
 from llm2comp_apps.errors import EncoderError
 
 TEXTS = ["the cat sat on the mat", "cats and dogs", "a dog barked at the cat and the cat ran", "bread rises"]
@@ -83,3 +83,48 @@ def test_what_is_not_there_is_one_clear_line(tmp_path):
         load_encoder(f"st:{tmp_path / 'empty'}")
     with pytest.raises(EncoderError):
         load_encoder(str(tmp_path / "empty"))
+
+
+@pytest.fixture(scope="module")
+def bert_dir(tmp_path_factory):
+    """A sentence-transformers model on a tiny random BERT, whose words are tokens."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    path = tmp_path_factory.mktemp("bert")
+    words = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a", "cat", "query", ":"]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **special).save_pretrained(path / "bert")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(path / "bert")
+    transformer = Transformer(str(path / "bert"))
+    SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu").save(str(path / "model"))
+    return path / "model"
+
+
+def test_a_model_with_a_tokenizer_counts_tokens_and_what_it_cuts(bert_dir):
+    """Chunks need a tokenizer and a length; static word vectors have neither."""
+    encoder = load_encoder(f"st:{bert_dir}", device="cpu", max_length=16)
+    assert all(isinstance(encoder, ability) for ability in (HasTokenizer, LimitsLength, CountsCut))
+    assert (encoder.room(), encoder.room("query: ")) == (14, 12)
+    texts = ["a cat " * 7, "a cat " * 8, "short", "ä" * 13]
+    vectors = encoder.encode(texts)
+    assert encoder.cut == 1
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
+    encoder.encode(texts, prompt="query: ")
+    assert encoder.cut == 3
+
+
+def test_static_word_vectors_show_no_tokenizer(model_dir):
+    encoder = load_encoder(f"st:{model_dir[0]}", device="cpu")
+    assert not isinstance(encoder, HasTokenizer | LimitsLength | CountsCut)
