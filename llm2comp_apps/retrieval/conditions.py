@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.retrieval.query_text import check_text
@@ -40,6 +39,8 @@ def unknown_field_lines(index: Index, where: str) -> list[str]:
 
 
 def _line(field: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
     by_small_letters = {name.lower(): name for name in ["_id", *known]}
     close = get_close_matches(field.lower(), by_small_letters, n=1)
     guess = f", did you mean {by_small_letters[close[0]]!r}?" if close else ""
