@@ -155,6 +155,22 @@ def test_source_is_finished_and_of_readable_size(path: Path) -> None:
     assert len(tree.body) == 1 or "from __future__ import annotations" in text
 
 
+CLI = sorted((ROOT / "llm2comp_apps" / "cli").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", CLI, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_parse_call_and_print(path: Path) -> None:
+    """At most 40 lines besides the signature: what is longer does something that programs want, too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.body[0].lineno < 40, f"{node.name} is too long"
+
+
+def test_the_front_door_composes_and_adds_no_rule_of_its_own() -> None:
+    collection = ROOT / "llm2comp_apps" / "retrieval" / "collection.py"
+    assert len(collection.read_text("utf-8").splitlines()) < 250
+
+
 def test_no_paths_of_somebodys_machine() -> None:
     pages = [
         *ROOT.glob("*.md"),

@@ -1,6 +1,6 @@
 """What an encoder reads of a text, and what a chunk may have so that all of it is read.
 
-An encoder cuts off what is beyond its maximum, and the vector of a long document does not tell. So chunks are kept
+An encoder cuts off what is beyond its maximum, and the vector of a long document does not show it. So chunks are kept
 within it, title included, and documents that were cut off are counted.
 """
 

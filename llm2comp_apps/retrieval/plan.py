@@ -1,4 +1,4 @@
-"""How documents become what an index holds, and how to tell that one has changed."""
+"""How documents become what an index holds, and how a change of one is seen."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class _QueryOptions(CorpusOptions):
 
 
 def read_queries(path: Path) -> list[Document]:
-    """Read a file of queries, all of it, so that what is broken is told before anything is searched.
+    """Read a file of queries, all of it, so that what is broken is reported before anything is searched.
 
     Args:
         path: a file, a BEIR folder, or ``-`` for standard input.

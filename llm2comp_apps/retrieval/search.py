@@ -102,7 +102,7 @@ class Searcher:
         index: an open index.
         encoder: of the queries: the one the index was built with, or one aligned to it; ``None`` if only lexical
             searches are wanted.
-        reranker: scores the best candidates anew.
+        reranker: scores the best candidates again.
         stopwatch: counts the time of the parts, if given.
 
     Raises:

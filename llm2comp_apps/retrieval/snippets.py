@@ -43,7 +43,7 @@ class Snippet:
     """A window of a text.
 
     Attributes:
-        text: the window, runs of white space made one blank, ellipses where the text goes on.
+        text: the window, runs of white space made one blank, ellipses where the text continues.
         marks: ``(start, end)`` character ranges of matching words in ``text``, in order, not overlapping.
     """
 

@@ -1,4 +1,4 @@
-"""What a person is told about GPUs and FAISS."""
+"""What a person reads about GPUs and FAISS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person is told about a corpus that was read."""
+"""What a person reads about a corpus that was read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["describe_reading"]
 
 
 def describe_reading(report: ReadReport) -> None:
-    """Tell on stderr what was read, what was left out and why."""
+    """Report on stderr what was read, what was left out and why."""
     note(report.summary())
     for line in report.notes:
         note(f"Note: {line}")
