@@ -139,9 +139,10 @@ def test_a_damaged_export_is_made_again(make_checkpoint, texts, name, how):
 
 def test_a_precision_below_the_limit_is_refused_by_name(make_checkpoint, monkeypatch):
     directory = str(make_checkpoint("llama", max_length=64))
-    monkeypatch.setitem(export.LIMITS, "int8", 0.9999999)
-    with pytest.raises(EncoderError, match=r"precision int8 moves the vectors of tiny too far.*limit 0\.9999999"):
-        load_light(directory, precision="int8")
+    for limit in (export.Limit(smallest=0.9999999, mean=0.5), export.Limit(smallest=0.5, mean=0.9999999)):
+        monkeypatch.setitem(export.LIMITS, "int8", limit)
+        with pytest.raises(EncoderError, match=r"precision int8 moves the vectors of tiny too far.*0\.9999999"):
+            load_light(directory, precision="int8")
     assert not list((in_cache("x", "int8").parent).glob("*-int8"))
     assert load_light(directory).precision == "float32"  # without a wish, what is exact enough
 

@@ -92,3 +92,22 @@ def test_the_second_load_is_fast_and_offline(backbone):
 def _number(program: str) -> float:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return float(done.stdout)
+
+
+def test_the_light_runtime_finds_what_torch_finds(monkeypatch, tmp_path):
+    """Vectors of the two are interchangeable: of ten nearest texts nine or ten are the same, either way around."""
+    from llm2comp_apps.encoder.backends import load_light
+    from llm2comp_apps.encoder.backends.check_texts import check_texts
+
+    light = load_light("default")
+    heavy = LLM2Comp.from_pretrained("default", device="cpu")
+    assert (light.fingerprint, light.precision) == (heavy.fingerprint, "int8")
+    texts = [text[:300] for text in check_texts(120) if text]
+    fast, slow = light.encode(texts), heavy.encode(texts)
+    assert (fast * slow).sum(1).min() > 0.97
+    assert np.mean((fast * slow).sum(1)) > 0.995
+    expected = np.argsort(-slow @ slow.T, axis=1)[:, :10]
+    for scores in (fast @ fast.T, fast @ slow.T):
+        found = np.argsort(-scores, axis=1)[:, :10]
+        overlap = [len(set(one) & set(other)) for one, other in zip(found, expected, strict=True)]
+        assert np.mean(overlap) > 9

@@ -8,6 +8,7 @@ the network's is refused, and never written.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +32,20 @@ if TYPE_CHECKING:
     from llm2comp_apps.encoder.model import LLM2Comp
     from llm2comp_apps.encoder.protocol import FloatArray
 
-__all__ = ["LIMITS", "export_encoder"]
+__all__ = ["LIMITS", "Limit", "export_encoder"]
 
-LIMITS = {"int8": 0.99, "float32": 0.99999}
-"""The smallest cosine that a text's vector may have to the network's in float32."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """The least cosine to the network in float32 that vectors may have: that of any one text, and the mean."""
+
+    smallest: float
+    mean: float
+
+
+LIMITS = {"int8": Limit(smallest=0.97, mean=0.995), "float32": Limit(smallest=0.99999, mean=0.99999)}
+"""Scores set the limit of int8. The 30 layers of the default have a mean of .9970, and .985 for ``the the the ...``;
+their score on 500 pairs of STS-B dev is 92.4 instead of 92.5. Fewer layers round better: the first 12 have .9998."""
 
 _POSITIONS = 1024
 """Rows of at least this length fit, so that a larger maximum length seldom needs another export."""
@@ -154,9 +165,11 @@ def _measure(
     lengths = np.linalg.norm(pooled, axis=1) * np.linalg.norm(wanted, axis=1)
     cosines = (pooled * wanted).sum(axis=1) / np.maximum(lengths, 1e-12)
     smallest, mean = float(cosines.min()), float(cosines.mean())
-    if not smallest >= LIMITS[precision]:
+    limit = LIMITS[precision]
+    if not (smallest >= limit.smallest and mean >= limit.mean):
         raise EncoderError(
-            f"precision {precision} moves the vectors of {encoder.name} too far: the smallest cosine to float32 over "
-            f"{len(cosines)} texts is {smallest:.4f}, the limit {LIMITS[precision]}"
+            f"precision {precision} moves the vectors of {encoder.name} too far: over {len(cosines)} texts the cosine "
+            f"to float32 is at least {smallest:.4f} and {mean:.4f} in the mean; the limits are {limit.smallest} and "
+            f"{limit.mean}"
         )
     return smallest, mean
