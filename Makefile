@@ -56,7 +56,7 @@ test: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate_cli.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
-	@echo "Open build/site/index.html"
+	@echo "Open build/site/index.html, or, for its search box, run: $(BIN)/python -m http.server -d build/site"
 
 torture: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m torture --durations=15 $(PYTEST_ARGS)
