@@ -13,9 +13,11 @@ from llm2comp_train.stages import get_stage
 
 from llm2comp_apps.cli import train_prune
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, examples
+from llm2comp_apps.cli.options.expand import with_groups
 from llm2comp_apps.cli.options.training import (
     DEFAULT_RECIPE,
     DEFAULT_STAGE,
+    SETTINGS,
     DataOption,
     EvalDataOption,
     InitOption,
@@ -25,7 +27,6 @@ from llm2comp_apps.cli.options.training import (
     StageOption,
     parse_instructions,
     shown_value,
-    with_settings,
 )
 from llm2comp_apps.cli.ui.console import note, print_json, stdout_console
 from llm2comp_apps.encoder.devices import check_device
@@ -47,7 +48,7 @@ def register(app: typer.Typer) -> None:
             "llm2comp train --show-recipe --recipe llama-2-7b",
             "llm2comp train mine-negatives pairs.jsonl --out mined.jsonl",
         )
-    )(with_settings(train))
+    )(with_groups(settings=SETTINGS)(train))
     example = "llm2comp train mine-negatives pairs.jsonl --encoder runs/scl/encoder --out mined.jsonl"
     group.command("mine-negatives", epilog=examples(example))(mine_negatives)
     train_prune.register(group)
@@ -71,7 +72,8 @@ def train(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --show-recipe: print JSON.")] = False,
     device: DeviceOption = None,
-    **settings: Any,
+    *,
+    settings: dict[str, Any],
 ) -> None:
     """Train one stage of a recipe.
 

@@ -13,11 +13,13 @@ from llm2comp_train.recipes import RECIPES, resolve
 from llm2comp_train.settings import Settings
 from llm2comp_train.stages import STAGES
 
+from llm2comp_apps.cli.options.expand import Group
 from llm2comp_apps.errors import UsageError
 
 __all__ = [
     "DEFAULT_RECIPE",
     "DEFAULT_STAGE",
+    "SETTINGS",
     "DataOption",
     "EvalDataOption",
     "InitOption",
@@ -27,7 +29,6 @@ __all__ = [
     "StageOption",
     "parse_instructions",
     "shown_value",
-    "with_settings",
 ]
 
 DEFAULT_RECIPE = "smollm2-135m"
@@ -62,24 +63,6 @@ InstructionOption = Annotated[
 EvalDataOption = Annotated[
     Path | None, typer.Option("--eval-data", help="Evaluation data; its dev suite scores every evaluated step.")
 ]
-
-
-def with_settings(command: Any) -> Any:
-    """Give ``command`` an option for every field of :class:`Settings`, in place of its ``**settings``."""
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    parameters = [item for item in own if item.kind != item.VAR_KEYWORD]
-    parameters += [_option(setting) for setting in dataclasses.fields(Settings)]
-    repeated = [setting.name for setting in dataclasses.fields(Settings) if setting.metadata.get("repeat")]
-
-    def wrapped(**values: Any) -> None:
-        for name in repeated:
-            values[name] = ",".join(values[name]) if values[name] else None
-        command(**values)
-
-    wrapped.__doc__ = command.__doc__
-    wrapped.__annotations__ = {item.name: item.annotation for item in parameters}
-    vars(wrapped)["__signature__"] = inspect.Signature(parameters)
-    return wrapped
 
 
 def parse_instructions(given: list[str]) -> dict[str, str]:
@@ -125,3 +108,15 @@ def _defaults(name: str) -> str:
     common = max(stages, key=lambda value: len(stages[value]))
     others = [f"{', '.join(names)}: {value}" for value, names in stages.items() if value != common]
     return "; ".join([common, *others])
+
+
+def _changes(**values: Any) -> dict[str, Any]:
+    """The values of the options as :class:`Settings` has them: several of one option are joined by commas."""
+    for setting in dataclasses.fields(Settings):
+        if setting.metadata.get("repeat"):
+            values[setting.name] = ",".join(values[setting.name]) if values[setting.name] else None
+    return values
+
+
+SETTINGS = Group(_changes, tuple(_option(setting) for setting in dataclasses.fields(Settings)))
+"""An option for every field of :class:`Settings`; ``None`` where it is not given."""
