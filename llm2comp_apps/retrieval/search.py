@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, get_args
 
@@ -139,12 +141,13 @@ class Searcher:
         Raises:
             UsageError: a query is empty, or the options need an encoder and there is none.
         """
-        rankings = self.rank(queries, options)
-        with self._clock.part("documents and snippets"):
-            return [
-                to_hits(query, ranking, self._documents(ranking), self._language)
-                for query, ranking in zip(queries, rankings, strict=True)
-            ]
+        with self._pinned() as pinned:
+            rankings = pinned._rank(queries, options or SearchOptions())
+            with self._clock.part("documents and snippets"):
+                return [
+                    to_hits(query, ranking, pinned._documents(ranking), self._language)
+                    for query, ranking in zip(queries, rankings, strict=True)
+                ]
 
     def rank(self, queries: Sequence[str], options: SearchOptions | None = None) -> list[list[Ranked]]:
         """Rankings only, for many queries: what a run for evaluation needs.
@@ -155,7 +158,20 @@ class Searcher:
         Raises:
             UsageError: a query is empty, or the options need an encoder and there is none.
         """
-        options = options or SearchOptions()
+        with self._pinned() as pinned:
+            return pinned._rank(queries, options or SearchOptions())
+
+    @contextmanager
+    def _pinned(self) -> Iterator[Searcher]:
+        """This searcher on one generation of the index, whatever other threads commit meanwhile."""
+        with self._index.pinned() as index:
+            pinned = copy.copy(self)
+            pinned._index = index
+            if isinstance(self._reranker, MemoryReranker) and index.memory_tokens:
+                pinned._reranker = self._reranker.reading(index.memory)
+            yield pinned
+
+    def _rank(self, queries: Sequence[str], options: SearchOptions) -> list[list[Ranked]]:
         for query in queries:
             check_query(query)
         depth = options.depth(reranked=self._reranker is not None)

@@ -35,6 +35,11 @@ def similar_documents(index: Index, document_id: str, *, k: int = 10, where: str
     """
     if k < 1:
         raise UsageError(f"must be at least 1, not {k}", field="k")
+    with index.pinned() as pinned:  # other threads may commit meanwhile
+        return _similar(pinned, document_id, k, where)
+
+
+def _similar(index: Index, document_id: str, k: int, where: str | None) -> list[SearchHit]:
     try:
         vectors = index.vectors([document_id])
     except KeyError as error:

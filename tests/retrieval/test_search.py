@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 import numpy as np
 import pytest
 from llm2comp_indexes import Index
@@ -13,6 +16,7 @@ from llm2comp_apps.retrieval.fusion import min_max_average, reciprocal_rank_fusi
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.rerank import MemoryReranker
 from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+from llm2comp_apps.retrieval.similar import similar_documents
 
 WORDS = ["cell", "star", "bread", "ship", "water", "gas", "yeast", "cloud", "dough", "mitosis"]
 
@@ -198,3 +202,43 @@ def test_of_a_chunked_document_the_best_chunk_is_shown_and_reranked(tmp_path, ha
     by_words = Searcher(index, hash_encoder, reranker=by_memory).search(sentences[7], SearchOptions(mode="lexical"))
     assert [hit.id for hit in by_words] == ["long"]
     assert "thing7" in by_words[0].text[slice(*by_words[0].span)]
+
+
+def test_threads_search_while_another_one_changes_the_index(tmp_path, hash_encoder):
+    """Hits, their texts and their memory vectors come from one generation, also when it is gone by the end."""
+    index = Index.create(
+        tmp_path / "x.index",
+        dimension=hash_encoder.dimension,
+        encoder={"name": hash_encoder.name, "fingerprint": hash_encoder.fingerprint},
+        memory_tokens=hash_encoder.k,
+    )
+    fill_index(index, hash_encoder, corpus(), EmbeddingPlan(memory=True))
+    stop, errors, counts = threading.Event(), [], [0, 0, 0]
+
+    def search(place):
+        searcher = Searcher(index, hash_encoder, reranker=MemoryReranker(hash_encoder, index.memory))
+        try:
+            while not stop.is_set():
+                assert searcher.search("gas star bread", SearchOptions(k=30))
+                known = next(index.ids())
+                with contextlib.suppress(UsageError):  # it has gone
+                    assert similar_documents(index, known, k=5)
+                counts[place] += 1
+        except Exception as error:  # noqa: BLE001  raised below
+            errors.append(error)
+
+    threads = [threading.Thread(target=search, args=(place,)) for place in range(3)]
+    for thread in threads:
+        thread.start()
+    for turn in range(60):
+        with index.writer() as writer:
+            writer.delete([f"d{turn:02}"])
+            writer.commit()
+        if turn >= 20 and min(counts) >= 5:
+            break
+        fill_index(index, hash_encoder, corpus()[: turn + 1], EmbeddingPlan(memory=True))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert min(counts) >= 1

@@ -87,6 +87,10 @@ class MemoryReranker:
         """Whether memory vectors of every chunk are stored, so that none has to be encoded."""
         return self._stored is not None
 
+    def reading(self, stored: StoredMemory) -> MemoryReranker:
+        """The same reranker with memory vectors from elsewhere, if it takes stored ones at all."""
+        return MemoryReranker(self._encoder, stored) if self.has_stored else self
+
     def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
         """See :class:`Reranker`."""
         if not passages:
