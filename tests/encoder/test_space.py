@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from llm2comp_apps import LLM2Comp
+from llm2comp_apps import LLM2Comp, load_encoder
 from llm2comp_apps.encoder.checkpoint import read_settings
 from llm2comp_apps.encoder.space import same_space
 
@@ -18,6 +18,13 @@ def test_an_encoder_searches_its_own_index_and_that_of_the_one_it_was_aligned_to
     records = [{"name": one.name, "fingerprint": one.fingerprint} for one in (large, small)]
     assert [same_space(small, record) for record in records] == [True, True]
     assert [same_space(large, record) for record in records] == [True, False]
+
+
+def test_the_light_runtime_says_it_too(make_checkpoint):
+    space = {"name": "the large one", "fingerprint": "a"}
+    light = load_encoder(str(make_checkpoint("llama", space=space)), backend="onnx")
+    assert same_space(light, {"fingerprint": "a"})
+    assert not same_space(light, {"fingerprint": "b"})
 
 
 def test_the_card_names_the_space_and_the_layers(make_checkpoint, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -442,3 +443,14 @@ def test_single_steps_without_finite_gradients_are_skipped_and_counted(small, da
     bad |= {4}
     with pytest.raises(TrainingError, match=r"step 5: .*, the 3rd step like this in a row. Its batch: .*\.jsonl:\d+"):
         go(settings, data, tmp_path / "lost")
+
+
+def test_a_student_shares_the_space_of_one_encoder_with_memory_that_is_as_wide(make_hash_encoder):
+    """Whatever runs it: on a CPU that is a graph, not a network."""
+    assert alignment.shares_space([make_hash_encoder(32)], 32)
+    assert not alignment.shares_space([make_hash_encoder(48)], 32)
+    assert not alignment.shares_space([make_hash_encoder(32), make_hash_encoder(32)], 32)
+    foreign = SimpleNamespace(
+        name="other", fingerprint="x", dimension=32, prompts={}, encode=print, encode_stream=print
+    )
+    assert not alignment.shares_space([foreign], 32)

@@ -12,8 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from llm2comp_apps.encoder.base import BatchedEncoder
-from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.encoder.protocol import MakesMemory, TextEncoder
 from llm2comp_apps.encoder.settings import read_settings
 from llm2comp_apps.files import replaced_file
 from llm2comp_train.losses.align import joined, procrustes, reduction
@@ -57,7 +56,7 @@ def describe_teachers(teachers: Sequence[TextEncoder], weights: Sequence[float])
 
 def shares_space(teachers: Sequence[TextEncoder], width: int) -> bool:
     """Whether the student may live in its teacher's own space: the only one, an encoder of ours, and as wide."""
-    return len(teachers) == 1 and teachers[0].dimension == width and isinstance(teachers[0], BatchedEncoder)
+    return len(teachers) == 1 and teachers[0].dimension == width and isinstance(teachers[0], MakesMemory)
 
 
 def fit_map(teacher: Tensor, student: Tensor) -> Tensor:
