@@ -99,7 +99,7 @@ def spearman(encoder, path: Path, count: int) -> float:
 
     from llm2comp_apps.evaluation.datasets import read_pairs
 
-    pairs = read_pairs(path)
+    pairs = read_pairs(path, "score")
     first, second = encoder.encode(pairs.first[:count]), encoder.encode(pairs.second[:count])
     return 100 * float(spearmanr((first * second).sum(1), pairs.gold[:count]).statistic)
 
