@@ -14,6 +14,13 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
+TOP = {
+    *(".ci", ".gitignore", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "PKG-INFO"),
+    *("README.md", "SECURITY.md", "constraints.txt", "mkdocs.yml", "pyproject.toml"),
+    *("docs", "examples", "indexes", "llm2comp_apps", "tests", "train"),
+}
+"""What the source archive holds at its top: anything else is something that a tool left behind."""
+
 
 def wheel_names(source: Path, folder: Path) -> tuple[list[str], str]:
     """The files of the wheel that is made of a source tree, and its metadata."""
@@ -34,7 +41,7 @@ def test_the_source_archive_makes_the_same_wheel(tmp_path: Path) -> None:
     with tarfile.open(archive) as files:
         files.extractall(tmp_path, filter="data")
     (unpacked,) = (path for path in tmp_path.iterdir() if path.is_dir())
-    assert {path.name for path in unpacked.iterdir()} >= {"tests", "docs", "Makefile", "constraints.txt", "mkdocs.yml"}
+    assert {path.name for path in unpacked.iterdir()} == TOP
     left = {"__pycache__", ".venv", "build", "dist", "demo", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
     assert not [path for path in unpacked.rglob("*") if path.name in left and path.is_dir() and path.name != "build"]
     assert not (unpacked / "build").exists()
