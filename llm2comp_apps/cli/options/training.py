@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 from pathlib import Path
@@ -100,11 +101,16 @@ def _spelled(found: re.Match[str]) -> str:
     return f"{flag} {value}" if value else flag
 
 
+@functools.cache
+def _resolved(stage: str) -> Settings:
+    return resolve(DEFAULT_RECIPE, stage)
+
+
 def _defaults(name: str) -> str:
     """Values of the default recipe: the most common one, then the stages that have another one."""
     stages: dict[str, list[str]] = {}
     for stage in STAGES:
-        stages.setdefault(shown_value(getattr(resolve(DEFAULT_RECIPE, stage), name)), []).append(stage)
+        stages.setdefault(shown_value(getattr(_resolved(stage), name)), []).append(stage)
     common = max(stages, key=lambda value: len(stages[value]))
     others = [f"{', '.join(names)}: {value}" for value, names in stages.items() if value != common]
     return "; ".join([common, *others])
