@@ -75,7 +75,7 @@ def count_terms(texts: Sequence[str], language: str = "english") -> TermCounts:
     least = 2 if len(texts) > 20 else 1
 
     def terms_of(text: str) -> list[str]:
-        kept = [word if word and len(word) > 1 and word not in stop_words else None for word in split_words(text)]
+        kept = [None if len(word) < 2 or word in stop_words else word for word in split_words(text)]
         pairs = [f"{a} {b}" for a, b in itertools.pairwise(kept) if a and b and a != b]
         return [word for word in kept if word] + pairs
 

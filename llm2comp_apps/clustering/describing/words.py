@@ -22,6 +22,7 @@ _UNSPACED = (
 _JOINERS = "\u200c\u200d"  # inside words of Persian and Indic scripts
 _SAMPLE = 200  # documents
 _BEGINNING = 500  # characters of each
+_BEYOND_LATIN = re.compile("[\u0300-\U0010ffff]")
 _PLAIN = re.compile(r"(\b[^\W\d_](?:[\w+#]|['’.-](?=\w))*)|\S")  # c++, x-ray, don't, u.s; never a number
 
 
@@ -30,19 +31,19 @@ def composed(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def split_words(text: str) -> list[str | None]:
-    """The words of a composed text in their order; ``None`` for whatever stands between two but white space.
+def split_words(text: str) -> list[str]:
+    """The words of a composed text in their order; an empty one for whatever stands between two but white space.
 
     No word follows directly on another one of the same run of an unspaced script: its pairs of characters overlap.
     """
-    if not text or max(text) < "\u0300":
-        return [word or None for word in _PLAIN.findall(text)]
-    words: list[str | None] = []
+    if text.isascii() or not _BEYOND_LATIN.search(text):
+        return _PLAIN.findall(text)
+    words: list[str] = []
     for run, word in _any_script().findall(text):
         for start in range(max(len(run) - 1, 0)):
-            words += (run[start : start + 2], None)
+            words += (run[start : start + 2], "")
         if not run:
-            words.append(word or None)
+            words.append(word)
     return words
 
 

@@ -132,8 +132,8 @@ def _further_words(texts: Sequence[str], shown: Sequence[str]) -> list[str] | No
         words = ""
         if len(text) > len(line) or line.endswith("…"):
             seen = line.lower()
-            distinct = dict.fromkeys(word.strip(_EDGES) for word in text.lower().split())
-            words = " ".join(word for word in distinct if word not in seen)
+            distinct = dict.fromkeys([word.strip(_EDGES) for word in text.lower().split()])
+            words = " ".join([word for word in distinct if word not in seen])
         left -= len(words.encode("utf-8", "surrogatepass"))
         if left < 0:
             return None

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -39,7 +38,7 @@ __all__ = ["FORMAT", "load_model", "read_clustering", "write_json", "write_model
 FORMAT = 2
 ARRAYS = "model/model.safetensors"
 DOCUMENTS = "model/documents.jsonl.gz"
-_LEVEL = 3  # of gzip: the file is a tenth larger than at 9, and written five times as fast
+_LEVEL = 1  # of gzip: written in a fifth of the time of 9
 
 
 def write_model(clustering: Clustering, folder: Path) -> None:
@@ -160,14 +159,13 @@ def _damaged(folder: Path, error: BaseException) -> ClusteringError:
 
 
 def _packed(documents: Sequence[Document]) -> bytes:
-    whole = io.BytesIO()
-    # No name and no time in the header: the same documents give the same bytes.
-    with gzip.GzipFile("", "wb", _LEVEL, whole, mtime=0) as packed:
-        for document in documents:
-            fields = {"_id": document.id, "title": document.title, "text": document.text}
-            record = {**fields, "metadata": document.metadata}
-            packed.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-    return whole.getvalue()
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    lines = [
+        encode({"_id": document.id, "title": document.title, "text": document.text, "metadata": document.metadata})
+        for document in documents
+    ]
+    # No time in the header: the same documents give the same bytes.
+    return gzip.compress("".join(f"{line}\n" for line in lines).encode(), _LEVEL, mtime=0)
 
 
 def _unpacked(data: bytes, digest: str, folder: Path) -> list[Document]:

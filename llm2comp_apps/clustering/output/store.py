@@ -159,8 +159,9 @@ def _draw(drawn: MapData, path: Path) -> list[str]:
 
 
 def _write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:
+    encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one for each row
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(f"{encode(row)}\n" for row in rows)
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
