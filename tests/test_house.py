@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ ROOMS = {
     "llm2comp_indexes": ROOT / "indexes" / "llm2comp_indexes",
 }
 SOURCES = sorted(path for folder in ROOMS.values() for path in folder.rglob("*.py"))
+BELOW_CLI = [path for path in SOURCES if not path.is_relative_to(ROOT / "llm2comp_apps" / "cli")]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
@@ -53,6 +56,12 @@ def imports(path: Path, *, names: bool = False) -> set[str]:
     return found
 
 
+ABOVE = {"llm2comp_apps.cli", "llm2comp_train", "typer"}
+"""What no room of ``llm2comp_apps`` but the command line knows."""
+APART = {"llm2comp_apps.retrieval", "llm2comp_apps.clustering", "llm2comp_apps.evaluation"}
+"""Rooms that do not know each other."""
+
+
 def test_every_import_is_declared() -> None:
     """What is imported directly must not be there only because somebody else needs it."""
     from packaging.requirements import Requirement
@@ -72,22 +81,82 @@ def test_every_import_is_declared() -> None:
     ("room", "forbidden"),
     [
         ("llm2comp_indexes", {"torch", "transformers", "llm2comp_apps", "llm2comp_train", "typer"}),
-        ("llm2comp_train", {"faiss", "llm2comp_indexes", "tantivy", "typer"}),
-        ("llm2comp_apps/encoder", {"faiss", "llm2comp_indexes", "llm2comp_train", "typer"}),
-        ("llm2comp_apps/corpus", {"torch", "faiss", "llm2comp_indexes", "llm2comp_train", "typer"}),
-        ("llm2comp_apps/retrieval", {"llm2comp_apps.cli", "llm2comp_train", "typer"}),
-        ("llm2comp_apps/clustering", {"llm2comp_apps.cli", "llm2comp_apps.retrieval", "llm2comp_train", "typer"}),
-        ("llm2comp_apps/evaluation", {"llm2comp_apps.cli", "llm2comp_train", "typer"}),
+        ("llm2comp_train", {"faiss", "llm2comp_indexes", "tantivy", "typer", *APART, "llm2comp_apps.cli"}),
+        ("llm2comp_apps/encoder", {"faiss", "llm2comp_indexes", "llm2comp_apps.corpus", *ABOVE, *APART}),
+        ("llm2comp_apps/corpus", {"torch", "faiss", "llm2comp_indexes", "llm2comp_apps.encoder", *ABOVE, *APART}),
+        ("llm2comp_apps/retrieval", {*ABOVE, *APART} - {"llm2comp_apps.retrieval"}),
+        ("llm2comp_apps/clustering", {*ABOVE, *APART} - {"llm2comp_apps.clustering"}),
+        ("llm2comp_apps/evaluation", {*ABOVE, *APART} - {"llm2comp_apps.evaluation"}),
+        ("llm2comp_apps/diagnosis.py", {*ABOVE, *APART}),
+        ("llm2comp_apps/errors.py", {"llm2comp_apps", "llm2comp_indexes", "llm2comp_train"}),
+        ("llm2comp_apps/files.py", {"llm2comp_apps", "llm2comp_indexes", "llm2comp_train"}),
     ],
 )
 def test_arrows_between_rooms(room: str, forbidden: set[str]) -> None:
     top, _, rest = room.partition("/")
-    files = sorted((ROOMS[top] / rest).rglob("*.py"))
+    place = ROOMS[top] / rest
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
     assert files
     for path in files:
-        for module in imports(path):
+        for module in imports(path, names=True):
             packages = {".".join(module.split(".")[:depth]) for depth in (1, 2)}
             assert not packages & forbidden, f"{path.relative_to(ROOT)} imports {module}"
+
+
+OUTER = ("serving", "scale", "integrations")
+"""Rooms of ``llm2comp_apps`` that stand on what every program can use; a room is held to it as soon as it is there."""
+
+
+def not_public(path: Path) -> set[str]:
+    """What a file of an outer room imports from other rooms, and is not exported by a package for everybody."""
+    own = f"llm2comp_apps.{path.relative_to(ROOMS['llm2comp_apps']).parts[0]}."
+    ours = {name for name in imports(path, names=True) if name.partition(".")[0] in ROOMS}
+    public = {f"{package}.{name}" for package in ROOMS for name in importlib.import_module(package).__all__}
+    return {name for name in ours - public if not f"{name}.".startswith(own)}
+
+
+@pytest.mark.parametrize("room", OUTER)
+def test_outer_rooms_stand_on_public_names(room: str) -> None:
+    for path in sorted((ROOMS["llm2comp_apps"] / room).rglob("*.py")):
+        assert not_public(path) == set(), path.relative_to(ROOT)
+
+
+def test_the_rule_of_the_outer_rooms_holds_back_what_is_not_public(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(ROOMS, "llm2comp_apps", tmp_path)
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "http.py").write_text(
+        "import json\nfrom llm2comp_apps import Collection, UsageError\nfrom llm2comp_indexes import Index\n"
+        "from llm2comp_apps.serving.schemas import Query\nfrom llm2comp_apps.retrieval.search import Searcher\n"
+    )
+    assert not_public(tmp_path / "serving" / "http.py") == {"llm2comp_apps.retrieval.search.Searcher"}
+
+
+SPEAKS = {
+    "llm2comp_apps/encoder/batching.py": {"rich.console", "rich.progress"},
+    "llm2comp_apps/corpus/pydocs.py": {"sys.stderr.write"},
+}
+"""What may print below the command line: the bar of ``encode(show_progress=True)``, which people know from
+sentence-transformers and ask for by that argument; and the report of a program of its own (``python -m``)."""
+
+
+def speech(path: Path) -> set[str]:
+    """How a file prints, asks, draws or exits."""
+    found = {name for name in imports(path) if name.partition(".")[0] in ("rich", "typer", "click", "getpass")}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and re.fullmatch(
+            r"print|input|exit|quit|breakpoint|os\._exit|sys\.exit|sys\.(stdout|stderr)(\.buffer)?\.write(lines)?",
+            ast.unparse(node.func),
+        ):
+            found.add(ast.unparse(node.func))
+        if isinstance(node, ast.Raise) and node.exc is not None and re.match(r"SystemExit\b", ast.unparse(node.exc)):
+            found.add("SystemExit")
+    return found
+
+
+def test_nothing_below_the_command_line_prints_asks_draws_or_exits() -> None:
+    """Progress is a callback, news is a log line (``llm2comp_apps...``), and the command line shows both."""
+    found = {str(path.relative_to(ROOT)): speech(path) for path in BELOW_CLI}
+    assert {path: how for path, how in found.items() if how} == SPEAKS
 
 
 def module_name(path: Path) -> str:
@@ -126,10 +195,7 @@ OTHER_PROGRAMS = {"--quiet", "--no-deps", "--disable-pip-version-check", "--forc
 """Flags of pip, which is called and advised."""
 
 
-FLAGLESS = [path for path in SOURCES if not path.is_relative_to(ROOT / "llm2comp_apps" / "cli")]
-
-
-@pytest.mark.parametrize("path", FLAGLESS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", BELOW_CLI, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_flag_is_spelled_below_the_command_line(path: Path) -> None:
     """Not in messages, docstrings or comments: a caller may be a program (``llm2comp_apps.errors`` says how)."""
     assert sorted(set(FLAG.findall(path.read_text("utf-8"))) - OTHER_PROGRAMS) == []

@@ -36,8 +36,9 @@ def rerank(
     query: Annotated[str, typer.Argument(help="Query.")],
     candidates: Annotated[str, typer.Argument(help="Documents, in any corpus format; - for standard input.")],
     k: Annotated[
-        int, typer.Option("-k", metavar="K", help="Number of documents to print. [default: all]", show_default=False)
-    ] = 0,
+        int | None,
+        typer.Option("-k", metavar="K", help="Number of documents to print. [default: all]", show_default=False),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -63,7 +64,7 @@ def rerank(
     from llm2comp_apps.retrieval.search import rerank_documents
 
     check_query(query)
-    if k < 0:
+    if k is not None and k < 1:
         raise UsageError(f"must be at least 1, not {k}", field="k")
     report = ReadReport()
     documents = list(read_corpus([candidates], reading, report))
@@ -73,7 +74,7 @@ def rerank(
         reranker = MemoryReranker(load_encoder(encoder or "default", device=device))
     else:
         reranker = CrossEncoderReranker(model, device)
-    hits = rerank_documents(query, documents, reranker)[: k or None]
+    hits = rerank_documents(query, documents, reranker)[:k]
     if as_json:
         print_json({"query": query, "model": model, "hits": [hit.to_dict() for hit in hits]})
     else:

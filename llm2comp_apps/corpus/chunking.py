@@ -69,9 +69,9 @@ def chunk_document(document: Document, tokenizer: PreTrainedTokenizerBase, size:
         UsageError: ``size`` is below 16 or ``overlap`` not below ``size``.
     """
     if size < MIN_CHUNK_TOKENS:
-        raise UsageError(f"a chunk has at least {MIN_CHUNK_TOKENS} tokens, not {size}")
+        raise UsageError(f"must be at least {MIN_CHUNK_TOKENS} tokens, not {size}", field="size")
     if not 0 <= overlap < size:
-        raise UsageError(f"the overlap of chunks must be at least 0 and less than their size ({size}), not {overlap}")
+        raise UsageError(f"must be at least 0 and below `size` ({size}), not {overlap}", field="overlap")
     text = document.text
     counter = _Counter(tokenizer)
     pieces = list(_pieces(text, counter, size, overlap))

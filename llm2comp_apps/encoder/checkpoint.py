@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -28,6 +30,7 @@ from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.card import write_card
 from llm2comp_apps.encoder.settings import FORMAT, SETTINGS, EncoderSettings, read_settings
 from llm2comp_apps.errors import EncoderError
+from llm2comp_apps.files import replaced_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +47,7 @@ __all__ = [
     "read_layers",
     "read_memory",
     "read_settings",
+    "replaced",
     "write",
 ]
 
@@ -52,6 +56,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 LAYERS = "layers.safetensors"
 MEMORY = "memory_tokens.safetensors"
 _METADATA = {"format": "pt"}
+_OWN = frozenset({SETTINGS, ADAPTER_CONFIG, ADAPTER_WEIGHTS, LAYERS, MEMORY, CARRIED})
 
 Adapter = tuple[dict[str, Any], "dict[str, Tensor]"]
 """PEFT's configuration and weights."""
@@ -110,6 +115,25 @@ def read_layers(directory: Path) -> tuple[dict[str, Tensor], str]:
         raise EncoderError(f"{path}: missing or damaged ({error}).") from error
 
 
+@contextmanager
+def replaced(directory: Path) -> Iterator[Path]:
+    """Write an encoder that takes the place of the one in ``directory`` when the block ends without an error.
+
+    Yields:
+        A folder beside ``directory`` with what stays: a copy of all that is there and is no part of an encoder.
+
+    Raises:
+        EncoderError: a file is there.
+    """
+    target = directory.resolve()  # the folder that a link leads to is replaced, and not the link
+    if target.exists() and not target.is_dir():
+        raise EncoderError(f"{directory} is a file; an encoder is a folder.")
+    with replaced_folder(target) as fresh:
+        if target.is_dir():
+            shutil.copytree(target, fresh, symlinks=True, dirs_exist_ok=True, ignore=_encoder_in(target))
+        yield fresh
+
+
 def write(
     directory: Path,
     settings: EncoderSettings,
@@ -153,6 +177,11 @@ def write(
     write_card(directory, settings, memory["memory_tokens"].shape[1])
     text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
     (directory / SETTINGS).write_text(text, "utf-8")
+
+
+def _encoder_in(target: Path) -> Callable[[str, list[str]], frozenset[str]]:
+    """What :func:`shutil.copytree` leaves out: the encoder itself, which lies at the top of its folder."""
+    return lambda folder, _names: _OWN if folder == str(target) else frozenset()
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:

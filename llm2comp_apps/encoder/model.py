@@ -19,10 +19,11 @@ from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.fingerprints import encoder_fingerprint, network_digest
 from llm2comp_apps.encoder.locate import locate_checkpoint
 from llm2comp_apps.encoder.network import CompressionNetwork
-from llm2comp_apps.encoder.pooling import POOLINGS, pool
+from llm2comp_apps.encoder.pooling import pool
 from llm2comp_apps.encoder.precision import lower_precision
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.encoder.settings import check_pooling
 from llm2comp_apps.encoder.threads import one_thread
 from llm2comp_apps.errors import EncoderError, UsageError
 
@@ -110,8 +111,7 @@ class LLM2Comp(BatchedEncoder):
         settings = checkpoint.read_settings(directory)
         changes: dict[str, Any] = {"pooling": pooling, "max_length": max_length}
         settings = dataclasses.replace(settings, **{key: value for key, value in changes.items() if value is not None})
-        if settings.pooling not in POOLINGS or settings.pooling == "all":
-            raise UsageError(f"must be mean, merge or first, not {settings.pooling!r}", field="pooling")
+        check_pooling(settings.pooling)
         device = device or default_device()
         loaded = load_backbone(backbone or settings.backbone, device=device)
         if loaded.sha256 != settings.backbone_sha256:
@@ -180,11 +180,14 @@ class LLM2Comp(BatchedEncoder):
         return self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write a checkpoint that :meth:`from_pretrained` loads to identical vectors, with tokenizer and model card."""
+        """Write a checkpoint that :meth:`from_pretrained` loads to identical vectors, with tokenizer and model card.
+
+        An encoder that is there already is replaced when the new one is complete, and not before; whatever else the
+        folder holds stays.
+        """
         memory = self.network.memory_state()
-        checkpoint.write(
-            Path(directory), self.settings, memory, self.adapter, self.tokenizer, layers_state=self.layers_state
-        )
+        with checkpoint.replaced(Path(directory)) as fresh:
+            checkpoint.write(fresh, self.settings, memory, self.adapter, self.tokenizer, layers_state=self.layers_state)
 
     def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         return self._tokenise([prompt + text for text in texts] if prompt else texts, self.max_length)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 
 from llm2comp_apps.encoder.backends import load_light, resolve_backend, wants_light
 from llm2comp_apps.encoder.devices import check_device
+from llm2comp_apps.encoder.settings import POOLINGS
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BASELINES",
     "FALLBACK",
-    "POOLINGS",
     "EncoderName",
     "backbone_of",
     "encoder_record",
@@ -48,9 +48,6 @@ BASELINES = ("lt", "wmp", "ee", "prompteol", "metaeol")
 FALLBACK = "baseline:prompteol"
 """What ``default`` means where no trained encoder is shipped for the default backbone: of the five training-free
 baselines the best on STS-B dev and a sample of SciFact (72.6 and 38.1 on the evaluation suite ``dev``)."""
-
-POOLINGS = ("mean", "merge", "first")
-"""What may follow the ``@`` of a checkpoint; :mod:`llm2comp_apps.encoder.pooling` tells what each does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

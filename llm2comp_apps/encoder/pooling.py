@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
-from llm2comp_apps.errors import UsageError
+from llm2comp_apps.encoder.settings import check_pooling
 
-__all__ = ["POOLINGS", "Pooling", "merge_groups", "pool"]
-
-Pooling = Literal["mean", "merge", "first", "all"]
-POOLINGS: tuple[str, ...] = get_args(Pooling)
+__all__ = ["merge_groups", "pool"]
 
 MERGE_SIMILARITY = 0.9
 """Memory vectors at least this close (cosine) count as copies of one another under ``merge``."""
@@ -29,7 +24,11 @@ def pool(memory: Tensor, pooling: str = "mean", *, similarity: float = MERGE_SIM
 
     Returns:
         ``(B, d)`` float32, or ``(B, k, d)`` for ``all``; not normalised.
+
+    Raises:
+        UsageError: an unknown pooling.
     """
+    check_pooling(pooling, several=True)
     memory = memory.float()
     if pooling == "mean":
         return memory.mean(dim=1)
@@ -37,13 +36,11 @@ def pool(memory: Tensor, pooling: str = "mean", *, similarity: float = MERGE_SIM
         return memory[:, 0]
     if pooling == "all":
         return memory
-    if pooling == "merge":
-        groups = merge_groups(memory, similarity)
-        # Row i of `groups` marks i's group. Each group's mean counts once however many members it has, so each
-        # member weighs 1 / (its group's size).
-        weight = 1.0 / groups.sum(dim=2)
-        return (memory * weight[..., None]).sum(dim=1) / weight.sum(dim=1, keepdim=True)
-    raise UsageError(f"must be one of {', '.join(POOLINGS)}, not {pooling!r}", field="pooling")
+    groups = merge_groups(memory, similarity)
+    # Row i of `groups` marks i's group. Each group's mean counts once however many members it has, so each
+    # member weighs 1 / (its group's size).
+    weight = 1.0 / groups.sum(dim=2)
+    return (memory * weight[..., None]).sum(dim=1) / weight.sum(dim=1, keepdim=True)
 
 
 def merge_groups(memory: Tensor, similarity: float) -> Tensor:

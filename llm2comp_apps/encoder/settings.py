@@ -8,14 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
-from llm2comp_apps.errors import EncoderError
+from llm2comp_apps.errors import EncoderError, UsageError
 
-__all__ = ["FORMAT", "OLDEST_FORMAT", "SETTINGS", "EncoderSettings", "read_settings"]
+__all__ = [
+    "ALL",
+    "FORMAT",
+    "OLDEST_FORMAT",
+    "POOLINGS",
+    "SETTINGS",
+    "EncoderSettings",
+    "check_pooling",
+    "read_settings",
+]
 
 SETTINGS = "encoder.json"
 OLDEST_FORMAT = 1
 FORMAT = 2
 """The newest layout: 2 came with encoders that run some of the layers, which a reader of 1 would run all of."""
+
+POOLINGS = ("mean", "merge", "first")
+"""What makes one embedding of the memory vectors, and so may be an encoder's own pooling; see :mod:`.pooling`."""
+ALL = "all"
+"""What keeps every memory vector, for those who ask for it in a call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,3 +108,14 @@ def read_settings(directory: Path) -> EncoderSettings:
     ):
         raise EncoderError(f"{path}: layers must be a list of numbers, not {settings.layers!r}.")
     return settings
+
+
+def check_pooling(pooling: str, *, several: bool = False) -> None:
+    """Refuse an unknown pooling, and ``all`` unless several vectors are wanted.
+
+    Raises:
+        UsageError: says which there are.
+    """
+    known = (*POOLINGS, ALL) if several else POOLINGS
+    if pooling not in known:
+        raise UsageError(f"must be one of {', '.join(known)}, not {pooling!r}", field="pooling")

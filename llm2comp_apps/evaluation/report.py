@@ -170,7 +170,7 @@ def build_report(table: Table, settings: dict[str, Any], against: str | None = N
     """
     labels = [system.label for system in table.systems]
     if against is not None and against not in labels:
-        raise UsageError(f"no row {against!r} to compare with; there are {', '.join(labels) or 'none'}")
+        raise UsageError(f"must be one of the rows {', '.join(labels)}, not {against!r}", field="against")
     reference = (against or labels[0]) if len(labels) > 1 else None
     return Report(
         labels=labels,

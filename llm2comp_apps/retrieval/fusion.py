@@ -10,7 +10,7 @@ the first is the default. Reciprocal ranks need no comparable scores and do not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from llm2comp_apps.errors import UsageError
 
@@ -76,7 +76,7 @@ def reciprocal_rank_fusion(rankings: Sequence[Ranking], constant: int = RRF_K) -
     return _best_first(fused.items())
 
 
-def fuse(rankings: Sequence[Ranking], method: Fusion = "minmax") -> list[tuple[str, float]]:
+def fuse(rankings: Sequence[Ranking], fusion: Fusion = "minmax") -> list[tuple[str, float]]:
     """Join rankings by the method's name.
 
     Raises:
@@ -86,9 +86,9 @@ def fuse(rankings: Sequence[Ranking], method: Fusion = "minmax") -> list[tuple[s
         "minmax": min_max_average,
         "rrf": reciprocal_rank_fusion,
     }
-    if method not in methods:
-        raise UsageError(f"no fusion called {method!r}; there are: {', '.join(get_args(Fusion))}")
-    return methods[method](rankings)
+    if fusion not in methods:
+        raise UsageError(f"must be one of {', '.join(methods)}, not {fusion!r}", field="fusion")
+    return methods[fusion](rankings)
 
 
 def _best_first(scored: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:

@@ -184,9 +184,8 @@ class Searcher:
 
     def _dense(self, queries: Sequence[str], depth: int, where: str | None) -> list[list[Ranked]]:
         if self._encoder is None:
-            raise UsageError(
-                "dense and hybrid search need the encoder that the index was built with; or search lexically"
-            )
+            reason = "must be lexical without an encoder: the others need the one that the index was built with"
+            raise UsageError(reason, field="mode")
         rankings: list[list[Ranked]] = []
         for start in range(0, len(queries), QUERY_BLOCK):
             with self._clock.part("encode query"):

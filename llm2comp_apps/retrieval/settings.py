@@ -32,8 +32,7 @@ class IndexSettings:
         overlap: tokens that neighbouring chunks share.
         memory: store memory vectors too, for reranking by them.
         language: of the texts, for matching words; ``none`` turns stemming off.
-        kind: how vectors are searched: ``auto``, ``flat``, ``ivf``, ``hnsw``, ``sq8``, ``rabitq``, or a FAISS factory
-            string.
+        kind: how vectors are searched: a name of :mod:`llm2comp_indexes.dense.kinds`, or a FAISS factory string.
         target_recall: recall@10 against exact search that a kind must reach.
         max_ram: bytes that a kind may take, of each segment; ``None`` for no limit.
     """

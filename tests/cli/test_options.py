@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import pytest
 import typer
+from llm2comp_indexes.dense.kinds import KINDS
 from typer.testing import CliRunner
 
+from llm2comp_apps.cli.options.common import EncoderOption
 from llm2comp_apps.cli.options.expand import Group, option, with_groups
-from llm2comp_apps.cli.options.index_settings import BUILD, POLICY
+from llm2comp_apps.cli.options.index_settings import BUILD, IMPORT, POLICY
 from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.options.search import SEARCH
 from llm2comp_apps.corpus import CorpusOptions
+from llm2comp_apps.encoder.names import BASELINES
+from llm2comp_apps.encoder.settings import POOLINGS
+from llm2comp_apps.retrieval.fusion import Fusion
 from llm2comp_apps.retrieval.search import SearchOptions
 from llm2comp_apps.retrieval.settings import IndexSettings
 
@@ -69,3 +74,18 @@ def test_settings_of_an_index_that_are_not_given_are_left_out():
     assert BUILD.make(**nothing) == {}
     assert BUILD.make(**{**nothing, "memory": False, "max_ram": 2}) == {"memory": False, "max_ram": 2 * 2**20}
     assert POLICY.make(kind="flat", target_recall=None, max_ram=None) == {"kind": "flat"}
+
+
+def test_help_names_every_kind_baseline_pooling_and_fusion_that_there_is():
+    """Help spells them itself, since the rooms that have the lists import NumPy and more."""
+
+    def texts(group):
+        return {each.name: each.annotation.__metadata__[0].help for each in group.options}
+
+    for group in (BUILD, POLICY, IMPORT):
+        assert f"among the vectors: {', '.join(KINDS)}, or a FAISS" in texts(group)["kind"]
+    assert "minmax or rrf" in texts(SEARCH)["fusion"]
+    assert get_args(Fusion) == ("minmax", "rrf")
+    encoder = EncoderOption.__metadata__[0].help
+    assert f"baseline:{'|'.join(BASELINES)}," in encoder
+    assert {pooling for pooling in POOLINGS if f"@{pooling}" in encoder} == {*POOLINGS} - {"mean"}

@@ -29,7 +29,8 @@ def test_k_and_standard_input(cli, encoders):
     ("arguments", "code", "message"),
     [
         (["", "corpus.jsonl"], 2, "QUERY is empty"),
-        (["q", "corpus.jsonl", "-k", "-1"], 2, "-k"),
+        (["q", "corpus.jsonl", "-k", "-1"], 2, "-k must be at least 1, not -1"),
+        (["q", "corpus.jsonl", "-k", "0"], 2, "-k must be at least 1, not 0"),
         (["q", "nothing.jsonl"], 1, "nothing.jsonl"),
         (["q", "corpus.jsonl", "--model", "./nothing"], 1, "./nothing"),
     ],

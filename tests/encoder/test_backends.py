@@ -22,6 +22,7 @@ from llm2comp_apps.encoder.backends.tokens import TokenTable, packed_tokens
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.encoder.pooling import pool as torch_pool
 from llm2comp_apps.encoder.protocol import CountsCut, HasTokenizer, LimitsLength, MakesMemory, TextEncoder
+from llm2comp_apps.encoder.settings import ALL, POOLINGS
 from llm2comp_apps.encoder.space import Aligned
 from llm2comp_apps.errors import EncoderError, UsageError
 
@@ -63,6 +64,13 @@ def test_a_stream_is_in_order(pair, texts):
     found = np.concatenate(list(light.encode_stream(iter(texts), window=3)))
     np.testing.assert_array_equal(found, light.encode(texts))
     assert light.encode([]).shape == (0, light.dimension)
+
+
+def test_what_takes_long_is_told_to_the_log_and_not_printed(make_checkpoint, caplog, capfd):
+    with caplog.at_level("INFO", "llm2comp_apps"):
+        load_light(str(make_checkpoint("llama")), precision="float32")
+    assert [record.getMessage().partition(" (")[0][-11:] for record in caplog.records] == ["for the CPU"]
+    assert "for the CPU" not in "".join(capfd.readouterr())
 
 
 def test_vectors_do_not_depend_on_neighbours(make_checkpoint, texts):
@@ -205,10 +213,10 @@ def test_poolings_are_those_of_torch():
     memory = generator.standard_normal((6, 5, 16)).astype(np.float32)
     memory[:3, 1] = memory[:3, 0] * 2 + 0.01  # near-copies
     memory[1, 2] = memory[1, 0]
-    for pooling in ("mean", "first", "merge", "all"):
+    for pooling in (*POOLINGS, ALL):
         expected = torch_pool(torch.from_numpy(memory), pooling).numpy()
         np.testing.assert_allclose(pool(memory, pooling), expected, atol=1e-6)
-    with pytest.raises(UsageError, match="pooling 'last' is unknown"):
+    with pytest.raises(UsageError, match="pooling must be one of mean, merge, first, all, not 'last'"):
         pool(memory, "last")
 
 

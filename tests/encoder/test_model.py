@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from llm2comp_apps import LLM2Comp
-from llm2comp_apps.encoder import load_encoder
+from llm2comp_apps.encoder import checkpoint, load_encoder
 from llm2comp_apps.errors import EncoderError, UsageError
 
 ARCHITECTURES = ("llama", "qwen3", "mistral", "gemma3_text", "phi3")
@@ -111,6 +111,42 @@ def test_a_saved_encoder_has_a_tokenizer_and_a_card_and_loads_without_them(make_
     (saved / "README.md").write_text("a card by hand")
     encoder.save_pretrained(saved)
     assert (saved / "README.md").read_text() == "a card by hand"
+
+
+def test_a_save_that_fails_leaves_the_encoder_that_was_there(make_checkpoint, texts, tmp_path, monkeypatch):
+    saved = tmp_path / "place" / "saved"
+    old = LLM2Comp.from_pretrained(str(make_checkpoint("llama")), device="cpu", dtype=torch.float32)
+    old.save_pretrained(saved)
+    (saved / "notes").mkdir()
+    (saved / "notes" / "encoder.json").write_text("somebody's own")
+    before = {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
+    new = LLM2Comp.from_pretrained(str(make_checkpoint("qwen2")), device="cpu", dtype=torch.float32, pooling="first")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_card", full)  # nearly all is written by then
+        with pytest.raises(OSError, match="No space left"):
+            new.save_pretrained(saved)
+    assert {path: path.read_bytes() for path in saved.parent.rglob("*") if path.is_file()} == before
+    new.save_pretrained(saved)
+    again = LLM2Comp.from_pretrained(str(saved), device="cpu", dtype=torch.float32)
+    np.testing.assert_array_equal(again.encode(texts), new.encode(texts))
+    assert (saved / "notes" / "encoder.json").read_text() == "somebody's own"
+    assert [path.name for path in saved.parent.iterdir()] == ["saved"]
+
+
+def test_an_encoder_is_saved_where_a_link_leads_and_not_over_a_file(encoder, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    encoder.save_pretrained(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "encoder.json").is_file()
+    (tmp_path / "file").write_text("a letter")
+    with pytest.raises(EncoderError, match="is a file"):
+        encoder.save_pretrained(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "a letter"
 
 
 def test_texts_that_are_cut_off_are_counted(make_checkpoint, make_backbone):

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from llm2comp_apps.encoder import BASELINES, encoder_record, load_encoder, parse_name
-from llm2comp_apps.encoder.names import POOLINGS, EncoderName, backbone_of
+from llm2comp_apps.encoder.names import EncoderName, backbone_of
 from llm2comp_apps.errors import EncoderError, UsageError
 
 
@@ -55,12 +55,6 @@ def test_a_directory_whose_name_looks_like_a_pooling_is_a_directory(tmp_path):
     (tmp_path / "run@mean").mkdir()
     assert parse_name(str(tmp_path / "run@mean")).pooling is None
     assert parse_name(str(tmp_path / "other@mean")).pooling == "mean"
-
-
-def test_the_poolings_are_those_that_make_one_embedding():
-    from llm2comp_apps.encoder import pooling
-
-    assert set(POOLINGS) == set(pooling.POOLINGS) - {"all"}
 
 
 def test_ours_with_another_pooling(tiny_encoder_dir):

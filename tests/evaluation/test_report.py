@@ -80,7 +80,7 @@ def test_comparisons_are_against_the_chosen_row_where_it_can_be_resampled(table)
         assert item.difference.delta == pytest.approx(delta, abs=1e-6)
         assert item.difference.low <= item.difference.delta <= item.difference.high
     assert all(item.adjusted_p >= item.difference.p_value for item in report.comparisons)
-    with pytest.raises(UsageError, match="no row 'wmp' to compare with; there are hash, sm<all>, bm25"):
+    with pytest.raises(UsageError, match="against must be one of the rows hash, sm<all>, bm25, not 'wmp'"):
         build_report(table, {}, against="wmp")
 
 

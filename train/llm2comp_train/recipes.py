@@ -150,7 +150,7 @@ def get_recipe(name: str) -> TrainingRecipe:
         UsageError: there is none.
     """
     if name not in RECIPES:
-        raise UsageError(f"recipe {name!r} is unknown; choose one of {', '.join(RECIPES)}")
+        raise UsageError(f"must be one of {', '.join(RECIPES)}, not {name!r}", field="recipe")
     return RECIPES[name]
 
 

@@ -13,6 +13,7 @@ made, and an export below the limit (:data:`.export.LIMITS`) is refused.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm2comp_apps.encoder.settings import check_pooling
 from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ __all__ = ["BACKENDS", "load_light", "resolve_backend", "wants_light"]
 
 BACKENDS = ("auto", "torch", "onnx")
 ENVIRONMENT = "LLM2COMP_BACKEND"
+
+_log = logging.getLogger(__name__)
 
 
 def resolve_backend(backend: str, device: str | None) -> str:
@@ -115,8 +119,7 @@ def load_light(
 def _changed(settings: EncoderSettings, pooling: str | None, max_length: int | None) -> EncoderSettings:
     changes: dict[str, Any] = {"pooling": pooling, "max_length": max_length}
     changed = replace(settings, **{key: value for key, value in changes.items() if value is not None})
-    if changed.pooling not in ("mean", "merge", "first"):
-        raise UsageError(f"pooling {changed.pooling!r} cannot be an encoder's default; choose mean, merge or first.")
+    check_pooling(changed.pooling)
     return changed
 
 
@@ -137,7 +140,7 @@ def _export(name: str, network: str, precision: str | None, backbone: str | None
                 return
         except EncoderError:
             pass
-        print(f"preparing {name} for the CPU (once; half a minute for 135M parameters)", file=sys.stderr)  # noqa: T201 - progress, on stderr
+        _log.info("preparing %s for the CPU (once; half a minute for 135M parameters)", name)
         encoder = LLM2Comp.from_pretrained(
             name, backbone=backbone, device="cpu", dtype=torch.float32, max_length=max_length
         )

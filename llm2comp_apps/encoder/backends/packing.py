@@ -40,6 +40,11 @@ def pack_encoder(encoder: LLM2Comp, directory: Path) -> Manifest:
     Raises:
         EncoderError: the backbone is of another kind, or int8 moves the vectors too far.
     """
+    with checkpoint.replaced(directory) as fresh:
+        return _pack(encoder, fresh)
+
+
+def _pack(encoder: LLM2Comp, directory: Path) -> Manifest:
     checkpoint.write(directory, encoder.settings, encoder.network.memory_state(), None)
     (directory / SETTINGS).unlink()  # comes last
     manifest = export_encoder(encoder, directory / CARRIED, "int8")

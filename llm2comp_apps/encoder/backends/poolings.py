@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_apps.errors import UsageError
+from llm2comp_apps.encoder.settings import check_pooling
 
 __all__ = ["pool"]
 
@@ -15,18 +15,21 @@ _SIMILARITY = 0.9
 
 
 def pool(memory: Floats, pooling: str) -> Floats:
-    """Pool memory vectors ``(n, k, d)`` into ``(n, d)``, or ``(n, k, d)`` for ``all``; not normalised."""
+    """Pool memory vectors ``(n, k, d)`` into ``(n, d)``, or ``(n, k, d)`` for ``all``; not normalised.
+
+    Raises:
+        UsageError: an unknown pooling.
+    """
+    check_pooling(pooling, several=True)
     if pooling == "mean":
         return memory.mean(axis=1)
     if pooling == "first":
         return memory[:, 0]
     if pooling == "all":
         return memory
-    if pooling == "merge":
-        weights = 1 / _groups(memory).sum(axis=2)
-        weights /= weights.sum(axis=1, keepdims=True)
-        return (memory * weights[..., None].astype(np.float32)).sum(axis=1)
-    raise UsageError(f"pooling {pooling!r} is unknown; choose one of mean, merge, first, all.")
+    weights = 1 / _groups(memory).sum(axis=2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return (memory * weights[..., None].astype(np.float32)).sum(axis=1)
 
 
 def _groups(memory: Floats) -> npt.NDArray[np.bool_]:

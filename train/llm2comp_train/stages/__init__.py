@@ -56,5 +56,5 @@ def get_stage(name: str) -> Stage:
         UsageError: there is none.
     """
     if name not in STAGES:
-        raise UsageError(f"stage {name!r} is unknown; choose one of {', '.join(STAGES)}, or all")
+        raise UsageError(f"must be one of {', '.join(STAGES)}, or all, not {name!r}", field="stage")
     return STAGES[name]
