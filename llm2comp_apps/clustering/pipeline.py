@@ -16,6 +16,7 @@ from llm2comp_apps.clustering.algorithms.methods import METHODS, default_cluster
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 from llm2comp_apps.clustering.algorithms.reduce import REDUCTIONS, map_positions
 from llm2comp_apps.clustering.describing.keywords import count_terms
+from llm2comp_apps.clustering.describing.llm_names import Namer
 from llm2comp_apps.clustering.describing.topics import Topic, build_topics, find_duplicates
 from llm2comp_apps.clustering.describing.words import mostly_unspaced
 from llm2comp_apps.clustering.sources import Source, check_vectors
@@ -59,8 +60,6 @@ _RANGES: tuple[tuple[str, int, float], ...] = (
     ("seed", 0, 2**32 - 1),  # what numpy's generators take
 )
 CHANCE = "the topics may be chance"
-Namer = Callable[[Sequence[Topic], Sequence[str]], list[Topic]]
-"""Renames topics, given the texts that their representatives point into."""
 Note = Callable[[str], None]
 """Told what is being done, a line each time."""
 

@@ -18,30 +18,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
+from llm2comp_apps.clustering.describing.llm_names import LLM, chosen_namer
 from llm2comp_apps.clustering.describing.topics import Topic
 from llm2comp_apps.clustering.embedding import DocumentEncoder, Progress, ProgressCallback
 from llm2comp_apps.clustering.fitted import FittedModel
-from llm2comp_apps.clustering.output.destinations import check_picture
-from llm2comp_apps.clustering.output.map_html import map_html
 from llm2comp_apps.clustering.output.model_files import load_model, read_clustering
 from llm2comp_apps.clustering.output.report import report_markdown
-from llm2comp_apps.clustering.output.store import document_rows, map_data, write_clustering
+from llm2comp_apps.clustering.output.store import document_rows, write_clustering, write_map
 from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer, check_documents, cluster
 from llm2comp_apps.clustering.sources import DocumentSource, offered
 from llm2comp_apps.clustering.update import TopicUpdate, update
 from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import UsageError
-from llm2comp_apps.files import replaced_file
 
 __all__ = ["TopicModel"]
-
-LLM = Literal["llm"]
 
 
 class TopicModel:
@@ -95,7 +91,7 @@ class TopicModel:
         progress = Progress(on_progress)
         check = partial(check_documents, settings=wanted)
         whole = offered(source, vectors, DocumentEncoder(encoder, device, cache, progress), check).whole()
-        found = cluster(whole, wanted, namer=_namer(namer, whole.encoder, device), note=progress.step)
+        found = cluster(whole, wanted, namer=chosen_namer(namer, whole.encoder, device), note=progress.step)
         return cls(FittedModel.of(found), found)
 
     @classmethod
@@ -224,7 +220,7 @@ class TopicModel:
             offer.documents,
             offer.vectors_of,
             min_cluster_size=min_cluster_size,
-            namer=_namer(namer, self.encoder, device),
+            namer=chosen_namer(namer, self.encoder, device),
             note=progress.step,
         )
         self._model = FittedModel.of(self._clustering)
@@ -253,21 +249,4 @@ class TopicModel:
             UsageError: another ending.
             ClusteringError: matplotlib is not installed, which pictures need.
         """
-        target = Path(path)
-        check_picture(target)
-        drawn = map_data(self.clustering, target.stem)
-        with replaced_file(target) as partial:
-            if target.suffix.lower() == ".html":
-                partial.write_text(map_html(drawn), "utf-8")
-            else:
-                from llm2comp_apps.clustering.output.map_png import write_map_png
-
-                write_map_png(drawn, partial)
-
-
-def _namer(namer: Namer | LLM | None, encoder: dict[str, str], device: str | None) -> Namer | None:
-    if namer != "llm":
-        return namer
-    from llm2comp_apps.clustering.describing.llm_names import llm_namer
-
-    return llm_namer(encoder.get("source", ""), device)
+        write_map(self.clustering, Path(path))

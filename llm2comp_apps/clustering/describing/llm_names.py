@@ -5,13 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from llm2comp_apps.clustering.describing.topics import Topic
 from llm2comp_apps.errors import LLM2CompError
 
-__all__ = ["Generator", "backbone_generator", "clean_name", "llm_namer", "name_prompt", "name_topics"]
+__all__ = [
+    "LLM",
+    "Generator",
+    "Namer",
+    "backbone_generator",
+    "chosen_namer",
+    "clean_name",
+    "llm_namer",
+    "name_prompt",
+    "name_topics",
+]
 
 Generator = Callable[[str], str]
+LLM = Literal["llm"]
+Namer = Callable[[Sequence[Topic], Sequence[str]], list[Topic]]
+"""Renames topics, given the texts that their representatives point into."""
 
 _DOCUMENTS = 4
 _DOCUMENT_LENGTH = 240
@@ -33,7 +47,12 @@ Texts:
 Title: Football league matches"""
 
 
-def llm_namer(encoder: str = "", device: str | None = None) -> Callable[[Sequence[Topic], Sequence[str]], list[Topic]]:
+def chosen_namer(namer: Namer | LLM | None, encoder: dict[str, str], device: str | None) -> Namer | None:
+    """The namer as given, or where ``llm`` was given, :func:`llm_namer` of an encoder's record."""
+    return llm_namer(encoder.get("source", ""), device) if namer == "llm" else namer
+
+
+def llm_namer(encoder: str = "", device: str | None = None) -> Namer:
     """Names topics with the language model under an encoder; with the default one where that is not known or gone.
 
     Args:

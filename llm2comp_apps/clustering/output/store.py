@@ -25,7 +25,7 @@ import numpy as np
 from llm2comp_apps.clustering.algorithms.membership import own_membership
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 from llm2comp_apps.clustering.fitted import FittedModel
-from llm2comp_apps.clustering.output.destinations import TOPICS, check_replaceable, on_disk, table_files
+from llm2comp_apps.clustering.output.destinations import TOPICS, check_picture, check_replaceable, on_disk, table_files
 from llm2comp_apps.clustering.output.map_html import MapData, map_html
 from llm2comp_apps.clustering.output.model_files import write_json, write_model
 from llm2comp_apps.clustering.output.report import report_markdown
@@ -33,7 +33,7 @@ from llm2comp_apps.clustering.pipeline import Clustering
 from llm2comp_apps.errors import ClusteringError
 from llm2comp_apps.files import replaced_file, replaced_folder
 
-__all__ = ["clustering_rows", "document_rows", "map_data", "write_clustering", "write_rows"]
+__all__ = ["clustering_rows", "document_rows", "map_data", "write_clustering", "write_map", "write_rows"]
 
 
 def write_clustering(clustering: Clustering, target: Path, *, parquet: bool = False, png: bool = True) -> list[str]:
@@ -82,6 +82,28 @@ def map_data(clustering: Clustering, title: str) -> MapData:
         ids=[document.id for document in documents],
         texts=[document.content for document in documents],
     )
+
+
+def write_map(clustering: Clustering, target: Path) -> None:
+    """Draw the map of a clustering, titled by the file's name.
+
+    Args:
+        clustering: what was found.
+        target: ends in ``.html`` or ``.png``; replaced.
+
+    Raises:
+        UsageError: another ending.
+        ClusteringError: matplotlib is not installed, which pictures need.
+    """
+    check_picture(target)
+    drawn = map_data(clustering, target.stem)
+    with replaced_file(target) as partial:
+        if target.suffix.lower() == ".html":
+            partial.write_text(map_html(drawn), "utf-8")
+        else:
+            from llm2comp_apps.clustering.output.map_png import write_map_png
+
+            write_map_png(drawn, partial)
 
 
 def clustering_rows(clustering: Clustering) -> list[dict[str, Any]]:
