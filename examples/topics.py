@@ -24,7 +24,7 @@ def main(papers: str, later: str, folder: str, encoder: str = "default") -> None
     for line in topics.save(folder):
         print(line)
     (best,) = topics.assign(["Bread needs yeast."])
-    print(best["name"], best["probability"])
+    print(best["name"] or "no topic", best["probability"])
 
 
 if __name__ == "__main__":
