@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from llm2comp_apps.cli.options.clustering import CLUSTERING
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
 from llm2comp_apps.cli.options.expand import with_groups
 from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.options.unused import refuse_given
@@ -52,12 +52,7 @@ def cluster(
     reading: CorpusOptions,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="Output folder [default: DOCS.clusters]; with --with the file, .jsonl or .parquet.",
-        ),
+        output_option("PATH", "Output folder [default: DOCS.clusters]; with --with the file, .jsonl or .parquet."),
     ] = None,
     with_: Annotated[
         Path | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
 from llm2comp_apps.cli.options.reading import CorpusArgument, with_reading
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
@@ -35,7 +35,7 @@ def encode(
     corpus: CorpusArgument,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="FILE", help="Output file: .npy (ids beside it, .ids.txt) or .parquet."),
+        output_option("FILE", "Output file: .npy (ids beside it, .ids.txt) or .parquet."),
     ],
     role: Annotated[
         str, typer.Option("--role", metavar="ROLE", help="Role of the texts: document or query.")

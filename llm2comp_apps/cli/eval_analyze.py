@@ -14,6 +14,8 @@ from llm2comp_apps.cli.options.evaluation import (
     DataOption,
     EncodersOption,
     named_encoders,
+    out_option,
+    suite_option,
     tasks_of,
 )
 from llm2comp_apps.cli.ui.console import note, print_json, warn
@@ -33,12 +35,8 @@ def analyze(
             "--pairs", metavar="TASK", help="STS set whose sentences are the sample and whose best pairs should align."
         ),
     ] = "stsbenchmark:dev",
-    suite: Annotated[
-        str, typer.Option("--suite", metavar="NAME", help="Tasks that compare poolings: dev, nano, core or none.")
-    ] = "dev",
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Output folder: plots and numbers.")] = Path(
-        "eval-analysis"
-    ),
+    suite: Annotated[str, suite_option("Tasks that compare poolings: dev, nano, core or none.")] = "dev",
+    out: Annotated[Path, out_option("Output folder: plots and numbers.")] = Path("eval-analysis"),
     as_json: JsonOption = False,
     device: DeviceOption = None,
 ) -> None:

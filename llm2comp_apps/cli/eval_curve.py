@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, JsonOption
-from llm2comp_apps.cli.options.evaluation import DataOption, TaskOption, tasks_of
+from llm2comp_apps.cli.options.evaluation import DataOption, TaskOption, out_option, suite_option, tasks_of
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.encoder.devices import check_device
 
@@ -18,16 +18,12 @@ __all__ = ["curve"]
 def curve(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Training run with step-N checkpoints.")],
     data: DataOption = None,
-    suite: Annotated[
-        str, typer.Option("--suite", metavar="NAME", help="Set of tasks: dev, nano, core or offline.")
-    ] = "dev",
+    suite: Annotated[str, suite_option("Set of tasks: dev, nano, core or offline.")] = "dev",
     task: TaskOption = None,
     backbone: Annotated[
         str | None, typer.Option("--backbone", metavar="LLM", help="Place where the checkpoints' backbone lies now.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Output folder. [default: RUN_DIR/eval]")
-    ] = None,
+    out: Annotated[Path | None, out_option("Output folder. [default: RUN_DIR/eval]")] = None,
     as_json: JsonOption = False,
     device: DeviceOption = None,
 ) -> None:

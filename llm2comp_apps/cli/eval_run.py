@@ -16,7 +16,9 @@ from llm2comp_apps.cli.options.evaluation import (
     EncodersOption,
     TaskOption,
     named_encoders,
+    out_option,
     parse_prompts,
+    suite_option,
     tasks_of,
 )
 from llm2comp_apps.cli.ui.console import note, print_json, warn
@@ -32,9 +34,7 @@ __all__ = ["run"]
 def run(
     suite: Annotated[
         str,
-        typer.Option(
-            "--suite", metavar="NAME", help="Set of tasks: offline, core, nano, dev (plain files) or poster (mteb)."
-        ),
+        suite_option("Set of tasks: offline, core, nano, dev (plain files) or poster (mteb)."),
     ] = "offline",
     data: DataOption = None,
     task: TaskOption = None,
@@ -57,9 +57,7 @@ def run(
         list[str] | None,
         typer.Option("--prompt", metavar="TASK=TEXT", help="Query prompt of a task or category, instead of its own."),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="DIR", help="Output folder: results, embeddings and the report.")
-    ] = Path("eval-results"),
+    out: Annotated[Path, out_option("Output folder: results, embeddings and the report.")] = Path("eval-results"),
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings in DIR/embeddings.")] = True,
     list_tasks: Annotated[bool, typer.Option("--list", help="List the suite's tasks and exit.")] = False,
     as_json: JsonOption = False,

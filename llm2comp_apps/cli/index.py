@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -12,19 +11,11 @@ import typer
 from llm2comp_apps.cli import index_build, index_transfer
 from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, examples
 from llm2comp_apps.cli.options.expand import with_groups
-from llm2comp_apps.cli.options.index_settings import POLICY
+from llm2comp_apps.cli.options.index_settings import POLICY, ExistingIndex, IndexArgument
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.gpus import describe_index_device
 
 __all__ = ["register"]
-
-IndexArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[INDEX]", help="Index. [default: $LLM2COMP_INDEX, else the one *.index here]", show_default=False
-    ),
-]
-ExistingIndex = Annotated[Path, typer.Argument(metavar="INDEX", help="Existing index.")]
 
 
 def register(app: typer.Typer) -> None:

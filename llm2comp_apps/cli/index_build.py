@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
 from llm2comp_apps.cli.options.expand import with_groups
-from llm2comp_apps.cli.options.index_settings import BUILD
+from llm2comp_apps.cli.options.index_settings import BUILD, ExistingIndex
 from llm2comp_apps.cli.options.reading import READING, CorpusArgument
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.errors import INTERRUPTED
@@ -52,8 +52,7 @@ def register(app: typer.Typer) -> None:
 def build(
     corpus: CorpusArgument,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Index to make. [default: corpus.index beside the corpus]"),
+        Path | None, output_option("DIR", "Index to make. [default: corpus.index beside the corpus]")
     ] = None,
     encoder: EncoderOption = None,
     *,
@@ -95,7 +94,7 @@ def build(
 
 @with_groups(reading=READING)
 def add(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Existing index.")],
+    index: ExistingIndex,
     corpus: CorpusArgument,
     encoder: EncoderOption = None,
     device: DeviceOption = None,

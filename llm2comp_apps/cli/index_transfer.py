@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
 from llm2comp_apps.cli.options.expand import with_groups
-from llm2comp_apps.cli.options.index_settings import IMPORT
+from llm2comp_apps.cli.options.index_settings import IMPORT, ExistingIndex
 from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.gpus import describe_index_device
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Existing index.")],
+    index: ExistingIndex,
     target: Annotated[
         Path, typer.Argument(metavar="FILE", help="Output file: .parquet (documents too), .npy or .faiss.")
     ],
@@ -61,7 +61,7 @@ def import_(
     vectors: Annotated[
         Path, typer.Argument(metavar="VECTORS", help="File of vectors: .parquet with id and vector, or .npy.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="New index.")],
+    output: Annotated[Path, output_option("DIR", "New index.")],
     documents: Annotated[
         str | None, typer.Argument(metavar="[CORPUS]", help="For .npy: the documents of its rows.")
     ] = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, k_option
 from llm2comp_apps.cli.options.reading import with_reading
 from llm2comp_apps.cli.ui.console import print_json
 from llm2comp_apps.corpus.options import CorpusOptions
@@ -35,10 +35,7 @@ def register(app: typer.Typer) -> None:
 def rerank(
     query: Annotated[str, typer.Argument(help="Query.")],
     candidates: Annotated[str, typer.Argument(help="Documents, in any corpus format; - for standard input.")],
-    k: Annotated[
-        int | None,
-        typer.Option("-k", metavar="K", help="Number of documents to print. [default: all]", show_default=False),
-    ] = None,
+    k: Annotated[int | None, k_option("Number of documents to print. [default: all]")] = None,
     model: Annotated[
         str,
         typer.Option(

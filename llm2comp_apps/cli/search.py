@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
 from llm2comp_apps.cli.options.expand import with_groups
 from llm2comp_apps.cli.options.search import SEARCH
 from llm2comp_apps.cli.options.unused import refuse_given
@@ -75,9 +75,7 @@ def search(
         str | None,
         typer.Option("--format", metavar="FORMAT", help="Format of a run over --queries: trec or json (lines)."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Output file of the run. [default: stdout]")
-    ] = None,
+    output: Annotated[Path | None, output_option("FILE", "Output file of the run. [default: stdout]")] = None,
     encoder: EncoderOption = None,
     query_encoder: Annotated[
         str | None,

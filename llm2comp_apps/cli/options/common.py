@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["DeviceOption", "EncoderOption", "JsonOption", "examples"]
+__all__ = ["DeviceOption", "EncoderOption", "JsonOption", "examples", "k_option", "output_option"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 DeviceOption = Annotated[
@@ -23,6 +23,16 @@ EncoderOption = Annotated[
         "baseline:lt|wmp|ee|prompteol|metaeol, with @LLM for another than the default one.",
     ),
 ]
+
+
+def k_option(text: str) -> Any:
+    """``-k``: how many, of what ``text`` says."""
+    return typer.Option("-k", metavar="K", help=text, show_default="[default:" not in text)
+
+
+def output_option(metavar: str, text: str) -> Any:
+    """``-o``, ``--output``: where to write what ``text`` says."""
+    return typer.Option("-o", "--output", metavar=metavar, help=text)
 
 
 def examples(*commands: str) -> str:

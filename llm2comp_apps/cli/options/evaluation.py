@@ -20,7 +20,9 @@ __all__ = [
     "EncodersOption",
     "TaskOption",
     "named_encoders",
+    "out_option",
     "parse_prompts",
+    "suite_option",
     "tasks_of",
 ]
 
@@ -63,6 +65,16 @@ BackboneOption = Annotated[
         help="LLM under the baselines, and where a checkpoint's own backbone lies now. [default: smollm2-135m]",
     ),
 ]
+
+
+def suite_option(text: str) -> Any:
+    """``--suite``: a set of tasks, of which ``text`` says what it is for."""
+    return typer.Option("--suite", metavar="NAME", help=text)
+
+
+def out_option(text: str) -> Any:
+    """``-o``, ``--out``: the folder of what ``text`` says."""
+    return typer.Option("-o", "--out", metavar="DIR", help=text)
 
 
 def named_encoders(encoder: list[str] | None, baseline: list[str] | None) -> list[str]:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from llm2comp_apps.cli.options.expand import Group, option
 
-__all__ = ["BUILD", "IMPORT", "POLICY"]
+__all__ = ["BUILD", "IMPORT", "POLICY", "ExistingIndex", "IndexArgument"]
+
+IndexArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[INDEX]", help="Index. [default: $LLM2COMP_INDEX, else the one *.index here]", show_default=False
+    ),
+]
+ExistingIndex = Annotated[Path, typer.Argument(metavar="INDEX", help="Existing index.")]
 
 _MIB = 2**20
 

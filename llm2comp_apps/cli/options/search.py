@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import Annotated, Any
 
+from llm2comp_apps.cli.options.common import k_option
 from llm2comp_apps.cli.options.expand import Group, option
 
 __all__ = ["SEARCH"]
@@ -15,10 +17,14 @@ def _make(**values: Any) -> Any:
     return SearchOptions(**values)
 
 
+_K = inspect.Parameter(
+    "k", inspect.Parameter.KEYWORD_ONLY, default=10, annotation=Annotated[int, k_option("Number of hits.")]
+)
+
 SEARCH = Group(
     _make,
     (
-        option("k", int, 10, "K", "Number of hits.", flag="-k"),
+        _K,
         option("mode", str, "hybrid", "MODE", "Search by dense (meaning), lexical (words) or hybrid (both)."),
         option("fusion", str, "minmax", "METHOD", "Fusion of meaning and words: minmax or rrf."),
         option("rerank_depth", int, 100, "N", "Number of hits that --rerank scores again."),
