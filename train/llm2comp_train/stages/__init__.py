@@ -22,7 +22,7 @@ the weights of one that was not. Draw batches from the step number, and keep wha
 The formula goes into ``losses/`` as a pure function with a test against a slow reference. A new hyper-parameter is one
 field of :class:`~llm2comp_train.settings.Settings`, which makes it an option of the command, too. Import torch inside
 methods: the command line reads this folder to print its help. Files that begin with an underscore are no stages; they
-hold what several stages share. Two lines of tests (``tests/train/test_run.py``) let the stage learn and resume.
+hold what several stages share. ``tests/train/test_run.py`` lets every stage that is found learn.
 """
 
 from __future__ import annotations
