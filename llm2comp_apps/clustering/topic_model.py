@@ -4,12 +4,10 @@
 
     topics = TopicModel.fit(Collection.open("library.index"), levels=3)
     print([topic.name for topic in topics.topics])
-    topics.assign(["a text that was not there"])
     topics.update(["texts that came later", "may be topics of their own"])
     topics.save("library.clusters")
 
-It composes what is in the files beside it: :mod:`.pipeline` finds topics, :mod:`.fitted` assigns, :mod:`.update` takes
-new documents in, ``output`` writes.
+It composes the files beside it: :mod:`.pipeline` finds topics, :mod:`.fitted` assigns, :mod:`.update` adds documents.
 """
 
 from __future__ import annotations
@@ -247,6 +245,5 @@ class TopicModel:
 
         Raises:
             UsageError: another ending.
-            ClusteringError: matplotlib is not installed, which pictures need.
         """
         write_map(self.clustering, Path(path))
