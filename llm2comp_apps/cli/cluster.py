@@ -12,7 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from llm2comp_apps.cli.options.clustering import CLUSTERING
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
+from llm2comp_apps.cli.options.common import (
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    cache_option,
+    examples,
+    output_option,
+)
 from llm2comp_apps.cli.options.expand import with_groups
 from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.options.unused import refuse_given
@@ -70,7 +77,7 @@ def cluster(
     ] = False,
     encoder: EncoderOption = None,
     device: DeviceOption = None,
-    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings for the next time.")] = True,
+    cache: Annotated[bool, cache_option("Keep embeddings for the next time.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Find the topics of a corpus, and draw a map of it.

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, JsonOption
-from llm2comp_apps.cli.options.evaluation import DataOption, TaskOption, out_option, suite_option, tasks_of
+from llm2comp_apps.cli.options.evaluation import (
+    DataOption,
+    TaskOption,
+    backbone_option,
+    out_option,
+    suite_option,
+    tasks_of,
+)
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.encoder.devices import check_device
 
@@ -20,9 +27,7 @@ def curve(
     data: DataOption = None,
     suite: Annotated[str, suite_option("Set of tasks: dev, nano, core or offline.")] = "dev",
     task: TaskOption = None,
-    backbone: Annotated[
-        str | None, typer.Option("--backbone", metavar="LLM", help="Place where the checkpoints' backbone lies now.")
-    ] = None,
+    backbone: Annotated[str | None, backbone_option("Place where the checkpoints' backbone lies now.")] = None,
     out: Annotated[Path | None, out_option("Output folder. [default: RUN_DIR/eval]")] = None,
     as_json: JsonOption = False,
     device: DeviceOption = None,

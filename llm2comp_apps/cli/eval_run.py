@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, JsonOption
+from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, cache_option
 from llm2comp_apps.cli.options.evaluation import (
     BackboneOption,
     BaselinesOption,
@@ -58,7 +58,7 @@ def run(
         typer.Option("--prompt", metavar="TASK=TEXT", help="Query prompt of a task or category, instead of its own."),
     ] = None,
     out: Annotated[Path, out_option("Output folder: results, embeddings and the report.")] = Path("eval-results"),
-    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings in DIR/embeddings.")] = True,
+    cache: Annotated[bool, cache_option("Keep embeddings in DIR/embeddings.")] = True,
     list_tasks: Annotated[bool, typer.Option("--list", help="List the suite's tasks and exit.")] = False,
     as_json: JsonOption = False,
     device: DeviceOption = None,

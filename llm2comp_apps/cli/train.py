@@ -25,6 +25,7 @@ from llm2comp_apps.cli.options.training import (
     OutOption,
     RecipeOption,
     StageOption,
+    out_option,
     parse_instructions,
     shown_value,
 )
@@ -154,7 +155,7 @@ def _show_recipe(recipe: str, stage: str, changes: dict[str, Any], device: str |
 
 def mine_negatives(
     pairs: Annotated[str, typer.Argument(help="Pairs file: rows with query and positive.")],
-    out: Annotated[Path, typer.Option("--out", help="New pairs file (JSON lines).")],
+    out: Annotated[Path, out_option("New pairs file (JSON lines).")],
     encoder: EncoderOption = None,
     negatives: Annotated[int, typer.Option("--negatives", help="Most hard negatives per pair.")] = 1,
     margin: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, examples
+from llm2comp_apps.cli.options.training import data_option, out_option
 from llm2comp_apps.cli.ui.console import note, print_json
 from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.errors import UsageError
@@ -32,8 +33,8 @@ def prune(
     layers: Annotated[
         str, typer.Option("--layers", metavar="N|LIST", help="Number of layers to keep, or a list of them: 0,1,11,29.")
     ],
-    data: Annotated[list[str], typer.Option("--data", help="Files or folders whose texts decide.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the new encoder.")],
+    data: Annotated[list[str], data_option("Files or folders whose texts decide.")],
+    out: Annotated[Path, out_option("Folder of the new encoder.")],
     method: Annotated[
         str,
         typer.Option(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
+from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import pytest
@@ -10,6 +13,7 @@ import typer
 from llm2comp_indexes.dense.kinds import KINDS
 from typer.testing import CliRunner
 
+from llm2comp_apps.cli import main
 from llm2comp_apps.cli.options.common import EncoderOption
 from llm2comp_apps.cli.options.expand import Group, option, with_groups
 from llm2comp_apps.cli.options.index_settings import BUILD, IMPORT, POLICY
@@ -89,3 +93,16 @@ def test_help_names_every_kind_baseline_pooling_and_fusion_that_there_is():
     encoder = EncoderOption.__metadata__[0].help
     assert f"baseline:{'|'.join(BASELINES)}," in encoder
     assert {pooling for pooling in POOLINGS if f"@{pooling}" in encoder} == {*POOLINGS} - {"mean"}
+
+
+def test_a_command_spells_no_option_that_stands_elsewhere():
+    """What two commands take is in ``options/``, where a helper takes the words that differ."""
+    folder = Path(main.__file__).parent
+    spelled = {
+        path: re.findall(r'typer\.Option\(\s*((?:"-[\w/-]+",?\s*)+)', path.read_text("utf-8"))
+        for path in folder.rglob("*.py")
+    }
+    places = Counter(flag for found in spelled.values() for flags in found for flag in re.findall(r"--?[\w-]+", flags))
+    own = {flag for path in folder.glob("*.py") for flags in spelled[path] for flag in re.findall(r"--?[\w-]+", flags)}
+    assert own
+    assert {flag for flag in own if places[flag] > 1} == {"--json"}  # of train, where it goes with another option

@@ -100,7 +100,7 @@ def test_all_stages_are_resumed_with_their_own_settings_only(run, data, small, t
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--stage", "mlm"], 2, "--stage must be one of rc, "),
+        (["--stage", "mlm"], 2, "--stage must be one of ebar, kl, "),
         (["--recipe", "gpt"], 2, "--recipe must be one of smollm2-135m, "),
         (["--lr", "-1"], 2, "--lr must be above 0, not -1.0"),
         (["--context", "many"], 2, "--context must be lengths such as 16,24,32, or 'random', not many"),

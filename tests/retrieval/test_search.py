@@ -144,7 +144,7 @@ def test_an_empty_query_is_refused(searcher, query):
 def test_without_an_encoder_only_lexical_works(index):
     searcher = Searcher(index)
     assert searcher.search("gas", SearchOptions(mode="lexical"))
-    with pytest.raises(UsageError, match="need the encoder"):
+    with pytest.raises(UsageError, match="mode must be lexical without an encoder"):
         searcher.search("gas", SearchOptions(mode="hybrid"))
 
 

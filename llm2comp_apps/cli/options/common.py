@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["DeviceOption", "EncoderOption", "JsonOption", "examples", "k_option", "output_option"]
+__all__ = ["DeviceOption", "EncoderOption", "JsonOption", "cache_option", "examples", "k_option", "output_option"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 DeviceOption = Annotated[
@@ -23,6 +23,11 @@ EncoderOption = Annotated[
         "baseline:lt|wmp|ee|prompteol|metaeol, with @LLM for another than the default one.",
     ),
 ]
+
+
+def cache_option(text: str) -> Any:
+    """``--cache``, ``--no-cache``: whether embeddings are kept, and where ``text`` says so."""
+    return typer.Option("--cache/--no-cache", help=text)
 
 
 def k_option(text: str) -> Any:

@@ -19,6 +19,7 @@ __all__ = [
     "DataOption",
     "EncodersOption",
     "TaskOption",
+    "backbone_option",
     "named_encoders",
     "out_option",
     "parse_prompts",
@@ -57,13 +58,16 @@ BaselinesOption = Annotated[
         help="Training-free encoder: lt, wmp, ee, prompteol or metaeol. May be given several times.",
     ),
 ]
+
+
+def backbone_option(text: str) -> Any:
+    """``--backbone``: an LLM, of which ``text`` says what it is for."""
+    return typer.Option("--backbone", metavar="LLM", help=text)
+
+
 BackboneOption = Annotated[
     str | None,
-    typer.Option(
-        "--backbone",
-        metavar="LLM",
-        help="LLM under the baselines, and where a checkpoint's own backbone lies now. [default: smollm2-135m]",
-    ),
+    backbone_option("LLM under the baselines, and where a checkpoint's own backbone lies now. [default: smollm2-135m]"),
 ]
 
 

@@ -28,6 +28,8 @@ __all__ = [
     "OutOption",
     "RecipeOption",
     "StageOption",
+    "data_option",
+    "out_option",
     "parse_instructions",
     "shown_value",
 ]
@@ -38,9 +40,18 @@ _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _STAGES = "; ".join(f"{name}: {stage.about}" for name, stage in STAGES.items())
 _RECIPES = "; ".join(f"{name}: {recipe.about}" for name, recipe in RECIPES.items())
 
-OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Folder of the run; the finished encoder is in OUT/encoder.")
-]
+
+def out_option(text: str) -> Any:
+    """``--out``: where to write what ``text`` says."""
+    return typer.Option("--out", help=text)
+
+
+def data_option(text: str) -> Any:
+    """``--data``: files and folders, of which ``text`` says what they hold."""
+    return typer.Option("--data", help=text)
+
+
+OutOption = Annotated[Path | None, out_option("Folder of the run; the finished encoder is in OUT/encoder.")]
 StageOption = Annotated[
     str | None,
     typer.Option(
@@ -49,10 +60,9 @@ StageOption = Annotated[
 ]
 DataOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--data",
-        help="File, folder, glob or hub dataset with rows of text, or of query and positive. "
-        "[default: the paper's, from the hub]",
+    data_option(
+        "File, folder, glob or hub dataset with rows of text, or of query and positive. "
+        "[default: the paper's, from the hub]"
     ),
 ]
 RecipeOption = Annotated[str, typer.Option("--recipe", help=f"Settings that belong together. {_RECIPES}.")]
