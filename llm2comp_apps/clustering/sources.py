@@ -18,7 +18,17 @@ from llm2comp_apps.errors import ClusteringError, UsageError
 if TYPE_CHECKING:
     from llm2comp_apps.clustering.embedding import DocumentEncoder
 
-__all__ = ["DocumentSource", "Indexed", "Offer", "Source", "check_vectors", "is_index", "offered", "read_index"]
+__all__ = [
+    "DocumentSource",
+    "Indexed",
+    "Offer",
+    "Source",
+    "check_vectors",
+    "is_index",
+    "named_index",
+    "offered",
+    "read_index",
+]
 
 _BLOCK = 4096
 Check = Callable[[Sequence[Document]], None]
@@ -139,6 +149,22 @@ def as_documents(texts: Iterable[str | Document]) -> list[Document]:
 def is_index(path: str | Path) -> bool:
     """Whether a path is an index directory."""
     return (Path(path) / "store.db").is_file()
+
+
+def named_index(sources: Sequence[str], encoder: object = None) -> Path | None:
+    """The index, if one is what was named, or ``None`` for documents that are to be read.
+
+    Raises:
+        UsageError: an index among several things, or with an encoder.
+    """
+    indexes = [source for source in sources if is_index(source)]
+    if not indexes:
+        return None
+    if len(sources) > 1:
+        raise UsageError(f"{indexes[0]} is an index: cluster it alone")
+    if encoder is not None:
+        raise UsageError("has no place beside an index, which has its vectors; leave it out", field="encoder")
+    return Path(indexes[0])
 
 
 def read_index(path: str | Path, check: Check | None = None) -> Source:

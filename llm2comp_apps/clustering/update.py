@@ -68,6 +68,9 @@ class TopicUpdate:
     new_topics: dict[int, int]
     warnings: list[str]
 
+    def __str__(self) -> str:
+        return f"{self.added} documents added, {self.replaced} replaced, {self.unchanged} unchanged"
+
     def record(self) -> dict[str, Any]:
         """JSON-shaped."""
         return asdict(self)

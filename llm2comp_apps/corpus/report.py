@@ -81,6 +81,12 @@ class ReadReport:
         line = f"{_number(self.documents, 'document')} from {_number(self.files, 'file')}"
         return f"{line}; left out: {', '.join(parts)}" if parts else line
 
+    def warnings(self) -> list[str]:
+        """The broken records that were left out, a line each, and how many more there are."""
+        lines = [f"{row}; left out" for row in self.skipped_rows]
+        more = self.skipped - len(lines)
+        return [*lines, f"... and {more} more broken records"] if more else lines
+
     def _left_out(self) -> tuple[tuple[int, str], ...]:
         return (
             (self.empty, "empty"),

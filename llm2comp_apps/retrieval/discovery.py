@@ -6,15 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llm2comp_apps.corpus.files import COMPRESSION_SUFFIXES, FORMAT_BY_SUFFIX
+from llm2comp_apps.corpus.naming import beside
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["INDEX_ENV", "default_index_path", "find_index", "is_taken", "new_index_path"]
 
 INDEX_ENV = "LLM2COMP_INDEX"
 _SUFFIX = ".index"
-#: Endings that are taken off a corpus's name before ``.index`` is put on.
-_CORPUS_SUFFIXES = {*FORMAT_BY_SUFFIX, *COMPRESSION_SUFFIXES}
 
 
 def find_index(
@@ -89,9 +87,4 @@ def default_index_path(source: str) -> Path:
     """
     if source == "-":
         raise UsageError("is needed to place the index of standard input", field="output")
-    path = Path(source)
-    name = path.resolve().name if path.is_dir() else path.name
-    while path.is_file() and Path(name).suffix.lower() in _CORPUS_SUFFIXES:
-        name = Path(name).stem
-    parent = path.resolve().parent if path.is_dir() else path.parent
-    return parent / f"{name}{_SUFFIX}"
+    return beside(source, _SUFFIX)

@@ -186,8 +186,8 @@ def test_a_handful_of_documents_is_a_warning_not_an_error(cli, write_corpus, enc
         ),
         (["CORPUS", "--method", "kmeans", "--k", "81"], 1, "--k 81: there are only 80 documents"),
         (["CORPUS", "--with", "none.clusters"], 2, "none.clusters holds no clustering"),
-        (["CORPUS", "CORPUS"], 2, "say where the result goes with -o PATH"),
-        (["-"], 2, "say where the result goes with -o PATH"),
+        (["CORPUS", "CORPUS"], 2, "--output is needed to place the result of several corpora or of standard input"),
+        (["-"], 2, "--output is needed to place the result of several corpora or of standard input"),
         (["CORPUS", "-o", "."], 2, "exists and is no clustering; name another folder"),
         (["CORPUS", "--outliers", "drop"], 2, "--outliers must be one of keep, nearest, threshold, not drop"),
         (["made.index", "--encoder", "other"], 2, "--encoder has no place beside an index, which has its vectors"),
@@ -227,7 +227,7 @@ def test_names_by_the_language_model(cli, corpus, monkeypatch):
 
 
 def test_documents_cannot_command_the_terminal_by_the_table(capsys):
-    from llm2comp_apps.cli.ui.topics import print_table
+    from llm2comp_apps.cli.ui.tables import print_table
 
     print_table(("topic", "name"), [("0", "clear\x1b[2J the \x9bscreen")])
     printed = capsys.readouterr().out

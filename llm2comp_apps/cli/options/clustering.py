@@ -1,12 +1,15 @@
-"""The options of :class:`~llm2comp_apps.clustering.pipeline.ClusterSettings`: how documents are clustered."""
+"""The options that say how documents are clustered, with which encoder, and what is written."""
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
+from typing import Annotated
 
-from llm2comp_apps.cli.options.expand import Group, option
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, cache_option, output_option
+from llm2comp_apps.cli.options.expand import Group, option, spelled
 
-__all__ = ["CLUSTERING"]
+__all__ = ["CLUSTERING", "ENCODING", "WRITING"]
 
 _HOW = "How to cluster"
 _WHAT = "What to write"
@@ -39,4 +42,20 @@ _OPTIONS = (
     option("label_field", str | None, None, "FIELD", "Field with labels to compare with.", panel=_WHAT),
 )
 CLUSTERING = Group(dict, _OPTIONS)
-"""What was chosen, as a dict: the class with the defaults imports numpy and more; a test compares the two."""
+"""Settings of :class:`~llm2comp_apps.clustering.pipeline.ClusterSettings` as a dict, since that imports numpy and more;
+a test compares the defaults."""
+
+_KEEP = spelled("cache", Annotated[bool, cache_option("Keep embeddings for the next time.")], True)
+ENCODING = Group(dict, (spelled("encoder", EncoderOption), spelled("device", DeviceOption), _KEEP))
+"""How documents are encoded, as :class:`~llm2comp_apps.TopicModel` takes it."""
+
+_OUTPUT = "Output folder [default: DOCS.clusters]; with --with the file, .jsonl or .parquet."
+_WITH = "Assign DOCS to the topics of this folder; writes a file."
+_UPDATE = "Add DOCS to this folder; topics grow and new ones appear."
+WRITING = (
+    spelled("output", Annotated[Path | None, output_option("PATH", _OUTPUT)]),
+    option("with_", Path | None, None, "DIR", _WITH, flag="--with"),
+    option("update", Path | None, None, "DIR", _UPDATE),
+    option("name_with_llm", bool, False, None, "Let the language model name the topics.", panel=_WHAT),
+    option("parquet", bool, False, None, "Write the table of documents as .parquet too.", panel=_WHAT),
+)

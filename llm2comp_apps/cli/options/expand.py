@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Group", "option", "with_groups"]
+__all__ = ["Group", "option", "spelled", "with_groups"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,15 +68,21 @@ def option(
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made])
 
 
-def with_groups(**groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of groups in place of its parameters of these names."""
+def spelled(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    """An option that is spelled already, as the annotation of a parameter."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def with_groups(*options: inspect.Parameter, **groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options, and groups of them, in place of its parameters of these names."""
+    own_options = {each.name: each for each in options}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         kept = {name: kind for name, kind in command.__annotations__.items() if name not in groups}
         command.__annotations__ = kept  # those of groups may be names for type checkers only
         parameters: list[inspect.Parameter] = []
         for own in inspect.signature(command, eval_str=True).parameters.values():
-            keyword = own.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            keyword = own_options.get(own.name) or own.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             parameters += groups[own.name].options if own.name in groups else [keyword]
 
         def expanded(**values: Any) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Annotated, Any
 
 from llm2comp_apps.cli.options.common import k_option
-from llm2comp_apps.cli.options.expand import Group, option
+from llm2comp_apps.cli.options.expand import Group, option, spelled
 
 __all__ = ["SEARCH"]
 
@@ -17,14 +16,10 @@ def _make(**values: Any) -> Any:
     return SearchOptions(**values)
 
 
-_K = inspect.Parameter(
-    "k", inspect.Parameter.KEYWORD_ONLY, default=10, annotation=Annotated[int, k_option("Number of hits.")]
-)
-
 SEARCH = Group(
     _make,
     (
-        _K,
+        spelled("k", Annotated[int, k_option("Number of hits.")], 10),
         option("mode", str, "hybrid", "MODE", "Search by dense (meaning), lexical (words) or hybrid (both)."),
         option("fusion", str, "minmax", "METHOD", "Fusion of meaning and words: minmax or rrf."),
         option("rerank_depth", int, 100, "N", "Number of hits that --rerank scores again."),

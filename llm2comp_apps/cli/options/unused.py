@@ -10,7 +10,7 @@ from llm2comp_apps.errors import UsageError
 if TYPE_CHECKING:
     import typer
 
-__all__ = ["refuse_given"]
+__all__ = ["refuse_given", "refuse_needless"]
 
 
 def refuse_given(ctx: typer.Context, names: Iterable[str], reason: str) -> None:
@@ -28,6 +28,13 @@ def refuse_given(ctx: typer.Context, names: Iterable[str], reason: str) -> None:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"{_spelled(ctx, name)}: {reason}; leave it out")
+
+
+def refuse_needless(ctx: typer.Context, *rules: tuple[object, Iterable[str], str]) -> None:
+    """Apply several rules: if the first of a rule is not ``None``, its options are refused for its reason."""
+    for given, names, reason in rules:
+        if given is not None:
+            refuse_given(ctx, names, reason)
 
 
 def _spelled(ctx: typer.Context, name: str) -> str:

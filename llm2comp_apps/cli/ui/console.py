@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,11 @@ from llm2comp_apps.cli.ui.spelling import in_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["note", "print_json", "stderr_console", "stdout_console", "stdout_is_unicode", "warn"]
+__all__ = ["note", "print_json", "printable", "stderr_console", "stdout_console", "stdout_is_unicode", "warn"]
+
+
+# C0, DEL and C1, but for tab and newline: a terminal takes these for commands (clear the screen, set the title).
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def stdout_console() -> Console:
@@ -53,6 +58,11 @@ def warn(message: str) -> None:
 def print_json(value: Any) -> None:
     """Print ``value`` as indented JSON on stdout."""
     typer.echo(json.dumps(value, ensure_ascii=not stdout_is_unicode(), indent=2))
+
+
+def printable(text: str) -> str:
+    """The text of a document without the control characters by which it could command a terminal."""
+    return _CONTROL.sub("", text)
 
 
 def stdout_is_unicode() -> bool:

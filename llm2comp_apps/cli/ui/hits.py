@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llm2comp_apps.cli.ui.console import stdout_console
-from llm2comp_apps.cli.ui.text import printable
+from llm2comp_apps.cli.ui.console import printable, stdout_console
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.cli.ui.console import note, stderr_console
@@ -12,7 +13,9 @@ from llm2comp_apps.cli.ui.console import note, stderr_console
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["ProgressDisplay", "format_duration"]
+    from llm2comp_apps.clustering.embedding import ClusterProgress
+
+__all__ = ["ProgressDisplay", "format_duration", "show_steps"]
 
 #: Seconds between two plain lines.
 LINE_INTERVAL = 5.0
@@ -52,9 +55,7 @@ class ProgressDisplay:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -84,6 +85,25 @@ class ProgressDisplay:
         if fraction:
             state += f", {format_duration(elapsed * (1 - fraction) / fraction)} left"
         return state
+
+
+@contextmanager
+def show_steps() -> Iterator[Callable[[ClusterProgress], None]]:
+    """Show work of several steps: a bar while documents are encoded, a line for each other step."""
+    with ExitStack() as stack:
+        bar: ProgressDisplay | None = None
+
+        def show(progress: ClusterProgress) -> None:
+            nonlocal bar
+            if not progress.total:
+                stack.close()
+                bar = None
+                note(progress.step)
+                return
+            bar = bar or stack.enter_context(ProgressDisplay(progress.step, "documents"))
+            bar.update(progress.done, progress.done / progress.total)
+
+        yield show
 
 
 def format_duration(seconds: float) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llm2comp_apps.clustering.sources import is_index
+from llm2comp_apps.corpus.naming import beside
 from llm2comp_apps.errors import ClusteringError, UsageError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "check_picture",
     "check_replaceable",
     "check_table",
+    "choose_target",
     "on_disk",
     "table_files",
 ]
@@ -33,6 +35,36 @@ MODEL = "model/model.json"
 COLUMNS = ("_id", "cluster", "name", "probability", "second_cluster", "second_probability")
 _LONGEST_ROW = 2**20  # bytes of a first line that may be one of ours
 _NEVER_READ = ".clusters"  # a folder of this name among the documents is passed over
+
+
+def choose_target(
+    docs: Sequence[str], output: Path | None, *, model: Path | None = None, parquet: bool = False
+) -> Path:
+    """Where a result goes, asked before anything is read: as wanted, else beside what it is made from.
+
+    Args:
+        docs: what is going to be read: files, folders, an index, ``-``.
+        output: as wanted.
+        model: the folder of the clustering that assigns the documents, whose result is a table.
+        parquet: see :func:`table_files`.
+
+    Raises:
+        UsageError: the documents lie in several places or in none; or see :func:`check_folder`, :func:`check_table`.
+        ClusteringError: nothing can be written there.
+    """
+    target = output or _beside(docs, ".clusters" if model is None else ".clusters.jsonl")
+    if model is None:
+        check_folder(target, docs)
+    else:
+        check_table(target, docs, model, parquet=parquet)
+    return target
+
+
+def _beside(docs: Sequence[str], suffix: str) -> Path:
+    if len(docs) > 1 or docs[0] == "-":
+        raise UsageError("is needed to place the result of several corpora or of standard input", field="output")
+    index = Path(docs[0])
+    return index.with_name(index.name.removesuffix(".index") + suffix) if is_index(index) else beside(docs[0], suffix)
 
 
 def check_folder(target: Path, docs: Sequence[str]) -> None:
