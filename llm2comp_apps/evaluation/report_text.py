@@ -1,16 +1,21 @@
-"""The report as Markdown, and how scores and differences are written."""
+"""The report as tables and as Markdown, and how scores and differences are written."""
 
 from __future__ import annotations
 
 from llm2comp_apps.evaluation.report import Comparison, Line, Report
+from llm2comp_apps.text_table import TextTable
 
 __all__ = [
     "COMPARISON_NOTE",
     "comparison_of",
+    "comparisons_table",
     "delta_text",
     "is_best",
     "percent",
     "render_markdown",
+    "report_tables",
+    "scores_table",
+    "summary_table",
 ]
 
 COMPARISON_NOTE = (
@@ -51,52 +56,72 @@ def is_best(line: Line, label: str) -> bool:
     return value is not None and value == line.best and len(line.values) > 1
 
 
+def report_tables(report: Report) -> list[TextTable]:
+    """Averages, all scores, and the differences where anybody is compared."""
+    compared = comparisons_table(report)
+    return [summary_table(report), scores_table(report), *([compared] if compared else [])]
+
+
+def summary_table(report: Report) -> TextTable:
+    """Encoders down, category averages across."""
+    summary = report.summary
+    return TextTable(
+        title="Averages (scores x 100)",
+        header=["encoder", *(line.name for line in summary)],
+        rows=[[label, *(_score_cell(line, label) for line in summary)] for label in report.labels],
+        numbers=range(1, 1 + len(summary)),
+    )
+
+
+def scores_table(report: Report) -> TextTable:
+    """Tasks and averages down, encoders across."""
+    labels = report.labels
+    return TextTable(
+        title="Scores (x 100)",
+        header=["task", "metric", *labels],
+        rows=[[_line_name(line), line.metric, *(_score_cell(line, each) for each in labels)] for line in report.lines],
+        numbers=range(2, 2 + len(labels)),
+    )
+
+
+def comparisons_table(report: Report) -> TextTable | None:
+    """Differences from the reference row; ``None`` where nobody is compared."""
+    if report.reference is None:
+        return None
+    others = [label for label in report.labels if label != report.reference]
+    return TextTable(
+        title=f"Difference from {report.reference}",
+        header=["task", *others],
+        rows=[[_line_name(line), *(delta_text(report, line, label) for label in others)] for line in report.lines],
+        numbers=range(1, 1 + len(others)),
+        caption=COMPARISON_NOTE,
+    )
+
+
 def render_markdown(report: Report) -> str:
     """The whole report as a Markdown page."""
-    parts = ["# Evaluation", "", "Scores times 100; the best in bold.", "", *_summary_lines(report)]
-    parts += ["", "## By task", "", *_score_lines(report)]
-    if report.reference is not None:
-        parts += ["", f"## Difference from {_escape(report.reference)}", "", COMPARISON_NOTE, ""]
-        parts += _comparison_lines(report)
-    parts += ["", "## Prompts", "", *_prompt_lines(report), "", "## Encoders", "", *_system_lines(report)]
+    parts = ["# Evaluation", "", "Scores times 100; the best in bold.", "", *summary_table(report).markdown()]
+    parts += ["", "## By task", "", *scores_table(report).markdown()]
+    compared = comparisons_table(report)
+    if compared is not None:
+        parts += ["", f"## {_one_line(compared.title)}", "", compared.caption, "", *compared.markdown()]
+    prompts = _prompts_table(report)
+    parts += ["", "## Prompts", "", *(prompts.markdown() if prompts.rows else ["No prompts were used."])]
+    parts += ["", "## Encoders", "", *_systems_table(report).markdown()]
     versions = ", ".join(f"{name} {number}" for name, number in report.environment["versions"].items())
-    settings = [f"- {key}: {_escape(str(value))}" for key, value in report.settings.items()]
-    parts += [
-        "",
-        "## Settings",
-        "",
-        *settings,
-        f"- created: {report.environment['created']}",
-        f"- versions: {versions}",
-    ]
+    parts += ["", "## Settings", "", *(f"- {key}: {_one_line(str(value))}" for key, value in report.settings.items())]
+    parts += [f"- created: {report.environment['created']}", f"- versions: {versions}"]
     if report.failures:
-        parts += ["", "## Not evaluated", "", *[f"- {_escape(line)}" for line in report.failures]]
+        parts += ["", "## Not evaluated", "", *(f"- {_one_line(line)}" for line in report.failures)]
     return "\n".join(parts) + "\n"
 
 
-def _escape(text: str) -> str:
+def _one_line(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", "⏎")
 
 
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _score_lines(report: Report) -> list[str]:
-    lines = [
-        _row(["task", "metric", *map(_escape, report.labels)]),
-        _row(["---", "---", *["---:"] * len(report.labels)]),
-    ]
-    lines += [_score_line(line, report.labels) for line in report.lines]
-    return lines
-
-
 def _line_name(line: Line) -> str:
-    return _escape(line.name) if line.kind == "task" else f"*{_escape(line.name)}*"
-
-
-def _score_line(line: Line, labels: list[str]) -> str:
-    return _row([_line_name(line), line.metric, *[_score_cell(line, label) for label in labels]])
+    return line.name if line.kind == "task" else f"*{line.name}*"
 
 
 def _score_cell(line: Line, label: str) -> str:
@@ -104,33 +129,19 @@ def _score_cell(line: Line, label: str) -> str:
     return f"**{score}**" if is_best(line, label) else score
 
 
-def _summary_lines(report: Report) -> list[str]:
-    summary = report.summary
-    head = [_row(["encoder", *[line.name for line in summary]]), _row(["---", *["---:"] * len(summary)])]
-    return head + [_row([_escape(label), *[_score_cell(line, label) for line in summary]]) for label in report.labels]
-
-
-def _comparison_lines(report: Report) -> list[str]:
-    others = [label for label in report.labels if label != report.reference]
-    lines = [_row(["task", *map(_escape, others)]), _row(["---", *["---:"] * len(others)])]
-    return lines + [
-        _row([_line_name(line), *[delta_text(report, line, label) for label in others]]) for line in report.lines
+def _prompts_table(report: Report) -> TextTable:
+    rows = [
+        [task, label, *(f"`{text}`" if text else "" for text in result.prompts.values())]
+        for label, row in report.cells.items()
+        for task, result in row.items()
+        if any(result.prompts.values())
     ]
+    return TextTable(title="Prompts", header=["task", "encoder", "query prompt", "document prompt"], rows=rows)
 
 
-def _prompt_lines(report: Report) -> list[str]:
-    lines = [_row(["task", "encoder", "query prompt", "document prompt"]), _row(["---"] * 4)]
-    for label, row in report.cells.items():
-        for task, result in row.items():
-            if any(result.prompts.values()):
-                prompts = [f"`{_escape(text)}`" if text else "" for text in result.prompts.values()]
-                lines.append(_row([task, _escape(label), *prompts]))
-    return lines if len(lines) > 2 else ["No prompts were used."]
-
-
-def _system_lines(report: Report) -> list[str]:
-    lines = [_row(["row", "encoder", "fingerprint", "seconds"]), _row(["---", "---", "---", "---:"])]
-    for label, system in report.to_json()["systems"].items():
-        cells = [_escape(label), _escape(system["name"]), f"`{system['fingerprint'][:16]}`", f"{system['seconds']:.0f}"]
-        lines.append(_row(cells))
-    return lines
+def _systems_table(report: Report) -> TextTable:
+    rows = [
+        [label, system["name"], f"`{system['fingerprint'][:16]}`", f"{system['seconds']:.0f}"]
+        for label, system in report.to_json()["systems"].items()
+    ]
+    return TextTable(title="Encoders", header=["row", "encoder", "fingerprint", "seconds"], rows=rows, numbers=[3])

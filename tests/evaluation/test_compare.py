@@ -9,6 +9,7 @@ import pytest
 
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.evaluation import compare, load_tasks
+from llm2comp_apps.evaluation.compare import choose_tasks
 from llm2comp_apps.evaluation.table import TableOptions
 
 
@@ -82,3 +83,21 @@ def test_a_suite_of_files_needs_their_folder():
 def test_an_unknown_mode_of_instructions_is_refused():
     with pytest.raises(UsageError, match="instructions must be one of auto, task, none, not 'some'"):
         TableOptions(instructions="some")
+
+
+def test_chosen_tasks_say_what_the_data_lack(data, jsonl):
+    rows = [{"sentence1": "a", "sentence2": "b", "score": score} for score in (0, 5)]
+    jsonl(data / "sts" / "stsbenchmark" / "test.jsonl", rows)
+    chosen = choose_tasks("core", data)
+    assert chosen.about == {"suite": "core", "data": str(data)}
+    (line,) = chosen.warnings
+    assert line.startswith(f"suite core: {data} lacks ")
+    assert [row["task"] for row in chosen.to_json()] == [task.name for task in chosen.tasks]
+    named = choose_tasks("offline", data, ["library"])
+    assert ([task.name for task in named.tasks], named.warnings) == (["library"], [])
+
+
+def test_without_a_report_there_is_nothing_to_show(data, tmp_path):
+    outcome = compare(["pypi:no-such"], load_tasks("offline", data, ["library"]), tmp_path)
+    assert (outcome.tables(), outcome.to_json()) == ([], {})
+    assert len(outcome.failures) == 1

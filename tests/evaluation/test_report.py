@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from llm2comp_apps.cli.ui.scores import comparisons_table, scores_table, summary_table
+from llm2comp_apps.cli.ui.tables import rich_table
 from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.evaluation import load_suite
 from llm2comp_apps.evaluation.bm25 import Bm25Searcher
 from llm2comp_apps.evaluation.report import build_report
 from llm2comp_apps.evaluation.report_html import render_html
-from llm2comp_apps.evaluation.report_text import percent, render_markdown
+from llm2comp_apps.evaluation.report_text import comparisons_table, percent, render_markdown, report_tables
 from llm2comp_apps.evaluation.table import fill_table, parse_systems
 
 
@@ -157,7 +157,7 @@ def test_html_needs_nothing_from_outside(report):
 
 def test_the_terminal_table_has_a_column_for_each_row(report):
     out = io.StringIO()
-    Console(width=200, file=out).print(summary_table(report), scores_table(report), comparisons_table(report))
+    Console(width=200, file=out).print(*map(rich_table, report_tables(report)))
     text = out.getvalue()
     for label in report.labels:
         assert label in text

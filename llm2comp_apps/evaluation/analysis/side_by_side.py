@@ -12,11 +12,12 @@ from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import EvaluationError, LLM2CompError, UsageError
 from llm2comp_apps.evaluation.adapters import load_system
 from llm2comp_apps.evaluation.analysis.plots import write_plots
-from llm2comp_apps.evaluation.analysis.study import Study, analyze
+from llm2comp_apps.evaluation.analysis.study import Study, analyze, poolings_table, studies_table
 from llm2comp_apps.evaluation.datasets import PairData
 from llm2comp_apps.evaluation.table import System, parse_systems
 from llm2comp_apps.evaluation.tasks import StsTask, Task
 from llm2comp_apps.files import write_text
+from llm2comp_apps.text_table import TextTable
 
 __all__ = ["Analysis", "analyze_encoders"]
 
@@ -40,6 +41,11 @@ class Analysis:
     failures: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def tables(self) -> list[TextTable]:
+        """One row an encoder; then the poolings of those with memory vectors."""
+        poolings = [poolings_table(study) for study in self.studies if study.poolings]
+        return [studies_table(self.studies), *poolings] if self.studies else []
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``analysis.json``."""

@@ -20,10 +20,12 @@ from llm2comp_apps.evaluation.analysis.memory import (
 )
 from llm2comp_apps.evaluation.analysis.spectrum import Spectrum, measure_spectrum
 from llm2comp_apps.evaluation.datasets import PairData
+from llm2comp_apps.evaluation.report_text import percent
 from llm2comp_apps.evaluation.runner import evaluate, main_scores
 from llm2comp_apps.evaluation.tasks import Task
+from llm2comp_apps.text_table import TextTable
 
-__all__ = ["PoolingResult", "Study", "analyze"]
+__all__ = ["PoolingResult", "Study", "analyze", "poolings_table", "studies_table"]
 
 POSITIVE_SHARE = 0.8
 """Pairs with a gold score of at least this share of the highest count as positives: 4 of 5 on STS-B, as in SimCSE."""
@@ -141,3 +143,44 @@ def _pooling(
     dimension = measure_spectrum(encoder.encode(texts)).effective_dimension
     scores = main_scores(evaluate(encoder, tasks)) if tasks else {}
     return PoolingResult(label, k, dimension, scores)
+
+
+def studies_table(studies: Sequence[Study]) -> TextTable:
+    """Spectrum, geometry and memory, one row an encoder."""
+    shape = ["effective dimension", "participation ratio", "90 % of variance"]
+    place = ["alignment", "uniformity", "mean cosine", "memory correlation"]
+    return TextTable(
+        title="Embedding space",
+        header=["encoder", "d", *shape, *place],
+        rows=[_figures(study) for study in studies],
+        numbers=range(1, 9),
+    )
+
+
+def _figures(study: Study) -> list[str]:
+    spectrum, geometry, memory = study.spectrum, study.geometry, study.mean_memory_correlation
+    return [
+        study.label,
+        str(study.dimension),
+        f"{spectrum.effective_dimension:.1f}",
+        f"{spectrum.participation_ratio:.1f}",
+        str(spectrum.dimensions_90),
+        f"{geometry.alignment:.3f}",
+        f"{geometry.uniformity:.3f}",
+        f"{geometry.mean_cosine:.3f}",
+        "–" if memory is None else f"{memory:.3f}",
+    ]
+
+
+def poolings_table(study: Study) -> TextTable:
+    """The effect of k and of merging, for an encoder with memory vectors."""
+    names = list(study.poolings[0].scores)
+    return TextTable(
+        title=f"Poolings of {study.label}",
+        header=["pooling", "effective dimension", *names],
+        rows=[
+            [each.pooling, f"{each.effective_dimension:.1f}", *(percent(each.scores[name]) for name in names)]
+            for each in study.poolings
+        ],
+        numbers=range(1, 2 + len(names)),
+    )
