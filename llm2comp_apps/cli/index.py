@@ -13,7 +13,7 @@ from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, examples
 from llm2comp_apps.cli.options.expand import with_groups
 from llm2comp_apps.cli.options.index_settings import POLICY, ExistingIndex, IndexArgument
 from llm2comp_apps.cli.ui.console import note, print_json, warn
-from llm2comp_apps.cli.ui.gpus import describe_index_device
+from llm2comp_apps.cli.ui.log import describe_index_device
 
 __all__ = ["register"]
 

@@ -15,9 +15,8 @@ from llm2comp_apps.cli.options.index_settings import BUILD, ExistingIndex
 from llm2comp_apps.cli.options.reading import READING, CorpusArgument
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.errors import INTERRUPTED
-from llm2comp_apps.cli.ui.gpus import describe_index_device
-from llm2comp_apps.cli.ui.interrupts import stop_on_interrupt
-from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
+from llm2comp_apps.cli.ui.log import describe_index_device
+from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration, stop_on_interrupt
 from llm2comp_apps.cli.ui.reading import describe_reading
 from llm2comp_apps.corpus.options import CorpusOptions
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _STDIN = "-"
-_STOPPING = "Stopping after this batch, which will be kept; ctrl-C again stops at once."
 
 
 def register(app: typer.Typer) -> None:
@@ -150,7 +148,7 @@ def _fill(library: Collection, sources: Sequence[str], reading: CorpusOptions, s
     reading_report = ReadReport()
     documents = read_corpus(sources, reading, reading_report)
     total = survey.new if survey is not None else None
-    with ProgressDisplay("encoding", "documents", total) as display, stop_on_interrupt(_STOPPING) as should_stop:
+    with ProgressDisplay("encoding", "documents", total) as display, stop_on_interrupt() as should_stop:
 
         def show(progress: BuildProgress) -> None:
             # By characters, since the longest documents of each window come first.

@@ -12,7 +12,7 @@ from llm2comp_apps.cli.options.expand import with_groups
 from llm2comp_apps.cli.options.index_settings import IMPORT, ExistingIndex
 from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.ui.console import note, print_json, warn
-from llm2comp_apps.cli.ui.gpus import describe_index_device
+from llm2comp_apps.cli.ui.log import describe_index_device
 from llm2comp_apps.corpus.options import CorpusOptions
 
 if TYPE_CHECKING:

@@ -4,95 +4,70 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, add_command
 from llm2comp_apps.cli.options.expand import with_groups
-from llm2comp_apps.cli.options.search import SEARCH
+from llm2comp_apps.cli.options.search import CALL, SEARCH
 from llm2comp_apps.cli.options.unused import refuse_given
-from llm2comp_apps.cli.ui.console import note, print_json, stdout_is_unicode, warn
-from llm2comp_apps.cli.ui.gpus import describe_index_device
+from llm2comp_apps.cli.ui.console import note, stdout_is_unicode, warn
+from llm2comp_apps.cli.ui.hits import show_hits
+from llm2comp_apps.cli.ui.log import describe_index_device
 from llm2comp_apps.cli.ui.progress import ProgressDisplay
 from llm2comp_apps.errors import LLM2CompError, UsageError
 
 if TYPE_CHECKING:
     from llm2comp_apps.corpus import Document
-    from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.search import Searcher, SearchOptions
 
 __all__ = ["register"]
 
-_FEW = 10  # hits that nobody wonders at: the default
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
-    app.command(
-        "search",
-        epilog=examples(
-            'llm2comp search "how do cells divide" -k 5',
-            'llm2comp search "flu vaccine" --mode lexical --where "year >= 2020 and lang = \'en\'" --json',
-            'llm2comp search "flu vaccine" --query-encoder runs/align/encoder',
-            "llm2comp search --queries queries.jsonl -k 100 --format trec -o run.trec",
-            "llm2comp search                       (a prompt; an empty line or ctrl-D leaves it)",
-        ),
-    )(search)
+    add_command(
+        app,
+        search,
+        'llm2comp search "how do cells divide" -k 5',
+        'llm2comp search "flu vaccine" --mode lexical --where "year >= 2020 and lang = \'en\'" --json',
+        'llm2comp search "flu vaccine" --query-encoder runs/align/encoder',
+        "llm2comp search --queries queries.jsonl -k 100 --format trec -o run.trec",
+        "llm2comp search                       (a prompt; an empty line or ctrl-D leaves it)",
+    )
 
 
-@with_groups(options=SEARCH)
+@with_groups(*CALL, options=SEARCH)
 def search(
     ctx: typer.Context,
     query: Annotated[str | None, typer.Argument(help="Query; without one, a prompt asks for some.")] = None,
-    index: Annotated[
-        Path | None,
-        typer.Option(
-            "--index", metavar="DIR", help="Index to search. [default: $LLM2COMP_INDEX, else the one *.index here]"
-        ),
-    ] = None,
     *,
+    index: Path | None,
     options: SearchOptions,
-    rerank: Annotated[
-        str | None,
-        typer.Option(
-            "--rerank", metavar="MODEL", help="Score the best hits again: memory, or a cross-encoder's name or folder."
-        ),
-    ] = None,
+    rerank: str | None,
     as_json: JsonOption = False,
-    queries: Annotated[
-        Path | None,
-        typer.Option(
-            "--queries",
-            metavar="FILE",
-            help="Many queries: _id and text (or qid and query) in any corpus format, .txt with one a line, or the "
-            "queries.jsonl of a BEIR folder.",
-        ),
-    ] = None,
-    format: Annotated[  # noqa: A002 - the name of the setting
-        str | None,
-        typer.Option("--format", metavar="FORMAT", help="Format of a run over --queries: trec or json (lines)."),
-    ] = None,
-    output: Annotated[Path | None, output_option("FILE", "Output file of the run. [default: stdout]")] = None,
+    queries: Path | None,
+    format: str | None,  # noqa: A002 - the name of the setting
+    output: Path | None,
     encoder: EncoderOption = None,
-    query_encoder: Annotated[
-        str | None,
-        typer.Option("--query-encoder", metavar="NAME", help="Encoder of the queries: one aligned to the index's own."),
-    ] = None,
+    query_encoder: str | None,
     device: DeviceOption = None,
-    timings: Annotated[bool, typer.Option("--timings", help="Print on stderr where the time went.")] = False,
+    timings: bool,
 ) -> None:
     """Search an index.
 
     The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
     """
-    from llm2comp_apps.cli.ui.timings import report_timings
+    from llm2comp_apps.retrieval.advice import search_notes, search_warnings
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.query_file import read_queries
+    from llm2comp_apps.retrieval.runs import check_run
 
-    _check_call(query, queries, format, output)
+    _check_call(ctx, query, queries)
+    check_run(format or "trec", output)
     if rerank is None:
         refuse_given(ctx, ["rerank_depth"], "nothing is scored again without --rerank")
     if device is not None and options.mode == "lexical" and rerank is None:
@@ -101,31 +76,34 @@ def search(
     questions = read_queries(queries) if queries is not None else None  # a broken file is reported right here
     describe_index_device(device)
     library = Collection.open(index, encoder=encoder, query_encoder=query_encoder, device=device)
-    _report_oddities(library, options, rerank)
+    for line in search_warnings(library.index, options, rerank):
+        warn(line)
+    if rerank == "memory" and not library.index.memory_tokens:
+        note("index build --memory stores them")
+    for line in search_notes(library.index, options):
+        note(line)
     searcher = library.searcher(options.mode, rerank)
     if questions is not None:
         _write_run(searcher, options, questions, format or ("json" if as_json else "trec"), output)
     elif query is not None:
-        _answer(searcher, options, query, as_json=as_json)
+        show_hits(searcher.search(query, options), as_json=as_json, query=query, mode=options.mode)
     else:
         _prompt(searcher, options)
-    if timings:
-        report_timings(library.stopwatch)
+    for line in ["Timings:", *(f"  {line}" for line in library.stopwatch.lines())] if timings else ():
+        note(line)
 
 
-def _check_call(query: str | None, queries: Path | None, run_format: str | None, output: Path | None) -> None:
+def _check_call(ctx: typer.Context, query: str | None, queries: Path | None) -> None:
     """Refuse combinations that mean nothing, before anything is loaded."""
     from llm2comp_apps.retrieval.query_text import check_query
-    from llm2comp_apps.retrieval.runs import check_run
 
     if queries is not None and query is not None:
         raise UsageError("give a query or --queries FILE, not both")
-    if queries is None and (run_format is not None or output is not None):
-        raise UsageError("--format and -o belong to --queries FILE; for one query take --json")
-    check_run(run_format or "trec", output)
+    if queries is None:
+        refuse_given(ctx, ["format", "output"], "belongs to --queries FILE; for one query take --json")
     if query is not None:
         check_query(query)
-    if query is None and queries is None and not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
+    elif queries is None and not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
         raise UsageError("no query: give one, or --queries FILE (the prompt needs a terminal)")
 
 
@@ -133,61 +111,16 @@ def _is_terminal(stream: TextIO) -> bool:
     return stream.isatty()
 
 
-def _report_oddities(library: Collection, options: SearchOptions, rerank: str | None) -> None:
-    """Say what is no error and most likely not meant."""
-    from llm2comp_apps.retrieval.conditions import unknown_field_lines
-    from llm2comp_apps.retrieval.rerank import MEMORY
-
-    for line in unknown_field_lines(library.index, options.where) if options.where is not None else ():
-        warn(f"--where: {line}")
-    if options.k > max(len(library), _FEW):
-        which = "all of them" if options.mode != "lexical" and options.where is None else "all that match"
-        note(f"{len(library)} documents in the index; -k {options.k} gives {which}")
-    if rerank == MEMORY and not library.index.memory_tokens:
-        warn(f"{library.path} stores no memory vectors: those of the best hits are made now (index build --memory)")
-
-
 def _write_run(
-    searcher: Searcher, options: SearchOptions, queries: Sequence[Document], run_format: str, output: Path | None
+    searcher: Searcher, options: SearchOptions, queries: Sequence[Document], run_format: Any, output: Path | None
 ) -> None:
-    from llm2comp_apps.retrieval.runs import write_run
+    from llm2comp_apps.retrieval.runs import opened_run, write_run
 
     ascii_only = output is None and not stdout_is_unicode()
-    with _opened(output) as file, ProgressDisplay("searching", "queries", len(queries)) as progress:
-        write_run(
-            file,
-            searcher,
-            options,
-            queries,
-            format=run_format,  # type: ignore[arg-type]  # checked before
-            ascii_only=ascii_only,
-            on_progress=progress.update,
-        )
+    with opened_run(output) as file, ProgressDisplay("searching", "queries", len(queries)) as progress:
+        show = progress.update
+        write_run(file, searcher, options, queries, format=run_format, ascii_only=ascii_only, on_progress=show)
     note(f"{len(queries)} queries answered" + (f", run written to {output}" if output is not None else ""))
-
-
-@contextlib.contextmanager
-def _opened(output: Path | None) -> Iterator[TextIO]:
-    """The file to write to, which appears when all is written; stdout where none is named."""
-    from llm2comp_apps.files import replaced_file
-
-    if output is None:
-        yield sys.stdout
-        return
-    with replaced_file(output) as path, path.open("w", encoding="utf-8") as file:
-        yield file
-
-
-def _answer(searcher: Searcher, options: SearchOptions, query: str, *, as_json: bool) -> None:
-    from llm2comp_apps.cli.ui.hits import print_hits
-
-    hits = searcher.search(query, options)
-    if as_json:
-        print_json({"query": query, "mode": options.mode, "hits": [hit.to_dict() for hit in hits]})
-    elif hits:
-        print_hits(hits)
-    else:
-        note("No hits.")
 
 
 def _prompt(searcher: Searcher, options: SearchOptions) -> None:
@@ -202,7 +135,7 @@ def _prompt(searcher: Searcher, options: SearchOptions) -> None:
     note("Type a query; an empty line or ctrl-D leaves.")
     while query := _ask():
         try:
-            _answer(searcher, options, query, as_json=False)
+            show_hits(searcher.search(query, options), as_json=False)
         except (LLM2CompError, IndexStoreError, OSError, RuntimeError) as error:  # RuntimeError: torch, out of memory
             note(f"Error: {error}")
 

@@ -12,12 +12,18 @@ __all__ = ["check_query", "check_text"]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def check_query(query: str) -> None:
+def check_query(query: str, k: int | None = None) -> None:
     """Refuse what cannot be looked for.
 
+    Args:
+        query: as it was given.
+        k: how many hits are wanted; ``None`` for all.
+
     Raises:
-        UsageError: the query is empty, or no text.
+        UsageError: the query is empty, or no text, or ``k`` is below 1.
     """
+    if k is not None and k < 1:
+        raise UsageError(f"must be at least 1, not {k}", field="k")
     if not query.strip():
         raise UsageError("is empty; say what to look for", field="query")
     check_text(query, "query")

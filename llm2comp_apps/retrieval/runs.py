@@ -7,11 +7,14 @@ line, with ``query_id`` and ``hits``.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, get_args
 
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.files import replaced_file
 from llm2comp_apps.retrieval.batched import batched
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.retrieval.hits import Ranked
     from llm2comp_apps.retrieval.search import Searcher, SearchOptions
 
-__all__ = ["RunFormat", "check_run", "trec_lines", "write_run"]
+__all__ = ["RunFormat", "check_run", "opened_run", "trec_lines", "write_run"]
 
 RunFormat: TypeAlias = Literal["trec", "json"]
 
@@ -39,6 +42,16 @@ def check_run(format: str, output: Path | None) -> None:  # noqa: A002 - the nam
         raise UsageError(f"{output} is a folder; name a file in it", field="output")
     if output is not None and not output.parent.is_dir():
         raise UsageError(f"{output}: there is no folder {output.parent}", field="output")
+
+
+@contextmanager
+def opened_run(output: Path | None) -> Iterator[TextIO]:
+    """The file to write a run to, which appears when all is written; stdout where none is named."""
+    if output is None:
+        yield sys.stdout
+        return
+    with replaced_file(output) as path, path.open("w", encoding="utf-8") as file:
+        yield file
 
 
 def write_run(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 __all__ = ["Stopwatch"]
 
@@ -23,3 +25,22 @@ class Stopwatch:
             yield
         finally:
             self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - start
+
+    def lines(self) -> list[str]:
+        """The parts and, where the system says when the process began, the whole since then; a line each."""
+        parts = dict(self.parts)
+        whole = _process_age()
+        if whole is not None:
+            parts["start and everything else"] = whole - sum(parts.values())
+            parts["from process start to here"] = whole
+        return [f"{name:<28}{seconds:8.3f} s" for name, seconds in parts.items()]
+
+
+def _process_age() -> float | None:
+    """Seconds since this process began; ``None`` where /proc does not say (its clock ticks every 10 ms)."""
+    try:
+        after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc(5), "starttime"
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None

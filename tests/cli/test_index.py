@@ -8,7 +8,7 @@ import logging
 import pytest
 from llm2comp_indexes import Index
 
-from llm2comp_apps.cli.ui.gpus import describe_index_device
+from llm2comp_apps.cli.ui.log import describe_index_device
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.retrieval.gpus import index_device
 

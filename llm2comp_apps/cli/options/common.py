@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["DeviceOption", "EncoderOption", "JsonOption", "cache_option", "examples", "k_option", "output_option"]
+__all__ = [
+    "DeviceOption",
+    "EncoderOption",
+    "JsonOption",
+    "add_command",
+    "cache_option",
+    "examples",
+    "k_option",
+    "output_option",
+]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 DeviceOption = Annotated[
@@ -38,6 +48,11 @@ def k_option(text: str) -> Any:
 def output_option(metavar: str, text: str) -> Any:
     """``-o``, ``--output``: where to write what ``text`` says."""
     return typer.Option("-o", "--output", metavar=metavar, help=text)
+
+
+def add_command(app: typer.Typer, command: Callable[..., None], *commands: str, name: str | None = None) -> None:
+    """Add a command to an app, with examples of it; its name is the function's if it has no other."""
+    app.command(name or command.__name__, epilog=examples(*commands))(command)
 
 
 def examples(*commands: str) -> str:

@@ -90,7 +90,7 @@ def with_groups(*options: inspect.Parameter, **groups: Group) -> Callable[[Calla
                 values[name] = group.make(**{each: values.pop(each) for each in group.names})
             command(**values)
 
-        expanded.__doc__ = command.__doc__
+        expanded.__name__, expanded.__doc__ = command.__name__, command.__doc__
         expanded.__annotations__ = {item.name: item.annotation for item in parameters}
         vars(expanded)["__signature__"] = inspect.Signature(parameters)
         return expanded

@@ -1,13 +1,14 @@
-"""The options that say how an index is searched: the fields of :class:`.retrieval.search.SearchOptions`."""
+"""The options that say how an index is searched, with what, and where the hits go."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
-from llm2comp_apps.cli.options.common import k_option
+from llm2comp_apps.cli.options.common import k_option, output_option
 from llm2comp_apps.cli.options.expand import Group, option, spelled
 
-__all__ = ["SEARCH"]
+__all__ = ["CALL", "SEARCH"]
 
 
 def _make(**values: Any) -> Any:
@@ -25,4 +26,24 @@ SEARCH = Group(
         option("rerank_depth", int, 100, "N", "Number of hits that --rerank scores again."),
         option("where", str | None, None, "CONDITION", "Condition on fields that each hit must meet."),
     ),
+)
+"""The fields of :class:`~llm2comp_apps.retrieval.search.SearchOptions`."""
+
+_INDEX = "Index to search. [default: $LLM2COMP_INDEX, else the one *.index here]"
+_RERANK = "Score the best hits again: memory, or a cross-encoder's name or folder."
+_QUERIES = (
+    "Many queries: _id and text (or qid and query) in any corpus format, .txt with one a line, or the queries.jsonl "
+    "of a BEIR folder."
+)
+_FORMAT = "Format of a run over --queries: trec or json (lines)."
+_OUTPUT = output_option("FILE", "Output file of the run. [default: stdout]")
+_QUERY_ENCODER = "Encoder of the queries: one aligned to the index's own."
+CALL = (
+    option("index", Path | None, None, "DIR", _INDEX),
+    option("rerank", str | None, None, "MODEL", _RERANK),
+    option("queries", Path | None, None, "FILE", _QUERIES),
+    option("format", str | None, None, "FORMAT", _FORMAT),
+    spelled("output", Annotated[Path | None, _OUTPUT]),
+    option("query_encoder", str | None, None, "NAME", _QUERY_ENCODER),
+    option("timings", bool, False, None, "Print on stderr where the time went."),
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llm2comp_apps.cli.ui.console import printable, stdout_console
+from llm2comp_apps.cli.ui.console import note, print_json, printable, stdout_console
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -13,12 +13,22 @@ if TYPE_CHECKING:
     from llm2comp_apps.retrieval.hits import SearchHit
     from llm2comp_apps.retrieval.snippets import Snippet
 
-__all__ = ["print_hits"]
+__all__ = ["show_hits"]
 
 _INDENT = 4
 
 
-def print_hits(hits: Sequence[SearchHit]) -> None:
+def show_hits(hits: Sequence[SearchHit], *, as_json: bool, **facts: Any) -> None:
+    """Print hits, as JSON with the facts of the call before them, or for people."""
+    if as_json:
+        print_json({**facts, "hits": [hit.to_dict() for hit in hits]})
+    elif hits:
+        _print_hits(hits)
+    else:
+        note("No hits.")
+
+
+def _print_hits(hits: Sequence[SearchHit]) -> None:
     """Print hits on stdout: rank and title, score and id, then the snippet.
 
     A terminal shows matching words bold; elsewhere ``**`` stands around them. Control characters of documents are left

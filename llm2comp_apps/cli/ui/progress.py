@@ -1,11 +1,14 @@
-"""Progress of long work on stderr: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of long work on stderr: a bar on a terminal, a plain line every few seconds elsewhere; and ctrl-C."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.cli.ui.console import note, stderr_console
@@ -15,10 +18,11 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.clustering.embedding import ClusterProgress
 
-__all__ = ["ProgressDisplay", "format_duration", "show_steps"]
+__all__ = ["ProgressDisplay", "format_duration", "show_steps", "stop_on_interrupt"]
 
 #: Seconds between two plain lines.
 LINE_INTERVAL = 5.0
+_STOPPING = b"\nStopping after this batch, which will be kept; ctrl-C again stops at once.\n"
 
 
 class ProgressDisplay:
@@ -104,6 +108,30 @@ def show_steps() -> Iterator[Callable[[ClusterProgress], None]]:
             bar.update(progress.done, progress.done / progress.total)
 
         yield show
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turn the first ctrl-C into a question that the work asks when it can stop; the second one interrupts at once.
+
+    Yields:
+        A function that tells whether to stop.
+    """
+    asked = False
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        # Not print: a handler may run in the middle of another print, and buffered streams cannot be re-entered.
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _STOPPING)
+
+    previous = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def format_duration(seconds: float) -> str:

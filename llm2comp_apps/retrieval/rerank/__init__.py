@@ -18,9 +18,28 @@ __all__ = [
     "Passage",
     "Reranker",
     "encode_memory_with",
+    "load_reranker",
     "max_sim",
     "pool_memory",
 ]
 
 MEMORY = "memory"
 """The name of :class:`MemoryReranker`; any other name is a cross-encoder's."""
+
+
+def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str | None = None) -> Reranker:
+    """Load a reranker for documents that lie in no index.
+
+    Args:
+        name: ``memory``, or a cross-encoder's name or directory.
+        encoder: makes the memory vectors; ``None`` for the default.
+        device: where it runs; ``None`` for the best there is.
+
+    Raises:
+        EncoderError: it cannot be found or loaded.
+    """
+    if name != MEMORY:
+        return CrossEncoderReranker(name, device)
+    from llm2comp_apps.encoder import load_encoder
+
+    return MemoryReranker(load_encoder(encoder or "default", device=device))

@@ -1,0 +1,38 @@
+"""What is no error in a search and most likely not meant: worth a word before it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llm2comp_apps.retrieval.conditions import unknown_field_lines
+from llm2comp_apps.retrieval.rerank import MEMORY
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
+    from llm2comp_apps.retrieval.search import SearchOptions
+
+__all__ = ["search_notes", "search_warnings"]
+
+_FEW = 10  # hits that nobody wonders at: the default
+
+
+def search_notes(index: Index, options: SearchOptions) -> list[str]:
+    """A line if more hits are wanted than there are documents."""
+    if options.k <= max(len(index), _FEW):
+        return []
+    which = "all of them" if options.mode != "lexical" and options.where is None else "all that match"
+    return [f"{len(index)} documents in the index; `k` {options.k} gives {which}"]
+
+
+def search_warnings(index: Index, options: SearchOptions, rerank: object = None) -> list[str]:
+    """A line for each field that no document has, and for memory vectors that are wanted and not stored.
+
+    Raises:
+        FilterError: the condition cannot be read.
+    """
+    fields = [] if options.where is None else unknown_field_lines(index, options.where)
+    lines = [f"`where`: {line}" for line in fields]
+    if rerank == MEMORY and not index.memory_tokens:
+        lines.append(f"{index.path} stores no memory vectors: those of the best hits are made now")
+    return lines
