@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
-from llm2comp_apps.cli.options.reading import CorpusArgument, with_reading
+from llm2comp_apps.cli.options.expand import option, with_groups
+from llm2comp_apps.cli.options.reading import READING, CorpusArgument
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration
 from llm2comp_apps.cli.ui.reading import describe_reading
@@ -30,16 +31,11 @@ def register(app: typer.Typer) -> None:
     )(encode)
 
 
-@with_reading
+@with_groups(option("role", str, "document", "ROLE", "Role of the texts: document or query."), reading=READING)
 def encode(
     corpus: CorpusArgument,
-    output: Annotated[
-        Path,
-        output_option("FILE", "Output file: .npy (ids beside it, .ids.txt) or .parquet."),
-    ],
-    role: Annotated[
-        str, typer.Option("--role", metavar="ROLE", help="Role of the texts: document or query.")
-    ] = "document",
+    output: Annotated[Path, output_option("FILE", "Output file: .npy (ids beside it, .ids.txt) or .parquet.")],
+    role: str,
     encoder: EncoderOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,

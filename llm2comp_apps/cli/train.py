@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from llm2comp_train.recipes import get_recipe, resolve
-from llm2comp_train.settings import Settings
-from llm2comp_train.stages import get_stage
 
-from llm2comp_apps.cli import train_prune
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, examples
-from llm2comp_apps.cli.options.expand import with_groups
-from llm2comp_apps.cli.options.training import (
-    DEFAULT_RECIPE,
-    DEFAULT_STAGE,
-    SETTINGS,
-    DataOption,
-    EvalDataOption,
-    InitOption,
-    InstructionOption,
-    OutOption,
-    RecipeOption,
-    StageOption,
-    out_option,
-    parse_instructions,
-    shown_value,
-)
-from llm2comp_apps.cli.ui.console import note, print_json, stdout_console
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.expand import REQUIRED, option, with_groups
+from llm2comp_apps.cli.options.training import DEFAULT_STAGE, RECIPE, RUN, SETTINGS, STAGE, out_folder, shown_value
+from llm2comp_apps.cli.ui.console import note, print_json
 from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["register"]
+
+_MARGIN = "Leave out documents closer than this share of the positive's cosine."
+_LAYERS = "Number of layers to keep, or a list of them: 0,1,11,29."
+_METHOD = "Way to choose: greedy (drop what costs least, layer by layer) or influence (one pass, faster)."
 
 
 def register(app: typer.Typer) -> None:
@@ -41,32 +27,30 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         name="train", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
     )
-    group.callback(
-        epilog=examples(
-            "llm2comp train --stage kl --data paragraphs/ --out runs/kl",
-            "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval",
-            "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval --resume",
-            "llm2comp train --show-recipe --recipe llama-2-7b",
-            "llm2comp train mine-negatives pairs.jsonl --out mined.jsonl",
-        )
-    )(with_groups(settings=SETTINGS)(train))
-    example = "llm2comp train mine-negatives pairs.jsonl --encoder runs/scl/encoder --out mined.jsonl"
-    group.command("mine-negatives", epilog=examples(example))(mine_negatives)
-    train_prune.register(group)
+    train_examples = examples(
+        "llm2comp train --stage kl --data paragraphs/ --out runs/kl",
+        "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval",
+        "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval --resume",
+        "llm2comp train --show-recipe --recipe llama-2-7b",
+        "llm2comp train mine-negatives pairs.jsonl --out mined.jsonl",
+    )
+    mining_example = examples("llm2comp train mine-negatives pairs.jsonl --encoder runs/scl/encoder --out mined.jsonl")
+    pruning_examples = examples(
+        "llm2comp train prune default --layers 24 --data pairs/ --out runs/24",
+        "llm2comp train prune runs/scl/encoder --layers 0,1,2,10,11,23,24,29 --data pairs/ --out runs/8",
+    )
+    group.callback(epilog=train_examples)(train)
+    group.command("mine-negatives", epilog=mining_example)(mine_negatives)
+    group.command("prune", epilog=pruning_examples)(prune)
     app.add_typer(group)
 
 
+@with_groups(STAGE, RECIPE, run=RUN, settings=SETTINGS)
 def train(
     ctx: typer.Context,
-    out: OutOption = None,
-    stage: StageOption = None,
-    data: DataOption = None,
-    recipe: RecipeOption = DEFAULT_RECIPE,
-    init: InitOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in OUT.")] = False,
-    instructions: InstructionOption = None,
-    eval_data: EvalDataOption = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write OUT/tensorboard, too.")] = False,
+    stage: str | None,
+    recipe: str,
+    run: dict[str, Any],
     show_recipe: Annotated[
         bool,
         typer.Option("--show-recipe", help="Print the settings of the stage (or of the recipe's chain) and exit."),
@@ -87,80 +71,53 @@ def train(
     if show_recipe:
         _show_recipe(recipe, stage or "all", settings, device, as_json=as_json)
         return
-    if out is None:
+    if run["out"] is None:
         raise UsageError("is missing: the folder of the run", field="out")
-    prompts = parse_instructions(instructions or [])
     check_device(device)
+    from llm2comp_train.engine.chain import run_recipe
     from llm2comp_train.engine.run import RunOptions
 
     from llm2comp_apps.cli.ui.training import TrainingDisplay
-    from llm2comp_apps.encoder.backbones import default_device
     from llm2comp_apps.evaluation.judge import dev_judge
 
+    data = run.pop("eval_data")
     with TrainingDisplay() as display:
-        options = RunOptions(
-            data=data or [],
-            out=out,
-            init=init,
-            resume=resume,
-            device=device or default_device(),
-            judge=dev_judge(eval_data) if eval_data else None,
-            instructions=prompts,
-            tensorboard=tensorboard,
-            show=display,
-            say=note,
-        )
-        encoder = _run(stage or DEFAULT_STAGE, recipe, settings, options)
+        judge = dev_judge(data) if data else None
+        options = RunOptions(**run, device=device, judge=judge, show=display, say=note)
+        encoder = run_recipe(recipe, stage or DEFAULT_STAGE, settings, options)
     note(f"encoder: {encoder}")
-
-
-def _run(stage: str, recipe: str, changes: dict[str, Any], options: Any) -> Path:
-    """Run one stage, or the recipe's chain."""
-    from llm2comp_train.engine.chain import run_chain
-    from llm2comp_train.engine.run import run_stage
-
-    gpu = options.device.startswith("cuda")
-    if stage == "all":
-        return run_chain(recipe, changes, options, gpu=gpu)
-    settings = resolve(recipe, stage, changes, gpu=gpu)
-    chosen = options.data or get_recipe(recipe).data_of(get_stage(stage))
-    size = f"{settings.max_steps} steps of {settings.batch_size}"
-    note(f"stage {stage}, recipe {recipe}: {size} into {options.out}")
-    return run_stage(stage, settings, dataclasses.replace(options, data=chosen))
 
 
 def _show_recipe(recipe: str, stage: str, changes: dict[str, Any], device: str | None, *, as_json: bool) -> None:
     """Print the settings that a call would train with; ``device`` need not be there."""
-    if device is None:
-        from llm2comp_apps.encoder.backbones import default_device
+    from llm2comp_train.recipes import recipe_record
 
-        device = default_device()
-    gpu = device.startswith("cuda")
-    stages = get_recipe(recipe).chain if stage == "all" else (stage,)
-    resolved = {name: dataclasses.asdict(resolve(recipe, name, changes, gpu=gpu)) for name in stages}
-    form = "GPU" if gpu else "CPU"
+    from llm2comp_apps.cli.ui.tables import print_tables
+    from llm2comp_apps.encoder.backbones import default_device
+    from llm2comp_apps.text_table import TextTable
+
+    record = recipe_record(recipe, stage, changes, gpu=(device or default_device()).startswith("cuda"))
+    stages = record["stages"]
     if as_json:
-        print_json({"recipe": recipe, "form": form, "stages": resolved})
+        print_json(record)
         return
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("setting", title=f"{recipe}, {form} form")
-    for name in stages:
-        table.add_column(name, overflow="fold")
-    for setting in dataclasses.fields(Settings):
-        table.add_row(setting.name, *(Text(shown_value(values[setting.name])) for values in resolved.values()))
-    stdout_console().print(table)
+    names = next(iter(stages.values()))
+    rows = [[name, *(shown_value(values[name]) for values in stages.values())] for name in names]
+    print_tables([TextTable(title=f"{recipe}, {record['form']} form", header=["setting", *stages], rows=rows)])
 
 
+@with_groups(
+    out_folder("New pairs file (JSON lines)."),
+    option("negatives", int, 1, None, "Most hard negatives per pair."),
+    option("margin", float, 0.95, None, _MARGIN),
+)
 def mine_negatives(
     pairs: Annotated[str, typer.Argument(help="Pairs file: rows with query and positive.")],
-    out: Annotated[Path, out_option("New pairs file (JSON lines).")],
+    out: Path,
     encoder: EncoderOption = None,
-    negatives: Annotated[int, typer.Option("--negatives", help="Most hard negatives per pair.")] = 1,
-    margin: Annotated[
-        float, typer.Option("--margin", help="Leave out documents closer than this share of the positive's cosine.")
-    ] = 0.95,
+    *,
+    negatives: int,
+    margin: float,
     device: DeviceOption = None,
 ) -> None:
     """Mine hard negatives for a pairs file: near documents of the file that do not answer the query.
@@ -176,3 +133,44 @@ def mine_negatives(
     loaded = load_encoder(encoder or "default", device=device)
     report = mine_file(loaded, pairs, out, negatives=negatives, margin=margin)
     note(f"{report.pairs} pairs, {report.mined} with negatives; {report.too_close} documents left out as too close")
+
+
+@with_groups(
+    option("layers", str, REQUIRED, "N|LIST", _LAYERS),
+    option("data", list[str], REQUIRED, None, "Files or folders whose texts decide."),
+    out_folder("Folder of the new encoder."),
+    option("method", str, "greedy", None, _METHOD),
+    option("seed", int, 0, None, "Random seed of the texts."),
+)
+def prune(
+    encoder: Annotated[str, typer.Argument(help="Encoder to cut: default, or a checkpoint directory.")],
+    layers: str,
+    data: list[str],
+    out: Path,
+    method: str,
+    seed: int,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cut an encoder down to some of its layers, and report what that costs before it is trained again."""
+    check_device(device)
+    from llm2comp_train.pruning import parse_layers, prune_encoder
+
+    from llm2comp_apps.cli.ui.progress import ProgressDisplay
+
+    with ProgressDisplay("choosing", "layers taken out") as display:
+        report = prune_encoder(
+            encoder,
+            data,
+            parse_layers(layers),
+            out,
+            method=method,
+            device=device,
+            seed=seed,
+            on_progress=lambda done, total: display.update(done, done / total),
+        )
+    if as_json:
+        print_json(asdict(report) | {"out": str(out)})
+        return
+    for line in report.lines():
+        note(f"{out}: {line}")

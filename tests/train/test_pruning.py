@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from llm2comp_train.pruning import prune_encoder, sample_texts
+from llm2comp_train.pruning import PruneReport, parse_layers, prune_encoder, sample_texts
 
 from llm2comp_apps import LLM2Comp
 from llm2comp_apps.errors import TrainingError, UsageError
@@ -77,3 +77,19 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(deep_encoder_dir,
     refused("layers must be from 1 to 3", layers=4)
     refused("layers must be ascending", layers=[0, 3])
     assert not (tmp_path / "new").exists()
+
+
+def test_a_report_in_three_lines():
+    report = PruneReport([0, 3], 4, 0.91234, 0.5, 1.96, 8_400_000, 4_200_000)
+    assert report.lines() == [
+        "2 of 4 layers: 0,3",
+        "cosine to the encoder it was cut from: 0.912 on average, 0.500 at least",
+        "2.0 times as fast; layers of 4 MB instead of 8 MB in float32",
+    ]
+
+
+def test_a_number_of_layers_or_a_list_of_them():
+    assert [parse_layers(text) for text in ("12", "0,1, 11", "11,")] == [12, [0, 1, 11], [11]]
+    for text in ("", "first", "1,b"):
+        with pytest.raises(UsageError, match="layers must be a number or a list"):
+            parse_layers(text)

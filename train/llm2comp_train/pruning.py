@@ -20,7 +20,7 @@ from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.errors import UsageError
 from llm2comp_train.data.sources import find_data
 
-__all__ = ["PruneReport", "prune_encoder", "sample_texts"]
+__all__ = ["PruneReport", "parse_layers", "prune_encoder", "sample_texts"]
 
 TEXTS = 128
 LONGEST = 64
@@ -51,6 +51,30 @@ class PruneReport:
     speed: float
     bytes_before: int
     bytes_now: int
+
+    def lines(self) -> list[str]:
+        """What a person should know before training the encoder again."""
+        before, now = (f"{size / 1e6:.0f} MB" for size in (self.bytes_before, self.bytes_now))
+        return [
+            f"{len(self.layers)} of {self.layers_before} layers: {','.join(map(str, self.layers))}",
+            f"cosine to the encoder it was cut from: {self.cosine:.3f} on average, {self.lowest:.3f} at least",
+            f"{self.speed:.1f} times as fast; layers of {now} instead of {before} in float32",
+        ]
+
+
+def parse_layers(text: str) -> int | list[int]:
+    """``12``, or ``0,1,11,29``; a single layer by number is ``11,``.
+
+    Raises:
+        UsageError: neither a number nor a list.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise UsageError(f"must be a number or a list like 0,1,11,29, not {text!r}", field="layers")
+    return numbers if "," in text else numbers[0]
 
 
 def prune_encoder(

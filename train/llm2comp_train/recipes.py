@@ -16,7 +16,7 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_train.settings import Settings
 from llm2comp_train.stages import Stage, get_stage
 
-__all__ = ["RECIPES", "TrainingRecipe", "get_recipe", "resolve"]
+__all__ = ["RECIPES", "TrainingRecipe", "get_recipe", "recipe_record", "resolve"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,3 +170,12 @@ def resolve(recipe: str, stage: str, changes: Mapping[str, Any] | None = None, *
     values = chosen.settings_of(kind, gpu=gpu)
     values |= {name: value for name, value in (changes or {}).items() if value is not None}
     return dataclasses.replace(Settings(), **values)
+
+
+def recipe_record(
+    recipe: str, stage: str, changes: Mapping[str, Any] | None = None, *, gpu: bool = False
+) -> dict[str, Any]:
+    """The settings that a stage, or with ``all`` each stage of the recipe's chain, trains with; JSON-shaped."""
+    stages = get_recipe(recipe).chain if stage == "all" else (stage,)
+    resolved = {name: dataclasses.asdict(resolve(recipe, name, changes, gpu=gpu)) for name in stages}
+    return {"recipe": recipe, "form": "GPU" if gpu else "CPU", "stages": resolved}

@@ -18,7 +18,10 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Group", "option", "spelled", "with_groups"]
+__all__ = ["REQUIRED", "Group", "option", "spelled", "with_groups"]
+
+REQUIRED = inspect.Parameter.empty
+"""The default of an option that must be given."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The options of ``llm2comp train``: one for every setting of :class:`~llm2comp_train.settings.Settings`."""
+"""The options of ``llm2comp train``: what a run is given, and one for every field of its settings."""
 
 from __future__ import annotations
 
@@ -7,85 +7,56 @@ import functools
 import inspect
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from llm2comp_train.recipes import RECIPES, resolve
 from llm2comp_train.settings import Settings
 from llm2comp_train.stages import STAGES
 
-from llm2comp_apps.cli.options.expand import Group
+from llm2comp_apps.cli.options.expand import REQUIRED, Group, option
 from llm2comp_apps.errors import UsageError
 
-__all__ = [
-    "DEFAULT_RECIPE",
-    "DEFAULT_STAGE",
-    "SETTINGS",
-    "DataOption",
-    "EvalDataOption",
-    "InitOption",
-    "InstructionOption",
-    "OutOption",
-    "RecipeOption",
-    "StageOption",
-    "data_option",
-    "out_option",
-    "parse_instructions",
-    "shown_value",
-]
+__all__ = ["DEFAULT_STAGE", "RECIPE", "RUN", "SETTINGS", "STAGE", "out_folder", "shown_value"]
 
-DEFAULT_RECIPE = "smollm2-135m"
 DEFAULT_STAGE = "kl"
+_DEFAULT_RECIPE = "smollm2-135m"
 _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _STAGES = "; ".join(f"{name}: {stage.about}" for name, stage in STAGES.items())
 _RECIPES = "; ".join(f"{name}: {recipe.about}" for name, recipe in RECIPES.items())
+_DATA = "File, folder, glob or hub dataset with rows of text, or of query and positive."
+_HUB = "[default: the paper's, from the hub]"
+_STAGE = f"Stage of the training. {_STAGES}; all: the recipe's chain. [default: {DEFAULT_STAGE}]"
+_PROMPT = "scl: prompt of the queries of a file (name pattern)."
 
 
-def out_option(text: str) -> Any:
-    """``--out``: where to write what ``text`` says."""
-    return typer.Option("--out", help=text)
+def out_folder(text: str, kind: Any = Path, default: Any = REQUIRED) -> inspect.Parameter:
+    """The option for where the result goes."""
+    return option("out", kind, default, None, text)
 
 
-def data_option(text: str) -> Any:
-    """``--data``: files and folders, of which ``text`` says what they hold."""
-    return typer.Option("--data", help=text)
-
-
-OutOption = Annotated[Path | None, out_option("Folder of the run; the finished encoder is in OUT/encoder.")]
-StageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--stage", help=f"Stage of the training. {_STAGES}; all: the recipe's chain. [default: {DEFAULT_STAGE}]"
-    ),
-]
-DataOption = Annotated[
-    list[str] | None,
-    data_option(
-        "File, folder, glob or hub dataset with rows of text, or of query and positive. "
-        "[default: the paper's, from the hub]"
-    ),
-]
-RecipeOption = Annotated[str, typer.Option("--recipe", help=f"Settings that belong together. {_RECIPES}.")]
-InitOption = Annotated[Path | None, typer.Option("--init", help="Run, checkpoint or name of an encoder to start from.")]
-InstructionOption = Annotated[
-    list[str] | None,
-    typer.Option("--instruction", metavar="FILE=TEXT", help="scl: prompt of the queries of a file (name pattern)."),
-]
-EvalDataOption = Annotated[
-    Path | None, typer.Option("--eval-data", help="Evaluation data; its dev suite scores every evaluated step.")
-]
-
-
-def parse_instructions(given: list[str]) -> dict[str, str]:
-    """``FILE=TEXT`` items as prompts by name pattern.
-
-    Raises:
-        UsageError: there is no ``=``.
-    """
-    for item in given:
+def _run(data: list[str] | None, instructions: list[str] | None, **values: Any) -> dict[str, Any]:
+    """The values of the options as :class:`~llm2comp_train.engine.run.RunOptions` has them."""
+    for item in instructions or []:
         if "=" not in item:
             raise UsageError(f"{item!r}: write FILE=TEXT, such as 'medquad*=question: '", field="instructions")
-    return dict(item.partition("=")[::2] for item in given)
+    prompts = dict(item.partition("=")[::2] for item in instructions or [])
+    return {"data": data or [], "instructions": prompts, **values}
+
+
+STAGE = option("stage", str | None, None, None, _STAGE)
+RECIPE = option("recipe", str, _DEFAULT_RECIPE, None, f"Settings that belong together. {_RECIPES}.")
+RUN = Group(
+    _run,
+    (
+        out_folder("Folder of the run; the finished encoder is in OUT/encoder.", Path | None, None),
+        option("data", list[str] | None, None, None, f"{_DATA} {_HUB}"),
+        option("init", Path | None, None, None, "Run, checkpoint or name of an encoder to start from."),
+        option("resume", bool, False, None, "Continue the run in OUT."),
+        option("instructions", list[str] | None, None, "FILE=TEXT", _PROMPT, flag="--instruction"),
+        option("eval_data", Path | None, None, None, "Evaluation data; its dev suite scores every evaluated step."),
+        option("tensorboard", bool, False, None, "Write OUT/tensorboard, too."),
+    ),
+)
 
 
 def shown_value(value: Any) -> str:
@@ -93,15 +64,17 @@ def shown_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _option(setting: dataclasses.Field[Any]) -> inspect.Parameter:
+def _setting(setting: dataclasses.Field[Any]) -> inspect.Parameter:
     kind: Any = _TYPES[str(setting.type)]
     flag = setting.name.replace("_", "-")
-    names = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
     text = re.sub(r"`([a-z_]+)(?:=([^`]*))?`", _spelled, setting.metadata["help"])
-    option = typer.Option(names, help=f"{text} [{_defaults(setting.name)}]", show_default=False)
-    taken = list[str] if setting.metadata.get("repeat") else kind
-    return inspect.Parameter(
-        setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[taken | None, option]
+    return option(
+        setting.name,
+        (list[str] if setting.metadata.get("repeat") else kind) | None,
+        None,
+        None,
+        f"{text} [{_defaults(setting.name)}]",
+        flag=f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
     )
 
 
@@ -113,7 +86,7 @@ def _spelled(found: re.Match[str]) -> str:
 
 @functools.cache
 def _resolved(stage: str) -> Settings:
-    return resolve(DEFAULT_RECIPE, stage)
+    return resolve(_DEFAULT_RECIPE, stage)
 
 
 def _defaults(name: str) -> str:
@@ -134,5 +107,5 @@ def _changes(**values: Any) -> dict[str, Any]:
     return values
 
 
-SETTINGS = Group(_changes, tuple(_option(setting) for setting in dataclasses.fields(Settings)))
+SETTINGS = Group(_changes, tuple(_setting(setting) for setting in dataclasses.fields(Settings)))
 """An option for every field of :class:`Settings`; ``None`` where it is not given."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.cli.ui.console import note, stderr_console
@@ -40,9 +39,7 @@ class TrainingDisplay:
             self._bar = RichProgress(*columns, console=stderr_console(), transient=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 

@@ -1,4 +1,4 @@
-"""A recipe's stages one after another, each starting from the one before."""
+"""What a recipe trains: one stage, or its stages one after another, each starting from the one before."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llm2comp_apps.encoder.backbones import default_device
 from llm2comp_apps.errors import TrainingError
 from llm2comp_train.data.sources import find_data
 from llm2comp_train.engine.run import RunOptions, check_call, run_stage
@@ -14,7 +15,30 @@ from llm2comp_train.recipes import get_recipe, resolve
 from llm2comp_train.settings import Settings
 from llm2comp_train.stages import Stage, get_stage
 
-__all__ = ["run_chain"]
+__all__ = ["run_chain", "run_recipe"]
+
+
+def run_recipe(recipe: str, stage: str, changes: Mapping[str, Any], options: RunOptions) -> Path:
+    """Train one stage of a recipe, or with ``all`` its chain; returns the finished encoder.
+
+    Args:
+        recipe: a name in :data:`~llm2comp_train.recipes.RECIPES`.
+        stage: a name in :data:`~llm2comp_train.stages.STAGES`, or ``all``.
+        changes: settings that win over the recipe's; ``None`` values are ignored.
+        options: what the run is given besides; without data, the recipe's own.
+
+    Raises:
+        TrainingError: see :func:`run_chain` and :func:`~.run.run_stage`.
+        UsageError: an unknown recipe or stage, or an impossible setting.
+    """
+    options = dataclasses.replace(options, device=options.device or default_device())
+    gpu = str(options.device).startswith("cuda")
+    if stage == "all":
+        return run_chain(recipe, changes, options, gpu=gpu)
+    settings = resolve(recipe, stage, changes, gpu=gpu)
+    data = options.data or get_recipe(recipe).data_of(get_stage(stage))
+    options.say(f"stage {stage}, recipe {recipe}: {_size(settings)} into {options.out}")
+    return run_stage(stage, settings, dataclasses.replace(options, data=data))
 
 
 def run_chain(recipe: str, changes: Mapping[str, Any], options: RunOptions, *, gpu: bool) -> Path:
@@ -49,10 +73,13 @@ def run_chain(recipe: str, changes: Mapping[str, Any], options: RunOptions, *, g
         if options.resume and (given.out / "encoder").is_dir():
             options.say(f"{given.out.name}: finished, passed over")
             continue
-        size = f"{settings.max_steps} steps of {settings.batch_size}"
-        options.say(f"stage {number}/{len(steps)}: {stage.name}, {size} into {given.out}")
+        options.say(f"stage {number}/{len(steps)}: {stage.name}, {_size(settings)} into {given.out}")
         run_stage(stage.name, settings, given)
     return steps[-1][2].out / "encoder"
+
+
+def _size(settings: Settings) -> str:
+    return f"{settings.max_steps} steps of {settings.batch_size}"
 
 
 def _suited(stage: Stage, kinds: Mapping[str, list[str]]) -> list[str]:

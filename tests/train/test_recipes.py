@@ -1,0 +1,50 @@
+"""Recipes as records, and what is run for one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from llm2comp_train.engine import chain
+from llm2comp_train.engine.run import RunOptions
+from llm2comp_train.recipes import RECIPES, recipe_record, resolve
+
+from llm2comp_apps.errors import UsageError
+
+
+def test_a_record_has_the_settings_of_the_stage_or_of_the_chain():
+    record = json.loads(json.dumps(recipe_record("llama-2-7b", "scl", {"lr": 2e-4, "k": None})))
+    assert (record["form"], list(record["stages"])) == ("CPU", ["scl"])
+    assert record["stages"]["scl"] == dataclasses.asdict(resolve("llama-2-7b", "scl", {"lr": 2e-4}))
+    chained = recipe_record("smollm2-135m", "all", gpu=True)
+    assert (chained["form"], tuple(chained["stages"])) == ("GPU", RECIPES["smollm2-135m"].chain)
+    with pytest.raises(UsageError, match="not 'gpt'"):
+        recipe_record("gpt", "all")
+
+
+def test_a_stage_of_a_recipe_takes_the_recipes_data_and_form(monkeypatch, tmp_path):
+    ran, lines = [], []
+
+    def run_stage(stage, settings, options):
+        ran.append((stage, settings, options.data))
+        return Path("encoder")
+
+    monkeypatch.setattr(chain, "run_stage", run_stage)
+    given = RunOptions(data=[], out=tmp_path, device="cuda", say=lines.append)
+    assert chain.run_recipe("qwen3-0.6b", "ucl", {"max_steps": 3}, given) == Path("encoder")
+    chain.run_recipe("qwen3-0.6b", "ucl", {}, dataclasses.replace(given, data=["mine.jsonl"], device="cpu"))
+    assert ran == [
+        ("ucl", resolve("qwen3-0.6b", "ucl", {"max_steps": 3}, gpu=True), ["JeremiahZ/simcse_unsup_wiki"]),
+        ("ucl", resolve("qwen3-0.6b", "ucl"), ["mine.jsonl"]),
+    ]
+    assert lines[0] == f"stage ucl, recipe qwen3-0.6b: 3 steps of 128 into {tmp_path}"
+
+
+def test_the_chain_of_a_recipe_is_run_for_all(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(chain, "run_chain", lambda *given, **form: calls.append((*given, form)) or tmp_path)
+    options = RunOptions(data=["a"], out=tmp_path, device="cuda:1")
+    assert chain.run_recipe("smollm2-135m", "all", {"k": 4}, options) == tmp_path
+    assert calls == [("smollm2-135m", {"k": 4}, options, {"gpu": True})]
