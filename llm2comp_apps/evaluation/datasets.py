@@ -6,11 +6,14 @@ The forms are plain (see ``README.md`` beside this file): JSON lines, gzip-compr
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm2comp_apps.corpus import Record, read_records
+from llm2comp_apps.corpus import CorpusOptions, Record, read_records
+from llm2comp_apps.corpus.files import HEAD_BYTES
+from llm2comp_apps.corpus.sniff import encoding_of
 from llm2comp_apps.errors import EvaluationError
 
 __all__ = [
@@ -66,11 +69,19 @@ class RerankingData:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalData:
-    """A corpus, queries over it and graded judgements ``qrels[query id][document id]``."""
+    """A corpus, queries over it and graded judgements.
+
+    Attributes:
+        corpus: texts by document id.
+        queries: texts by query id.
+        qrels: ``qrels[query id][document id]`` is the grade.
+        in_corpus: queries that stand in the corpus under their own id; that document is no hit of theirs.
+    """
 
     corpus: dict[str, str]
     queries: dict[str, str]
     qrels: dict[str, dict[str, int]]
+    in_corpus: frozenset[str] = frozenset()
 
 
 def read_rows(path: Path) -> Iterator[Record]:
@@ -87,6 +98,14 @@ def _text(row: Record, name: str) -> str:
     if not isinstance(value, str):
         raise EvaluationError(f"{row.place}: field {name!r} must be a string, found {value!r:.60}")
     return value
+
+
+def _id(row: Record) -> str:
+    """An id as everywhere else: a string or an integer."""
+    value = row.fields.get("_id")
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise EvaluationError(f"{row.place}: field '_id' must be a string or an integer, found {value!r:.60}")
+    return str(value)
 
 
 def _texts(row: Record, name: str) -> list[str]:
@@ -155,40 +174,89 @@ def read_reranking(path: Path) -> RerankingData:
     return data
 
 
-def read_retrieval(corpus: Path, queries: Path, qrels: Path) -> RetrievalData:
-    """Read a BEIR-form retrieval set; documents are ``title + " " + text``, queries without judgements are left out."""
+def read_retrieval(corpus: Path, queries: Path, qrels: Path, *, ignore_identical_ids: bool = False) -> RetrievalData:
+    """Read a BEIR-form retrieval set; documents are ``title + " " + text``, queries without judgements are left out.
+
+    Args:
+        corpus: the documents.
+        queries: the queries.
+        qrels: the judgements.
+        ignore_identical_ids: a document with the id of a query is the query itself, and no hit of it. Where this is
+            not said, it is so for a document that also has the query's text and is not judged to answer it.
+
+    Raises:
+        EvaluationError: a row is broken, an id stands for two texts or a pair for two grades, or the ids of the three
+            files do not meet.
+    """
     judgements = _read_qrels(qrels)
     documents: dict[str, str] = {}
-    for row in read_rows(corpus):
-        title = _text(row, "title") if row.fields.get("title") else ""
-        documents[_text(row, "_id")] = f"{title} {_text(row, 'text')}".strip()
-    asked: dict[str, str] = {}
-    for row in read_rows(queries):
-        identifier = _text(row, "_id")
+    untitled: dict[str, str] = {}  # the texts of documents that have the id of a query
+    for identifier, (title, text) in _rows_by_id(corpus).items():
+        documents[identifier] = f"{title} {text}".strip()
         if identifier in judgements:
-            asked[identifier] = _text(row, "text")
+            untitled[identifier] = text
+    asked = {identifier: text for identifier, (_, text) in _rows_by_id(queries).items() if identifier in judgements}
     _not_empty(len(documents), corpus)
     if not asked:
         raise EvaluationError(f"{queries}: none of its queries is judged in {qrels}; check that the ids agree")
-    return RetrievalData(documents, asked, {query: judgements[query] for query in asked})
+    kept = {query: judgements[query] for query in asked}
+    _check_judged(kept, documents, corpus, qrels)
+
+    def is_itself(query: str) -> bool:
+        if query not in untitled or ignore_identical_ids:
+            return query in untitled
+        same = asked[query].strip() in (untitled[query].strip(), documents[query])
+        return same and kept[query].get(query, 0) <= 0
+
+    return RetrievalData(documents, asked, kept, frozenset(filter(is_itself, asked)))
+
+
+def _rows_by_id(path: Path) -> dict[str, tuple[str, str]]:
+    """Title and text by id; the same row again is passed over."""
+    found: dict[str, tuple[str, str]] = {}
+    for row in read_rows(path):
+        identifier = _id(row)
+        content = (_text(row, "title") if row.fields.get("title") else "", _text(row, "text"))
+        if found.setdefault(identifier, content) != content:
+            raise EvaluationError(f"{row.place}: the id {identifier!r} already stands for another text")
+    return found
+
+
+def _check_judged(judgements: dict[str, dict[str, int]], documents: dict[str, str], corpus: Path, qrels: Path) -> None:
+    """Judgements of documents that are not there can never be met: none that can is an error, some are a warning."""
+    judged = {document for grades in judgements.values() for document in grades}
+    absent = judged - documents.keys()
+    if len(absent) == len(judged):
+        raise EvaluationError(f"{qrels}: none of its documents is in {corpus}; check that the ids agree")
+    if absent:
+        line = f"{qrels}: {len(absent)} of {len(judged)} judged documents are not in {corpus}, such as {min(absent)!r}"
+        warnings.warn(line, stacklevel=2)
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
     # Not through the corpus room: it turns cells into numbers, and "007" is an id.
     judgements: dict[str, dict[str, int]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        data = path.read_bytes()
+        text = data.decode(encoding_of(data[:HEAD_BYTES], CorpusOptions()))
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path}: cannot be read: {error}") from error
+    # Not splitlines(), for which U+2028 inside an id ends a line.
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
     for number, line in enumerate(lines, start=1):
         fields = line.split("\t")
         if number == 1 and fields[-1].strip() == "score":
             continue
         try:
             query, document, score = fields
-            judgements.setdefault(query, {})[document] = int(score)
+            grade = int(score)
         except ValueError as error:
             raise EvaluationError(
                 f"{path}:{number}: expected query-id<TAB>corpus-id<TAB>integer, found {line!r:.80}"
             ) from error
+        if judgements.setdefault(query, {}).setdefault(document, grade) != grade:
+            earlier = judgements[query][document]
+            raise EvaluationError(
+                f"{path}:{number}: document {document!r} is judged {grade} for query {query!r}, and {earlier} before"
+            )
     return judgements

@@ -53,6 +53,9 @@ _BEIR = "qrels/"
 SAMPLES_PER_LABEL = {"emotion": 16, "amazon_counterfactual_en": 32}
 """MTEB's departures from 8 training examples per label."""
 
+_IGNORING_IDENTICAL_IDS = ("arguana", "feedbackqa", "fever", "fiqa", "mlquestions", "msmarco", "quora", "trecdl")
+"""How the names of the retrieval tasks begin in which MTEB takes a document with a query's id for the query itself."""
+
 
 @dataclass(slots=True)
 class _Folder:
@@ -164,7 +167,9 @@ def _retrieval_tasks(folder: _Folder, root: Path) -> Iterator[Task[Any] | _Unfit
     for split, (queries, qrels) in pairs.items():
         name = f"{folder.name}:{split}" if split else folder.name
         files = (folder.rows["corpus"], queries, qrels)
-        yield RetrievalTask(name, partial(read_retrieval, *files), _origin(folder.path, root, split or "test"), files)
+        plain = "".join(filter(str.isalnum, folder.name.lower()))
+        read = partial(read_retrieval, *files, ignore_identical_ids=plain.startswith(_IGNORING_IDENTICAL_IDS))
+        yield RetrievalTask(name, read, _origin(folder.path, root, split or "test"), files)
     if not pairs:
         reason = f"{folder.path}: a corpus without queries.jsonl and qrels.tsv (or qrels/test.tsv) is no retrieval task"
         yield _Unfit(folder.name, EvaluationError(reason))

@@ -77,4 +77,5 @@ def sample_retrieval(data: RetrievalData, queries: int, documents: int, max_word
         for key, text in data.corpus.items()
         if key in judged or key in fill
     }
-    return RetrievalData(corpus, {key: data.queries[key] for key in kept}, {key: data.qrels[key] for key in kept})
+    asked = {key: data.queries[key] for key in kept}
+    return RetrievalData(corpus, asked, {key: data.qrels[key] for key in kept}, data.in_corpus.intersection(kept))

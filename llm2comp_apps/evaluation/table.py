@@ -30,7 +30,7 @@ from llm2comp_apps.files import write_text
 
 __all__ = ["SCORING_VERSION", "System", "Table", "TableOptions", "file_name", "fill_table", "parse_systems"]
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Raised when a task's scoring changes, so that kept cells of the old scoring are computed again."""
 
 OVER_PAIRS = ("STS", "PairClassification")

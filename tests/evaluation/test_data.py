@@ -237,3 +237,87 @@ def test_nano_is_a_sample_and_says_so(data):
 
 def test_dev_has_no_test_data():
     assert all(name.endswith((":dev", ":train")) for name in DEV)
+
+
+THREE = [{"_id": "1", "text": "cells"}, {"_id": "2", "text": "bread"}, {"_id": "3", "text": "cats"}]
+ASKED = [{"_id": "q1", "text": "cell"}, {"_id": "q2", "text": "loaf"}]
+JUDGED = "q1\t1\t1\nq2\t2\t1\n"
+
+
+def retrieval_set(jsonl, folder, *, corpus=THREE, queries=ASKED, qrels=JUDGED, encoding="utf-8"):
+    jsonl(folder / "corpus.jsonl", corpus)
+    jsonl(folder / "queries.jsonl", queries)
+    (folder / "qrels.tsv").write_text(qrels, encoding=encoding)
+    return discover(folder.parent)[folder.name]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"qrels": "q1\tdoc1\t1\nq2\tdoc2\t1\n"}, r"qrels\.tsv: none of its documents is in .*corpus\.jsonl"),
+        ({"corpus": [*THREE, {"_id": 1, "text": "b"}]}, r"corpus\.jsonl:4: the id '1' already stands for another text"),
+        ({"corpus": [*THREE, {"_id": "1", "title": "t", "text": "cells"}]}, r"corpus\.jsonl:4: the id '1' already"),
+        ({"queries": [*ASKED, {"_id": "q2", "text": "b"}]}, r"queries\.jsonl:3: the id 'q2' already stands"),
+        ({"qrels": JUDGED + "q1\t1\t0\n"}, r"qrels\.tsv:3: document '1' is judged 0 for query 'q1', and 1 before"),
+        ({"corpus": [{"_id": 1.5, "text": "b"}]}, r"corpus\.jsonl:1: field '_id' must be a string or an integer"),
+        ({"corpus": [{"_id": True, "text": "b"}]}, r"corpus\.jsonl:1: field '_id' must be a string or an integer"),
+    ],
+)
+def test_ids_that_do_not_meet_or_stand_twice_are_refused(tmp_path, jsonl, broken, message):
+    with pytest.raises(EvaluationError, match=message):
+        retrieval_set(jsonl, tmp_path / "ids", **broken).load()
+
+
+def test_the_same_row_again_changes_nothing(tmp_path, jsonl):
+    once = retrieval_set(jsonl, tmp_path / "once").load()
+    assert retrieval_set(jsonl, tmp_path / "twice", corpus=THREE * 2, qrels=JUDGED * 2).load() == once
+
+
+def test_judgements_of_missing_documents_are_a_warning(tmp_path, jsonl):
+    task = retrieval_set(jsonl, tmp_path / "part", qrels=JUDGED + "q1\tgone\t1\n")
+    with pytest.warns(UserWarning, match=r"qrels\.tsv: 1 of 3 judged documents are not in .*, such as 'gone'"):
+        task.load()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("header", ["", "query-id\tcorpus-id\tscore\n"])
+def test_a_byte_order_mark_is_no_part_of_an_id(tmp_path, jsonl, encoding, header):
+    read = retrieval_set(jsonl, tmp_path / "bom", qrels=header + JUDGED, encoding=encoding).load()
+    assert read.qrels == {"q1": {"1": 1}, "q2": {"2": 1}}
+
+
+def test_an_id_holds_any_character_but_tab_and_line_end(tmp_path, jsonl):
+    odd = "a\u2028b\x85c"
+    read = retrieval_set(jsonl, tmp_path / "odd", corpus=[{"_id": odd, "text": "x"}], qrels=f"q1\t{odd}\t1\r\n").load()
+    assert read.qrels == {"q1": {odd: 1}}
+
+
+def test_integers_are_ids_in_every_file(tmp_path, jsonl):
+    corpus = [{**row, "_id": int(row["_id"])} for row in THREE]
+    queries = [{"_id": 7, "text": "cell"}, {"_id": 2**60 + 1, "text": "loaf"}]
+    read = retrieval_set(
+        jsonl, tmp_path / "numbers", corpus=corpus, queries=queries, qrels=f"7\t1\t1\n{2**60 + 1}\t2\t1\n"
+    ).load()
+    assert list(read.corpus) == ["1", "2", "3"]
+    assert list(read.queries) == ["7", str(2**60 + 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "grade", "is_itself"),
+    [
+        ("debates", {"text": "cell"}, None, True),
+        ("debates", {"title": "Biology", "text": "cell"}, None, True),
+        ("debates", {"text": "cell"}, 0, True),
+        ("debates", {"text": "cell"}, 1, False),  # a set that wants the query itself says so
+        ("debates", {"text": "another text"}, None, False),  # numbers that happen to agree
+        ("ArguAna", {"text": "another text"}, None, True),
+        ("msmarco", {"text": "another text"}, 1, True),
+        ("climate-fever", {"text": "another text"}, None, False),
+    ],
+)
+def test_a_query_that_stands_in_the_corpus_is_known(tmp_path, jsonl, name, document, grade, is_itself):
+    qrels = JUDGED + ("" if grade is None else f"q1\tq1\t{grade}\n")
+    read = retrieval_set(jsonl, tmp_path / name, corpus=[*THREE, {"_id": "q1", **document}], qrels=qrels).load()
+    assert read.in_corpus == (frozenset({"q1"}) if is_itself else frozenset())
+    sample = sample_retrieval(read, queries=2, documents=4)
+    assert sample.in_corpus == read.in_corpus

@@ -79,3 +79,20 @@ def test_pair_similarities_are_scikit_learns_distances():
 
 def test_a_zero_vector_is_like_nothing():
     assert paired_similarities(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))["cosine"] == [0.0]
+
+
+def test_a_query_is_not_its_own_hit():
+    run = {"t1": {"t1": 9.0, "t2": 2.0, "t3": 1.0}}
+    qrels = {"t1": {"t2": 1}}
+    assert score_run(run, RetrievalData({}, {"t1": ""}, qrels)).scores["mrr@10"] == 0.5
+    scores = score_run(run, RetrievalData({}, {"t1": ""}, qrels, frozenset({"t1"}))).scores
+    assert scores["ndcg@10"] == scores["mrr@10"] == scores["map"] == 1.0
+
+
+def test_the_lists_of_sets_that_ignore_identical_ids_are_mtebs():
+    mteb = pytest.importorskip("mteb")
+    from llm2comp_apps.evaluation.discovery import _IGNORING_IDENTICAL_IDS
+
+    for name in ("ArguAna", "QuoraRetrieval", "FiQA2018", "FEVER", "MSMARCO", "SciFact", "NFCorpus", "ClimateFEVER"):
+        task = mteb.get_task(name)
+        assert task.ignore_identical_ids == name.lower().startswith(_IGNORING_IDENTICAL_IDS), name

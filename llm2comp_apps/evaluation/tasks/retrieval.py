@@ -61,12 +61,21 @@ def dense_run(data: RetrievalData, embed: Embed) -> dict[str, dict[str, float]]:
 def score_run(run: Run, data: RetrievalData) -> TaskScores:
     """Score rankings against the judgements as ``trec_eval`` does; a query without results scores 0.
 
+    A query that stands in the corpus is not its own hit: its document is taken out of its ranking (BEIR, MTEB).
+
     Returns:
         Means over the judged queries; the units are each query's nDCG@10 in the order of ``data.queries``.
     """
-    rows = [_score_query(run.get(query, {}), data.qrels[query]) for query in data.queries]
+    rows = [_score_query(_others(run.get(query, {}), query, data), data.qrels[query]) for query in data.queries]
     counts = {"documents": len(data.corpus), "queries": len(rows), "judgements": sum(map(len, data.qrels.values()))}
     return TaskScores(mean_of(rows), units=[row["ndcg@10"] for row in rows], counts=counts)
+
+
+def _others(ranking: Mapping[str, float], query: str, data: RetrievalData) -> Mapping[str, float]:
+    """The ranking of a query without the query itself."""
+    if query not in data.in_corpus:
+        return ranking
+    return {document: score for document, score in ranking.items() if document != query}
 
 
 def _score_query(ranking: Mapping[str, float], judged: Mapping[str, int]) -> dict[str, float]:
