@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,3 +108,22 @@ class IndexInfo:
     reason: str | None = None
     recall: float | None = None
     queries_per_second: float | None = None
+
+    def lines(self) -> list[str]:
+        """What is known, a line each, for people."""
+        lines = []
+        for name, value in asdict(self).items():
+            if value is not None:
+                first, *others = _readable(name, value)
+                lines += [f"{name.replace('_', ' '):<20}{first}", *(" " * 20 + line for line in others)]
+        return lines
+
+
+def _readable(name: str, value: Any) -> list[str]:
+    if isinstance(value, float):
+        return [f"{value:,.0f}" if value >= 100 else f"{value:.4g}"]
+    if name == "bytes":
+        return [f"{value:,} ({value / 2**20:.1f} MiB)"]
+    if isinstance(value, dict):
+        return [f"{key}: {part}" for key, part in value.items() if part not in (None, "")] or ["-"]
+    return [f"{value:,}" if isinstance(value, int) else str(value)]

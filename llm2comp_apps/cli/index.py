@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any, TextIO
+from typing import Any, TextIO
 
 import typer
 
 from llm2comp_apps.cli import index_build, index_transfer
-from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, examples
+from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, add_command, examples
 from llm2comp_apps.cli.options.expand import with_groups
-from llm2comp_apps.cli.options.index_settings import POLICY, ExistingIndex, IndexArgument
+from llm2comp_apps.cli.options.index_settings import DELETE, POLICY, ExistingIndex, IndexArgument
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.log import describe_index_device
 
@@ -28,19 +28,16 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
     )
     index_build.register(group)
-    group.command("info", epilog=examples("llm2comp index info corpus.index --json"))(info)
-    group.command("verify", epilog=examples("llm2comp index verify corpus.index"))(verify)
-    group.command(
-        "delete",
-        epilog=examples(
-            "llm2comp index delete corpus.index --id 4983 --id 5836",
-            'llm2comp index delete corpus.index --where "year < 1990"',
-        ),
-    )(delete)
-    group.command(
-        "compact",
-        epilog=examples("llm2comp index compact corpus.index", "llm2comp index compact corpus.index --kind hnsw"),
-    )(compact)
+    add_command(group, info, "llm2comp index info corpus.index --json")
+    add_command(group, verify, "llm2comp index verify corpus.index")
+    add_command(
+        group,
+        delete,
+        "llm2comp index delete corpus.index --id 4983 --id 5836",
+        'llm2comp index delete corpus.index --where "year < 1990"',
+    )
+    compacted = "llm2comp index compact corpus.index"
+    add_command(group, compact, compacted, f"{compacted} --kind hnsw")
     index_transfer.register(group)
     app.add_typer(group)
 
@@ -49,26 +46,11 @@ def info(index: IndexArgument = None, as_json: JsonOption = False) -> None:
     """Show what is in an index: documents, encoder, kind, size."""
     from llm2comp_apps.retrieval.collection import Collection
 
-    facts = asdict(Collection.open(index).info())
+    found = Collection.open(index).info()
     if as_json:
-        print_json(facts)
-        return
-    for name, value in facts.items():
-        if value is not None:
-            first, *others = _readable(name, value)
-            typer.echo(f"{name.replace('_', ' '):<20}{first}")
-            for line in others:
-                typer.echo(" " * 20 + line)
-
-
-def _readable(name: str, value: Any) -> list[str]:
-    if isinstance(value, float):
-        return [f"{value:,.0f}" if value >= 100 else f"{value:.4g}"]
-    if name == "bytes":
-        return [f"{value:,} ({value / 2**20:.1f} MiB)"]
-    if isinstance(value, dict):
-        return [f"{key}: {part}" for key, part in value.items() if part not in (None, "")] or ["-"]
-    return [f"{value:,}" if isinstance(value, int) else str(value)]
+        print_json(asdict(found))
+    for line in () if as_json else found.lines():
+        typer.echo(line)
 
 
 def verify(index: IndexArgument = None, as_json: JsonOption = False) -> None:
@@ -93,18 +75,8 @@ def verify(index: IndexArgument = None, as_json: JsonOption = False) -> None:
     note(f"{path}: every byte is as it was committed")
 
 
-def delete(
-    index: ExistingIndex,
-    ids: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="Document to delete. May be given several times.")
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="CONDITION", help="Condition on fields; what meets it is deleted.")
-    ] = None,
-    allow_most: Annotated[
-        bool, typer.Option("--yes", help="Do not ask, even if --where meets more than half of the documents.")
-    ] = False,
-) -> None:
+@with_groups(*DELETE)
+def delete(index: ExistingIndex, ids: list[str] | None, where: str | None, allow_most: bool) -> None:
     """Delete documents, by id or by what their fields say.
 
     A condition on a field that no document has is refused, since it is most likely misspelled.

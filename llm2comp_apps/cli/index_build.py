@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, add_command, output_option
 from llm2comp_apps.cli.options.expand import with_groups
 from llm2comp_apps.cli.options.index_settings import BUILD, ExistingIndex
 from llm2comp_apps.cli.options.reading import READING, CorpusArgument
@@ -30,20 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_STDIN = "-"
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the ``index`` group."""
-    app.command(
-        "build",
-        epilog=examples(
-            "llm2comp index build corpus.jsonl",
-            "llm2comp index build notes/ papers.csv -o library.index --chunk 256 --overlap 32",
-            "zcat dump.jsonl.gz | llm2comp index build - -o dump.index",
-        ),
-    )(build)
-    app.command("add", epilog=examples("llm2comp index add library.index new-papers.jsonl"))(add)
+    add_command(
+        app,
+        build,
+        "llm2comp index build corpus.jsonl",
+        "llm2comp index build notes/ papers.csv -o library.index --chunk 256 --overlap 32",
+        "zcat dump.jsonl.gz | llm2comp index build - -o dump.index",
+    )
+    add_command(app, add, "llm2comp index add library.index new-papers.jsonl")
 
 
 @with_groups(settings=BUILD, reading=READING)
@@ -64,29 +62,17 @@ def build(
     Commits as it goes: after ctrl-C, a crash or a power cut, the same command continues where it stopped. Documents
     that the index holds unchanged are not encoded again.
     """
-    from llm2comp_apps.retrieval.collection import Collection
-    from llm2comp_apps.retrieval.creation import NewIndex
-    from llm2comp_apps.retrieval.discovery import is_taken, new_index_path
-    from llm2comp_apps.retrieval.models import Models
-    from llm2comp_apps.retrieval.settings import IndexSettings, check_same_settings
+    from llm2comp_apps.retrieval.discovery import new_index_path
+    from llm2comp_apps.retrieval.making import check_sources, make_collection
 
-    wanted = IndexSettings(**settings)
     path = new_index_path(corpus, output)
-    _check_sources(corpus, reading)
+    look = partial(_survey, corpus, reading) if check_sources(corpus, reading) else _nothing
     describe_index_device(device)
-    if is_taken(path):
-        library = Collection.open(path, encoder=encoder, device=device)
-        check_same_settings(library.index, settings)
-        report = _fill(library, corpus, reading, _survey(corpus, reading, library.index, library.plan, library.encoder))
-        others = len(library) - report.read
-        if others > 0 and not report.interrupted:
-            note(f"{others} documents of the index are not in this corpus; they stay (index delete removes some)")
-    else:
-        new = NewIndex.prepare(path, wanted, encoder=encoder or "default", device=device)
-        # The index is made after the corpus has been read once: a broken corpus leaves nothing behind.
-        survey = _survey(corpus, reading, None, new.plan, new.encoder)
-        library = Collection(Models(new.create(), new.encoder, device=device))
-        report = _fill(library, corpus, reading, survey)
+    library, survey = make_collection(path, settings, look, encoder=encoder, device=device)
+    report = _fill(library, corpus, reading, survey)
+    others = len(library) - report.read
+    if others > 0 and not report.interrupted:
+        note(f"{others} documents of the index are not in this corpus; they stay (index delete removes some)")
     _conclude(library, report, as_json=as_json)
 
 
@@ -105,31 +91,26 @@ def add(
     They are encoded, chunked and stored as the index was built. Documents that it holds unchanged are skipped.
     """
     from llm2comp_apps.retrieval.collection import Collection
+    from llm2comp_apps.retrieval.making import check_sources
 
-    _check_sources(corpus, reading)
+    look = partial(_survey, corpus, reading) if check_sources(corpus, reading) else _nothing
     describe_index_device(device)
     library = Collection.open(index, encoder=encoder, device=device)
-    survey = _survey(corpus, reading, library.index, library.plan, library.encoder)
+    survey = look(library.index, library.plan, library.encoder)
     _conclude(library, _fill(library, corpus, reading, survey), as_json=as_json)
 
 
-def _check_sources(sources: Sequence[str], reading: CorpusOptions) -> None:
-    """Fail now if a source is missing, not after a model has been loaded."""
-    from llm2comp_apps.corpus import read_corpus
-
-    if _STDIN not in sources:
-        read_corpus(sources, reading)
+def _nothing(*_: object) -> None:
+    """What is known of a corpus that can be read only once."""
 
 
 def _survey(
     sources: Sequence[str], reading: CorpusOptions, index: Index | None, plan: EmbeddingPlan, encoder: TextEncoder
-) -> Survey | None:
-    """Read everything once, to count it and to find what is broken; ``None`` where it can be read only once."""
+) -> Survey:
+    """Read everything once, to count it and to find what is broken."""
     from llm2comp_apps.corpus import ReadReport, read_corpus
     from llm2comp_apps.retrieval.build import survey
 
-    if _STDIN in sources:
-        return None
     report = ReadReport()
     with ProgressDisplay("reading", "documents") as display:
         found = survey(index, read_corpus(sources, reading, report), plan, encoder.fingerprint, display.update)
@@ -151,9 +132,7 @@ def _fill(library: Collection, sources: Sequence[str], reading: CorpusOptions, s
     with ProgressDisplay("encoding", "documents", total) as display, stop_on_interrupt() as should_stop:
 
         def show(progress: BuildProgress) -> None:
-            # By characters, since the longest documents of each window come first.
-            share = progress.characters / survey.characters if survey is not None and survey.characters else None
-            display.update(progress.documents, share)
+            display.update(progress.documents, None if survey is None else survey.share(progress))
 
         report = library.update(documents, on_progress=show, should_stop=should_stop)
     if survey is None:
@@ -170,8 +149,7 @@ def _conclude(library: Collection, report: UpdateReport, *, as_json: bool) -> No
         note(f"Interrupted: {report.added} documents are added and safe in {library.path} ({took}).")
         note("The same command again continues from there.")
     else:
-        added = f"{report.added} documents added ({report.vectors} vectors)"
-        note(f"{library.path}: {added}, {report.unchanged} unchanged, {took}")
+        note(f"{library.path}: {report}, {took}")
     for line in report.warnings:
         warn(line)
     if report.interrupted:

@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, add_command, output_option
 from llm2comp_apps.cli.options.expand import with_groups
 from llm2comp_apps.cli.options.index_settings import IMPORT, ExistingIndex
 from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.log import describe_index_device
+from llm2comp_apps.cli.ui.reading import documents_of
 from llm2comp_apps.corpus.options import CorpusOptions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from llm2comp_apps.corpus import Document
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the ``index`` group."""
-    app.command(
-        "export",
-        epilog=examples(
-            "llm2comp index export corpus.index corpus.parquet", "llm2comp index export corpus.index vectors.npy"
-        ),
-    )(export)
-    app.command(
-        "import",
-        epilog=examples(
-            "llm2comp index import corpus.parquet -o corpus.index --encoder default",
-            "llm2comp index import vectors.npy corpus.jsonl -o corpus.index",
-        ),
-    )(import_)
+    exported = "llm2comp index export corpus.index"
+    add_command(app, export, f"{exported} corpus.parquet", f"{exported} vectors.npy")
+    add_command(
+        app,
+        import_,
+        "llm2comp index import corpus.parquet -o corpus.index --encoder default",
+        "llm2comp index import vectors.npy corpus.jsonl -o corpus.index",
+        name="import",
+    )
 
 
 def export(
@@ -84,19 +76,10 @@ def import_(
     from llm2comp_apps.retrieval.imports import import_index
 
     describe_index_device(device)
-    rows = None if documents is None else _read(documents, reading)
+    rows = None if documents is None else documents_of([documents], reading)
     report = import_index(output, vectors, rows, encoder=encoder, device=device, **settings)
     if as_json:
         print_json({"index": str(output), "documents": report.documents, "refusal": report.refusal})
     note(f"{output}: {report.documents} documents")
     for line in report.warnings:
         warn(line)
-
-
-def _read(corpus: str, options: CorpusOptions) -> Iterator[Document]:
-    from llm2comp_apps.cli.ui.reading import describe_reading
-    from llm2comp_apps.corpus import ReadReport, read_corpus
-
-    report = ReadReport()
-    yield from read_corpus([corpus], options, report)
-    describe_reading(report)

@@ -65,6 +65,10 @@ class Survey:
     new: int = 0
     characters: int = 0
 
+    def share(self, progress: BuildProgress) -> float | None:
+        """How much of the work is done, by characters, since the longest documents of each window come first."""
+        return progress.characters / self.characters if self.characters else None
+
 
 @dataclass(frozen=True, slots=True)
 class BuildProgress:
@@ -108,6 +112,9 @@ class UpdateReport:
     encode_seconds: float = 0.0
     refusal: str | None = None
     warnings: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.added} documents added ({self.vectors} vectors), {self.unchanged} unchanged"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import typer
 
 from llm2comp_apps.cli.options.expand import Group, option
 
-__all__ = ["BUILD", "IMPORT", "POLICY", "ExistingIndex", "IndexArgument"]
+__all__ = ["BUILD", "DELETE", "IMPORT", "POLICY", "ExistingIndex", "IndexArgument"]
 
 IndexArgument = Annotated[
     Path | None,
@@ -74,3 +74,12 @@ POLICY = Group(_given, _policy(*["as the index has it"] * 3))
 
 IMPORT = Group(_given, (_kind("auto"), _LANGUAGE))
 """How an index of ready vectors is searched."""
+
+_WHERE = "Condition on fields; what meets it is deleted."
+_YES = "Do not ask, even if --where meets more than half of the documents."
+DELETE = (
+    option("ids", list[str] | None, None, "ID", "Document to delete. May be given several times.", flag="--id"),
+    option("where", str | None, None, "CONDITION", _WHERE),
+    option("allow_most", bool, False, None, _YES, flag="--yes"),
+)
+"""What is deleted."""

@@ -1,0 +1,77 @@
+"""A collection of a corpus: made where none is, else opened to be brought up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from llm2comp_apps.corpus import CorpusOptions, read_corpus
+from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.retrieval.collection import Collection
+from llm2comp_apps.retrieval.creation import NewIndex
+from llm2comp_apps.retrieval.discovery import is_taken
+from llm2comp_apps.retrieval.models import Models
+from llm2comp_apps.retrieval.plan import EmbeddingPlan
+from llm2comp_apps.retrieval.settings import IndexSettings, check_same_settings
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
+__all__ = ["check_sources", "make_collection"]
+
+T = TypeVar("T")
+Look: TypeAlias = "Callable[[Index | None, EmbeddingPlan, TextEncoder], T]"
+"""Reads the corpus once, as :func:`~llm2comp_apps.retrieval.build.survey` does; the index is ``None`` before it is
+made."""
+
+
+def make_collection(
+    path: str | Path,
+    settings: Mapping[str, Any],
+    look: Look[T],
+    *,
+    encoder: str | None = None,
+    device: str | None = None,
+) -> tuple[Collection, T]:
+    """Open the collection of a corpus or make it, after a look at the corpus: a broken one leaves nothing behind.
+
+    Args:
+        path: its folder.
+        settings: those of :class:`~llm2comp_apps.retrieval.settings.IndexSettings` that were given; a collection that
+            is there must have the same.
+        look: at the corpus; may raise.
+        encoder: by name; ``None`` for the one that the collection remembers, or the default.
+        device: where the encoder runs; ``None`` for the best there is.
+
+    Returns:
+        The collection, and what ``look`` gave.
+
+    Raises:
+        UsageError: a setting makes no sense, or differs from that of the collection.
+        EncoderError: the encoder cannot be found or loaded.
+        IndexStoreError: the index cannot be read or made.
+    """
+    wanted = IndexSettings(**settings)
+    if is_taken(Path(path)):
+        library = Collection.open(path, encoder=encoder, device=device)
+        check_same_settings(library.index, settings)
+        return library, look(library.index, library.plan, library.encoder)
+    new = NewIndex.prepare(path, wanted, encoder=encoder or "default", device=device)
+    seen = look(None, new.plan, new.encoder)
+    return Collection(Models(new.create(), new.encoder, device=device)), seen
+
+
+def check_sources(sources: Sequence[str], options: CorpusOptions) -> bool:
+    """Find out now if a source is missing, not after a model has been loaded.
+
+    Returns:
+        Whether the sources can be read more than once: standard input cannot.
+
+    Raises:
+        CorpusError: a source is missing.
+    """
+    if "-" in sources:
+        return False
+    read_corpus(sources, options)
+    return True
