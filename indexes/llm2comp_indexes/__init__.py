@@ -31,6 +31,7 @@ from llm2comp_indexes.core.import_export import (
     read_parquet,
     read_parquet_settings,
     read_vectors,
+    unread_columns,
 )
 from llm2comp_indexes.core.verify import verify_index
 from llm2comp_indexes.core.writer import Writer
@@ -94,6 +95,7 @@ __all__ = [
     "read_parquet",
     "read_parquet_settings",
     "read_vectors",
+    "unread_columns",
     "verify_index",
     "words",
 ]

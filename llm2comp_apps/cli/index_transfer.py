@@ -51,7 +51,7 @@ def export(
 @with_groups(settings=IMPORT, reading=READING)
 def import_(
     vectors: Annotated[
-        Path, typer.Argument(metavar="VECTORS", help="File of vectors: .parquet with id and vector, or .npy.")
+        Path, typer.Argument(metavar="VECTORS", help="File of vectors: .parquet (id; vector or embedding), or .npy.")
     ],
     output: Annotated[Path, output_option("DIR", "New index.")],
     documents: Annotated[
@@ -71,7 +71,7 @@ def import_(
 
     Beside .npy may lie .ids.jsonl or .ids.txt, as index export and encode write them: rows then go to documents by
     id; otherwise they must be in the same order. A .parquet file from index export brings the settings of its index,
-    but no memory vectors.
+    but no memory vectors. Further columns are metadata.
     """
     from llm2comp_apps.retrieval.imports import import_index
 

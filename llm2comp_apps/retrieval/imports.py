@@ -60,8 +60,8 @@ def import_index(
 
     Args:
         path: where the index goes; nothing is left there if the import fails.
-        vectors: a ``.parquet`` file with the columns ``id`` and ``vector``, which brings its documents; or an ``.npy``
-            matrix ``(rows, d)``.
+        vectors: a ``.parquet`` file with the columns ``id`` and ``vector`` (or ``embedding``), which brings its
+            documents, further columns as metadata; or an ``.npy`` matrix ``(rows, d)``.
         documents: of the rows of a matrix, in their order or in that of a file of ids beside it (see ``row_ids``).
         encoder: what made the vectors, by name or loaded: the index can then be searched by meaning, and documents
             that have not changed are skipped when a corpus is added later. A few documents are encoded again, and the
@@ -142,18 +142,18 @@ class _Importer:
         return self._fill(batches, vectors.shape, plan, {})
 
     def parquet(self, parquet_path: Path) -> ImportReport:
-        """Import a Parquet file with the columns ``id`` and ``vector``, such as ``index export`` writes.
+        """Import a Parquet file with an id and a vector, such as `index export` and `encode` write.
 
         Args:
             parquet_path: the file; ``title``, ``text``, ``metadata``, ``start`` and ``end`` are read if they are
-                there, as are the settings of the index that it was exported from.
+                there, as are the settings of the index that it was exported from. Further columns are metadata.
 
         Raises:
             InputError: the file cannot be read, lacks a column, or is empty.
             CorpusError: the vectors are not those of the encoder.
             UsageError: their width is not the encoder's.
         """
-        from llm2comp_indexes import InputError, read_parquet, read_parquet_settings
+        from llm2comp_indexes import InputError, read_parquet, read_parquet_settings, unread_columns
 
         settings = read_parquet_settings(parquet_path)
         exported = EmbeddingPlan.from_settings({"prompt": self._prompt, **settings})
@@ -166,6 +166,8 @@ class _Importer:
         if exported != plan and self.encoder is not None:
             batches = _rehashed(batches, exported, plan, self.encoder.fingerprint)
         report = self._fill(batches, (_rows(parquet_path), first[1].shape[1]), plan, settings)
+        if unread := unread_columns(parquet_path):
+            report.warnings.append(f"{parquet_path}: binary columns not read: {', '.join(unread)}")
         if exported.memory:
             report.warnings.append("memory vectors are not in the file; a build with `memory` stores them again")
         return report

@@ -188,6 +188,24 @@ def test_a_vector_without_a_text_is_not_checked(cli, encoders):
     assert cli("index", "import", "bare.parquet", "-o", "x.index", "--encoder", "default").exit_code == 0
 
 
+def test_further_columns_can_be_searched_by(cli, encoders):
+    columns = {"id": ["a", "b"], "text": ["one", "one"], "year": [1, 2], "picture": [b"\xff", b""]}
+    pq.write_table(pa.table({**columns, "vector": np.eye(32)[:2].tolist()}), "x.parquet")
+    result = cli("index", "import", "x.parquet", "-o", "x.index")
+    assert "binary columns not read: picture" in result.stderr
+    answer = cli("search", "one", "--index", "x.index", "--mode", "lexical", "--where", "year = 2", "--json")
+    assert [hit["id"] for hit in json.loads(answer.stdout)["hits"]] == ["b"]
+
+
+def test_what_encode_writes_can_be_imported(cli, encoders, write_corpus):
+    cli("encode", write_corpus(8), "-o", "own.parquet")
+    result = cli("index", "import", "own.parquet", "-o", "own.index", "--encoder", "default")
+    assert result.exit_code == 0, result.stderr
+    cli("index", "build", write_corpus(8), "-o", "built.index")
+    found = [hits(cli, path) for path in ("own.index", "built.index")]
+    assert found[0] == found[1]
+
+
 def test_parquet_brings_the_recipe_back(cli, encoders, write_corpus):
     corpus = write_corpus(8)
     options = ["--chunk", 16, "--overlap", 4, "--language", "german", "--kind", "hnsw", "--target-recall", 0.9]

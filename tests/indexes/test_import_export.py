@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import json
 
 import numpy as np
@@ -17,6 +19,7 @@ from llm2comp_indexes import (
     read_parquet,
     read_parquet_settings,
     read_vectors,
+    unread_columns,
 )
 from llm2comp_indexes.storage import fs
 
@@ -137,6 +140,62 @@ def test_parquet_of_other_programs_is_read_as_far_as_it_goes(fast_path):
         pq.write_table(pa.Table.from_pylist(rows), path)
         with pytest.raises(InputError, match=rf"theirs\.parquet: {message}"):
             list(read_parquet(path))
+
+
+def test_further_columns_are_metadata(fast_path):
+    path = fast_path / "theirs.parquet"
+    year, moment = datetime.date(2020, 5, 1), datetime.datetime(2020, 5, 1, 12, 30)
+    table = {
+        "id": ["a", "b"],
+        "year": [2020, None],
+        "day": [year, year],
+        "moment": pa.array([1_588_336_200_000_000_001, 0], pa.timestamp("ns")),
+        "price": [decimal.Decimal("1.50"), None],
+        "score": [float("nan"), 0.5],
+        "tags": [["x", "y"], []],
+        "place": [{"city": "Ulm"}, None],
+        "picture": [b"\xff", b""],
+        "pictures": [[b"\xff"], []],
+        "metadata": ['{"year": 1999}', None],
+        "vector": [[1.0, 0.0], [0.0, 1.0]],
+        "embedding": [[5.0], [6.0]],
+    }
+    pq.write_table(pa.table(table), path)
+    (((first, second), vectors),) = read_parquet(path)
+    assert first.metadata == {
+        "year": 1999,  # what the file calls metadata wins
+        "day": "2020-05-01",
+        "moment": moment.isoformat(),
+        "price": "1.50",
+        "score": None,
+        "tags": ["x", "y"],
+        "place": {"city": "Ulm"},
+        "embedding": [5.0],
+    }
+    assert (second.metadata["year"], second.metadata["score"]) == (None, 0.5)
+    assert vectors.tolist() == table["vector"]
+    assert unread_columns(path) == ["picture", "pictures"]
+
+
+def test_vectors_may_be_called_embedding(fast_path):
+    path = fast_path / "theirs.parquet"
+    pq.write_table(pa.table({"id": ["a"], "embedding": [[1.0, 0.0]]}), path)
+    assert [(documents, vectors.tolist()) for documents, vectors in read_parquet(path)] == [
+        ([IndexedDocument("a", "")], [[1.0, 0.0]])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"id": ["a"], "vec": [[1.0]]}, r"has no column vector or embedding \(its columns: id, vec\)"),
+        ({"key": ["a"], "vector": [[1.0]]}, r"has no column id \(its columns: key, vector\)"),
+    ],
+)
+def test_a_missing_column_is_named(fast_path, columns, message):
+    pq.write_table(pa.table(columns), fast_path / "x.parquet")
+    with pytest.raises(InputError, match=message):
+        list(read_parquet(fast_path / "x.parquet"))
 
 
 def test_an_export_into_a_folder_that_is_not_there_names_it(filled, fast_path):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -41,12 +42,15 @@ __all__ = [
     "read_parquet",
     "read_parquet_settings",
     "read_vectors",
+    "unread_columns",
 ]
 
 EXPORTS: Final = (".npy", ".parquet", ".faiss")
 
 _BATCH: Final = 4096
 _SETTINGS: Final = b"llm2comp.settings"
+_VECTORS: Final = ("vector", "embedding")  # what a column of vectors may be called, an export's own name first
+_OWN: Final = ("id", "title", "text", "metadata", "content_hash", "start", "end", "vector")
 
 Batch = tuple[list[IndexedDocument], Float32Array]
 """Documents, and the vectors of all of them in turn."""
@@ -144,7 +148,10 @@ def read_vectors(path: str | Path) -> np.ndarray:
 
 
 def read_parquet(path: str | Path, *, batch: int = _BATCH) -> Iterator[Batch]:
-    """Documents and vectors of a Parquet file, such as an export; ``id`` and ``vector`` are needed, the rest optional.
+    """Documents and vectors of a Parquet file, such as an export; an id and a vector are needed, the rest is optional.
+
+    The vector may be called ``embedding``. Columns that an export does not have are metadata, except those of bytes
+    (see `unread_columns`): dates become ISO 8601, decimals strings, NaN ``None``.
 
     Raises:
         InputError: it cannot be read, or lacks a column.
@@ -154,14 +161,33 @@ def read_parquet(path: str | Path, *, batch: int = _BATCH) -> Iterator[Batch]:
 
     try:
         with pq.ParquetFile(path) as file:
-            missing = {"id", "vector"} - set(file.schema_arrow.names)
-            if missing:
-                raise InputError(f"{path}: has no column {' and no column '.join(sorted(missing))}")
-            rows = (row for part in file.iter_batches(batch) for row in part.to_pylist())
+            names = file.schema_arrow.names
+            key = next((name for name in _VECTORS if name in names), None)
+            if key is None or "id" not in names:
+                wanted = "id" if "id" not in names else " or ".join(_VECTORS)
+                raise InputError(f"{path}: has no column {wanted} (its columns: {', '.join(names)})")
+            unread = _of_bytes(file.schema_arrow)
+            parts = file.iter_batches(batch, columns=[name for name in names if name not in unread])
+            rows = (row for part in parts for row in _in_microseconds(part).to_pylist())
             groups = (list(group) for _, group in itertools.groupby(rows, key=lambda row: row["id"]))
             while part := list(itertools.islice(groups, batch)):
-                vectors = np.array([row["vector"] for group in part for row in group], dtype=np.float32)
-                yield [_document(group, path) for group in part], vectors
+                vectors = np.array([row[key] for group in part for row in group], dtype=np.float32)
+                yield [_document(group, key, path) for group in part], vectors
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+
+
+def unread_columns(path: str | Path) -> list[str]:
+    """The columns of a Parquet file that are bytes, such as pictures, and so cannot be metadata.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return _of_bytes(pq.read_schema(path))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
 
@@ -185,7 +211,37 @@ def read_parquet_settings(path: str | Path) -> dict[str, Any]:
     return settings
 
 
-def _document(rows: list[dict[str, Any]], path: str | Path) -> IndexedDocument:
+def _of_bytes(schema: Any) -> list[str]:
+    """Columns that hold bytes, also inside of lists and structs, and are not read by a name of their own."""
+    return [column.name for column in schema if column.name not in _OWN and "binary" in str(column.type)]
+
+
+def _in_microseconds(batch: Any) -> Any:
+    """Times without their nanoseconds, which Python's times do not have."""
+    import pyarrow as pa
+    from pyarrow import compute, types
+
+    for place, column in enumerate(batch.columns):
+        if types.is_timestamp(column.type) and column.type.unit == "ns":
+            cut = compute.cast(column, pa.timestamp("us", column.type.tz), safe=False)
+            batch = batch.set_column(place, batch.schema.names[place], cut)
+    return batch
+
+
+def _plain(value: Any) -> Any:
+    """A value of a cell as JSON has it."""
+    if value is None or isinstance(value, str | int):  # bool is an int
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)  # dates and times; Decimal, UUID
+
+
+def _document(rows: list[dict[str, Any]], vector: str, path: str | Path) -> IndexedDocument:
     """The document of neighbouring rows with one id; of columns that other programs wrote, what can be used."""
     first = rows[0]
     if first["id"] is None:
@@ -196,6 +252,8 @@ def _document(rows: list[dict[str, Any]], path: str | Path) -> IndexedDocument:
         raise InputError(f"{path}: the id {first['id']!r} stands on {len(rows)} rows, without start and end of chunks")
     metadata = first.get("metadata") or {}
     metadata = json.loads(metadata) if isinstance(metadata, str | bytes) else dict(metadata)
+    further = {name: _plain(value) for name, value in first.items() if name not in _OWN and name != vector}
+    metadata = {**further, **metadata}
     title, text = (str(first[name]) if first.get(name) is not None else "" for name in ("title", "text"))
     return IndexedDocument(str(first["id"]), text, title, metadata, spans, first.get("content_hash") or "")
 
