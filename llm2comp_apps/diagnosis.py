@@ -45,6 +45,12 @@ class Check:
     advice: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """A line, and a second one for the advice."""
+        mark = self.status.upper() if self.status in ("warning", "error") else self.status
+        line = f"{mark:8} {self.name:9} {self.detail}"
+        return f"{line}\n{'':18} -> {self.advice}" if self.advice else line
+
 
 def diagnose() -> list[Check]:
     """Look at everything; loads no model and uses no network."""

@@ -17,13 +17,15 @@ class TextTable:
         header: names of the columns.
         rows: a cell in ``**`` is the best of its kind; a row whose first cell is in ``*`` sums up the rows above it.
         numbers: columns that hold numbers, counted from 0.
+        cut: columns of which the beginning will do, counted from 0: a table that has some fits any page.
         caption: what a reader must know to read it; may be empty.
     """
 
-    title: str
+    title: str = ""
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     numbers: Sequence[int] = ()
+    cut: Sequence[int] = ()
     caption: str = ""
 
     def markdown(self) -> list[str]:

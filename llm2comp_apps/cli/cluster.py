@@ -19,12 +19,12 @@ from llm2comp_apps.cli.ui.console import note, print_json, stdout_console, warn
 from llm2comp_apps.cli.ui.progress import format_duration, show_steps
 from llm2comp_apps.cli.ui.reading import documents_of
 from llm2comp_apps.cli.ui.spelling import in_options
-from llm2comp_apps.cli.ui.tables import print_table
+from llm2comp_apps.cli.ui.tables import print_tables
 from llm2comp_apps.corpus.options import CorpusOptions
 
 if TYPE_CHECKING:
     from llm2comp_apps.clustering import ClusterSettings, TopicModel
-    from llm2comp_apps.clustering.output.summary import Table
+    from llm2comp_apps.text_table import TextTable
 
 __all__ = ["register"]
 
@@ -103,7 +103,7 @@ class _Shown:
     """What is printed at the end: a record for programs; else a table and lines below it. Then what was done."""
 
     record: dict[str, Any]
-    table: Table
+    table: TextTable
     lines: Sequence[str] = ()
     warnings: Sequence[str] = ()
     done: str
@@ -116,7 +116,7 @@ def _show(shown: _Shown, target: Path, seconds: float, *, as_json: bool) -> None
     if as_json:
         print_json({"output": str(target), **shown.record, "warnings": warnings})
     else:
-        print_table(*shown.table)
+        print_tables([shown.table])
         for line in shown.lines:
             stdout_console().print(line, soft_wrap=True)
     note(f"{target}: {shown.done}; {format_duration(seconds)}")

@@ -6,17 +6,15 @@ from dataclasses import asdict
 
 import typer
 
-from llm2comp_apps.cli.options.common import JsonOption, examples
+from llm2comp_apps.cli.options.common import JsonOption, add_command
 from llm2comp_apps.cli.ui.console import print_json
 
 __all__ = ["register"]
 
-_MARKS = {"ok": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("doctor", epilog=examples("llm2comp doctor", "llm2comp doctor --json"))(doctor)
+    add_command(app, doctor, "llm2comp doctor", "llm2comp doctor --json")
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -32,8 +30,6 @@ def doctor(as_json: JsonOption = False) -> None:
         print_json({"ok": not broken, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
-            typer.echo(f"{_MARKS[check.status]:8} {check.name:9} {check.detail}")
-            if check.advice:
-                typer.echo(f"{'':18} -> {check.advice}")
+            typer.echo(check)
     if broken:
         raise typer.Exit(1)

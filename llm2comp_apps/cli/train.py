@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from llm2comp_train.recipes import DEFAULT_STAGE, recipe_record, recipe_table
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, examples
+from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, add_command, examples
 from llm2comp_apps.cli.options.expand import REQUIRED, option, with_groups
-from llm2comp_apps.cli.options.training import DEFAULT_STAGE, RECIPE, RUN, SETTINGS, STAGE, out_folder, shown_value
+from llm2comp_apps.cli.options.training import RECIPE, RUN, SETTINGS, STAGE, out_folder
 from llm2comp_apps.cli.ui.console import note, print_json
+from llm2comp_apps.cli.ui.tables import print_tables
 from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.errors import UsageError
 
@@ -27,21 +29,23 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         name="train", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
     )
-    train_examples = examples(
-        "llm2comp train --stage kl --data paragraphs/ --out runs/kl",
-        "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval",
-        "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval --resume",
-        "llm2comp train --show-recipe --recipe llama-2-7b",
-        "llm2comp train mine-negatives pairs.jsonl --out mined.jsonl",
-    )
-    mining_example = examples("llm2comp train mine-negatives pairs.jsonl --encoder runs/scl/encoder --out mined.jsonl")
-    pruning_examples = examples(
+    group.callback(
+        epilog=examples(
+            "llm2comp train --stage kl --data paragraphs/ --out runs/kl",
+            "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval",
+            "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval --resume",
+            "llm2comp train --show-recipe --recipe llama-2-7b",
+            "llm2comp train mine-negatives pairs.jsonl --out mined.jsonl",
+        )
+    )(train)
+    mining = "llm2comp train mine-negatives pairs.jsonl --encoder runs/scl/encoder --out mined.jsonl"
+    add_command(group, mine_negatives, mining, name="mine-negatives")
+    add_command(
+        group,
+        prune,
         "llm2comp train prune default --layers 24 --data pairs/ --out runs/24",
         "llm2comp train prune runs/scl/encoder --layers 0,1,2,10,11,23,24,29 --data pairs/ --out runs/8",
     )
-    group.callback(epilog=train_examples)(train)
-    group.command("mine-negatives", epilog=mining_example)(mine_negatives)
-    group.command("prune", epilog=pruning_examples)(prune)
     app.add_typer(group)
 
 
@@ -77,33 +81,26 @@ def train(
     from llm2comp_train.engine.chain import run_recipe
     from llm2comp_train.engine.run import RunOptions
 
-    from llm2comp_apps.cli.ui.training import TrainingDisplay
+    from llm2comp_apps.cli.ui.training import show_training
     from llm2comp_apps.evaluation.judge import dev_judge
 
     data = run.pop("eval_data")
-    with TrainingDisplay() as display:
+    with show_training() as show:
         judge = dev_judge(data) if data else None
-        options = RunOptions(**run, device=device, judge=judge, show=display, say=note)
+        options = RunOptions(**run, device=device, judge=judge, show=show, say=note)
         encoder = run_recipe(recipe, stage or DEFAULT_STAGE, settings, options)
     note(f"encoder: {encoder}")
 
 
 def _show_recipe(recipe: str, stage: str, changes: dict[str, Any], device: str | None, *, as_json: bool) -> None:
     """Print the settings that a call would train with; ``device`` need not be there."""
-    from llm2comp_train.recipes import recipe_record
-
-    from llm2comp_apps.cli.ui.tables import print_tables
     from llm2comp_apps.encoder.backbones import default_device
-    from llm2comp_apps.text_table import TextTable
 
     record = recipe_record(recipe, stage, changes, gpu=(device or default_device()).startswith("cuda"))
-    stages = record["stages"]
     if as_json:
         print_json(record)
-        return
-    names = next(iter(stages.values()))
-    rows = [[name, *(shown_value(values[name]) for values in stages.values())] for name in names]
-    print_tables([TextTable(title=f"{recipe}, {record['form']} form", header=["setting", *stages], rows=rows)])
+    else:
+        print_tables([recipe_table(record)])
 
 
 @with_groups(

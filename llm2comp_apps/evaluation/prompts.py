@@ -7,11 +7,13 @@ classification) all count as queries. The wording is MTEB's own for the tasks it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["INSTRUCTIONS", "InstructionMode", "Prompts", "instruction_for", "resolve_prompts"]
+from llm2comp_apps.errors import UsageError
+
+__all__ = ["INSTRUCTIONS", "InstructionMode", "Prompts", "instruction_for", "parse_prompts", "resolve_prompts"]
 
 InstructionMode = Literal["auto", "task", "none"]
 
@@ -122,3 +124,18 @@ def resolve_prompts(
     if category in ("Retrieval", "Reranking"):
         return Prompts(encoder_prompts.get("query") or None, encoder_prompts.get("document") or None)
     return Prompts(query=encoder_prompts.get(category.lower()) or None)
+
+
+def parse_prompts(items: Iterable[str]) -> dict[str, str]:
+    r"""``TASK=TEXT`` or ``CATEGORY=TEXT`` items as prompts by name; ``\n`` in a text is a line break.
+
+    Raises:
+        UsageError: there is no ``=``, or nothing before it.
+    """
+    prompts = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not name or not equals:
+            raise UsageError(f"{item!r}: write TASK=TEXT or CATEGORY=TEXT", field="prompt_overrides")
+        prompts[name] = text.replace("\\n", "\n")
+    return prompts

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from llm2comp_apps.evaluation.report import Comparison, Line, Report
+from llm2comp_apps.evaluation.results import TaskResult
+from llm2comp_apps.evaluation.table import System
 from llm2comp_apps.text_table import TextTable
 
 __all__ = [
     "COMPARISON_NOTE",
+    "cell_line",
     "comparison_of",
     "comparisons_table",
     "delta_text",
@@ -54,6 +57,14 @@ def is_best(line: Line, label: str) -> bool:
     """Whether ``label`` has the best value of a line that several systems share."""
     value = line.values[label]
     return value is not None and value == line.best and len(line.values) > 1
+
+
+def cell_line(system: System, result: TaskResult, kept: bool) -> str:
+    """A cell of a table as it is filled: the score, and how it came about."""
+    how = "kept" if kept else f"{result.seconds:.1f} s"
+    if result.prompts["query"]:
+        how += f", query prompt {result.prompts['query']!r}"
+    return f"{system.label}: {result.task} {result.main_metric} {percent(result.main_score)} ({how})"
 
 
 def report_tables(report: Report) -> list[TextTable]:

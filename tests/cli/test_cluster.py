@@ -227,9 +227,10 @@ def test_names_by_the_language_model(cli, corpus, monkeypatch):
 
 
 def test_documents_cannot_command_the_terminal_by_the_table(capsys):
-    from llm2comp_apps.cli.ui.tables import print_table
+    from llm2comp_apps.cli.ui.tables import print_tables
+    from llm2comp_apps.text_table import TextTable
 
-    print_table(("topic", "name"), [("0", "clear\x1b[2J the \x9bscreen")])
+    print_tables([TextTable(header=["topic", "name"], rows=[["0", "clear\x1b[2J the \x9bscreen"]])])
     printed = capsys.readouterr().out
     assert "clear[2J the screen" in printed
     assert set(printed) & {"\x1b", "\x9b"} == set()

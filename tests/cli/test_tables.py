@@ -48,3 +48,11 @@ def test_a_terminal_gets_what_fits(capsys, monkeypatch):
 def test_markdown_stays_a_table(cell, line):
     table = TextTable(title="", header=["name", "n"], rows=[[cell, "1"]], numbers=[1])
     assert table.markdown() == ["| name | n |", "| --- | ---: |", f"| {line} | 1 |"]
+
+
+def test_a_table_with_columns_to_cut_fits_the_page(capsys):
+    rows = [["1", "dough", "bread " * 60]]
+    print_tables([TextTable(header=["topic", "name", "text"], rows=rows, numbers=[0], cut=[2])])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if "dough" in line and line.rstrip().endswith("…")]

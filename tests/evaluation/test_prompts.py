@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from llm2comp_apps.errors import UsageError
 from llm2comp_apps.evaluation import evaluate, load_suite
-from llm2comp_apps.evaluation.prompts import Prompts, resolve_prompts
+from llm2comp_apps.evaluation.prompts import Prompts, parse_prompts, resolve_prompts
 
 TEMPLATE = {"instruction": "{instruction}:\n", "query": "q: "}
 CLAIM = "Given a scientific claim, retrieve documents that support or refute the claim"
@@ -52,3 +53,11 @@ def test_queries_are_told_the_task_and_documents_nothing(data, collapsed):
     assert len(seen["Retrieve text based on user query:\n"]) == 4
     assert len(seen["Retrieve semantically similar text:\n"]) == 60
     assert results[0].prompts == {"query": "Retrieve text based on user query:\n", "document": ""}
+
+
+def test_prompts_as_people_write_them():
+    assert parse_prompts(["STS=as\\n", "a=b=c"]) == {"STS": "as\n", "a": "b=c"}
+    for item in ("oops", "=text"):
+        with pytest.raises(UsageError, match="write TASK=TEXT") as error:
+            parse_prompts([item])
+        assert error.value.field == "prompt_overrides"

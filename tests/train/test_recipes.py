@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from llm2comp_train.engine import chain
 from llm2comp_train.engine.run import RunOptions
-from llm2comp_train.recipes import RECIPES, recipe_record, resolve
+from llm2comp_train.recipes import RECIPES, default_values, recipe_record, recipe_table, resolve
+from llm2comp_train.settings import Settings, parse_instructions
 
 from llm2comp_apps.errors import UsageError
 
@@ -22,6 +23,24 @@ def test_a_record_has_the_settings_of_the_stage_or_of_the_chain():
     assert (chained["form"], tuple(chained["stages"])) == ("GPU", RECIPES["smollm2-135m"].chain)
     with pytest.raises(UsageError, match="not 'gpt'"):
         recipe_record("gpt", "all")
+
+
+def test_the_table_of_a_recipe_has_a_column_for_each_stage():
+    table = recipe_table(recipe_record("smollm2-135m", "all", {"lr": 2e-4}))
+    assert (table.title, table.header) == ("smollm2-135m, CPU form", ["setting", "kl", "scl"])
+    assert [row[0] for row in table.rows] == [setting.name for setting in dataclasses.fields(Settings)]
+    assert ["lr", "0.0002", "0.0002"] in table.rows
+
+
+def test_default_values_name_the_stages_that_differ():
+    assert default_values("max_steps") == "600; ucl: 150; align: 3000"
+    assert default_values("k") == "8"
+
+
+def test_instructions_by_file():
+    assert parse_instructions(["med*=question: ", "a=b=c"]) == {"med*": "question: ", "a": "b=c"}
+    with pytest.raises(UsageError, match="write FILE=TEXT"):
+        parse_instructions(["query"])
 
 
 def test_a_stage_of_a_recipe_takes_the_recipes_data_and_form(monkeypatch, tmp_path):

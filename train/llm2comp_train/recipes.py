@@ -8,15 +8,30 @@ recipe's ``common`` ones, those of the stage's family, those of the stage, the r
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.text_table import TextTable
 from llm2comp_train.settings import Settings
-from llm2comp_train.stages import Stage, get_stage
+from llm2comp_train.stages import STAGES, Stage, get_stage
 
-__all__ = ["RECIPES", "TrainingRecipe", "get_recipe", "recipe_record", "resolve"]
+__all__ = [
+    "DEFAULT_RECIPE",
+    "DEFAULT_STAGE",
+    "RECIPES",
+    "TrainingRecipe",
+    "default_values",
+    "get_recipe",
+    "recipe_record",
+    "recipe_table",
+    "resolve",
+]
+
+DEFAULT_RECIPE = "smollm2-135m"
+DEFAULT_STAGE = "kl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,3 +194,33 @@ def recipe_record(
     stages = get_recipe(recipe).chain if stage == "all" else (stage,)
     resolved = {name: dataclasses.asdict(resolve(recipe, name, changes, gpu=gpu)) for name in stages}
     return {"recipe": recipe, "form": "GPU" if gpu else "CPU", "stages": resolved}
+
+
+def recipe_table(record: Mapping[str, Any]) -> TextTable:
+    """A record of :func:`recipe_record` for people: settings down, stages across."""
+    stages = record["stages"]
+    rows = [
+        [setting.name, *(_shown(values[setting.name]) for values in stages.values())]
+        for setting in dataclasses.fields(Settings)
+    ]
+    return TextTable(title=f"{record['recipe']}, {record['form']} form", header=["setting", *stages], rows=rows)
+
+
+def default_values(setting: str) -> str:
+    """A setting's values in the default recipe: the most common one, then the stages that have another one."""
+    stages: dict[str, list[str]] = {}
+    for stage in STAGES:
+        stages.setdefault(_shown(getattr(_default_settings(stage), setting)), []).append(stage)
+    common = max(stages, key=lambda value: len(stages[value]))
+    others = [f"{', '.join(names)}: {value}" for value, names in stages.items() if value != common]
+    return "; ".join([common, *others])
+
+
+@functools.cache
+def _default_settings(stage: str) -> Settings:
+    return resolve(DEFAULT_RECIPE, stage)
+
+
+def _shown(value: Any) -> str:
+    """A setting's value for people."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

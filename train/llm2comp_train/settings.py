@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "parse_instructions"]
 
 _LARGEST_SEED = 2**32 - 1
 """What numpy takes; times the steps it still fits into torch's 64 bits."""
@@ -215,3 +216,15 @@ def _weighted(item: str) -> tuple[str, float]:
         return (name, float(weight)) if equals else (item, 1.0)
     except ValueError:
         return item, 1.0
+
+
+def parse_instructions(items: Sequence[str]) -> dict[str, str]:
+    """``FILE=TEXT`` items as prompts of the queries of pair files, by name pattern.
+
+    Raises:
+        UsageError: there is no ``=``.
+    """
+    for item in items:
+        if "=" not in item:
+            raise UsageError(f"{item!r}: write FILE=TEXT, such as 'medquad*=question: '", field="instructions")
+    return dict(item.partition("=")[::2] for item in items)

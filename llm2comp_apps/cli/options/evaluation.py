@@ -11,7 +11,6 @@ from llm2comp_apps.cli.options.common import DeviceOption, cache_option
 from llm2comp_apps.cli.options.expand import Group, option, spelled
 from llm2comp_apps.cli.ui.console import warn
 from llm2comp_apps.encoder.devices import check_device
-from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
     from llm2comp_apps.evaluation.compare import TaskChoice
@@ -69,14 +68,10 @@ def _names(encoder: list[str] | None, baseline: list[str] | None) -> list[str]:
 
 
 def _scoring(prompt_overrides: list[str] | None, **values: Any) -> TableOptions:
+    from llm2comp_apps.evaluation.prompts import parse_prompts
     from llm2comp_apps.evaluation.table import TableOptions
 
-    prompts = {}
-    for value in prompt_overrides or []:
-        name, equals, text = value.partition("=")
-        if not name or not equals:
-            raise UsageError(f"{value!r}: write TASK=TEXT or CATEGORY=TEXT", field="prompt_overrides")
-        prompts[name] = text.replace("\\n", "\n")
+    prompts = parse_prompts(prompt_overrides or ())
     return TableOptions(prompt_overrides=prompts, show_progress=sys.stderr.isatty(), **values)
 
 

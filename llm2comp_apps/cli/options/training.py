@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import re
 from pathlib import Path
 from typing import Any
 
-from llm2comp_train.recipes import RECIPES, resolve
-from llm2comp_train.settings import Settings
+from llm2comp_train.recipes import DEFAULT_RECIPE, DEFAULT_STAGE, RECIPES, default_values
+from llm2comp_train.settings import Settings, parse_instructions
 from llm2comp_train.stages import STAGES
 
 from llm2comp_apps.cli.options.expand import REQUIRED, Group, option
-from llm2comp_apps.errors import UsageError
 
-__all__ = ["DEFAULT_STAGE", "RECIPE", "RUN", "SETTINGS", "STAGE", "out_folder", "shown_value"]
+__all__ = ["RECIPE", "RUN", "SETTINGS", "STAGE", "out_folder"]
 
-DEFAULT_STAGE = "kl"
-_DEFAULT_RECIPE = "smollm2-135m"
 _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _STAGES = "; ".join(f"{name}: {stage.about}" for name, stage in STAGES.items())
 _RECIPES = "; ".join(f"{name}: {recipe.about}" for name, recipe in RECIPES.items())
@@ -36,15 +32,11 @@ def out_folder(text: str, kind: Any = Path, default: Any = REQUIRED) -> inspect.
 
 def _run(data: list[str] | None, instructions: list[str] | None, **values: Any) -> dict[str, Any]:
     """The values of the options as :class:`~llm2comp_train.engine.run.RunOptions` has them."""
-    for item in instructions or []:
-        if "=" not in item:
-            raise UsageError(f"{item!r}: write FILE=TEXT, such as 'medquad*=question: '", field="instructions")
-    prompts = dict(item.partition("=")[::2] for item in instructions or [])
-    return {"data": data or [], "instructions": prompts, **values}
+    return {"data": data or [], "instructions": parse_instructions(instructions or ()), **values}
 
 
 STAGE = option("stage", str | None, None, None, _STAGE)
-RECIPE = option("recipe", str, _DEFAULT_RECIPE, None, f"Settings that belong together. {_RECIPES}.")
+RECIPE = option("recipe", str, DEFAULT_RECIPE, None, f"Settings that belong together. {_RECIPES}.")
 RUN = Group(
     _run,
     (
@@ -59,11 +51,6 @@ RUN = Group(
 )
 
 
-def shown_value(value: Any) -> str:
-    """A setting's value for people."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _setting(setting: dataclasses.Field[Any]) -> inspect.Parameter:
     kind: Any = _TYPES[str(setting.type)]
     flag = setting.name.replace("_", "-")
@@ -73,7 +60,7 @@ def _setting(setting: dataclasses.Field[Any]) -> inspect.Parameter:
         (list[str] if setting.metadata.get("repeat") else kind) | None,
         None,
         None,
-        f"{text} [{_defaults(setting.name)}]",
+        f"{text} [{default_values(setting.name)}]",
         flag=f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}",
     )
 
@@ -82,21 +69,6 @@ def _spelled(found: re.Match[str]) -> str:
     name, value = found.groups()
     flag = "--instruction" if name == "instructions" else f"--{name.replace('_', '-')}"
     return f"{flag} {value}" if value else flag
-
-
-@functools.cache
-def _resolved(stage: str) -> Settings:
-    return resolve(_DEFAULT_RECIPE, stage)
-
-
-def _defaults(name: str) -> str:
-    """Values of the default recipe: the most common one, then the stages that have another one."""
-    stages: dict[str, list[str]] = {}
-    for stage in STAGES:
-        stages.setdefault(shown_value(getattr(_resolved(stage), name)), []).append(stage)
-    common = max(stages, key=lambda value: len(stages[value]))
-    others = [f"{', '.join(names)}: {value}" for value, names in stages.items() if value != common]
-    return "; ".join([common, *others])
 
 
 def _changes(**values: Any) -> dict[str, Any]:

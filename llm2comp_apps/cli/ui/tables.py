@@ -13,21 +13,18 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.text_table import TextTable
 
-__all__ = ["print_table", "print_tables", "rich_table"]
+__all__ = ["print_tables", "rich_table"]
 
 _ANY_WIDTH = 10_000
-_NUMBERS = ("topic", "documents", "share", "added")
-_CUT = ("most central document",)
 
 
 def print_tables(tables: Sequence[TextTable]) -> None:
     """Print tables on stdout: as wide as need be in a pipe; on a terminal the first, and those others that fit."""
-    console = stdout_console()
-    if not console.is_terminal:
-        console.width = _ANY_WIDTH
-    unbound = console.options.update_width(_ANY_WIDTH)
     for number, each in enumerate(tables):
-        drawn = rich_table(each)
+        console, drawn = stdout_console(), rich_table(each)
+        unbound = console.options.update_width(_ANY_WIDTH)
+        if not console.is_terminal and not each.cut:
+            console.width = _ANY_WIDTH
         if number == 0 or console.measure(drawn, options=unbound).maximum <= console.width:
             console.print(drawn)
         else:
@@ -36,12 +33,21 @@ def print_tables(tables: Sequence[TextTable]) -> None:
 
 def rich_table(table: TextTable) -> Table:
     """The table as rich draws it; control characters are left out, and brackets are no markup."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    drawn = Table(title=table.title or None, caption=table.caption or None)
+    fits = bool(table.cut)
+    drawn = Table(title=table.title or None, caption=table.caption or None, box=SIMPLE_HEAD, expand=fits)
     for column, name in enumerate(table.header):
-        number = column in table.numbers
-        drawn.add_column(_text(name), justify="right" if number else "left", no_wrap=number, overflow="fold")
+        if column in table.numbers:
+            drawn.add_column(_text(name), justify="right", no_wrap=True, min_width=len(name))
+        else:
+            drawn.add_column(
+                _text(name),
+                ratio=1 if fits else None,
+                no_wrap=column in table.cut,
+                overflow="ellipsis" if fits else "fold",
+            )
     for row in table.rows:
         cells = [_text(cell) for cell in row]
         drawn.add_row(*cells, end_section=cells[0].style == "italic")
@@ -56,20 +62,3 @@ def _text(cell: str) -> Text:
         if f"{mark}{inner}{mark}" == cell and inner:
             return Text(printable(inner), style=style)
     return Text(printable(cell))
-
-
-def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table as wide as the terminal; control characters of documents are left out."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, expand=True)
-    for name in header:
-        if name in _NUMBERS:
-            table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-        else:
-            table.add_column(name, ratio=1, no_wrap=name in _CUT, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))  # Text: brackets in documents are no markup
-    stdout_console().print(table)

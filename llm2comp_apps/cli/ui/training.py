@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.cli.ui.console import note, stderr_console
@@ -10,56 +12,44 @@ from llm2comp_apps.cli.ui.progress import format_duration
 
 if TYPE_CHECKING:
     from llm2comp_train.engine.loop import Progress
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
 
-__all__ = ["TrainingDisplay"]
+__all__ = ["show_training"]
 
 _EVERY = 10
 """Steps between two plain lines."""
 
 
-class TrainingDisplay:
-    """Shows loss, speed, time left and the last evaluation; use it as a context manager, call it after every step.
+@contextmanager
+def show_training() -> Iterator[Callable[[Progress], None]]:
+    """Show loss, speed, time left and the last evaluation, by a function that is called after every step."""
+    if not sys.stderr.isatty():
+        yield _note_step
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
 
-    Each stage of a chain starts a new bar.
-    """
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
+    bar = Bar(*columns, console=stderr_console(), transient=True)
+    task, evaluation = bar.add_task("", total=None, state=""), ""
 
-    def __init__(self) -> None:
-        self._bar: Bar | None = None
-        self._task: TaskID | None = None
-        self._evaluation: dict[str, float] = {}
+    def show(progress: Progress) -> None:
+        nonlocal evaluation
+        bar.start()  # with the first step: until then other things have their say
+        bar.update(task, completed=progress.step, total=progress.steps, state=_state(progress))
+        if _figures(progress) != evaluation:
+            evaluation = _figures(progress)
+            bar.console.print(f"step {progress.step}  {evaluation}", highlight=False)
 
-    def __enter__(self) -> TrainingDisplay:
-        if sys.stderr.isatty():
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-            from rich.progress import Progress as RichProgress
+    try:
+        yield show
+    finally:
+        bar.stop()
 
-            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
-            self._bar = RichProgress(*columns, console=stderr_console(), transient=True)
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, progress: Progress) -> None:
-        """Show a step."""
-        if self._bar is None:
-            self._line(progress)
-            return
-        self._bar.start()  # with the first step: until then other things have their say
-        if self._task is None:
-            self._task = self._bar.add_task("", total=progress.steps, state="")
-        self._bar.update(self._task, completed=progress.step, total=progress.steps, state=_state(progress))
-        if progress.evaluation != self._evaluation:
-            self._evaluation = progress.evaluation
-            self._bar.console.print(f"step {progress.step}  {_figures(progress)}", highlight=False)
-
-    def _line(self, progress: Progress) -> None:
-        if progress.step % _EVERY == 0 or progress.step in (1, progress.steps):
-            parts = [f"step {progress.step}/{progress.steps}", _state(progress), _figures(progress)]
-            note("  ".join(part for part in parts if part))
+def _note_step(progress: Progress) -> None:
+    if progress.step % _EVERY == 0 or progress.step in (1, progress.steps):
+        parts = [f"step {progress.step}/{progress.steps}", _state(progress), _figures(progress)]
+        note("  ".join(part for part in parts if part))
 
 
 def _state(progress: Progress) -> str:

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.clustering.output.report import SCORE_NAMES, outlier_policy_effect
+from llm2comp_apps.text_table import TextTable
 
 if TYPE_CHECKING:
     from llm2comp_apps.clustering.pipeline import Clustering
     from llm2comp_apps.clustering.update import TopicUpdate
 
-__all__ = ["Table", "assigned_record", "assigned_table", "score_lines", "summary", "topics_table", "update_table"]
+__all__ = ["assigned_record", "assigned_table", "score_lines", "summary", "topics_table", "update_table"]
 
 _SNIPPET = 200  # characters
-Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
-"""A header and rows."""
 
 
 def summary(found: Clustering) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def summary(found: Clustering) -> dict[str, Any]:
     }
 
 
-def topics_table(found: Clustering) -> Table:
+def topics_table(found: Clustering) -> TextTable:
     """The topics that documents belong to, with the document that is nearest to the middle of each."""
     n = len(found.labels)
     rows: list[tuple[str, ...]] = []
@@ -41,7 +40,8 @@ def topics_table(found: Clustering) -> Table:
         rows.append((str(topic.id), str(topic.size), share, topic.name, " ".join(central[:_SNIPPET].split())))
     outliers = int((found.labels < 0).sum())
     rows.append(("", str(outliers), f"{outliers / n:.1%}", "(outliers)", ""))
-    return ("topic", "documents", "share", "name", "most central document"), rows
+    header = ("topic", "documents", "share", "name", "most central document")
+    return TextTable(header=header, rows=rows, numbers=(0, 1, 2), cut=(4,))
 
 
 def score_lines(found: Clustering) -> list[str]:
@@ -63,14 +63,15 @@ def assigned_record(rows: Sequence[dict[str, Any]], names: dict[int, str]) -> di
     return {"documents": len(rows), "outliers": sizes[-1], "topics": topics}
 
 
-def assigned_table(rows: Sequence[dict[str, Any]], names: dict[int, str]) -> Table:
+def assigned_table(rows: Sequence[dict[str, Any]], names: dict[int, str]) -> TextTable:
     """The same as a table."""
     record = assigned_record(rows, names)
     lines = [(str(topic["id"]), str(topic["size"]), topic["name"]) for topic in record["topics"]]
-    return ("topic", "documents", "name"), [*lines, ("", str(record["outliers"]), "(outliers)")]
+    lines.append(("", str(record["outliers"]), "(outliers)"))
+    return TextTable(header=("topic", "documents", "name"), rows=lines, numbers=(0, 1))
 
 
-def update_table(report: TopicUpdate, found: Clustering) -> Table:
+def update_table(report: TopicUpdate, found: Clustering) -> TextTable:
     """The topics that grew or are new, and the outliers.
 
     Args:
@@ -85,4 +86,4 @@ def update_table(report: TopicUpdate, found: Clustering) -> Table:
             rows.append((str(topic.id), str(topic.size), f"+{report.grown[topic.id]}", topic.name))
     outliers = int((found.labels < 0).sum())
     rows.append(("", str(outliers), f"+{report.outliers}" if report.outliers else "", "(outliers)"))
-    return ("topic", "documents", "added", "name"), rows
+    return TextTable(header=("topic", "documents", "added", "name"), rows=rows, numbers=(0, 1, 2))
