@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +22,7 @@ from llm2comp_apps.corpus.options import CorpusOptions
 
 if TYPE_CHECKING:
     from llm2comp_apps.clustering import ClusterSettings, TopicModel
-    from llm2comp_apps.text_table import TextTable
+    from llm2comp_apps.clustering.output.summary import Summary
 
 __all__ = ["register"]
 
@@ -98,68 +96,42 @@ def cluster(
     _show(shown, target, time.perf_counter() - start, as_json=as_json)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
-    """What is printed at the end: a record for programs; else a table and lines below it. Then what was done."""
-
-    record: dict[str, Any]
-    table: TextTable
-    lines: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-    done: str
-
-
-def _show(shown: _Shown, target: Path, seconds: float, *, as_json: bool) -> None:
-    warnings = [in_options(line) for line in shown.warnings]
-    for line in warnings:
-        warn(line)
+def _show(summary: Summary, target: Path, seconds: float, *, as_json: bool) -> None:
+    warnings = [in_options(line) for line in summary.warnings]
+    warn(*warnings)
     if as_json:
-        print_json({"output": str(target), **shown.record, "warnings": warnings})
+        print_json({"output": str(target), **summary.record, "warnings": warnings})
     else:
-        print_tables([shown.table])
-        for line in shown.lines:
+        print_tables([summary.table])
+        for line in summary.lines:
             stdout_console().print(line, soft_wrap=True)
-    note(f"{target}: {shown.done}; {format_duration(seconds)}")
+    note(f"{target}: {summary.done}; {format_duration(seconds)}")
 
 
-def _find(work: dict[str, Any], settings: ClusterSettings, target: Path, *, parquet: bool) -> _Shown:
+def _find(work: dict[str, Any], settings: ClusterSettings, target: Path, *, parquet: bool) -> Summary:
     """Cluster, and write the folder."""
     from llm2comp_apps.clustering import TopicModel
-    from llm2comp_apps.clustering.output.summary import score_lines, summary, topics_table
+    from llm2comp_apps.clustering.output.summary import summarize_topics
 
     model = TopicModel.fit(**{**work, "encoder": work["encoder"] or "default"}, settings=settings)
-    left_out = model.save(target, parquet=parquet)
-    return _Shown(
-        record=summary(model.clustering),
-        table=topics_table(model.clustering),
-        lines=score_lines(model.clustering),
-        warnings=[*model.warnings, *left_out],
-        done="open map.html in a browser",
-    )
+    return summarize_topics(model.clustering, model.save(target, parquet=parquet))
 
 
-def _assign(work: dict[str, Any], model: TopicModel, target: Path, *, parquet: bool) -> _Shown:
+def _assign(work: dict[str, Any], model: TopicModel, target: Path, *, parquet: bool) -> Summary:
     """Assign documents to the topics of a clustering, and write the table."""
     from llm2comp_apps.clustering.output.store import write_rows
-    from llm2comp_apps.clustering.output.summary import assigned_record, assigned_table
+    from llm2comp_apps.clustering.output.summary import summarize_assigned
 
     rows = model.assign(**work)
     write_rows(rows, target, parquet=parquet)
-    record, table = assigned_record(rows, model.names), assigned_table(rows, model.names)
-    return _Shown(record=record, table=table, done=f"{len(rows)} documents assigned to topics as they were made")
+    return summarize_assigned(rows, model.names)
 
 
-def _update(work: dict[str, Any], model: TopicModel, old: Path, target: Path, *, parquet: bool) -> _Shown:
-    """Add documents to a clustering, and write its folder again."""
-    from llm2comp_apps.clustering.output.summary import summary, update_table
+def _update(work: dict[str, Any], model: TopicModel, old: Path, target: Path, *, parquet: bool) -> Summary:
+    """Add documents to a clustering, and write its folder again if anything changed."""
+    from llm2comp_apps.clustering.output.summary import summarize_update
 
-    report = model.update(**work)
-    left_out = []
+    report, left_out = model.update(**work), []
     if report.unchanged < report.documents or target != old:
         left_out = model.save(target, parquet=parquet or (old / "documents.parquet").is_file())
-    return _Shown(
-        record={**summary(model.clustering), "update": report.record()},
-        table=update_table(report, model.clustering),
-        warnings=[*report.warnings, *model.warnings, *left_out],
-        done=str(report),
-    )
+    return summarize_update(report, model.clustering, left_out)

@@ -1,19 +1,30 @@
-"""``llm2comp index``: the group, and the commands that look at an index or tidy it."""
+"""``llm2comp index``: the group, and the commands that look at an index, tidy it, or exchange vectors with others."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Annotated, Any, TextIO
 
 import typer
 
-from llm2comp_apps.cli import index_build, index_transfer
-from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, add_command, examples
+from llm2comp_apps.cli import index_build
+from llm2comp_apps.cli.options.common import (
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    add_command,
+    examples,
+    output_option,
+)
 from llm2comp_apps.cli.options.expand import with_groups
-from llm2comp_apps.cli.options.index_settings import DELETE, POLICY, ExistingIndex, IndexArgument
+from llm2comp_apps.cli.options.index_settings import DELETE, IMPORT, POLICY, ExistingIndex, IndexArgument
+from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.log import describe_index_device
+from llm2comp_apps.cli.ui.reading import documents_of
+from llm2comp_apps.corpus.options import CorpusOptions
 
 __all__ = ["register"]
 
@@ -38,7 +49,15 @@ def register(app: typer.Typer) -> None:
     )
     compacted = "llm2comp index compact corpus.index"
     add_command(group, compact, compacted, f"{compacted} --kind hnsw")
-    index_transfer.register(group)
+    exported = "llm2comp index export corpus.index"
+    add_command(group, export, f"{exported} corpus.parquet", f"{exported} vectors.npy")
+    add_command(
+        group,
+        import_,
+        "llm2comp index import corpus.parquet -o corpus.index --encoder default",
+        "llm2comp index import vectors.npy corpus.jsonl -o corpus.index",
+        name="import",
+    )
     app.add_typer(group)
 
 
@@ -97,8 +116,7 @@ def delete(index: ExistingIndex, ids: list[str] | None, where: str | None, allow
     note(f"{library.path}: {report.deleted} documents deleted")
     if report.missing:
         note(f"{report.missing} of the ids are not in the index")
-    for line in report.warnings:
-        warn(line)
+    warn(*report.warnings)
 
 
 def _is_terminal(stream: TextIO) -> bool:
@@ -120,3 +138,55 @@ def compact(index: ExistingIndex, *, policy: dict[str, Any], device: DeviceOptio
     facts = library.compact(**policy)
     kind = facts.kind if facts.reason is None else f"{facts.kind}: {facts.reason}"
     note(f"{library.path}: kind {kind}; {before:,} bytes before, {facts.bytes:,} after")
+
+
+def export(
+    index: ExistingIndex,
+    target: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Output file: .parquet (documents too), .npy or .faiss.")
+    ],
+) -> None:
+    """Write vectors to a file that other programs read.
+
+    Beside .npy and .faiss comes .ids.jsonl, a line for each row. A .parquet file keeps the settings of the index too
+    (chunks, language, kind). Memory vectors are not exported.
+    """
+    from llm2comp_apps.retrieval.collection import Collection
+
+    note(f"{target}: {Collection.open(index).export(target)} vectors")
+
+
+@with_groups(settings=IMPORT, reading=READING)
+def import_(
+    vectors: Annotated[
+        Path, typer.Argument(metavar="VECTORS", help="File of vectors: .parquet (id; vector or embedding), or .npy.")
+    ],
+    output: Annotated[Path, output_option("DIR", "New index.")],
+    documents: Annotated[
+        str | None, typer.Argument(metavar="[CORPUS]", help="For .npy: the documents of its rows.")
+    ] = None,
+    encoder: EncoderOption = None,
+    *,
+    settings: dict[str, Any],
+    device: DeviceOption = None,
+    reading: CorpusOptions,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an index of vectors that are there already.
+
+    With --encoder, the index knows what made them (a few documents are encoded again, to see that it is so) and can be
+    searched by meaning; without, only by words here, and by vectors from Python.
+
+    Beside .npy may lie .ids.jsonl or .ids.txt, as index export and encode write them: rows then go to documents by
+    id; otherwise they must be in the same order. A .parquet file from index export brings the settings of its index,
+    but no memory vectors. Further columns are metadata.
+    """
+    from llm2comp_apps.retrieval.imports import import_index
+
+    describe_index_device(device)
+    rows = None if documents is None else documents_of([documents], reading)
+    report = import_index(output, vectors, rows, encoder=encoder, device=device, **settings)
+    if as_json:
+        print_json({"index": str(output), "documents": report.documents, "refusal": report.refusal})
+    note(f"{output}: {report.documents} documents")
+    warn(*report.warnings)

@@ -150,7 +150,6 @@ def _conclude(library: Collection, report: UpdateReport, *, as_json: bool) -> No
         note("The same command again continues from there.")
     else:
         note(f"{library.path}: {report}, {took}")
-    for line in report.warnings:
-        warn(line)
+    warn(*report.warnings)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -76,8 +76,7 @@ def search(
     questions = read_queries(queries) if queries is not None else None  # a broken file is reported right here
     describe_index_device(device)
     library = Collection.open(index, encoder=encoder, query_encoder=query_encoder, device=device)
-    for line in search_warnings(library.index, options, rerank):
-        warn(line)
+    warn(*search_warnings(library.index, options, rerank))
     if rerank == "memory" and not library.index.memory_tokens:
         note("index build --memory stores them")
     for line in search_notes(library.index, options):

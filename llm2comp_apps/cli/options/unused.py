@@ -27,7 +27,8 @@ def refuse_given(ctx: typer.Context, names: Iterable[str], reason: str) -> None:
     for name in names:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"{_spelled(ctx, name)}: {reason}; leave it out")
+            given = f"{name}=False" if ctx.params[name] is False else name  # --no-cache, not --cache
+            raise UsageError(f"`{given}`: {reason}; leave it out")
 
 
 def refuse_needless(ctx: typer.Context, *rules: tuple[object, Iterable[str], str]) -> None:
@@ -35,10 +36,3 @@ def refuse_needless(ctx: typer.Context, *rules: tuple[object, Iterable[str], str
     for given, names, reason in rules:
         if given is not None:
             refuse_given(ctx, names, reason)
-
-
-def _spelled(ctx: typer.Context, name: str) -> str:
-    """The option as it was given: ``--no-cache`` and not ``--cache``."""
-    parameter = next(parameter for parameter in ctx.command.params if parameter.name == name)
-    off = ctx.params[name] is False and parameter.secondary_opts
-    return max(parameter.secondary_opts if off else parameter.opts, key=len)

@@ -50,9 +50,10 @@ def note(message: str) -> None:
     typer.echo(in_options(message), err=True)
 
 
-def warn(message: str) -> None:
-    """Print one warning line on stderr."""
-    note(f"Warning: {message}")
+def warn(*messages: str) -> None:
+    """Print warnings on stderr, a line each."""
+    for message in messages:
+        note(f"Warning: {message}")
 
 
 def print_json(value: Any) -> None:

@@ -27,5 +27,4 @@ def describe_reading(report: ReadReport) -> None:
     note(report.summary())
     for line in report.notes:
         note(f"Note: {line}")
-    for line in report.warnings():
-        warn(line)
+    warn(*report.warnings())
