@@ -10,6 +10,9 @@ import pytest
 from llm2comp_train.data.batches import CompressionBatches, PairBatches, SentenceBatches
 from llm2comp_train.data.sources import find_data, pair_rows, sentence_rows, text_rows
 from llm2comp_train.data.store import TokenStore, write_store
+from llm2comp_train.stages import get_stage
+
+from llm2comp_apps.errors import TrainingError, UsageError
 
 from .conftest import WORDS
 
@@ -80,6 +83,62 @@ def test_every_pair_of_a_file_comes_once_before_any_comes_again(store_of, settin
     store = store_of({"one": pairs}, lambda file: pair_rows(file.records(), "", 0))
     batches = PairBatches(store, replace(settings, batch_size=6, max_steps=6))
     assert sorted(row for step in range(6) for row in batches.batch(step).rows) == list(range(36))
+
+
+def pairs_of(*texts):
+    return [dict(zip(("query", "positive", "negative"), row.split(), strict=False)) for row in texts]
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        pairs_of("a b"),
+        pairs_of("a b", "a b"),
+        pairs_of("a b", "b a"),
+        pairs_of("a b", "c b", "d b"),  # all have the same answer
+        pairs_of("a b", "b c", "c a"),
+        pairs_of("a a", "a b", "c a"),
+        pairs_of("a b b", "a b a"),  # negatives that are the query or the answer
+    ],
+)
+def test_a_file_without_anything_to_tell_apart_is_refused(store_of, settings, pairs):
+    store = store_of({"one": pairs}, lambda file: pair_rows(file.records(), "", 1))
+    with pytest.raises(TrainingError, match=rf"one\.jsonl: there is nothing to tell .* its {len(pairs)} pairs"):
+        PairBatches(store, settings)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        pairs_of("a b", "c d"),
+        pairs_of("a b", "a c", "b d"),
+        pairs_of("a b", "c b", "a d"),
+        pairs_of("a a", "b b"),
+        pairs_of("a b c"),
+    ],
+)
+def test_a_file_in_which_a_batch_can_hold_a_contrast_is_taken(store_of, settings, pairs):
+    store = store_of({"one": pairs}, lambda file: pair_rows(file.records(), "", 1))
+    batches = PairBatches(store, replace(settings, max_steps=STEPS))
+    assert max(batches.batch(step).same.numel() for step in range(STEPS)) > 1
+
+
+def test_one_sentence_alone_is_refused(store_of, settings):
+    rows = [{"text": "Cells divide by mitosis."}] * 3
+    store = store_of({"texts": rows}, lambda file: sentence_rows(file.records()))
+    with pytest.raises(TrainingError, match="one sentence only"):
+        SentenceBatches(store, settings)
+
+
+@pytest.mark.parametrize("stage", ["scl", "ucl"])
+def test_a_batch_of_one_is_refused_where_the_batch_is_the_contrast(settings, stage):
+    with pytest.raises(UsageError, match=f"batch_size must be at least 2 in stage {stage}, .*, not 1"):
+        get_stage(stage).check(replace(settings, batch_size=1))
+
+
+@pytest.mark.parametrize("stage", ["rc", "nll", "kl", "mntp", "ebar"])
+def test_other_stages_take_one_text_at_a_time(settings, stage):
+    get_stage(stage).check(replace(settings, batch_size=1))
 
 
 def test_sentences_of_a_batch_are_distinct(store_of, settings):

@@ -196,6 +196,13 @@ class SentenceBatches:
     """Distinct sentences for ``ucl``."""
 
     def __init__(self, store: TokenStore, settings: Settings) -> None:
+        """Shuffle the rows.
+
+        Raises:
+            TrainingError: there is nothing to tell a sentence from.
+        """
+        if len(np.unique(store.digests)) < 2:
+            raise TrainingError("the data hold one sentence only; a batch needs two, which are told apart.")
         self._store, self._size = store, settings.batch_size
         self._visits = _Visits(np.arange(len(store)), settings.seed)
 
@@ -303,9 +310,20 @@ class PairBatches:
     """
 
     def __init__(self, store: TokenStore, settings: Settings) -> None:
+        """Shuffle the rows of each file.
+
+        Raises:
+            TrainingError: every batch of a file would be a single pair without a negative.
+        """
         self._store, self._size, self._seed = store, settings.batch_size, settings.seed
         numbers = np.asarray(store.files)
         self._rows = [np.flatnonzero(numbers == number) for number in range(len(store.names))]
+        for name, rows in zip(store.names, self._rows, strict=True):
+            if not _can_be_told_apart(store, rows):
+                raise TrainingError(
+                    f"{name}: there is nothing to tell an answer from: no two of its {len(rows)} pairs differ in both "
+                    "texts, and none has a hard negative. Give more pairs, or negatives."
+                )
         self._visits = [_Visits(rows, settings.seed, number) for number, rows in enumerate(self._rows)]
         weights = np.array([min(len(rows), settings.file_cap) ** settings.file_exponent for rows in self._rows])
         chances = np.cumsum(weights / weights.sum())
@@ -338,3 +356,26 @@ class PairBatches:
         )
         same = (own[:, None] == other) | (right[:, None] == other)
         return PairBatch(file, rows, queries + documents, same)
+
+
+def _can_be_told_apart(store: TokenStore, rows: npt.NDArray[np.int64]) -> bool:
+    """Whether two pairs have no text in common, so that a batch can hold both; or a pair has a hard negative."""
+    first = np.asarray([store.texts(int(row)).start for row in rows])
+    queries, positives = store.digests[first], store.digests[first + 1]
+    one, other = queries[0], positives[0]
+    has_one = (queries == one) | (positives == one)
+    has_other = (queries == other) | (positives == other)
+    if not (has_one | has_other).all():
+        return True
+    # Every pair shares a text with the first one: (one, x) and (other, y) are disjoint where x is not y.
+    beside_one, beside_other = (
+        set(np.where(queries == text, positives, queries)[mine & ~theirs].tolist())
+        for text, mine, theirs in ((one, has_one, has_other), (other, has_other, has_one))
+    )
+    if beside_one and beside_other and len(beside_one | beside_other) > 1:
+        return True
+    return any(
+        int(store.digests[text]) not in (int(query), int(positive))
+        for row, query, positive in zip(rows, queries, positives, strict=True)
+        for text in store.texts(int(row))[2:]
+    )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from llm2comp_apps.errors import UsageError
+
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.backbones import Backbone
     from llm2comp_apps.encoder.network import CompressionNetwork
@@ -87,12 +89,15 @@ class Stage(ABC):
         """Whether rows have a query, which a prompt may precede."""
         return self.rows in ("pairs", "any")
 
-    def check(self, settings: Settings) -> None:  # noqa: B027 - most stages refuse nothing
+    def check(self, settings: Settings) -> None:
         """Refuse settings with which this stage cannot run; called before anything is loaded.
 
         Raises:
             UsageError: naming the setting.
         """
+        if self.family == "contrastive" and settings.batch_size < 2:
+            reason = f"must be at least 2 in stage {self.name}, which tells the texts of a batch apart"
+            raise UsageError(f"{reason}, not {settings.batch_size}", field="batch_size")
 
     @abstractmethod
     def read(self, file: DataFile, settings: Settings, prompt: str) -> Iterator[Row]:

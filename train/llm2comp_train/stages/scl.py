@@ -27,6 +27,7 @@ class _SCL(Stage):
     rows = "pairs"
 
     def check(self, settings: Settings) -> None:
+        super().check(settings)
         if len(settings.teachers) > 1:
             raise UsageError("may name one encoder only in stage scl", field="teacher")
 
