@@ -37,6 +37,11 @@ def test_default_values_name_the_stages_that_differ():
     assert default_values("k") == "8"
 
 
+def test_several_values_of_a_setting_are_joined():
+    assert resolve("smollm2-135m", "align", {"teacher": ["a=0.5", "b"], "k": None}).teacher == "a=0.5,b"
+    assert resolve("smollm2-135m", "align", {"teacher": []}) == resolve("smollm2-135m", "align")
+
+
 def test_instructions_by_file():
     assert parse_instructions(["med*=question: ", "a=b=c"]) == {"med*": "question: ", "a": "b=c"}
     with pytest.raises(UsageError, match="write FILE=TEXT"):

@@ -175,7 +175,8 @@ def resolve(recipe: str, stage: str, changes: Mapping[str, Any] | None = None, *
     Args:
         recipe: a name in :data:`RECIPES`.
         stage: a name in :data:`~.stages.STAGES`.
-        changes: settings that win over the recipe's; ``None`` values are ignored.
+        changes: settings that win over the recipe's; ``None`` and empty lists are ignored, and several values of one
+            setting are joined by commas.
         gpu: take the recipe's GPU form.
 
     Raises:
@@ -183,7 +184,9 @@ def resolve(recipe: str, stage: str, changes: Mapping[str, Any] | None = None, *
     """
     chosen, kind = get_recipe(recipe), get_stage(stage)
     values = chosen.settings_of(kind, gpu=gpu)
-    values |= {name: value for name, value in (changes or {}).items() if value is not None}
+    for name, value in (changes or {}).items():
+        if value is not None and value != []:
+            values[name] = ",".join(value) if isinstance(value, list) else value
     return dataclasses.replace(Settings(), **values)
 
 

@@ -71,13 +71,5 @@ def _spelled(found: re.Match[str]) -> str:
     return f"{flag} {value}" if value else flag
 
 
-def _changes(**values: Any) -> dict[str, Any]:
-    """The values of the options as :class:`Settings` has them: several of one option are joined by commas."""
-    for setting in dataclasses.fields(Settings):
-        if setting.metadata.get("repeat"):
-            values[setting.name] = ",".join(values[setting.name]) if values[setting.name] else None
-    return values
-
-
-SETTINGS = Group(_changes, tuple(_setting(setting) for setting in dataclasses.fields(Settings)))
+SETTINGS = Group(dict, tuple(_setting(setting) for setting in dataclasses.fields(Settings)))
 """An option for every field of :class:`Settings`; ``None`` where it is not given."""
