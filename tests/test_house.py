@@ -232,6 +232,12 @@ def test_commands_parse_call_and_print(path: Path) -> None:
             assert (node.end_lineno or 0) - node.body[0].lineno < 40, f"{node.name} is too long"
 
 
+def test_the_command_line_stays_thin() -> None:
+    """Work, records and tables have their place in the rooms below, where a program finds them, too."""
+    assert CLI
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in CLI) < 2500
+
+
 def test_the_front_door_composes_and_adds_no_rule_of_its_own() -> None:
     collection = ROOT / "llm2comp_apps" / "retrieval" / "collection.py"
     assert len(collection.read_text("utf-8").splitlines()) < 250
