@@ -9,8 +9,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from llm2comp_apps.clustering.output.destinations import check_folder, check_table
+from llm2comp_apps.clustering.output.destinations import check_folder, check_table, choose_target
 from llm2comp_apps.clustering.output.store import write_rows
+from llm2comp_apps.clustering.sources import named_index
 from llm2comp_apps.errors import ClusteringError, UsageError
 
 ROW = {"_id": "a", "cluster": -1, "name": None, "probability": 0.0, "second_cluster": None, "second_probability": 0.0}
@@ -160,3 +161,35 @@ def test_places_where_nothing_can_be_written(place):
         check_table(Path(place) / "y.jsonl", ["-"], Path("x.clusters"))
     with pytest.raises(ClusteringError, match="cannot be written: No such file or directory"):
         check_table(Path("missing/y.jsonl"), ["-"], Path("x.clusters"))
+
+
+@pytest.mark.parametrize(
+    ("docs", "model", "target"),
+    [
+        (["corpus.jsonl"], None, "corpus.clusters"),
+        (["notes"], None, "notes.clusters"),
+        (["made.index"], None, "made.clusters"),
+        (["corpus.jsonl"], Path("x.clusters"), "corpus.clusters.jsonl"),
+    ],
+)
+def test_a_result_goes_beside_what_it_is_made_from(docs, model, target):
+    assert choose_target(docs, None, model=model).name == target
+    assert choose_target(docs, Path("other.jsonl"), model=model) == Path("other.jsonl")
+
+
+@pytest.mark.parametrize("docs", [["corpus.jsonl", "notes"], ["-"]])
+def test_a_result_of_several_corpora_needs_a_place(docs):
+    with pytest.raises(UsageError) as refused:
+        choose_target(docs, None)
+    assert refused.value.field == "output"
+    assert choose_target(docs, Path("all.clusters")) == Path("all.clusters")
+
+
+def test_an_index_is_clustered_alone_and_with_its_own_vectors():
+    assert named_index(["corpus.jsonl"], "default") is None
+    assert named_index(["made.index"]) == Path("made.index")
+    with pytest.raises(UsageError, match="cluster it alone"):
+        named_index(["corpus.jsonl", "made.index"])
+    with pytest.raises(UsageError) as refused:
+        named_index(["made.index"], "default")
+    assert refused.value.field == "encoder"

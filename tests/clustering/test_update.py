@@ -11,6 +11,7 @@ import pytest
 from llm2comp_apps.clustering import ClusterSettings, Source, TopicModel
 from llm2comp_apps.clustering.algorithms.placement import island, place_beside
 from llm2comp_apps.clustering.novelty import find_new_topics, strangeness
+from llm2comp_apps.clustering.output.summary import summarize_assigned, summarize_topics, summarize_update
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import ClusteringError, UsageError
 
@@ -307,3 +308,22 @@ def test_islands_lie_in_free_space_and_neighbours_side_by_side(blobs):
 def test_settings_of_the_fit_are_kept(model, some):
     model.update(some(80, 7, mark="-new"))
     assert model.clustering.settings == ClusterSettings(label_field="label")
+
+
+def test_summaries_count_every_document_once(some, model):
+    fitted = summarize_topics(model.clustering, ["no map.png"])
+    assert [len(row) for row in fitted.table.rows] == [len(fitted.table.header)] * (len(model.topics) + 1)
+    assert sum(int(row[1]) for row in fitted.table.rows) == fitted.record["documents"] == 120
+    assert fitted.warnings == [*model.warnings, "no map.png"]
+    assert fitted.lines[0].startswith("HDBSCAN left out")
+    rows = model.assign(some(40, 8, mark="+"))
+    assigned = summarize_assigned(rows, model.names)
+    assert sum(topic["size"] for topic in assigned.record["topics"]) + assigned.record["outliers"] == 40
+    assert [row[2] for row in assigned.table.rows] == [*model.names.values(), "(outliers)"]
+    report = model.update(some(40, 9, mark="-"))
+    updated = summarize_update(report, model.clustering)
+    assert updated.record["documents"] == 120 + report.added
+    assert updated.done == f"{report.added} documents added, {report.replaced} replaced, {report.unchanged} unchanged"
+    shown = {int(row[0]): row[2] for row in updated.table.rows if row[0]}
+    new = dict.fromkeys(report.new_topics, "new")
+    assert shown == {id_: f"+{count}" for id_, count in report.grown.items()} | new

@@ -263,6 +263,11 @@ def test_info_says_what_is_there(make_index, fill):
     assert info.encoder == ENCODER
     assert info.settings["chunk"] == 128
     assert (info.recall, info.segments) == (None, 1)
+    lines = info.lines()
+    assert f"{'documents':<20}9" in lines
+    assert "chunk: 128" in [line[20:] for line in lines]
+    assert f"{'bytes':<20}{info.bytes:,} ({info.bytes / 2**20:.1f} MiB)" in lines
+    assert not any(line.startswith("recall") for line in lines)
     index.close()  # folds the write-ahead log in
     assert info.bytes == sum(path.stat().st_size for path in index.path.rglob("*") if path.is_file())
 
