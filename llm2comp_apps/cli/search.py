@@ -116,7 +116,8 @@ def _write_run(
     from llm2comp_apps.retrieval.runs import opened_run, write_run
 
     ascii_only = output is None and not stdout_is_unicode()
-    with opened_run(output) as file, ProgressDisplay("searching", "queries", len(queries)) as progress:
+    target = contextlib.nullcontext(sys.stdout) if output is None else opened_run(output)
+    with target as file, ProgressDisplay("searching", "queries", len(queries)) as progress:
         show = progress.update
         write_run(file, searcher, options, queries, format=run_format, ascii_only=ascii_only, on_progress=show)
     note(f"{len(queries)} queries answered" + (f", run written to {output}" if output is not None else ""))

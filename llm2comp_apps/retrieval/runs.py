@@ -7,7 +7,6 @@ line, with ``query_id`` and ``hits``.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,11 +44,8 @@ def check_run(format: str, output: Path | None) -> None:  # noqa: A002 - the nam
 
 
 @contextmanager
-def opened_run(output: Path | None) -> Iterator[TextIO]:
-    """The file to write a run to, which appears when all is written; stdout where none is named."""
-    if output is None:
-        yield sys.stdout
-        return
+def opened_run(output: Path) -> Iterator[TextIO]:
+    """The file to write a run to, which appears when all is written."""
     with replaced_file(output) as path, path.open("w", encoding="utf-8") as file:
         yield file
 

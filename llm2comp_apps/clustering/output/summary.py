@@ -85,7 +85,7 @@ def summarize_assigned(rows: Sequence[dict[str, Any]], names: dict[int, str]) ->
             rows=[*lines, ("", str(sizes[-1]), "(outliers)")],
             numbers=(0, 1),
         ),
-        done=f"{len(rows)} documents assigned",
+        done=f"{len(rows)} documents assigned to topics as they were made",
     )
 
 
