@@ -68,8 +68,8 @@ def build(
     path = new_index_path(corpus, output)
     look = partial(_survey, corpus, reading) if check_sources(corpus, reading) else _nothing
     describe_index_device(device)
-    library, survey = make_collection(path, settings, look, encoder=encoder, device=device)
-    report = _fill(library, corpus, reading, survey)
+    with make_collection(path, settings, look, encoder=encoder, device=device) as (library, survey):
+        report = _fill(library, corpus, reading, survey)
     others = len(library) - report.read
     if others > 0 and not report.interrupted:
         note(f"{others} documents of the index are not in this corpus; they stay (index delete removes some)")

@@ -28,6 +28,7 @@ __all__ = [
     "check_sources",
     "find_files",
     "open_file",
+    "readable_once",
 ]
 
 FORMAT_BY_SUFFIX = {
@@ -95,7 +96,7 @@ def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOpti
         raise UsageError("no corpus given: name a file, a folder or - for standard input")
     if names.count("-") > 1:
         raise UsageError("standard input (-) can be read only once")
-    report.bytes_total = None if "-" in names else 0
+    report.bytes_total = None if any(map(readable_once, names)) else 0
     for name in names:
         if name != "-" and not Path(name).exists():
             raise CorpusError(f"{name}: no such file or folder")
@@ -107,6 +108,12 @@ def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOpti
         if not count:
             kinds = " ".join(FORMAT_BY_SUFFIX)
             raise CorpusError(f"{name}: the folder holds no file to read (looked for {kinds}, also .gz and .zst)")
+
+
+def readable_once(source: str | os.PathLike[str]) -> bool:
+    """Whether a second reading would find nothing, or wait for ever: standard input, pipes, process substitution."""
+    path = Path(source)
+    return os.fspath(source) == "-" or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def find_files(

@@ -13,6 +13,7 @@ a folder              its files in the order of their names, subfolders too; hid
                       ``*.index`` / ``*.clusters`` folders are passed over
 a BEIR folder         (``corpus.jsonl`` beside ``queries.jsonl`` or ``qrels``) its corpus
 ``-``                 standard input
+a pipe                (named, or the shell's ``<(...)``) what comes out of it; it can be read only once
 ====================  ===================================================================================
 
 Each may be packed in gzip or zstd; that is recognised by content, like the format of a file without a telling name.

@@ -38,7 +38,7 @@ class ReadReport:
         ignored_files: files in the folders read whose names say that they are something else.
         notes: things worth a line that are no error, such as columns that were not read.
         bytes_done: bytes read so far, as stored (compressed where the files are).
-        bytes_total: bytes of all files; ``None`` when one of the sources is standard input.
+        bytes_total: bytes of all files; ``None`` when one of the sources is standard input or a pipe.
     """
 
     files: int = 0

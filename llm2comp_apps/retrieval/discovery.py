@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from llm2comp_apps.corpus.files import readable_once
 from llm2comp_apps.corpus.naming import beside
 from llm2comp_apps.errors import UsageError
 
@@ -83,8 +84,9 @@ def default_index_path(source: str) -> Path:
     """Where an index goes if nobody says: ``corpus.index`` beside ``corpus.jsonl.gz`` or beside a folder.
 
     Raises:
-        UsageError: the corpus is standard input, which lies beside nothing.
+        UsageError: the corpus is standard input or a pipe, which lies beside nothing.
     """
-    if source == "-":
-        raise UsageError("is needed to place the index of standard input", field="output")
+    if readable_once(source):
+        what = "standard input" if source == "-" else "a pipe"
+        raise UsageError(f"is needed to place the index of {what}", field="output")
     return beside(source, _SUFFIX)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from llm2comp_apps.corpus import CorpusOptions, read_corpus
+from llm2comp_apps.corpus.files import readable_once
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.creation import NewIndex
@@ -26,6 +29,7 @@ Look: TypeAlias = "Callable[[Index | None, EmbeddingPlan, TextEncoder], T]"
 made."""
 
 
+@contextmanager
 def make_collection(
     path: str | Path,
     settings: Mapping[str, Any],
@@ -33,8 +37,10 @@ def make_collection(
     *,
     encoder: str | None = None,
     device: str | None = None,
-) -> tuple[Collection, T]:
+) -> Iterator[tuple[Collection, T]]:
     """Open the collection of a corpus or make it, after a look at the corpus: a broken one leaves nothing behind.
+
+    Nor does what fails in the block before its first commit, such as a pipe that brings no document.
 
     Args:
         path: its folder.
@@ -44,7 +50,7 @@ def make_collection(
         encoder: by name; ``None`` for the one that the collection remembers, or the default.
         device: where the encoder runs; ``None`` for the best there is.
 
-    Returns:
+    Yields:
         The collection, and what ``look`` gave.
 
     Raises:
@@ -56,22 +62,28 @@ def make_collection(
     if is_taken(Path(path)):
         library = Collection.open(path, encoder=encoder, device=device)
         check_same_settings(library.index, settings)
-        return library, look(library.index, library.plan, library.encoder)
+        yield library, look(library.index, library.plan, library.encoder)
+        return
     new = NewIndex.prepare(path, wanted, encoder=encoder or "default", device=device)
     seen = look(None, new.plan, new.encoder)
-    return Collection(Models(new.create(), new.encoder, device=device)), seen
+    index = new.create()
+    try:
+        yield Collection(Models(index, new.encoder, device=device)), seen
+    except BaseException:
+        if not index.generation:  # what is committed is whole, whatever failed afterwards
+            index.close()
+            shutil.rmtree(path)
+        raise
 
 
 def check_sources(sources: Sequence[str], options: CorpusOptions) -> bool:
     """Find out now if a source is missing, not after a model has been loaded.
 
     Returns:
-        Whether the sources can be read more than once: standard input cannot.
+        Whether all sources can be read more than once: standard input and pipes cannot.
 
     Raises:
         CorpusError: a source is missing.
     """
-    if "-" in sources:
-        return False
     read_corpus(sources, options)
-    return True
+    return not any(map(readable_once, sources))

@@ -51,7 +51,7 @@ def mine_file(
         UsageError: see :func:`check_mining`.
     """
     check_mining(out, negatives=negatives, margin=margin)
-    files = find_data([source])
+    files = find_data([source], once=True)
     if len(files) != 1:
         raise TrainingError(f"{source}: {len(files)} files; mine them one by one.")
     rows = [row.texts for row in pair_rows(files[0].records(), "", 0)]

@@ -11,7 +11,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from llm2comp_apps.corpus import Record, read_records
-from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX
+from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, readable_once
 from llm2comp_apps.errors import CorpusError, TrainingError
 
 __all__ = ["DataFile", "Row", "find_data", "pair_rows", "sentence_rows", "single_rows", "text_rows"]
@@ -55,14 +55,27 @@ class Row:
     prompt: str = ""
 
 
-def find_data(sources: Sequence[str]) -> list[DataFile]:
+def find_data(sources: Sequence[str], *, once: bool = False) -> list[DataFile]:
     """The data files of a call, sorted within each source: files, folders, globs, datasets of the hub.
 
+    Args:
+        sources: what the user named.
+        once: the caller reads each file once, so that pipes will do. Training may read its data again: the next stage
+            of a chain, a choice of layers.
+
     Raises:
-        TrainingError: a source does not exist or holds nothing.
+        TrainingError: a source does not exist, holds nothing, or cannot be read as often as it has to be.
     """
     files: list[DataFile] = []
     for source in sources:
+        if readable_once(source):
+            if source == "-" or not once:
+                raise TrainingError(
+                    f"`data` {source}: can be read only once, and training may read its data again; write them to a "
+                    "file first."
+                )
+            files.append(_local(Path(source)))
+            continue
         files += [_hub(source)] if _is_hub_id(source) else map(_local, _paths(source))
     if not files:
         raise TrainingError("no training data; `data` names files, folders, globs or datasets of the Hugging Face hub.")
