@@ -12,7 +12,7 @@ from llm2comp_train.data.sources import find_data, pair_rows, sentence_rows, tex
 from llm2comp_train.data.store import TokenStore, write_store
 from llm2comp_train.stages import get_stage
 
-from llm2comp_apps.errors import TrainingError, UsageError
+from llm2comp_apps.errors import CorpusError, TrainingError, UsageError
 
 from .conftest import WORDS
 
@@ -128,6 +128,21 @@ def test_one_sentence_alone_is_refused(store_of, settings):
     store = store_of({"texts": rows}, lambda file: sentence_rows(file.records()))
     with pytest.raises(TrainingError, match="one sentence only"):
         SentenceBatches(store, settings)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"query": "a", "positive": None}, r"q\.jsonl:1: the field 'positive' is null"),
+        ({"query": "a"}, r"q\.jsonl:1: the field 'positive' is not there"),
+        ({"query": "a", "positive": " "}, r"q\.jsonl:1: the field 'positive' is empty"),
+        ({"query": "a", "positive": 1}, r"q\.jsonl:1: the field 'positive' is not a text"),
+    ],
+)
+def test_a_field_that_cannot_be_read_says_why(tmp_path, row, message):
+    (tmp_path / "q.jsonl").write_text(json.dumps(row))
+    with pytest.raises(CorpusError, match=message):
+        list(pair_rows(find_data([str(tmp_path / "q.jsonl")])[0].records(), "", 1))
 
 
 @pytest.mark.parametrize("stage", ["scl", "ucl"])

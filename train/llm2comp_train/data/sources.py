@@ -230,7 +230,8 @@ def single_rows(records: Iterable[Record], prompt: str, shortest: int = 1, *, pi
 def _text(record: Record, field: str) -> str:
     value = record.fields.get(field)
     if not isinstance(value, str) or not value.strip():
-        state = "is not there" if value is None else "is empty" if isinstance(value, str) else "is not a text"
+        missing = "is null" if field in record.fields else "is not there"
+        state = missing if value is None else "is empty" if isinstance(value, str) else "is not a text"
         have = ", ".join(map(repr, record.fields)) or "none"
         raise CorpusError(f"{record.place}: the field {field!r} {state} (its fields: {have})")
     return value
