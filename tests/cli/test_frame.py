@@ -206,3 +206,12 @@ def test_importing_the_package_is_quick_too():
     start = time.process_time()
     subprocess.run([sys.executable, "-c", "import llm2comp_apps, sys; sys.exit('torch' in sys.modules)"], check=True)
     assert time.process_time() - start < 1
+
+
+def test_a_command_leaves_the_loggers_as_they_were(cli):
+    import logging
+
+    logger = logging.getLogger("llm2comp_apps")
+    before = (list(logger.handlers), logger.level)
+    assert cli("doctor", "--json").exit_code in (0, 1)
+    assert (logger.handlers, logger.level) == before

@@ -47,7 +47,7 @@ class CommandGroup(TyperGroup):
         """
         if os.environ.get(DEBUG_ENV):
             return super().invoke(ctx)
-        from llm2comp_apps.cli.ui.log import show_log  # here, since help needs no logging
+        from llm2comp_apps.cli.ui.log import hide_logs, show_log  # here, since help needs no logging
 
         show_log("llm2comp_apps")
         token = COMMAND.set(_called(ctx.command, [*ctx._protected_args, *ctx.args]))
@@ -68,6 +68,7 @@ class CommandGroup(TyperGroup):
         finally:
             warnings.showwarning = show
             COMMAND.reset(token)
+            hide_logs()
 
 
 def _stop(message: str, exit_code: int) -> typer.Exit:

@@ -6,15 +6,26 @@ import logging
 
 from llm2comp_apps.cli.ui.console import note
 
-__all__ = ["describe_index_device", "show_log"]
+__all__ = ["describe_index_device", "hide_logs", "show_log"]
+
+_shown: dict[logging.Logger, tuple[logging.Handler, int]] = {}  # with the level that each had
 
 
 def show_log(name: str) -> None:
     """Show what the logger of a package says from now on, each line as a note on stderr."""
     logger = logging.getLogger(name)
     if not logger.handlers:
-        logger.addHandler(_Notes())
+        _shown[logger] = (_Notes(), logger.level)
+        logger.addHandler(_shown[logger][0])
         logger.setLevel(logging.INFO)
+
+
+def hide_logs() -> None:
+    """Leave the loggers as they were: what runs after the command may be a program with handlers of its own."""
+    while _shown:
+        logger, (handler, level) = _shown.popitem()
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class _Notes(logging.Handler):
