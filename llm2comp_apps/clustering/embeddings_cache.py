@@ -38,7 +38,7 @@ def embed(
 ) -> FloatArray:
     """Embed texts, each distinct one once, taking from the cache what is there.
 
-    What was encoded is stored as it comes, so that an interrupted run goes on where it stopped. A cache that cannot be
+    What was encoded is stored as it comes, so that an interrupted run resumes where it stopped. A cache that cannot be
     read or written costs a warning and time, nothing else.
 
     Args:

@@ -1,4 +1,4 @@
-"""New documents into a clustering that is there: topics grow, new ones appear, and none is numbered anew.
+"""New documents into a clustering that is there: topics grow, new ones appear, and none gets another number.
 
 1. A document that is there already, under the same id and with the same text, changes nothing. One that has another
    text under an id that is there takes its place. A copy of a text that is there gets that text's topic.

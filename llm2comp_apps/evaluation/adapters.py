@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from llm2comp_apps.encoder.protocol import TextEncoder
-from llm2comp_apps.evaluation.tasks import Searcher
+from llm2comp_apps.evaluation.tasks import Ranker
 
 __all__ = ["RANKERS", "load_system"]
 
@@ -17,7 +17,7 @@ RANKERS = ("bm25", "bm25:stem")
 """What ranks documents by itself and has no embeddings."""
 
 
-def load_system(name: str, *, backbone: str | None = None, device: str | None = None) -> TextEncoder | Searcher:
+def load_system(name: str, *, backbone: str | None = None, device: str | None = None) -> TextEncoder | Ranker:
     """Load what ``name`` stands for (table above).
 
     Args:
@@ -30,9 +30,9 @@ def load_system(name: str, *, backbone: str | None = None, device: str | None = 
         EncoderError: the encoder cannot be found or loaded.
     """
     if name in RANKERS:
-        from llm2comp_apps.evaluation.bm25 import Bm25Searcher
+        from llm2comp_apps.evaluation.bm25 import Bm25Ranker
 
-        return Bm25Searcher(stem=name == "bm25:stem")
+        return Bm25Ranker(stem=name == "bm25:stem")
     from llm2comp_apps.encoder import load_encoder
 
     return load_encoder(name, backbone=backbone, device=device)

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version
 
-__all__ = ["Bm25Searcher"]
+__all__ = ["Bm25Ranker"]
 
 _WORD = re.compile(r"\w+")
 
 
-class Bm25Searcher:
+class Bm25Ranker:
     """Tantivy's BM25 (k1 1.2, b 0.75); a query is the disjunction of its words.
 
     Args:
@@ -26,7 +26,7 @@ class Bm25Searcher:
         self.fingerprint = hashlib.sha256(f"bm25 {self._tokenizer} tantivy {version('tantivy')}".encode()).hexdigest()
 
     def search(self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int) -> dict[str, dict[str, float]]:
-        """Index ``corpus`` in memory and rank it for each query; see :class:`Searcher`."""
+        """Index ``corpus`` in memory and rank it for each query; see :class:`Ranker`."""
         import tantivy
 
         schema = tantivy.SchemaBuilder()

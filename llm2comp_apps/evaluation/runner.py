@@ -12,14 +12,14 @@ from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.prompts import InstructionMode, Prompts, resolve_prompts
 from llm2comp_apps.evaluation.results import TaskResult
-from llm2comp_apps.evaluation.tasks import Embed, RetrievalTask, Searcher, Task
+from llm2comp_apps.evaluation.tasks import Embed, Ranker, RetrievalTask, Task
 from llm2comp_apps.evaluation.tasks.base import Role
 
 __all__ = ["applicable", "evaluate", "evaluate_task", "main_scores"]
 
 
 def evaluate(
-    encoder: TextEncoder | Searcher,
+    encoder: TextEncoder | Ranker,
     tasks: Sequence[Task[Any]],
     *,
     instructions: InstructionMode = "auto",
@@ -27,7 +27,7 @@ def evaluate(
     show_progress: bool = False,
     on_result: Callable[[TaskResult], None] | None = None,
 ) -> list[TaskResult]:
-    """Evaluate an encoder on each task; a :class:`Searcher` on the retrieval tasks among them.
+    """Evaluate an encoder on each task; a :class:`Ranker` on the retrieval tasks among them.
 
     Args:
         encoder: what to evaluate. Wrap it in :class:`~llm2comp_apps.evaluation.cache.CachedEncoder` to keep embeddings.
@@ -52,7 +52,7 @@ def evaluate(
 
 
 def evaluate_task(
-    encoder: TextEncoder | Searcher,
+    encoder: TextEncoder | Ranker,
     task: Task[Any],
     *,
     instructions: InstructionMode = "auto",
@@ -71,7 +71,7 @@ def evaluate_task(
         scores = task.evaluate(_embed_with(encoder, prompts, task.name, show_progress))
     elif isinstance(task, RetrievalTask):
         prompts = Prompts()
-        scores = task.evaluate_searcher(encoder)
+        scores = task.evaluate_ranker(encoder)
     else:
         raise EvaluationError(f"{encoder.name} ranks texts but has no embeddings, so it cannot do {task.name}")
     return TaskResult(
@@ -90,7 +90,7 @@ def evaluate_task(
     )
 
 
-def applicable(encoder: TextEncoder | Searcher, tasks: Sequence[Task[Any]]) -> list[Task[Any]]:
+def applicable(encoder: TextEncoder | Ranker, tasks: Sequence[Task[Any]]) -> list[Task[Any]]:
     """The tasks that ``encoder`` can do: all for one with embeddings, else the retrieval tasks."""
     return [task for task in tasks if isinstance(encoder, TextEncoder) or isinstance(task, RetrievalTask)]
 

@@ -25,7 +25,7 @@ from llm2comp_apps.evaluation.cache import CachedEncoder, embedding_cache
 from llm2comp_apps.evaluation.prompts import InstructionMode, Prompts, resolve_prompts
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.runner import applicable, evaluate_task
-from llm2comp_apps.evaluation.tasks import Searcher, Task
+from llm2comp_apps.evaluation.tasks import Ranker, Task
 from llm2comp_apps.files import write_text
 
 __all__ = ["SCORING_VERSION", "System", "Table", "TableOptions", "file_name", "fill_table", "parse_systems"]
@@ -36,7 +36,7 @@ SCORING_VERSION = 2
 OVER_PAIRS = ("STS", "PairClassification")
 """Categories whose main metric is computed from all pairs at once, so that its cells keep them."""
 
-Loader = Callable[[str], "TextEncoder | Searcher"]
+Loader = Callable[[str], "TextEncoder | Ranker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +176,15 @@ def _fill_row(
 
 
 class _Embeddings:
-    """The encoder behind its cache for the time of one row; a searcher, or caching switched off, stays as it is."""
+    """The encoder behind its cache for the time of one row; a ranker, or caching switched off, stays as it is."""
 
-    def __init__(self, encoder: TextEncoder | Searcher, out: Path, options: TableOptions) -> None:
+    def __init__(self, encoder: TextEncoder | Ranker, out: Path, options: TableOptions) -> None:
         self._encoder = encoder
         self._cache: EmbeddingStore | None = None
         if options.keep_embeddings and isinstance(encoder, TextEncoder):
             self._cache = embedding_cache(out / "embeddings", encoder.fingerprint)
 
-    def __enter__(self) -> TextEncoder | Searcher:
+    def __enter__(self) -> TextEncoder | Ranker:
         if self._cache is not None and isinstance(self._encoder, TextEncoder):
             return CachedEncoder(self._encoder, self._cache)
         return self._encoder
@@ -195,7 +195,7 @@ class _Embeddings:
 
 
 def _cell(
-    encoder: TextEncoder | Searcher, task: Task[Any], folder: Path, options: TableOptions
+    encoder: TextEncoder | Ranker, task: Task[Any], folder: Path, options: TableOptions
 ) -> tuple[TaskResult, bool]:
     path = folder / f"{file_name(task.name)}.json"
     prompts = Prompts()

@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from llm2comp_apps.evaluation.adapters import load_system
-from llm2comp_apps.evaluation.bm25 import Bm25Searcher
-from llm2comp_apps.evaluation.tasks import Searcher
+from llm2comp_apps.evaluation.bm25 import Bm25Ranker
+from llm2comp_apps.evaluation.tasks import Ranker
 
 CORPUS = {
     "d1": "the cat sat on the mat",
@@ -36,14 +36,14 @@ def slow_bm25(query, k1=1.2, b=0.75):
 
 def test_bm25_is_its_formula():
     bm25 = load_system("bm25")
-    assert isinstance(bm25, Searcher)
+    assert isinstance(bm25, Ranker)
     for query in ("cat", "the dog", "cat bread cats"):
         run = bm25.search(CORPUS, {"q": query}, top_k=10)["q"]
         assert run == pytest.approx(slow_bm25(query), rel=1e-5)
 
 
 def test_stemming_finds_other_forms_and_has_another_fingerprint():
-    plain, stem = Bm25Searcher(), Bm25Searcher(stem=True)
+    plain, stem = Bm25Ranker(), Bm25Ranker(stem=True)
     assert set(plain.search(CORPUS, {"q": "dog"}, 10)["q"]) == {"d3"}
     assert set(stem.search(CORPUS, {"q": "dog"}, 10)["q"]) == {"d2", "d3"}
     assert plain.fingerprint != stem.fingerprint
@@ -51,6 +51,6 @@ def test_stemming_finds_other_forms_and_has_another_fingerprint():
 
 @pytest.mark.parametrize("query", ["", "?!", 'what OR (is "this" -that) ^2', "zebra"])
 def test_any_text_is_a_query_and_none_is_syntax(query):
-    run = Bm25Searcher().search(CORPUS, {"q": query, "r": "cat"}, 1)
+    run = Bm25Ranker().search(CORPUS, {"q": query, "r": "cat"}, 1)
     assert run["q"] == {}
     assert set(run["r"]) == {"d3"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llm2comp_apps.evaluation import evaluate, load_suite
-from llm2comp_apps.evaluation.bm25 import Bm25Searcher
+from llm2comp_apps.evaluation.bm25 import Bm25Ranker
 
 pytestmark = pytest.mark.real
 
@@ -46,5 +46,5 @@ def test_dev_shares_no_query_with_the_test_set(real_data):
     ("name", "expected"), [("scifact", 0.662), ("cranfield", 0.349), ("nfcorpus_processed", 0.306)]
 )
 def test_bm25_scores_what_plain_bm25_scores(real_data, name, expected):
-    (result,) = evaluate(Bm25Searcher(), load_suite("offline", real_data, [name]))
+    (result,) = evaluate(Bm25Ranker(), load_suite("offline", real_data, [name]))
     assert result.main_score == pytest.approx(expected, abs=0.005)

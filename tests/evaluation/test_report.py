@@ -13,7 +13,7 @@ from rich.console import Console
 from llm2comp_apps.cli.ui.tables import rich_table
 from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.evaluation import load_suite
-from llm2comp_apps.evaluation.bm25 import Bm25Searcher
+from llm2comp_apps.evaluation.bm25 import Bm25Ranker
 from llm2comp_apps.evaluation.report import build_report
 from llm2comp_apps.evaluation.report_html import render_html
 from llm2comp_apps.evaluation.report_text import comparisons_table, percent, render_markdown, report_tables
@@ -24,7 +24,7 @@ from llm2comp_apps.evaluation.table import fill_table, parse_systems
 def table(shared_data, tmp_path_factory, make_hash_encoder, jsonl):
     letters = [{"text": f"a{index}", "label": index % 2} for index in range(20)]
     jsonl(shared_data / "clustering" / "letters.jsonl", letters)
-    encoders = {"hash": make_hash_encoder(), "sm<all>": make_hash_encoder(2), "bm25": Bm25Searcher()}
+    encoders = {"hash": make_hash_encoder(), "sm<all>": make_hash_encoder(2), "bm25": Bm25Ranker()}
 
     def load(spec):
         if spec not in encoders:

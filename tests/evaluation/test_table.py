@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.evaluation import load_suite
-from llm2comp_apps.evaluation.bm25 import Bm25Searcher
+from llm2comp_apps.evaluation.bm25 import Bm25Ranker
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
 
@@ -21,7 +21,7 @@ from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, par
 @pytest.fixture
 def fill(data, tmp_path, make_hash_encoder):
     """Fills a table of two encoders and BM25; returns it and which cells were kept."""
-    encoders = {"a": make_hash_encoder(), "b": make_hash_encoder(seed="b"), "bm25": Bm25Searcher()}
+    encoders = {"a": make_hash_encoder(), "b": make_hash_encoder(seed="b"), "bm25": Bm25Ranker()}
 
     def run(specs=("a", "b", "bm25"), options=None, on_cell=None):
         kept = {}

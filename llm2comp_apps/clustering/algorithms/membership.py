@@ -1,7 +1,7 @@
 """Soft membership: how much every document belongs to every topic.
 
 A random walk on the neighbour graph starts at a document. At a document with a label it stops with probability 1/2, at
-an outlier it is lost with probability 1/20; else it goes on to a neighbour. A document's membership of a topic is the
+an outlier it is lost with probability 1/20; else it moves to a neighbour. A document's membership of a topic is the
 probability that its walk ends there (the absorbing walks of Zhu et al. 2003, relaxed as in Zhou et al. 2004). So a
 labelled document belongs to its own topic by at least 1/2, an outlier between two topics to both, and one far from all
 to none: what is missing to 1 is the share of walks that were lost.

@@ -110,7 +110,7 @@ def clean_name(answer: str) -> str:
 
 
 def backbone_generator(name: str, device: str | None = None) -> Generator:
-    """Let a backbone go on with a prompt, greedily.
+    """Let a backbone continue a prompt, greedily.
 
     The prompt is a list of examples, which any language model can continue. Not in a chat's form, where small models
     talk about the examples.

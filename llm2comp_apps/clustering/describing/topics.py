@@ -165,7 +165,7 @@ def representatives(texts: Sequence[str], vectors: FloatArray, members: IntArray
 def find_duplicates(counts: TermCounts, labels: IntArray, likeness: float, settled: int = 0) -> IntArray:
     """Group topics that say the same: the cosine of their c-TF-IDF profiles is at least ``likeness``.
 
-    The most alike pair is joined first and its profile made anew, until no pair is alike enough.
+    The most alike pair is joined first and its profile is made again, until no pair is alike enough.
 
     Args:
         counts: terms of n documents.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm2comp_apps.evaluation.tasks.base import Embed, Searcher, Task
+from llm2comp_apps.evaluation.tasks.base import Embed, Ranker, Task
 from llm2comp_apps.evaluation.tasks.classification import ClassificationTask
 from llm2comp_apps.evaluation.tasks.clustering import ClusteringTask
 from llm2comp_apps.evaluation.tasks.pair_classification import PairClassificationTask
@@ -15,9 +15,9 @@ __all__ = [
     "ClusteringTask",
     "Embed",
     "PairClassificationTask",
+    "Ranker",
     "RerankingTask",
     "RetrievalTask",
-    "Searcher",
     "StsTask",
     "Task",
 ]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_c
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.evaluation.results import TaskScores
 
-__all__ = ["Embed", "Role", "Searcher", "Task"]
+__all__ = ["Embed", "Ranker", "Role", "Task"]
 
 Role = Literal["query", "document"]
 Data = TypeVar("Data")
@@ -26,7 +26,7 @@ class Embed(Protocol):
 
 
 @runtime_checkable
-class Searcher(Protocol):
+class Ranker(Protocol):
     """A retrieval system without embeddings (BM25): only retrieval tasks can use it."""
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from llm2comp_apps.evaluation.datasets import RetrievalData
 from llm2comp_apps.evaluation.metrics import average_precision, mean_of, ndcg, rank_order, recall, reciprocal_rank
 from llm2comp_apps.evaluation.results import TaskScores
-from llm2comp_apps.evaluation.tasks.base import Embed, Searcher, Task
+from llm2comp_apps.evaluation.tasks.base import Embed, Ranker, Task
 
 __all__ = ["RetrievalTask", "score_run"]
 
@@ -36,10 +36,10 @@ class RetrievalTask(Task[RetrievalData]):
         run = dense_run(data, embed)
         return score_run(run, data)
 
-    def evaluate_searcher(self, searcher: Searcher) -> TaskScores:
+    def evaluate_ranker(self, ranker: Ranker) -> TaskScores:
         """Score a system that ranks texts itself, such as BM25."""
         data = self.load()
-        return score_run(searcher.search(data.corpus, data.queries, TOP_K), data)
+        return score_run(ranker.search(data.corpus, data.queries, TOP_K), data)
 
 
 def dense_run(data: RetrievalData, embed: Embed) -> dict[str, dict[str, float]]:
