@@ -19,20 +19,39 @@ def test_a_look_that_fails_leaves_nothing_behind(tmp_path):
         assert index is None
         raise CorpusError("line 3")
 
-    with pytest.raises(CorpusError, match="line 3"):
-        make_collection(tmp_path / "a.index", {}, broken)
+    with pytest.raises(CorpusError, match="line 3"), make_collection(tmp_path / "a.index", {}, broken):
+        pytest.fail("there is nothing to fill")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_before_the_first_commit_leaves_nothing_behind_and_later_keeps_what_is_committed(tmp_path):
+    path = tmp_path / "a.index"
+    with pytest.raises(CorpusError), make_collection(path, {}, lambda *_: None):
+        raise CorpusError("no document came")
+    assert not path.exists()
+
+    def fill_and_fail():
+        with make_collection(path, {}, lambda *_: None) as (made, _):
+            made.update([Document("a", "Cells divide.")])
+            raise CorpusError("line 3")
+
+    with pytest.raises(CorpusError):
+        fill_and_fail()
+    with make_collection(path, {}, lambda index, plan, encoder: len(index)) as (_, found):
+        assert found == 1
 
 
 def test_it_is_made_once_and_opened_from_then_on(tmp_path):
     path = tmp_path / "a.index"
-    made, seen = make_collection(path, {"memory": True}, lambda index, plan, encoder: (index, plan.memory))
-    assert seen == (None, True)
-    made.update([Document("a", "Cells divide.")])
-    opened, found = make_collection(path, {"memory": True}, lambda index, plan, encoder: len(index))
-    assert (found, len(opened)) == (1, 1)
-    with pytest.raises(UsageError) as refused:
-        make_collection(path, {"memory": False}, lambda *_: pytest.fail("no look at a corpus for another index"))
+    settings = {"memory": True}
+    with make_collection(path, settings, lambda index, plan, encoder: (index, plan.memory)) as (made, seen):
+        assert seen == (None, True)
+        made.update([Document("a", "Cells divide.")])
+    with make_collection(path, settings, lambda index, plan, encoder: len(index)) as (opened, found):
+        assert (found, len(opened)) == (1, 1)
+    other = make_collection(path, {"memory": False}, lambda *_: pytest.fail("no look at a corpus for another index"))
+    with pytest.raises(UsageError) as refused, other:
+        pytest.fail("the collection was built otherwise")
     assert refused.value.field == "memory"
 
 
