@@ -5,12 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llm2comp_apps.encoder.settings import check_pooling
+from llm2comp_apps.encoder.settings import MERGE_SIMILARITY, check_pooling
 
 __all__ = ["merge_groups", "pool"]
-
-MERGE_SIMILARITY = 0.9
-"""Memory vectors at least this close (cosine) count as copies of one another under ``merge``."""
 
 
 def pool(memory: Tensor, pooling: str = "mean", *, similarity: float = MERGE_SIMILARITY) -> Tensor:

@@ -13,6 +13,7 @@ from llm2comp_apps.errors import EncoderError, UsageError
 __all__ = [
     "ALL",
     "FORMAT",
+    "MERGE_SIMILARITY",
     "OLDEST_FORMAT",
     "POOLINGS",
     "SETTINGS",
@@ -28,6 +29,8 @@ FORMAT = 2
 
 POOLINGS = ("mean", "merge", "first")
 """What makes one embedding of the memory vectors, and so may be an encoder's own pooling; see :mod:`.pooling`."""
+MERGE_SIMILARITY = 0.9
+"""Memory vectors at least this close (cosine) count as copies of one another under ``merge``."""
 ALL = "all"
 """What keeps every memory vector, for those who ask for it in a call."""
 

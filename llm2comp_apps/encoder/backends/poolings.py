@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_apps.encoder.settings import check_pooling
+from llm2comp_apps.encoder.settings import MERGE_SIMILARITY, check_pooling
 
 __all__ = ["pool"]
 
 Floats = npt.NDArray[np.float32]
-
-_SIMILARITY = 0.9
 
 
 def pool(memory: Floats, pooling: str) -> Floats:
@@ -35,7 +33,7 @@ def pool(memory: Floats, pooling: str) -> Floats:
 def _groups(memory: Floats) -> npt.NDArray[np.bool_]:
     """Which memory vectors ``(n, k, k)`` of a text are linked by near-copies."""
     unit = memory / np.maximum(np.linalg.norm(memory, axis=-1, keepdims=True), 1e-12)
-    reach = unit @ unit.transpose(0, 2, 1) >= _SIMILARITY
+    reach = unit @ unit.transpose(0, 2, 1) >= MERGE_SIMILARITY
     reach |= np.eye(memory.shape[1], dtype=bool)
     for _ in range(max(1, (memory.shape[1] - 1).bit_length())):  # paths double in length
         reach = reach @ reach

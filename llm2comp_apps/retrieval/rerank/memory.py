@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from llm2comp_apps.encoder.backends.poolings import pool
 from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.rerank.protocol import Passage
@@ -63,11 +64,7 @@ def encode_memory_with(encoder: TextEncoder) -> MakesMemory:
 
 def pool_memory(memory: FloatArray, pooling: str) -> FloatArray:
     """The embeddings ``(n, d)`` that an encoder makes of memory vectors ``(n, k, d)``."""
-    import torch
-
-    from llm2comp_apps.encoder.pooling import pool
-
-    return _unit(pool(torch.from_numpy(memory), pooling).numpy())
+    return _unit(pool(memory, pooling))
 
 
 class MemoryReranker:

@@ -9,6 +9,7 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_train.stages._stage import Bench, Stage
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from llm2comp_apps.encoder.protocol import TextEncoder
@@ -66,13 +67,13 @@ class _SCL(Stage):
 
 
 def _loss(
-    settings: Settings, batch: PairBatch, graded: Tensor | None, device: object, *, symmetric: bool
+    settings: Settings, batch: PairBatch, graded: Tensor | None, device: torch.device, *, symmetric: bool
 ) -> Callable[[Tensor], Tensor]:
     """The loss of a batch's vectors, in the order of ``batch.texts``."""
     from llm2comp_train.losses.scl import scl_loss
     from llm2comp_train.losses.similarity import similarity_loss
 
-    count, same, share = len(batch.rows), batch.same.to(device), settings.teacher_weight  # type: ignore[call-overload]
+    count, same, share = len(batch.rows), batch.same.to(device), settings.teacher_weight
 
     def loss_of(vectors: Tensor) -> Tensor:
         own = scl_loss(
