@@ -54,6 +54,8 @@ from llm2comp_indexes.errors import (
     OutdatedWarning,
 )
 from llm2comp_indexes.index import Index
+from llm2comp_indexes.storage.dates import date_key
+from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.schema import FORMAT
 from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo
@@ -66,6 +68,7 @@ __all__ = [
     "Damage",
     "DamageWarning",
     "DependencyError",
+    "FieldSummary",
     "FilterError",
     "Hit",
     "Index",
@@ -82,11 +85,13 @@ __all__ = [
     "KindError",
     "OutdatedWarning",
     "Policy",
+    "PredicateCount",
     "Word",
     "Writer",
     "check_kind",
     "check_language",
     "compile_filter",
+    "date_key",
     "export_index",
     "gpu_count",
     "import_vectors",

@@ -26,6 +26,7 @@ from llm2comp_indexes.errors import IndexExistsError, IndexStoreError, IndexWrit
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
 from llm2comp_indexes.storage import documents as rows_of
 from llm2comp_indexes.storage import fs
+from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount, all_fields, count_predicates, summary
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.lock import LOCK_NAME
 from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, newest_generation, size_on_disk
@@ -321,6 +322,27 @@ class Index:
                 known = rows_of.field_names(connection, parent)
                 unknown[".".join(names)] = [".".join((*parent, name)) for name in known]
         return unknown
+
+    def predicate_counts(self, where: str) -> list[PredicateCount]:
+        """How many documents meet each predicate of ``where`` alone: what to look at when none meets them all.
+
+        Predicates on fields that no document has are left out; see `unknown_fields`.
+
+        Raises:
+            FilterError: ``where`` cannot be read.
+        """
+        with self._lease() as snapshot, snapshot.store() as connection:
+            return count_predicates(connection, compile_filter(where))
+
+    def field(self, *names: str) -> FieldSummary:
+        """What a metadata field holds, in all documents; ``field("author", "name")`` is one inside an object."""
+        with self._lease() as snapshot, snapshot.store() as connection:
+            return summary(connection, names)
+
+    def fields(self) -> list[FieldSummary]:
+        """What all metadata fields hold, sorted by name, in the first 100,000 documents."""
+        with self._lease() as snapshot, snapshot.store() as connection:
+            return all_fields(connection)
 
     def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None] | None = None) -> Float16Array:
         """Stored memory vectors for reranking.

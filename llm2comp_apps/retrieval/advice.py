@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm2comp_apps.retrieval.conditions import unknown_field_lines
+from llm2comp_apps.retrieval.conditions import unknown_field_lines, why_nothing_lines
 from llm2comp_apps.retrieval.rerank import MEMORY
 
 if TYPE_CHECKING:
@@ -26,13 +26,16 @@ def search_notes(index: Index, options: SearchOptions) -> list[str]:
 
 
 def search_warnings(index: Index, options: SearchOptions, rerank: object = None) -> list[str]:
-    """A line for each field that no document has, and for memory vectors that are wanted and not stored.
+    """What a search will not do as it was meant, a line each.
+
+    A condition names a field that no document has, or meets no document; memory vectors are wanted and not stored.
 
     Raises:
         FilterError: the condition cannot be read.
     """
-    fields = [] if options.where is None else unknown_field_lines(index, options.where)
-    lines = [f"`where`: {line}" for line in fields]
+    where = options.where
+    amiss = [] if where is None else unknown_field_lines(index, where) or why_nothing_lines(index, where)
+    lines = [f"`where`: {line}" for line in amiss]
     if rerank == MEMORY and not index.memory_tokens:
         lines.append(f"{index.path} stores no memory vectors: those of the best hits are made now")
     return lines

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.build import refusal_line
-from llm2comp_apps.retrieval.conditions import unknown_field_lines
+from llm2comp_apps.retrieval.conditions import unknown_field_lines, why_nothing_lines
 from llm2comp_apps.retrieval.query_text import check_text
 
 if TYPE_CHECKING:
@@ -70,12 +70,15 @@ def delete_documents(
     for id_ in ids or ():
         check_text(id_, "ids")
     doomed = dict.fromkeys(ids or ())
+    warnings: list[str] = []
     if where is not None:
         doomed |= dict.fromkeys(_meeting(index, where, allow_most=allow_most))
+        warnings += [f"`where`: {line}" for line in why_nothing_lines(index, where)]
     with index.writer() as writer:
         deleted = writer.delete(list(doomed))
         writer.commit()
-    warnings = [refusal_line(index, writer.refusal)] if writer.refusal else []
+    if writer.refusal:
+        warnings.append(refusal_line(index, writer.refusal))
     return DeleteReport(deleted=deleted, missing=len(doomed) - deleted, warnings=warnings)
 
 

@@ -207,13 +207,15 @@ def test_any_text_either_compiles_or_is_refused_in_one_line(text):
     ("expression", "message"),
     [
         ("", "where is empty"),
-        ("year >=", "expected a number, a quoted string, true or false: year >= >>> (end)"),
+        ("year >=", "expected a number, a date, a quoted string, true or false: year >= >>> (end)"),
         ("year = null", 'to find missing fields write "is null"'),
         ("(year = 1", 'expected ")"'),
         ("year = 1 lang = 2", 'expected "and", "or" or the end: year = 1  >>> lang = 2'),
         ("year = 'open", "is a quote left open?"),
         ("'year' = 1", "expected a field name"),
         ("year in ()", "expected a number"),
+        ("date > 2024-02-30", "there is no such date"),
+        ("date > 2024-06-01x", "nothing fits here"),
         ("ok > true", "can only be compared with = and !="),
         ("year like 5", "expected a quoted pattern"),
         ('"a""b" = 1', "a field name with a quote"),
@@ -323,3 +325,69 @@ def test_integers_of_any_size_are_exact(ids_where):
         for operator in ("<", "<=", ">", ">="):
             wanted = [str(i) for i, other in enumerate(stored) if equal_or_ordered(operator, other, value)]
             assert found(f"n {operator} {value}") == wanted
+
+
+DATES = {
+    "day": "2024-06-01",
+    "zone": "2024-06-01T23:30:00-05:00",  # 2024-06-02 in UTC
+    "noon": "2024-06-01 12:00",
+    "mail": "Sun, 02 Jun 2024 09:00:00 +0200",
+    "words": "June 3, 2024",
+    "slashes": "2024/6/4",
+    "month": "2024-07",
+    "list": ["2024-08-01", "2023-08-01"],
+    "unclear": "05/06/2024",
+    "number": 2024,
+    "text": "soon",
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("d >= 2024-06-02", "mail words slashes month list"),
+        ("d <= 2024-06-01", "day zone noon list"),
+        ("d = 2024-06-01", "day zone noon"),
+        ("d in (2024-06-03, '2024-06-04')", "words slashes"),
+        ("d between 2024-06-03 and 2024-07-31", "words slashes month"),
+        ("d = 2024-06", "day zone noon mail words slashes"),
+        ("d = 2024-06-02T07:00Z", "mail"),
+        ("d > 2024-06-01T12:00 and d < 2024-06-03T00:00", "zone mail list"),
+        ("d != 2024-06-01", "mail words slashes month list unclear number text"),
+        ("d like '2024-06%'", "day zone noon"),
+    ],
+)
+def test_dates_compare_as_dates_however_they_are_written(ids_where, where, found):
+    assert ids_where({name: {"d": value} for name, value in DATES.items()})(where) == found.split()
+
+
+def test_a_day_in_quotes_is_a_date_among_dates_and_text_among_texts(ids_where):
+    found = ids_where({name: {"d": value} for name, value in DATES.items()})
+    assert found("d = '2024-06-01'") == ["day", "zone", "noon"]
+    assert found("d > '2024-06-03'") == ["slashes", "month", "list", "text"]  # "soon" lies behind every digit
+    assert found("d = '2024-06'") == []  # may be any code, so it is no date
+    assert found("d = '2024-07'") == ["month"]
+
+
+def test_an_id_that_looks_like_a_date_is_a_string(ids_where):
+    found = ids_where({"2024-06-01": {}, "2024-06-01T12:00": {}})
+    assert found("_id = 2024-06-01") == found("_id in ('2024-06-01')") == ["2024-06-01"]
+
+
+def test_fields_are_described_by_their_types_and_most_frequent_values(make_index):
+    made = make_index(dimension=2)
+    rows = [{"lang": "en", "tags": ["a", "b"], "by": {"name": "Ada"}}, {"lang": "en", "n": 1}, {"lang": 7, "n": None}]
+    with made.writer() as writer:
+        writer.add([IndexedDocument(str(i), "t", metadata=row) for i, row in enumerate(rows)], np.ones((3, 2)))
+        writer.commit()
+    by, lang, n, tags = made.fields()
+    assert (lang.name, lang.documents, lang.types, lang.values) == (
+        "lang", 3, {"text": 2, "number": 1}, (("en", 2), (7, 1)),
+    )  # fmt: skip
+    assert (by.name, by.values) == ("by.name", (("Ada", 1),))
+    assert (n.documents, n.values) == (1, ((1, 1),))
+    assert (tags.documents, tags.types) == (1, {"text": 2})
+    assert made.field("lang") == lang
+    assert [(one.text, one.documents) for one in made.predicate_counts("lang = 'en'  and (not n=1 or no = 2)")] == [
+        ("lang = 'en'", 2), ("n=1", 1),
+    ]  # fmt: skip

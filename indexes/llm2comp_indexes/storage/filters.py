@@ -13,7 +13,8 @@ r"""``where`` expressions: which documents a search may return, by their metadat
                 | field "is" ["not"] "null"
     field      := name ("." name)* | "_id"               -- author.name is {"author": {"name": ...}}; _id the document's
     name       := letters, digits, "_", "-" | '"' anything '"'
-    value      := number | 'string' | "string" | true | false
+    value      := number | date | 'string' | "string" | true | false
+    date       := 2024-06-01 | 2024-06 | 2024-06-01T12:00:00Z  -- a day, a month, a moment
     string     := in quotes; a quote inside is doubled: 'it''s'
 
 Keywords may be written in any case. Rules of comparison:
@@ -23,6 +24,9 @@ Keywords may be written in any case. Rules of comparison:
   with a number as the number that it spells.
 - What is typed as a number compares as a number, with strings that spell one too (CSV files know only strings).
   Integers of any size compare exactly.
+- A date compares with strings that spell one, at the precision at which it is typed (`llm2comp_indexes.storage.dates`):
+  ``date <= 2024-06-01`` holds all of that day. Days and moments may stand in quotes; they then compare with any other
+  string as a string.
 - An id is a string, however the value is typed: ``_id = 7`` is neither ``007`` nor ``7.0``.
 - true and false equal themselves and the strings that spell them; anything else is unequal.
 - Logic has two values: a missing or null field satisfies no predicate but ``is null``, and ``x != 1`` is ``not x = 1``,
@@ -41,13 +45,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llm2comp_indexes.errors import FilterError
-from llm2comp_indexes.storage.predicates import TEXT, Condition, Predicates, Scalar, number
+from llm2comp_indexes.storage.dates import LITERAL, precision_of
+from llm2comp_indexes.storage.predicates import TEXT, Condition, Date, Predicates, Scalar, number
 
-__all__ = ["CompiledFilter", "compile_filter", "json_path"]
+__all__ = ["Asked", "CompiledFilter", "compile_filter", "json_path"]
 
 _TOKENS: Final = re.compile(
-    r"""\s*(?:
-      (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
+    rf"""\s*(?:
+      (?P<date>{LITERAL})
+    | (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
     | (?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")
     | (?P<name>[^\W\d][\w-]*)
     | (?P<operator><=|>=|!=|<>|==|[=<>(),.])
@@ -63,6 +69,23 @@ _MOST_PREDICATES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """One predicate of an expression.
+
+    Attributes:
+        text: as it was typed.
+        names: of the field.
+        values: that the field is compared with, none for ``is null``; a `Date` is a string, too.
+        sql: to follow ``WHERE``, with the parameters of the whole expression.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    values: tuple[str | float, ...]
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledFilter:
     """A condition on the table ``documents``.
 
@@ -70,16 +93,18 @@ class CompiledFilter:
         sql: to follow ``WHERE``; never NULL.
         parameters: its named parameters.
         fields: the fields that the expression names, each once, as the names that lead to it.
+        predicates: what it asks of them, in the order in which it does.
     """
 
     sql: str
     parameters: dict[str, Any]
     fields: tuple[tuple[str, ...], ...] = ()
+    predicates: tuple[Asked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    kind: str  # number, string, name, keyword, operator, end
+    kind: str  # number, date, string, name, keyword, operator, end
     value: Any
     start: int
     text: str
@@ -95,7 +120,11 @@ def _tokens(expression: str) -> list[_Token]:
         kind = str(match.lastgroup)
         text = match.group(kind)
         token = _Token(kind, text, match.start(kind), text)
-        if kind == "number":
+        if kind == "date":
+            if precision_of(text) is None:
+                raise _error(expression, token.start, "there is no such date")
+            token = _Token("date", Date(text), token.start, text)
+        elif kind == "number":
             token = _Token("number", number(text), token.start, text)
         elif kind == "quoted":
             token = _Token("string", text[1:-1].replace(text[0] * 2, text[0]), token.start, text)
@@ -123,7 +152,9 @@ class _Parser:
         self._count = 0
         self._of_id = False  # whether the predicate is about ids, which are strings
         self._predicates = Predicates()
+        self._values: list[str | float] = []  # of the predicate
         self.fields: dict[tuple[str, ...], None] = {}  # a set that keeps the order
+        self.asked: list[Asked] = []
 
     @property
     def _token(self) -> _Token:
@@ -188,8 +219,15 @@ class _Parser:
         self._count += 1
         if self._count > _MOST_PREDICATES:
             raise self._fail(f"more than {_MOST_PREDICATES} conditions; FIELD in (...) takes any number of values")
+        start, self._values = self._token.start, []
         names = self._field()
         self._of_id = names == _ID
+        sql = self._asked_of(names)
+        text = self._expression[start : self._token.start].strip()
+        self.asked.append(Asked(text, tuple(names), tuple(self._values), sql))
+        return sql
+
+    def _asked_of(self, names: list[str]) -> str:
         if token := self._take("operator", "!=", "<>", *_COMPARISONS):
             if token.value in ("!=", "<>"):
                 return f"(NOT {self._any(names, self._comparison('=', self._value()))})"
@@ -223,13 +261,15 @@ class _Parser:
 
     def _value(self) -> Any:
         token = self._token
-        if token.kind in ("number", "string"):
+        if token.kind in ("number", "date", "string"):
             self._position += 1
-            return token.text if self._of_id and token.kind == "number" else token.value
+            self._values.append(token.text if self._of_id and token.kind != "string" else token.value)
+            return self._values[-1]
         if self._take("keyword", "true", "false"):
-            return token.text if self._of_id else token.value == "true"
+            self._values.append(token.text if self._of_id else token.value == "true")
+            return self._values[-1]
         hint = ' (to find missing fields write "is null")' if token.value == "null" else ""
-        raise self._fail(f"expected a number, a quoted string, true or false{hint}")
+        raise self._fail(f"expected a number, a date, a quoted string, true or false{hint}")
 
     def _in(self) -> Condition:
         self._need("operator", "(", what='"("')
@@ -246,10 +286,12 @@ class _Parser:
         return lambda scalar: f"({low(scalar)}) AND ({high(scalar)})"
 
     def _like(self) -> Condition:
-        return self._predicates.like(self._need("string", what="a quoted pattern").value)
+        self._values.append(self._need("string", what="a quoted pattern").value)
+        return self._predicates.like(str(self._values[-1]))
 
     def _contains(self) -> Condition:
-        return self._predicates.contains(self._need("string", what="a quoted string").value)
+        self._values.append(self._need("string", what="a quoted string").value)
+        return self._predicates.contains(str(self._values[-1]))
 
     def _comparison(self, operator: str, value: Any) -> Condition:
         if isinstance(value, bool) and operator != "=":
@@ -285,4 +327,5 @@ def compile_filter(expression: str) -> CompiledFilter:
         FilterError: it cannot be read; the message shows where.
     """
     parser = _Parser(expression)
-    return CompiledFilter(parser.parse(), parser.parameters, tuple(parser.fields))
+    sql = parser.parse()
+    return CompiledFilter(sql, parser.parameters, tuple(parser.fields), tuple(parser.asked))

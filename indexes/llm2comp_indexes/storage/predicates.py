@@ -14,7 +14,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-__all__ = ["TEXT", "Condition", "Predicates", "Scalar", "number"]
+from llm2comp_indexes.storage.dates import date_key, precision_of
+
+__all__ = ["TEXT", "Condition", "Date", "Predicates", "Scalar", "number"]
 
 TEXT: Final = "'text'"
 """The JSON type of a string."""
@@ -55,6 +57,12 @@ class Scalar(NamedTuple):
 
 Condition = Callable[[Scalar], str]
 """SQL that tests a scalar."""
+
+
+class Date(str):
+    """A date that was typed without quotes."""
+
+    __slots__ = ()
 
 
 def number(text: str) -> int | float:
@@ -103,7 +111,7 @@ class Predicates:
         return lambda scalar: f"{scalar.type} {_NO_FLAG} AND {scalar.spelled} LIKE {bound} ESCAPE '\\'"
 
     def compare(self, operator: str, value: str | float) -> Condition:
-        """A literal: a bool, a string for what was in quotes, or a number."""
+        """A literal: a bool, a string for what was in quotes, a date that was not, or a number."""
         if isinstance(value, bool):
             word = self.bind("true" if value else "false")
             return lambda scalar: (
@@ -111,6 +119,8 @@ class Predicates:
             )
         if not isinstance(value, str):
             return self._counted(operator, value, strings=True)
+        if dated := self._dated(operator, value):
+            return dated
         textual, spelled = self.bind(value), _spelled(value)
         counted = None if spelled is None else self._counted(operator, spelled, strings=False)
 
@@ -119,6 +129,24 @@ class Predicates:
                 return f"{scalar.value} {operator} {textual}"
             as_text = f"({scalar.value} {operator} {textual} AND {scalar.type} = 'text')"
             return as_text if counted is None else f"({as_text} OR {counted(scalar)})"
+
+        return compare
+
+    def _dated(self, operator: str, value: str) -> Condition | None:
+        """Comparison with a date: of dates as such; of other texts as texts if it was in quotes. None for no date."""
+        precision = precision_of(value)
+        if precision is None or (precision == "month" and not isinstance(value, Date)):
+            return None  # '2024-06' in quotes may be any number of things, and sorts like a month anyway
+        textual, key = self.bind(str(value)), self.bind(date_key(value, precision))
+
+        def compare(scalar: Scalar) -> str:
+            as_text = f"{scalar.value} {operator} {textual}"
+            if scalar.type == TEXT:
+                return as_text
+            stored = f"date_key({scalar.value}, '{precision}')"
+            otherwise = "0" if isinstance(value, Date) else as_text
+            tested = f"CASE WHEN {stored} IS NULL THEN {otherwise} ELSE {stored} {operator} {key} END"
+            return f"({scalar.type} = 'text' AND {tested})"
 
         return compare
 
@@ -168,6 +196,7 @@ class Predicates:
         typed = [value for value in values if not isinstance(value, str | bool)]
         texts = self._bind_all(quoted)
         conditions: list[Condition] = [self.compare("=", flag) for flag in flags]
+        conditions += [dated for dated in (self._dated("=", text) for text in quoted) if dated]
         conditions += self._among_numbers(typed, strings=True)
         conditions += self._among_numbers([x for x in map(_spelled, quoted) if x is not None], strings=False)
 

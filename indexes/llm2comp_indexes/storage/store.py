@@ -43,6 +43,7 @@ from llm2comp_indexes.errors import (
 )
 from llm2comp_indexes.storage import schema
 from llm2comp_indexes.storage.checked import REPAIR
+from llm2comp_indexes.storage.dates import date_key
 from llm2comp_indexes.storage.fs import FileRecord
 
 __all__ = [
@@ -226,6 +227,7 @@ def _open(path: Path, flags: int, *, immutable: bool = False) -> StoreConnection
     connection = StoreConnection(name, flags=flags | apsw.SQLITE_OPEN_URI, vfs=_VFS)
     connection.trusted = state
     connection.set_busy_timeout(10_000)
+    connection.create_scalar_function("date_key", date_key, 2, deterministic=True)
     if flags & apsw.SQLITE_OPEN_READWRITE:
         connection.pragma("journal_size_limit", 0)  # the last to close empties the write-ahead log ...
         yes = ctypes.c_int(1)
