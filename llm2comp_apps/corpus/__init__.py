@@ -17,18 +17,23 @@ if TYPE_CHECKING:
     from llm2comp_apps.corpus.reader import read_corpus, read_records
     from llm2comp_apps.corpus.records import Record
     from llm2comp_apps.corpus.report import ReadReport, SkippedRow
+    from llm2comp_apps.corpus.slices import CorpusFile, CorpusSlice, cut_corpus, read_slices
 
 __all__ = [
     "FORMATS",
     "Chunk",
+    "CorpusFile",
     "CorpusOptions",
+    "CorpusSlice",
     "Document",
     "ReadReport",
     "Record",
     "SkippedRow",
     "chunk_document",
+    "cut_corpus",
     "read_corpus",
     "read_records",
+    "read_slices",
 ]
 
 _HOME = {
@@ -42,6 +47,10 @@ _HOME = {
     "Record": "records",
     "ReadReport": "report",
     "SkippedRow": "report",
+    "CorpusFile": "slices",
+    "CorpusSlice": "slices",
+    "cut_corpus": "slices",
+    "read_slices": "slices",
 }
 
 

@@ -48,21 +48,22 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llm2comp_apps.corpus.document import Document
-from llm2comp_apps.corpus.files import SourceFile, check_sources, find_files, open_file
+from llm2comp_apps.corpus.files import OpenFile, SourceFile, check_sources, find_files, open_file
 from llm2comp_apps.corpus.formats import parse
 from llm2comp_apps.corpus.options import CorpusOptions
-from llm2comp_apps.corpus.records import BrokenFileError, Record, json_type, place_of
+from llm2comp_apps.corpus.records import BrokenFileError, Fault, Record, json_type, place_of
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.corpus.seen import SeenIds, content_id
 from llm2comp_apps.errors import CorpusError
 
-__all__ = ["UnfitRecordError", "read_corpus", "read_records", "to_document"]
+__all__ = ["UnfitRecordError", "documents_of", "read_corpus", "read_records", "records_from", "to_document"]
 
 Sources = Sequence[str | os.PathLike[str]]
+Parser = Callable[[OpenFile, ReadReport, Fault], Iterator[Record]]
 
 _FIELDS_NAMED = 8  # of a record, in messages
 # Lone surrogates: those from U+DC80 to U+DCFF are bytes that could not be decoded (PEP 383), the others came escaped.
@@ -89,7 +90,7 @@ def read_corpus(
     """
     options, report = options or CorpusOptions(), report or ReadReport()
     records = read_records(sources, options, report)
-    return _documents(records, [os.fspath(source) for source in sources], options, report)
+    return _some_documents(records, [os.fspath(source) for source in sources], options, report)
 
 
 def read_records(
@@ -120,17 +121,29 @@ def read_records(
 def _records(sources: Sources, options: CorpusOptions, report: ReadReport) -> Iterator[Record]:
     for file in find_files(sources, options):
         report.files += 1
-        yield from _records_of(file, options, report)
+        yield from records_from(file, options, report)
 
 
-def _records_of(file: SourceFile, options: CorpusOptions, report: ReadReport) -> Iterator[Record]:
+def records_from(
+    file: SourceFile, options: CorpusOptions, report: ReadReport, parser: Parser | None = None
+) -> Iterator[Record]:
+    """The rows of one file, each checked for characters that no text has.
+
+    Args:
+        file: which.
+        options: as for :func:`read_corpus`.
+        report: counted in.
+        parser: gives the rows of the open file; ``None`` for the one of its format.
+    """
+
     def fault(line: int, reason: str) -> None:
         report.reject(place_of(file.name, line), reason, options)
 
     line = 0
     try:
         with open_file(file, report) as opened:
-            for record in parse(opened, options, report, fault):
+            rows = parse(opened, options, report, fault) if parser is None else parser(opened, report, fault)
+            for record in rows:
                 line = record.line
                 problem, fields = _checked(record.fields, options)
                 if problem:
@@ -186,9 +199,17 @@ def _describe(character: str, options: CorpusOptions) -> str:
     return f"half a surrogate pair (\\u{code:04x})"
 
 
-def _documents(
+def _some_documents(
     records: Iterator[Record], sources: Sequence[str], options: CorpusOptions, report: ReadReport
 ) -> Iterator[Document]:
+    yield from documents_of(records, options, report)
+    if not report.documents:
+        first = f"; the first broken one: {report.skipped_rows[0]}" if report.skipped_rows else ""
+        raise CorpusError(f"{', '.join(sources)}: no document found ({report.summary()}{first})")
+
+
+def documents_of(records: Iterator[Record], options: CorpusOptions, report: ReadReport) -> Iterator[Document]:
+    """Make rows documents, leave out those that were met before, and deal with what is broken."""
     with SeenIds() as seen:
         for record in records:
             try:
@@ -211,9 +232,6 @@ def _documents(
                 report.reject(record.place, reason, options)
             else:
                 report.duplicates += 1
-    if not report.documents:
-        first = f"; the first broken one: {report.skipped_rows[0]}" if report.skipped_rows else ""
-        raise CorpusError(f"{', '.join(sources)}: no document found ({report.summary()}{first})")
 
 
 class UnfitRecordError(Exception):

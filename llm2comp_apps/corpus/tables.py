@@ -96,11 +96,11 @@ def _typed(cell: str) -> str | int | float | None:
     return number if str(number) == cell else cell
 
 
-def read_parquet(opened: OpenFile, options: CorpusOptions, report: ReadReport) -> Iterator[Record]:
+def read_parquet(opened: OpenFile, options: CorpusOptions, report: ReadReport, *, first: int = 0) -> Iterator[Record]:
     """Read parquet a few rows at a time, row groups of any size.
 
     Binary columns (pictures, sound) are not read unless they are the id, title or text. Dates become ISO 8601, decimals
-    strings, NaN ``None``.
+    strings, NaN ``None``. Rows before ``first`` are passed over, by whole row groups without decoding them.
 
     Raises:
         BrokenFileError: not parquet, or damaged.
@@ -119,8 +119,11 @@ def read_parquet(opened: OpenFile, options: CorpusOptions, report: ReadReport) -
         try:
             table = stack.enter_context(parquet.ParquetFile(source, pre_buffer=False, buffer_size=2**20))
             columns = _columns(table.schema_arrow, opened.file.name, options, report)
-            for batch in table.iter_batches(_PARQUET_ROWS, columns=columns, use_threads=False):
-                for fields in _decoded(batch, row):
+            row, groups = _groups_from(table.metadata, first)
+            for batch in table.iter_batches(_PARQUET_ROWS, row_groups=groups, columns=columns, use_threads=False):
+                passed = max(0, min(first - row, batch.num_rows))
+                row += passed
+                for fields in _decoded(batch.slice(passed), row):
                     row += 1
                     yield Record({key: _plain(value) for key, value in fields.items()}, opened.file.name, row)
                 if source is opened.file.path:  # what is read as a stream is counted there
@@ -128,6 +131,16 @@ def read_parquet(opened: OpenFile, options: CorpusOptions, report: ReadReport) -
         except (pyarrow.ArrowException, OSError) as error:
             reason = str(error).split("\n", 1)[0]
             raise BrokenFileError(row + 1 if row else 0, f"not parquet that can be read: {reason}") from None
+
+
+def _groups_from(metadata: Any, first: int) -> tuple[int, list[int]]:
+    """The row groups that hold the row ``first`` and those behind it, and the number of rows before them."""
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    before, group = 0, 0
+    while group < len(sizes) and before + sizes[group] <= first:
+        before += sizes[group]
+        group += 1
+    return before, list(range(group, len(sizes)))
 
 
 def _columns(schema: Any, name: str, options: CorpusOptions, report: ReadReport) -> list[str]:
