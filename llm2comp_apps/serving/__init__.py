@@ -1,0 +1,31 @@
+"""A server over collections and their encoders, for the clients that people have.
+
+    from llm2comp_apps.serving import ServeSettings, serve
+
+    serve(ServeSettings(indexes=["library.index"]), on_start=print)
+
+From the thread that owns a model up to the process that listens:
+
+    settings     what to serve, to whom, and how much
+    errors       what a client is told when a request fails
+    metrics      what is counted
+    tokens       counting tokens beside the encoder
+    batching     the engine: one thread, batches under a token budget
+    lanes        the engine as an encoder, for collections
+    generations  indexes that move on to new commits while requests run
+    state        all of that together
+    schemas      bodies of requests, checked
+    call         one request from its body to its answer
+    routes/      what each group of routes answers
+    http         the application
+    run          the process
+"""
+
+from __future__ import annotations
+
+from llm2comp_apps.serving.http import create_app
+from llm2comp_apps.serving.run import serve
+from llm2comp_apps.serving.settings import Limits, ServeSettings, key_hash
+from llm2comp_apps.serving.state import State
+
+__all__ = ["Limits", "ServeSettings", "State", "create_app", "key_hash", "serve"]

@@ -1,0 +1,367 @@
+"""The engine: one thread owns an encoder, and makes batches of what many requests ask of it.
+
+There is no window to wait for: a batch forms while the one before it runs. It is a first-in prefix of what waits, under
+a budget of tokens that is worth about a third of a second at the speed that was measured, so that nobody waits long
+behind it. Queries go before bulk, though bulk always gets a turn; a request with more than a batch goes to the end of
+the line after each batch. Requests that were cancelled are dropped.
+
+A batch that fails is taken apart: by halves where memory ran out, by request otherwise, so that a request fails alone.
+Nothing ends the thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_apps.serving.errors import ApiError, OverloadedError, busy
+from llm2comp_apps.serving.metrics import Metrics
+from llm2comp_apps.serving.tokens import TokenCounter
+
+__all__ = ["Engine", "Job", "Lane"]
+
+LOGGER = logging.getLogger(__name__)
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+Lane: TypeAlias = Literal["query", "bulk"]
+
+SLICE_SECONDS = 0.35
+"""Wanted duration of a batch: what a query may have to wait behind bulk work."""
+MIN_BATCH_TOKENS = 512
+MAX_BATCH_TOKENS = 65_536
+_BULK_TURN = 8  # after so many batches of queries in a row, bulk gets one
+_MOST_WAITING_TOKENS = 20_000_000  # bounds memory where the encoder is very fast
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """Texts of one request.
+
+    Attributes:
+        texts: to encode.
+        lengths: tokens of each as the encoder sees it.
+        lane: who goes first.
+        prompt: before every text.
+        memory: whether memory vectors are wanted, not embeddings.
+        future: gets the vectors, ``(n, d)`` or ``(n, k, d)``.
+        born: when it came, by the monotonic clock.
+        waiting: positions of texts that wait, longest first.
+        parts: positions and vectors that are done.
+    """
+
+    texts: Sequence[str]
+    lengths: list[int]
+    lane: Lane
+    prompt: str | None
+    memory: bool
+    future: Future[FloatArray] = field(default_factory=Future)
+    born: float = field(default_factory=time.monotonic)
+    waiting: deque[int] = field(default_factory=deque)
+    parts: list[tuple[list[int], FloatArray]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.waiting.extend(sorted(range(len(self.texts)), key=lambda index: -self.lengths[index]))
+
+    @property
+    def kind(self) -> tuple[bool, str | None]:
+        """Jobs of one kind can share a batch."""
+        return self.memory, self.prompt
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that wait."""
+        return self.tokens_of(self.waiting)
+
+    def tokens_of(self, positions: Iterable[int]) -> int:
+        """Tokens of some of the texts."""
+        return sum(self.lengths[index] for index in positions)
+
+    def take(self, room: int, *, at_least_one: bool) -> list[int]:
+        """Positions of the next texts, at most ``room`` tokens together; one alone may be larger."""
+        piece: list[int] = []
+        while self.waiting and (room >= self.lengths[self.waiting[0]] or (at_least_one and not piece)):
+            index = self.waiting.popleft()
+            room -= self.lengths[index]
+            piece.append(index)
+        return piece
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error, unless it has ended."""
+        self.waiting.clear()
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+_Piece: TypeAlias = tuple[Job, list[int]]
+
+
+class Engine:
+    """Runs one encoder in a thread of its own.
+
+    Args:
+        load: gives the encoder; called in the thread.
+        name: for people.
+        max_wait: seconds; a request that would wait longer is refused.
+        metrics: counts.
+    """
+
+    def __init__(
+        self, load: Callable[[], Any], *, name: str = "", max_wait: float = 30.0, metrics: Metrics | None = None
+    ) -> None:
+        self.name = name
+        self.max_wait = max_wait
+        self.metrics = metrics or Metrics()
+        self.heartbeat = time.monotonic()
+        self.loaded: Future[Any] = Future()
+        self.counter: TokenCounter
+        self._load = load
+        self._lanes: dict[Lane, deque[Job]] = {"query": deque(), "bulk": deque()}
+        self._tokens: dict[Lane, int] = {"query": 0, "bulk": 0}
+        self._running = 0
+        self._rate: float | None = None
+        self._query_turns = 0
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name=f"engine {name}", daemon=True)
+
+    def start(self) -> Engine:
+        """Begin to load and to work."""
+        self._thread.start()
+        return self
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the encoder has been loaded."""
+        return self.loaded.done() and self.loaded.exception() is None
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder.
+
+        Raises:
+            ApiError: it is still being loaded, or cannot be loaded.
+        """
+        if not self.loaded.done():
+            raise busy("the encoder is being loaded; try again in a moment", seconds=2)
+        error = self.loaded.exception()
+        if error is not None:
+            raise ApiError(503, "the encoder cannot be loaded; see the server's log", code="no_encoder") from error
+        return self.loaded.result()
+
+    def stuck(self, seconds: float = 60.0) -> bool:
+        """Whether work waits and nothing has moved for so long, or the thread has ended."""
+        waits = any(self._lanes.values()) or self._running
+        return not self.alive or bool(waits and time.monotonic() - self.heartbeat > seconds)
+
+    def waiting_seconds(self, lane: Lane, tokens: int = 0) -> float:
+        """How long ``tokens`` of a lane would wait before the last of them is begun, by the speed that was measured."""
+        ahead = self._running + self._tokens["query"] + (self._tokens["bulk"] if lane == "bulk" else 0)
+        return (ahead + tokens) / self._rate if self._rate else 0.0
+
+    def submit(
+        self, texts: Sequence[str], lengths: Sequence[int], *, lane: Lane, prompt: str | None, memory: bool = False
+    ) -> Future[FloatArray]:
+        """Hand texts in; the future gets their vectors, and may be cancelled.
+
+        Raises:
+            OverloadedError: it would wait too long.
+            ApiError: the server stops.
+        """
+        job = Job(texts, list(lengths), lane, prompt, memory)
+        if not texts:
+            job.future.set_result(np.zeros((0, *self._shape(memory)), np.float32))
+            return job.future
+        tokens = job.tokens
+        with self._changed:
+            if self._closing:
+                raise busy("the server is stopping", seconds=5)
+            wait = self.waiting_seconds(lane)
+            if wait > self.max_wait or self._tokens[lane] > _MOST_WAITING_TOKENS:
+                self.metrics.overloaded.inc()
+                raise OverloadedError(wait - self.max_wait / 2)
+            self._lanes[lane].append(job)
+            self._tokens[lane] += tokens
+            self.metrics.queue_tokens.set(sum(self._tokens.values()))
+            self._changed.notify()
+        return job.future
+
+    def _shape(self, memory: bool) -> tuple[int, ...]:
+        encoder = self.encoder
+        return (encoder.k, encoder.dimension) if memory else (encoder.dimension,)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """End the thread; what waits fails."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def _serve(self) -> None:
+        try:
+            encoder = self._load()
+            self.counter = TokenCounter(encoder)
+            self.loaded.set_result(encoder)
+        except Exception as error:
+            LOGGER.exception("the encoder %s cannot be loaded", self.name)
+            self.loaded.set_exception(error)
+        while True:
+            self.heartbeat = time.monotonic()
+            with self._changed:
+                while not self._closing and not any(self._lanes.values()):
+                    self._changed.wait()
+                if self._closing:
+                    break
+                batch = self._take()
+            if batch:
+                self._run(batch)
+                self._running = 0
+        for job in itertools.chain(*self._lanes.values()):
+            job.fail(busy("the server is stopping", seconds=5))
+
+    def _budget(self) -> int:
+        """Tokens of the next batch."""
+        wanted = int((self._rate or 0) * SLICE_SECONDS)
+        return max(MIN_BATCH_TOKENS, min(MAX_BATCH_TOKENS, wanted))
+
+    def _take(self) -> list[_Piece]:
+        """The next batch."""
+        lane: Lane = "query"
+        if not self._lanes["query"] or (self._lanes["bulk"] and self._query_turns >= _BULK_TURN):
+            lane = "bulk"
+        self._query_turns = self._query_turns + 1 if lane == "query" else 0
+        jobs, passed_over, begun = self._lanes[lane], deque[Job](), deque[Job]()
+        room = self._budget()
+        batch: list[_Piece] = []
+        while jobs and room > 0:
+            job = jobs.popleft()
+            if job.future.cancelled():
+                self._forget(job)
+                continue
+            if batch and job.kind != batch[0][0].kind:
+                passed_over.append(job)
+                continue
+            piece = job.take(room, at_least_one=not batch)
+            if piece:
+                tokens = job.tokens_of(piece)
+                room -= tokens
+                self._tokens[lane] -= tokens
+                self._running += tokens
+                batch.append((job, piece))
+            if job.waiting:  # the batch is full; who has had a turn waits behind the others
+                (begun if piece else passed_over).append(job)
+                break
+        self._lanes[lane] = passed_over + jobs + begun
+        self.metrics.queue_tokens.set(sum(self._tokens.values()))
+        return batch
+
+    def _forget(self, job: Job) -> None:
+        self._tokens[job.lane] -= job.tokens
+        self.metrics.cancelled.inc()
+
+    def _run(self, batch: list[_Piece]) -> None:
+        """Encode a batch, or what is left of it when parts of it fail."""
+        batch = [(job, piece) for job, piece in batch if not job.future.done()]
+        if not batch:
+            return
+        start = time.monotonic()
+        try:
+            encoder = self.encoder
+            job = batch[0][0]
+            texts = [job.texts[index] for job, piece in batch for index in piece]
+            encode = encoder.encode_memory if job.memory else encoder.encode
+            vectors = np.asarray(encode(texts, prompt=job.prompt), dtype=np.float32)
+            if len(vectors) != len(texts) or not np.isfinite(vectors).all():
+                raise ApiError(500, "the encoder gave a vector that is no vector", code="encoder_failed")
+        except Exception as error:  # noqa: BLE001 - a batch that fails must not end the thread
+            self._run_apart(batch, error)
+            return
+        seconds = time.monotonic() - start
+        tokens = sum(job.tokens_of(piece) for job, piece in batch)
+        self._measured(batch, tokens, seconds, start)
+        done = 0
+        for job, piece in batch:
+            job.parts.append((piece, vectors[done : done + len(piece)]))
+            done += len(piece)
+            _finish(job)
+
+    def _run_apart(self, batch: list[_Piece], error: Exception) -> None:
+        """A batch failed: find out whose fault it was."""
+        self.heartbeat = time.monotonic()
+        texts = sum(len(piece) for _, piece in batch)
+        if _is_out_of_memory(error) and texts > 1:
+            self.metrics.halved.inc()
+            for half in _halves(batch):
+                self._run(half)
+        elif len(batch) > 1:
+            for piece in batch:
+                self._run([piece])
+        else:
+            job, _ = batch[0]
+            with self._changed:
+                self._tokens[job.lane] -= job.tokens
+            if not isinstance(error, ApiError):
+                LOGGER.error("the encoder %s failed", self.name, exc_info=error)
+            job.fail(error)
+
+    def _measured(self, batch: list[_Piece], tokens: int, seconds: float, start: float) -> None:
+        self.heartbeat = time.monotonic()
+        rate = tokens / max(seconds, 1e-4)
+        # Small batches say little about the speed of large ones: each counts by its size.
+        weight = 0.3 * min(1.0, tokens / MIN_BATCH_TOKENS)
+        self._rate = rate if self._rate is None else self._rate * (1 - weight) + rate * weight
+        self.metrics.batch_tokens.observe(tokens)
+        self.metrics.batch_seconds.observe(seconds)
+        for job, _ in batch:
+            if not job.parts:
+                self.metrics.queue_wait_seconds.labels(job.lane).observe(start - job.born)
+
+
+def _finish(job: Job) -> None:
+    """Hand the vectors over if these were the last."""
+    if job.waiting or sum(len(piece) for piece, _ in job.parts) < len(job.texts):
+        return
+    whole = np.empty((len(job.texts), *job.parts[0][1].shape[1:]), np.float32)
+    for piece, vectors in job.parts:
+        whole[piece] = vectors
+    with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
+        job.future.set_result(whole)
+
+
+def _halves(batch: list[_Piece]) -> tuple[list[_Piece], list[_Piece]]:
+    """A batch in two, each with half of the texts."""
+    texts = [(job, index) for job, piece in batch for index in piece]
+    middle = len(texts) // 2
+    return _pieces(texts[:middle]), _pieces(texts[middle:])
+
+
+def _pieces(texts: Sequence[tuple[Job, int]]) -> list[_Piece]:
+    pieces: list[_Piece] = []
+    for job, index in texts:
+        if not pieces or pieces[-1][0] is not job:
+            pieces.append((job, []))
+        pieces[-1][1].append(index)
+    return pieces
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in the words of torch, CUDA or ONNX Runtime."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in said for words in ("out of memory", "can't allocate memory", "failed to allocate", "bad_alloc")
+    )

@@ -1,0 +1,143 @@
+"""The indexes that are served: opened once, moved on to each new commit while requests run.
+
+A request reads one generation to its end, whatever other threads do (:class:`llm2comp_indexes.Index` leases it).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llm2comp_apps import Collection, TopicModel
+from llm2comp_apps.serving.batching import Engine
+from llm2comp_apps.serving.errors import not_found
+from llm2comp_apps.serving.lanes import encoder_in_lane
+
+__all__ = ["ServedIndex", "Watcher"]
+
+LOGGER = logging.getLogger(__name__)
+
+
+class ServedIndex:
+    """An index under a name.
+
+    Args:
+        name: in URLs.
+        path: its folder.
+        device: where an encoder of its own would run.
+
+    Attributes:
+        collection: what searches read.
+        engine: of its encoder; ``None`` where nobody knows the encoder, so that only words can be searched.
+        sound: whether the last look for a newer generation succeeded.
+    """
+
+    def __init__(self, name: str, path: Path, device: str | None = None) -> None:
+        self.name = name
+        self.path = path
+        self.device = device
+        self.engine: Engine | None = None
+        self.sound = True
+        self.writing = threading.Lock()
+        self._by_words = Collection.open(path)
+        self._by_meaning: Collection | None = None
+        self._moving = threading.Lock()
+        self._topics: tuple[float, TopicModel] | None = None
+        self.encoder_record = self._by_words.info().encoder
+
+    @property
+    def collection(self) -> Collection:
+        """What searches read; without an encoder until the engine has loaded it."""
+        if self._by_meaning is None and self.engine is not None and self.engine.ready:
+            with self._moving:
+                if self._by_meaning is None:
+                    encoder: Any = encoder_in_lane(self.engine, "query")
+                    self._by_meaning = Collection.open(self.path, encoder=encoder)
+                    self._by_words.close()
+        return self._by_meaning or self._by_words
+
+    def load_encoder(self) -> Any:
+        """The encoder by which it was built."""
+        with Collection.open(self.path, device=self.device) as library:
+            return library.encoder
+
+    def opened_for_writing(self) -> Collection:
+        """The same index with its encoder in the lane of bulk work; the caller closes it."""
+        assert self.engine is not None
+        encoder: Any = encoder_in_lane(self.engine, "bulk")
+        return Collection.open(self.path, encoder=encoder)
+
+    def refresh(self) -> bool:
+        """Move on to the newest commit; returns whether there was a newer one."""
+        moved = self.collection.index.refresh()
+        self.sound = True
+        return moved
+
+    @property
+    def topics(self) -> TopicModel:
+        """The clustering beside the index, read again when it has changed.
+
+        Raises:
+            ApiError: there is none.
+        """
+        folder = self.path.with_name(f"{self.path.name.removesuffix('.index')}.clusters")
+        try:
+            changed = max(entry.stat().st_mtime for entry in folder.iterdir())
+        except (OSError, ValueError):
+            raise not_found(f"the index {self.name} has no topics; `llm2comp cluster` finds them") from None
+        if self._topics is None or self._topics[0] != changed:
+            self._topics = changed, TopicModel.load(folder)
+        return self._topics[1]
+
+    def close(self) -> None:
+        """Let go of the files, once nobody reads them."""
+        self._by_words.close()
+        if self._by_meaning is not None:
+            self._by_meaning.close()
+
+
+class Watcher:
+    """Looks for new commits, in a thread of its own.
+
+    Args:
+        indexes: to look at.
+        seconds: between two looks.
+        on_look: told of each index after each look.
+    """
+
+    def __init__(
+        self, indexes: list[ServedIndex], seconds: float, on_look: Callable[[ServedIndex], None] = lambda _: None
+    ) -> None:
+        self._indexes = indexes
+        self._seconds = seconds
+        self._on_look = on_look
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def look(self) -> None:
+        """Look once."""
+        for served in self._indexes:
+            try:
+                served.refresh()
+            except Exception:
+                if served.sound:
+                    LOGGER.warning("%s: cannot move on to its newest commit", served.path, exc_info=True)
+                served.sound = False
+            self._on_look(served)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(10)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._seconds):
+            self.look()

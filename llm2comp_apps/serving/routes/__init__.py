@@ -1,0 +1,1 @@
+"""What each group of routes answers; a route translates between HTTP and the rooms below, and does nothing else."""

@@ -1,0 +1,70 @@
+"""Running the application in this process until it is asked to stop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from llm2comp_apps import UsageError
+from llm2comp_apps.serving.http import create_app
+from llm2comp_apps.serving.settings import ServeSettings
+from llm2comp_apps.serving.state import State
+
+__all__ = ["serve"]
+
+
+class _Server(uvicorn.Server):
+    """Refuses new work from the moment in which it is asked to stop."""
+
+    def __init__(self, config: uvicorn.Config, state: State) -> None:
+        super().__init__(config)
+        self._state = state
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self._state.draining = True
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: ServeSettings, *, on_start: Callable[[str], None] = lambda _: None) -> None:
+    """Serve until SIGTERM or SIGINT; requests that are at work are answered first.
+
+    Args:
+        settings: what to serve.
+        on_start: told the server's URL when it listens.
+
+    Raises:
+        UsageError: the address cannot be listened at.
+        IndexStoreError: an index cannot be opened.
+    """
+    state = State(settings)
+    listener = _listen(settings.host, settings.port)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    app = create_app(state, on_start=lambda: on_start(url))
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_seconds),
+        timeout_keep_alive=30,
+    )
+    with listener:
+        _Server(config, state).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"{port} at {host} cannot be listened at: {error.strerror}", field="port") from error
+    return listener

@@ -1,0 +1,126 @@
+"""How to serve: what, where, to whom, and how much of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llm2comp_apps import UsageError
+
+__all__ = ["LOOPBACK", "Limits", "ServeSettings", "key_hash", "named_indexes"]
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one request may ask for, and how long it may wait.
+
+    Attributes:
+        body: bytes of a request's body.
+        inputs: texts of a request for embeddings or reranking.
+        characters: of one text; a longer one would be cut by the encoder anyway.
+        k: hits of one page, and of what stands before it (offset and limit together stay below ten times as much).
+        condition_length: characters of a ``where`` condition.
+        condition_depth: parentheses and negations inside each other in a ``where`` condition.
+        max_wait: seconds that a request may have to wait for the encoder; more is refused with the time to come back.
+        body_seconds: seconds in which a client has to send its body.
+        requests: at work or waiting at once.
+    """
+
+    body: int = 32_000_000
+    inputs: int = 10_000
+    characters: int = 4_000_000
+    k: int = 1_000
+    condition_length: int = 4_000
+    condition_depth: int = 32
+    max_wait: float = 30.0
+    body_seconds: float = 30.0
+    requests: int = 1_024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """What to serve.
+
+    Attributes:
+        indexes: folders of indexes, each as ``PATH`` or ``NAME=PATH``.
+        encoder: name of an encoder for embeddings; ``None`` for those of the indexes, or the default without indexes.
+        host: address to listen at.
+        port: port to listen at; 0 for any that is free.
+        key_hash: SHA-256 of the key that clients must send, see :func:`key_hash`; ``None`` for none.
+        auth: whether an address beside loopback needs a key; turn off what others guard.
+        allow_hosts: further names under which clients reach the server, for the check of the Host header.
+        cors: origins of web pages that may read answers.
+        write: whether clients may add and delete documents.
+        device: where encoders run; ``None`` for the best there is.
+        refresh_seconds: between two looks for commits of other programs.
+        drain_seconds: for requests at work when the server is asked to stop.
+        limits: of one request.
+
+    Raises:
+        UsageError: names the setting that makes no sense.
+    """
+
+    indexes: Sequence[str | Path] = ()
+    encoder: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    key_hash: bytes | None = None
+    auth: bool = True
+    allow_hosts: Sequence[str] = ()
+    cors: Sequence[str] = ()
+    write: bool = False
+    device: str | None = None
+    refresh_seconds: float = 1.0
+    drain_seconds: float = 30.0
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise UsageError(f"must be between 0 and 65535, not {self.port}", field="port")
+        if self.limits.max_wait <= 0:
+            raise UsageError(f"must be above 0, not {self.limits.max_wait:g}", field="max_wait")
+        if self.host not in LOOPBACK and self.key_hash is None and self.auth:
+            raise UsageError(
+                f"{self.host} is reached by other machines: set `api_key`, or `no_auth` if something else guards it",
+                field="host",
+            )
+        named_indexes(self.indexes)
+
+
+def key_hash(key: str | None) -> bytes | None:
+    """What is kept of a key.
+
+    Raises:
+        UsageError: the key is too short to guard anything, or cannot stand in a header.
+    """
+    if key is None:
+        return None
+    if len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError("must be at least 8 printable ASCII characters without blanks", field="api_key")
+    return hashlib.sha256(key.encode()).digest()
+
+
+def named_indexes(indexes: Sequence[str | Path]) -> dict[str, Path]:
+    """Folders of indexes by the names under which they are served: ``library`` for ``books/library.index``.
+
+    Raises:
+        UsageError: two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for each in indexes:
+        name, equals, path = str(each).partition("=")
+        if not equals or os.sep in name or not name:
+            name, path = "", str(each)
+        folder = Path(path)
+        name = name or folder.resolve().name.removesuffix(".index")
+        if name in found:
+            reason = f"would serve {found[name]} and {folder} under one name, {name!r}; write OTHER={folder}"
+            raise UsageError(reason, field="index")
+        found[name] = folder
+    return found

@@ -1,0 +1,146 @@
+"""What a running server holds: indexes, engines, counts, and whether it takes work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from llm2comp_apps import load_encoder
+from llm2comp_apps.serving.batching import Engine
+from llm2comp_apps.serving.errors import ApiError, busy, not_found
+from llm2comp_apps.serving.generations import ServedIndex, Watcher
+from llm2comp_apps.serving.metrics import Metrics
+from llm2comp_apps.serving.settings import ServeSettings, named_indexes
+
+__all__ = ["State"]
+
+_UNKNOWN = "unknown"
+"""The fingerprint of imported vectors whose encoder nobody named."""
+_SEARCH_THREADS = 16
+T = TypeVar("T")
+
+
+class State:
+    """One server.
+
+    Attributes:
+        settings: as it was asked for.
+        indexes: by name.
+        engines: by the fingerprint of their encoder, or its name where no index has it.
+        metrics: what is counted.
+        draining: whether new work is refused because the server stops.
+        at_work: requests that are being answered.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        """Open the indexes; raises what :meth:`llm2comp_apps.Collection.open` does."""
+        self.settings = settings
+        self.metrics = Metrics()
+        self.indexes = {
+            name: ServedIndex(name, path, settings.device) for name, path in named_indexes(settings.indexes).items()
+        }
+        self.engines: dict[str, Engine] = {}
+        self.draining = False
+        self.at_work = 0
+        self.started = time.time()
+        self._watcher = Watcher(list(self.indexes.values()), settings.refresh_seconds, self._count)
+        for served in self.indexes.values():
+            self._count(served)
+            fingerprint = served.encoder_record.get("fingerprint", _UNKNOWN)
+            if fingerprint == _UNKNOWN:
+                continue
+            if fingerprint not in self.engines:
+                self._add_engine(fingerprint, served.load_encoder, served.encoder_record["name"])
+            served.engine = self.engines[fingerprint]
+        if settings.encoder is not None or not self.indexes:
+            name = settings.encoder or "default"
+            self._add_engine(name, lambda: load_encoder(name, device=settings.device), name)
+        self._threads = ThreadPoolExecutor(_SEARCH_THREADS, "search")
+
+    def _add_engine(self, key: str, load: object, name: str) -> None:
+        limit = self.settings.limits.max_wait
+        self.engines[key] = Engine(load, name=name, max_wait=limit, metrics=self.metrics)  # type: ignore[arg-type]
+
+    def _count(self, served: ServedIndex) -> None:
+        index = served.collection.index
+        self.metrics.index_generation.labels(served.name).set(index.generation)
+        self.metrics.index_documents.labels(served.name).set(len(index))
+
+    def start(self) -> None:
+        """Load the encoders and look for new commits."""
+        for engine in self.engines.values():
+            engine.start()
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Stop."""
+        self.draining = True
+        self._watcher.close()
+        for engine in self.engines.values():
+            engine.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for served in self.indexes.values():
+            served.close()
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run what blocks in one of a few threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def index(self, name: str) -> ServedIndex:
+        """The index of a name.
+
+        Raises:
+            ApiError: there is none.
+        """
+        if name not in self.indexes:
+            known = ", ".join(self.indexes) or "none"
+            raise not_found(f"there is no index {name!r}; there are: {known}", code="index_not_found", param="name")
+        return self.indexes[name]
+
+    def engine(self, model: str | None) -> Engine:
+        """The engine of a model; the only one where none is named.
+
+        Raises:
+            ApiError: there is none of that name.
+        """
+        engines = list(self.engines.values())
+        if model is None and engines:
+            return engines[0]
+        for key, engine in self.engines.items():
+            if model in (key, engine.name) or (engine.ready and model == engine.encoder.name):
+                return engine
+        if model == "default" and engines:
+            return engines[0]
+        known = ", ".join(engine.name for engine in engines) or "none"
+        raise not_found(f"there is no model {model!r}; there are: {known}", code="model_not_found", param="model")
+
+    def unready(self) -> list[str]:
+        """Why the server should get no requests; empty if it should."""
+        reasons = ["the server is stopping"] if self.draining else []
+        for engine in self.engines.values():
+            if not engine.ready:
+                reasons.append(f"the encoder {engine.name} is not loaded")
+            elif engine.stuck():
+                reasons.append(f"the encoder {engine.name} does not move")
+        reasons += [f"the index {served.name} cannot be read" for served in self.indexes.values() if not served.sound]
+        return reasons
+
+    def enter(self) -> None:
+        """Begin a request.
+
+        Raises:
+            ApiError: the server stops, or too many requests are at work.
+        """
+        if self.draining:
+            raise busy("the server is stopping", seconds=5)
+        if self.at_work >= self.settings.limits.requests:
+            self.metrics.overloaded.inc()
+            raise ApiError(429, "too many requests are at work", code="overloaded", retry_after=1)
+        self.at_work += 1
+
+    def leave(self) -> None:
+        """End a request that has entered."""
+        self.at_work -= 1

@@ -1,0 +1,70 @@
+"""Counting tokens as an encoder does, in any thread, beside the one that owns the encoder."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["TokenCounter", "Tokenized"]
+
+_CHARACTERS_PER_TOKEN = 4  # of an encoder that shows no tokenizer
+_NO_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """What counting tokens found.
+
+    Attributes:
+        lengths: tokens of each text that the encoder reads, at least 1.
+        truncated: positions of texts of which only the beginning is read.
+        total: tokens that the encoder reads of all texts together.
+    """
+
+    lengths: list[int]
+    truncated: list[int]
+    total: int
+
+
+class TokenCounter:
+    """Counts the tokens of texts. Make it before the encoder works: it looks at its tokenizer.
+
+    Args:
+        encoder: with or without a tokenizer.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        # A copy: a tokenizer of transformers keeps its truncation as a state that the encoder would see.
+        self.tokenizer = copy.deepcopy(getattr(encoder, "tokenizer", None))
+        self.max_length: int | None = getattr(encoder, "max_length", None)
+        room = getattr(encoder, "room", None)
+        prompts = {None, *dict(encoder.prompts).values()}
+        self._rooms = {prompt: int(room(prompt)) if room is not None else _NO_LIMIT for prompt in prompts}
+        self._lock = threading.Lock()
+
+    def room(self, prompt: str | None = None) -> int:
+        """Tokens of a text that the encoder reads behind one of its prompts."""
+        return self._rooms.get(prompt, self._rooms[None])
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]] | None:
+        """Token ids of texts; ``None`` where the encoder shows no tokenizer."""
+        if self.tokenizer is None:
+            return None
+        with self._lock:
+            found: list[list[int]] = self.tokenizer(list(texts))["input_ids"]
+        return found
+
+    def count(self, texts: Sequence[str], prompt: str | None = None) -> Tokenized:
+        """Count the tokens of texts behind one of the encoder's prompts."""
+        ids = self.ids(texts)
+        if ids is None:
+            lengths = [len(text) // _CHARACTERS_PER_TOKEN + 1 for text in texts]
+        else:
+            lengths = [len(each) for each in ids]
+        room = self.room(prompt)
+        truncated = [position for position, length in enumerate(lengths) if length > room]
+        lengths = [max(1, min(length, room)) for length in lengths]
+        return Tokenized(lengths, truncated, sum(lengths))

@@ -1,0 +1,133 @@
+"""Servers on a port of this machine, with real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+
+import pytest
+import uvicorn
+
+from llm2comp_apps import Collection, Document
+from llm2comp_apps.serving import ServeSettings, State, create_app
+
+TOPICS = {
+    "cells": "Cells divide by mitosis. Before a cell divides it copies its chromosomes.",
+    "stars": "Stars are born in clouds of gas. A star burns hydrogen for most of its life.",
+    "bread": "Bread rises because yeast makes gas. The dough rests before it is baked.",
+    "ships": "Ships float because they displace water. A ship sinks when it takes in too much of it.",
+}
+
+
+def documents(count: int = 12, start: int = 0) -> list[Document]:
+    """The four topics, again and again, numbered."""
+    names = list(TOPICS)
+    return [
+        Document(
+            f"{names[number % 4]}-{number}",
+            f"{TOPICS[names[number % 4]]} Note {number}.",
+            names[number % 4].title(),
+            {"year": 2000 + number, "topic": names[number % 4]},
+        )
+        for number in range(start, start + count)
+    ]
+
+
+class Client:
+    """Asks a server, one connection per request."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def raw(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None):
+        """Status, headers and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+    def __call__(self, method: str, path: str, value=None, **headers: str):
+        """Status and decoded JSON."""
+        body = None if value is None else json.dumps(value).encode()
+        status, _, answer = self.raw(method, path, body, headers)
+        return status, json.loads(answer) if answer else None
+
+
+class Running:
+    """A server in a thread; ``ask`` asks it."""
+
+    def __init__(self, settings: ServeSettings, *, more=()) -> None:
+        self.state = State(settings)
+        self.app = create_app(self.state, more=more)
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(2048)
+        config = uvicorn.Config(self.app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        self.server = uvicorn.Server(config)
+        self.ask = Client(self.listener.getsockname()[1])
+        self.thread = threading.Thread(target=self.server.run, args=([self.listener],), daemon=True)
+
+    def __enter__(self) -> Running:
+        self.thread.start()
+        for _ in range(600):
+            if self.server.started and not self.state.unready():
+                return self
+            time.sleep(0.01)
+        raise AssertionError(f"the server is not ready: {self.state.unready()}")
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join(20)
+        self.listener.close()
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def hash_loader(make_hash_encoder):
+    """What ``load_encoder`` would give, without a model."""
+    encoder = make_hash_encoder()
+    return lambda *_, **__: encoder
+
+
+@pytest.fixture
+def loads_hash(monkeypatch, hash_loader):
+    """Every encoder that is loaded by name is the one of hashes."""
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", hash_loader)
+    monkeypatch.setattr("llm2comp_apps.serving.state.load_encoder", hash_loader)
+    return hash_loader()
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory, hash_loader):
+    """An index of twelve documents that no test changes."""
+    path = tmp_path_factory.mktemp("served") / "library.index"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm2comp_apps.encoder.load_encoder", hash_loader)
+        with Collection.create(path, encoder="default", memory=True) as collection:
+            collection.update(documents())
+    return path
+
+
+@pytest.fixture
+def running(loads_hash):
+    """Starts servers: ``with running(indexes=[...]) as server``."""
+    return lambda *, more=(), **settings: Running(ServeSettings(**settings), more=more)
+
+
+@pytest.fixture
+def server(running, library):
+    """A server of one index."""
+    with running(indexes=[library]) as started:
+        yield started
+
+
+@pytest.fixture
+def ask(server):
+    """Asks that server."""
+    return server.ask
