@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.hits import SearchHit
+    from llm2comp_apps.retrieval.watching import FolderWatch
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "Document",
     "EncoderError",
     "EvaluationError",
+    "FolderWatch",
     "LLM2Comp",
     "LLM2CompError",
     "SearchHit",
@@ -58,6 +60,7 @@ __all__ = [
 _HOME = {
     "Collection": "retrieval.collection",
     "Document": "corpus.document",
+    "FolderWatch": "retrieval.watching",
     "LLM2Comp": "encoder.model",
     "SearchHit": "retrieval.hits",
     "TopicModel": "clustering.topic_model",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from llm2comp_apps.cli import index_build
+from llm2comp_apps.cli import index_build, index_watch
 from llm2comp_apps.cli.options.common import (
     DeviceOption,
     EncoderOption,
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
     )
     index_build.register(group)
+    index_watch.register(group)
     add_command(group, info, "llm2comp index info corpus.index --json")
     add_command(group, verify, "llm2comp index verify corpus.index")
     add_command(

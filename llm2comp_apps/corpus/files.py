@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from llm2comp_apps.corpus.ignoring import IgnoreRules
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.errors import CorpusError, UsageError
@@ -117,7 +118,11 @@ def readable_once(source: str | os.PathLike[str]) -> bool:
 
 
 def find_files(
-    sources: Sequence[str | os.PathLike[str]], options: CorpusOptions, report: ReadReport | None = None
+    sources: Sequence[str | os.PathLike[str]],
+    options: CorpusOptions,
+    report: ReadReport | None = None,
+    *,
+    gitignore: bool = False,
 ) -> Iterator[SourceFile]:
     """Walk the sources in order, folders sorted by name, without holding the list.
 
@@ -127,18 +132,31 @@ def find_files(
         sources: files, folders, ``-``.
         options: ``format`` decides which files of a folder are wanted.
         report: its ``ignored_files`` counts the others.
+        gitignore: leave out of folders what their ``.gitignore`` files leave out.
     """
     for source in sources:
         name = os.fspath(source)
         if name == "-":
             yield SourceFile(None, STDIN, STDIN)
         elif Path(name).is_dir():
-            yield from _walk(Path(name), options, report)
+            yield from _walk(
+                Path(name), options, report, IgnoreRules(Path(name)).ignores if gitignore else _ignores_none
+            )
         else:
             yield SourceFile(Path(name), _printable(Path(name)), _printable(Path(Path(name).name)))
 
 
-def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iterator[SourceFile]:
+class _Ignores(Protocol):
+    """Whether a path is left out."""
+
+    def __call__(self, path: Path, *, folder: bool) -> bool: ...
+
+
+def _ignores_none(path: Path, *, folder: bool) -> bool:  # noqa: ARG001 - the signature of a rule
+    return False
+
+
+def _walk(root: Path, options: CorpusOptions, report: ReadReport | None, ignores: _Ignores) -> Iterator[SourceFile]:
     visited = set()
     for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         here = Path(folder)
@@ -152,11 +170,13 @@ def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iter
             subfolders.clear()
             names = [corpus]
         subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and not name.endswith(_OUR_FOLDERS)
+            name
+            for name in subfolders
+            if not name.startswith(".") and not name.endswith(_OUR_FOLDERS) and not ignores(here / name, folder=True)
         )
         for name in sorted(names):
             path = here / name
-            if name.startswith(".") or name.endswith(_OUR_FILES) or not path.is_file():
+            if name.startswith(".") or name.endswith(_OUR_FILES) or not path.is_file() or ignores(path, folder=False):
                 continue
             if options.format != "auto" or _format_suffix(name) in FORMAT_BY_SUFFIX:
                 yield SourceFile(path, _printable(path), _printable(path.relative_to(root)))

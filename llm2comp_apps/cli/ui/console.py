@@ -56,9 +56,9 @@ def warn(*messages: str) -> None:
         note(f"Warning: {message}")
 
 
-def print_json(value: Any) -> None:
-    """Print ``value`` as indented JSON on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=not stdout_is_unicode(), indent=2))
+def print_json(value: Any, *, line: bool = False) -> None:
+    """Print ``value`` as JSON on stdout: indented, or in one line."""
+    typer.echo(json.dumps(value, ensure_ascii=not stdout_is_unicode(), indent=None if line else 2))
 
 
 def printable(text: str) -> str:

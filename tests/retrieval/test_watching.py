@@ -1,0 +1,240 @@
+"""A collection that follows a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from llm2comp_apps import Collection, CorpusError, Document, FolderWatch, UsageError
+from llm2comp_apps.corpus.options import CorpusOptions
+from llm2comp_apps.retrieval.watching import open_or_create
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "cells.txt").write_text("Cells divide by mitosis.")
+    (folder / "stars.md").write_text("# Stars\nThey burn hydrogen.")
+    write(folder / "more.jsonl", {"_id": "bread", "text": "Bread rises."}, {"_id": "ships", "text": "Ships float."})
+    return folder
+
+
+@pytest.fixture
+def library(tmp_path: Path, hash_encoder):
+    with Collection.create(tmp_path / "notes.index", encoder=hash_encoder) as library:
+        yield library
+
+
+@pytest.fixture
+def watch(library, notes):
+    with FolderWatch(library, notes) as watch:
+        yield watch
+
+
+def write(path: Path, *records: dict[str, str]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def ids(library: Collection) -> set[str]:
+    return set(library.index.ids())
+
+
+def found(library: Collection, query: str) -> str:
+    return library.search(query, k=1, mode="lexical")[0].id
+
+
+def test_new_changed_and_vanished_files(watch, library, notes) -> None:
+    report = watch.sync()
+    assert (report.files, report.changed, report.added, report.deleted) == (3, 3, 4, 0)
+    assert ids(library) == {"cells.txt", "stars.md", "bread", "ships"}
+    (notes / "cells.txt").write_text("Nothing but whales.")
+    write(notes / "more.jsonl", {"_id": "ships", "text": "Ships float."}, {"_id": "gold", "text": "Gold is heavy."})
+    (notes / "stars.md").unlink()
+    report = watch.sync()
+    assert (report.files, report.changed, report.gone) == (2, 2, 1)
+    assert (report.added, report.unchanged, report.deleted) == (2, 1, 2)
+    assert ids(library) == {"cells.txt", "ships", "gold"}
+    assert found(library, "whales") == "cells.txt"
+    assert not watch.sync().news
+
+
+def test_a_quiet_folder_costs_no_reading_and_no_encoder(watch, library, notes, monkeypatch) -> None:
+    watch.sync()
+    os.utime(notes / "cells.txt", (1, 1))  # another time, the same content
+    monkeypatch.setattr(Collection, "update", lambda *_, **__: pytest.fail("nothing has changed"))
+    assert watch.sync().changed == 0
+    monkeypatch.setattr(FolderWatch, "_digest", lambda *_: pytest.fail("nothing looks changed"))
+    assert watch.sync().files == 3
+
+
+def test_what_happened_while_nobody_watched(library, notes) -> None:
+    with FolderWatch(library, notes) as watch:
+        watch.sync()
+    (notes / "cells.txt").unlink()
+    (notes / "new.txt").write_text("A new note.")
+    with FolderWatch(library, notes) as watch:
+        report = watch.sync()
+    assert (report.added, report.deleted) == (1, 1)
+    assert ids(library) == {"new.txt", "stars.md", "bread", "ships"}
+
+
+def test_documents_from_elsewhere_stay(watch, library, notes) -> None:
+    library.update([Document("other", "From another place.")])
+    watch.sync()
+    (notes / "cells.txt").unlink()
+    watch.sync()
+    assert ids(library) == {"other", "stars.md", "bread", "ships"}
+
+
+def test_two_folders_in_one_collection(watch, library, notes, tmp_path) -> None:
+    shutil.copytree(notes, tmp_path / "second")
+    (tmp_path / "second" / "cells.txt").write_text("Other cells.")
+    watch.sync()
+    with FolderWatch(library, tmp_path / "second") as second:
+        second.sync()
+        (tmp_path / "second" / "cells.txt").unlink()
+        second.sync()
+    assert "cells.txt" in ids(library), "the first folder has it, too"
+    watch.sync()
+    assert found(library, "mitosis") == "cells.txt", "and is read again"
+
+
+def test_a_document_that_moves_to_another_file_stays(watch, library, notes) -> None:
+    watch.sync()
+    write(notes / "more.jsonl", {"_id": "ships", "text": "Ships float."})
+    write(notes / "another.jsonl", {"_id": "bread", "text": "Bread rises."})
+    report = watch.sync()
+    assert (report.added, report.deleted) == (0, 0)
+    (notes / "another.jsonl").unlink()
+    assert watch.sync().deleted == 1
+    assert ids(library) == {"cells.txt", "stars.md", "ships"}
+
+
+def test_an_id_in_two_files_is_named_and_goes_with_the_last_of_them(watch, library, notes) -> None:
+    write(notes / "again.jsonl", {"_id": "bread", "text": "Bread is baked."})
+    assert "'bread'" in watch.sync().warnings[0]
+    (notes / "again.jsonl").unlink()
+    watch.sync()
+    watch.sync()
+    assert found(library, "bread rises") == "bread"
+    (notes / "more.jsonl").unlink()
+    watch.sync()
+    assert ids(library) == {"cells.txt", "stars.md"}
+
+
+def test_broken_files_are_named_and_delete_nothing(watch, library, notes) -> None:
+    watch.sync()
+    whole = (notes / "more.jsonl").read_text()
+    (notes / "more.jsonl").write_text(whole[:-20])  # as an editor that is still writing leaves it
+    report = watch.sync()
+    assert report.deleted == 0
+    assert "more.jsonl:2" in report.warnings[0]
+    assert ids(library) >= {"bread", "ships"}
+    write(notes / "more.jsonl", {"_id": "bread", "text": "Bread rises."})
+    assert watch.sync().deleted == 1
+
+
+def test_an_empty_folder_deletes_nothing_and_a_missing_one_neither(watch, library, notes) -> None:
+    watch.sync()
+    notes.rename(notes.with_name("elsewhere"))
+    with pytest.raises(CorpusError, match="no such folder"):
+        watch.sync()
+    notes.mkdir()
+    report = watch.sync()
+    assert report.deleted == 0
+    assert "not mounted" in report.warnings[0]
+    assert len(library) == 4
+
+
+def test_gitignore_counts_unless_told_otherwise(library, notes) -> None:
+    (notes / ".gitignore").write_text("*.md\n")
+    with FolderWatch(library, notes) as watch:
+        watch.sync()
+        assert "stars.md" not in ids(library)
+    with FolderWatch(library, notes, gitignore=False) as watch:
+        watch.sync()
+        assert "stars.md" in ids(library)
+    with FolderWatch(library, notes) as watch:
+        assert watch.sync().deleted == 1, "what is ignored from now on goes"
+
+
+def test_files_that_are_being_written_wait(watch, library, notes) -> None:
+    for path in notes.iterdir():
+        os.utime(path, (time.time() - 60, time.time() - 60))
+    (notes / "fresh.txt").write_text("half a sen")
+    report = watch.sync(settle=30)
+    assert (report.waiting, report.changed) == (1, 3)
+    assert "fresh.txt" not in ids(library)
+    assert watch.sync(settle=0).added == 1
+
+
+def test_another_way_of_reading_reads_everything_again(library, notes) -> None:
+    write(notes / "more.jsonl", {"_id": "bread", "text": "Bread rises.", "summary": "Yeast."})
+    with FolderWatch(library, notes) as watch:
+        watch.sync()
+    with FolderWatch(library, notes, options=CorpusOptions(text_field="summary")) as watch:
+        report = watch.sync()
+    assert found(library, "yeast") == "bread"
+    assert report.changed == 3
+
+
+def test_a_stopped_look_continues_with_the_next(watch, library, notes) -> None:
+    report = watch.sync(should_stop=lambda: True)
+    assert report.interrupted
+    assert report.deleted == 0
+    watch.sync()
+    assert ids(library) == {"cells.txt", "stars.md", "bread", "ships"}
+
+
+def test_a_failed_deletion_is_made_up_for(watch, library, notes, monkeypatch) -> None:
+    """As after a crash between the file that is gone and the commit that deletes its documents."""
+    watch.sync()
+    (notes / "cells.txt").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "delete", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            watch.sync()
+    assert watch.sync().deleted == 1
+
+
+def test_run_follows_until_it_is_stopped_and_tells_a_trouble_once(watch, library, notes, monkeypatch) -> None:
+    monkeypatch.setattr("llm2comp_apps.retrieval.watching._SETTLE", 0.0)
+    reports, looks = [], 0
+
+    def should_stop() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 10:
+            (notes / "late.txt").write_text("A late note.")
+        return looks > 40
+
+    with library.index.writer():  # another writer holds the lock for a while
+        steps = iter([False] * 8)
+        watch.run(interval=0.01, should_stop=lambda: next(steps, True), on_report=reports.append)
+    assert len(reports) == 1
+    assert "tried again" in reports[0].warnings[0]
+    reports.clear()
+    watch.run(interval=0.01, should_stop=should_stop, on_report=reports.append)
+    assert [report.added for report in reports] == [4, 1]
+    with pytest.raises(UsageError, match="interval must be above 0"):
+        watch.run(interval=0)
+
+
+def test_open_or_create(tmp_path, hash_encoder, monkeypatch) -> None:
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda *_, **__: hash_encoder)
+    open_or_create(tmp_path / "new.index", chunk=32).close()
+    with open_or_create(tmp_path / "new.index", chunk=32) as library:
+        assert library.plan.chunk == 32
+    with pytest.raises(UsageError, match="chunk"):
+        open_or_create(tmp_path / "new.index", chunk=16)
+
+
+def test_no_folder(library, tmp_path) -> None:
+    with pytest.raises(UsageError, match="folder must be a folder"):
+        FolderWatch(library, tmp_path / "none")
