@@ -48,7 +48,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llm2comp_apps.corpus.document import Document
@@ -60,15 +60,7 @@ from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.corpus.seen import SeenIds, content_id
 from llm2comp_apps.errors import CorpusError
 
-__all__ = [
-    "UnfitRecordError",
-    "documents_of",
-    "read_corpus",
-    "read_files",
-    "read_records",
-    "records_from",
-    "to_document",
-]
+__all__ = ["UnfitRecordError", "documents_of", "read_corpus", "read_records", "records_from", "to_document"]
 
 Sources = Sequence[str | os.PathLike[str]]
 Parser = Callable[[OpenFile, ReadReport, Fault], Iterator[Record]]
@@ -124,37 +116,6 @@ def read_records(
     options, report = options or CorpusOptions(), report or ReadReport()
     check_sources(sources, options, report)
     return _records(sources, options, report)
-
-
-def read_files(
-    files: Iterable[SourceFile], options: CorpusOptions, report: ReadReport
-) -> Iterator[tuple[SourceFile, Document]]:
-    """Stream the documents of single files of a corpus, each with its file, as :func:`read_corpus` reads them.
-
-    For callers that know which files have changed. Ids are not compared, and there may be no document at all.
-
-    Args:
-        files: as :func:`~llm2comp_apps.corpus.files.find_files` gives them.
-        options: how to read them.
-        report: counted in while the documents stream by.
-
-    Raises:
-        CorpusError: while iterating: a broken record (``on_error="stop"``).
-    """
-    for file in files:
-        report.files += 1
-        for record in _records_of(file, options, report):
-            try:
-                document, derived = to_document(record, options, report)
-            except UnfitRecordError as problem:
-                report.reject(record.place, str(problem), options)
-                continue
-            if document.title.strip() or document.text.strip():
-                report.documents += 1
-                report.derived_ids += derived
-                yield file, document
-            else:
-                report.empty += 1
 
 
 def _records(sources: Sources, options: CorpusOptions, report: ReadReport) -> Iterator[Record]:

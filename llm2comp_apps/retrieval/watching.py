@@ -28,7 +28,7 @@ from typing import Any
 from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.corpus.files import SourceFile, find_files
 from llm2comp_apps.corpus.options import CorpusOptions
-from llm2comp_apps.corpus.reader import read_files
+from llm2comp_apps.corpus.reader import documents_of, records_from
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.errors import CorpusError, UsageError
 from llm2comp_apps.retrieval.batched import batched
@@ -279,7 +279,8 @@ class FolderWatch:
         twice: list[str] = []
         for file in changed:
             before = reading.skipped
-            for _, document in read_files([file], self._options, reading):
+            reading.files += 1
+            for document in documents_of(records_from(file, self._options, reading), self._options, reading):
                 if self._files.claim(file.relative, document.id):
                     yield document
                 else:
