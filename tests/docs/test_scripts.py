@@ -22,12 +22,14 @@ def script(page: str) -> str:
 
 @pytest.fixture
 def papers(tmp_path, monkeypatch) -> Path:
-    """A folder with ``papers.jsonl``: three subjects, thirteen documents each, of 1985 to 2023."""
+    """``papers.jsonl`` (three subjects, thirteen documents each, of 1985 to 2023) and a folder ``notes``."""
     rows = [
         {"_id": f"p{number}", "title": name.title(), "text": f"{text} Note {number}.", "year": 1985 + number}
         for number, (name, text) in enumerate(list(SUBJECTS.items()) * 13)
     ]
     (tmp_path / "papers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "tea.txt").write_text("Tea needs four minutes.")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -67,4 +69,6 @@ def test_the_guide_to_python(papers, tiny_encoder_dir, capsys) -> None:
     assert len(names["many"]) == 2
     assert (papers / "library.parquet").is_file()
     assert names["again"].names == names["topics"].names
-    assert "k must be at least 1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 files, 1 documents added, 0 deleted" in said
+    assert "k must be at least 1" in said
