@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.corpus.reader import read_corpus
     from llm2comp_apps.encoder.model import LLM2Comp
     from llm2comp_apps.encoder.names import load_encoder
+    from llm2comp_apps.encoder.publishing.export import export_model
     from llm2comp_apps.errors import (
         ClusteringError,
         CorpusError,
@@ -53,6 +54,7 @@ __all__ = [
     "TrainingStoppedError",
     "UsageError",
     "__version__",
+    "export_model",
     "load_encoder",
     "read_corpus",
 ]
@@ -64,6 +66,7 @@ _HOME = {
     "LLM2Comp": "encoder.model",
     "SearchHit": "retrieval.hits",
     "TopicModel": "clustering.topic_model",
+    "export_model": "encoder.publishing.export",
     "load_encoder": "encoder.names",
     "read_corpus": "corpus.reader",
 }

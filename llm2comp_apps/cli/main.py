@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from llm2comp_apps import __version__
-from llm2comp_apps.cli import cluster, doctor, encode, evaluate, index, rerank, search, serve, train
+from llm2comp_apps.cli import (
+    cluster,
+    doctor,
+    encode,
+    evaluate,
+    export_model,
+    index,
+    rerank,
+    search,
+    serve,
+    train,
+)
 from llm2comp_apps.cli.options.common import examples
 from llm2comp_apps.cli.ui.errors import CommandGroup
 
@@ -46,7 +57,18 @@ def _llm2comp(
 
 
 # Each module imports what is heavy inside its commands.
-for _module in (cluster, doctor, encode, evaluate, index, rerank, search, serve, train):
+for _module in (
+    cluster,
+    doctor,
+    encode,
+    evaluate,
+    export_model,
+    index,
+    rerank,
+    search,
+    serve,
+    train,
+):
     _module.register(app)
 
 

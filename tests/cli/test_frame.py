@@ -67,7 +67,18 @@ def test_help_is_plain_english(path, command):
 
 def test_all_commands_are_there():
     names = {path[0] for path, _ in commands() if path}
-    assert names == {"index", "search", "rerank", "cluster", "encode", "serve", "train", "eval", "doctor"}
+    assert names == {
+        "index",
+        "search",
+        "rerank",
+        "cluster",
+        "encode",
+        "serve",
+        "train",
+        "eval",
+        "export-model",
+        "doctor",
+    }
 
 
 def test_help_imports_nothing_heavy():
