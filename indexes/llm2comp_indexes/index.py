@@ -26,7 +26,15 @@ from llm2comp_indexes.errors import IndexExistsError, IndexStoreError, IndexWrit
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
 from llm2comp_indexes.storage import documents as rows_of
 from llm2comp_indexes.storage import fs
-from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount, all_fields, count_predicates, summary
+from llm2comp_indexes.storage.fields import (
+    FieldSummary,
+    PredicateCount,
+    Values,
+    all_fields,
+    count_predicates,
+    summary,
+    values_among,
+)
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.lock import LOCK_NAME
 from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, newest_generation, size_on_disk
@@ -343,6 +351,11 @@ class Index:
         """What all metadata fields hold, sorted by name, in the first 100,000 documents."""
         with self._lease() as snapshot, snapshot.store() as connection:
             return all_fields(connection)
+
+    def value_counts(self, field: str, ids: Sequence[str]) -> Values:
+        """How many documents of ``ids`` have each value of a field (``year``, ``author.name``), most frequent first."""
+        with self._lease() as snapshot, snapshot.store() as connection:
+            return values_among(connection, field.split("."), ids)
 
     def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None] | None = None) -> Float16Array:
         """Stored memory vectors for reranking.

@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
-from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.conditions import check_condition
 from llm2comp_apps.retrieval.fusion import Fusion, fuse
 from llm2comp_apps.retrieval.hits import Ranked, SearchHit, to_hits
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
+from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, Reranker
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
@@ -149,6 +150,41 @@ class Searcher:
                     for query, ranking in zip(queries, rankings, strict=True)
                 ]
 
+    def page(
+        self,
+        query: str,
+        *,
+        offset: int = 0,
+        facets: Sequence[str] = (),
+        vector: FloatArray | None = None,
+        **settings: Unpack[SearchSettings],
+    ) -> SearchPage:
+        """A page of the hits for a query.
+
+        Args:
+            query: what is asked; may be empty for a search by vector alone.
+            offset: hits before the page, which has ``k``.
+            facets: fields whose values among the hits are counted.
+            vector: ``(d,)``, the query encoded already; then no encoder is needed.
+            **settings: see :class:`SearchOptions`.
+
+        Raises:
+            UsageError: as for :meth:`search`.
+        """
+        options = SearchOptions(**settings)
+        if offset < 0:
+            raise UsageError(f"must be at least 0, not {offset}", field="offset")
+        # What a reranker has not read is no hit, and reading more than was asked for costs seconds.
+        depth = max(offset + options.k, FACET_DEPTH if facets and self._reranker is None else 0)
+        with self._pinned() as pinned:
+            ranking = pinned._rank([query], replace(options, k=depth), None if vector is None else vector[None])[0]
+            shown = ranking[offset : offset + options.k]
+            with self._clock.part("documents and snippets"):
+                hits = to_hits(query, shown, pinned._documents(shown), self._language)
+                hits = [replace(hit, rank=offset + hit.rank) for hit in hits]
+                counts = facet_counts(pinned._index, facets, [found.id for found in ranking])
+        return SearchPage(hits, len(ranking), depth, counts)
+
     def rank(self, queries: Sequence[str], options: SearchOptions | None = None) -> list[list[Ranked]]:
         """Rankings only, for many queries: what a run for evaluation needs.
 
@@ -171,18 +207,28 @@ class Searcher:
                 pinned._reranker = self._reranker.reading(index.memory)
             yield pinned
 
-    def _rank(self, queries: Sequence[str], options: SearchOptions) -> list[list[Ranked]]:
+    def _rank(
+        self, queries: Sequence[str], options: SearchOptions, vectors: FloatArray | None = None
+    ) -> list[list[Ranked]]:
         for query in queries:
-            check_query(query)
+            if vectors is None or options.mode != "dense":
+                check_query(query)
         depth = options.depth(reranked=self._reranker is not None)
-        dense = self._dense(queries, depth, options.where) if options.mode != "lexical" else None
+        dense = self._dense(queries, depth, options.where, vectors) if options.mode != "lexical" else None
         lexical = self._lexical(queries, depth, options.where) if options.mode != "dense" else None
         rankings = self._join(dense, lexical, options.fusion)
         if self._reranker is not None:
             rankings = [self._rerank(query, ranking, options) for query, ranking in zip(queries, rankings, strict=True)]
         return [ranking[: options.k] for ranking in rankings]
 
-    def _dense(self, queries: Sequence[str], depth: int, where: str | None) -> list[list[Ranked]]:
+    def _dense(
+        self, queries: Sequence[str], depth: int, where: str | None, given: FloatArray | None = None
+    ) -> list[list[Ranked]]:
+        """Rankings by meaning, of the vectors that are given or else made."""
+        if given is not None:
+            with self._clock.part("dense search"):
+                found = self._index.search(given, depth, where=where)
+            return [[Ranked(hit.id, hit.score, hit.span) for hit in hits] for hits in found]
         if self._encoder is None:
             reason = "must be lexical without an encoder: the others need the one that the index was built with"
             raise UsageError(reason, field="mode")

@@ -242,3 +242,43 @@ def test_threads_search_while_another_one_changes_the_index(tmp_path, hash_encod
         thread.join()
     assert errors == []
     assert min(counts) >= 1
+
+
+def test_pages_of_hits_follow_each_other(searcher):
+    whole = searcher.search("gas star", SearchOptions(k=9))
+    pages = [searcher.page("gas star", k=3, offset=offset) for offset in (0, 3, 6)]
+    assert [hit for page in pages for hit in page.hits] == whole
+    assert pages[1].total == pages[1].depth == 6
+    assert searcher.page("gas star", k=3, offset=60).hits == []
+    with pytest.raises(UsageError, match="offset must be at least 0, not -1"):
+        searcher.page("gas star", offset=-1)
+
+
+def test_a_page_counts_values_among_all_hits_and_not_only_its_own(tmp_path, hash_encoder):
+    colours = ["red", ["red", "blue"], None, "green", True]
+    documents = [
+        Document(f"d{n}", "star" if n < 10 else "bread", metadata={"colour": colours[n % 5], "at": {"year": 2000 + n}})
+        for n in range(20)
+    ]
+    index = Index.create(
+        tmp_path / "facets.index",
+        dimension=hash_encoder.dimension,
+        encoder={"name": hash_encoder.name, "fingerprint": hash_encoder.fingerprint},
+    )
+    fill_index(index, hash_encoder, documents, EmbeddingPlan())
+    page = Searcher(index).page("star", k=2, mode="lexical", facets=["colour", "at.year", "nothing", '"', "."])
+    assert (len(page.hits), page.total) == (2, 10)
+    assert page.facets["colour"] == (("red", 4), ("blue", 2), ("green", 2), (True, 2))
+    assert sorted(page.facets["at.year"]) == [(2000 + n, 1) for n in range(10)]
+    assert page.facets["nothing"] == page.facets['"'] == page.facets["."] == ()
+
+
+def test_a_page_takes_the_vector_of_a_query(index, searcher, hash_encoder):
+    vector = hash_encoder.encode(["gas star"], prompt=hash_encoder.prompts["query"])[0]
+    without = Searcher(index)
+    for mode in ("dense", "hybrid"):
+        expected = searcher.search("gas star", SearchOptions(k=5, mode=mode))
+        assert without.page("gas star", k=5, mode=mode, vector=vector).hits == expected
+    assert len(without.page("", k=5, mode="dense", vector=vector).hits) == 5
+    with pytest.raises(UsageError, match="query is empty"):
+        without.page("", mode="hybrid", vector=vector)

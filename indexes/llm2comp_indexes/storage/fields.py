@@ -4,15 +4,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import apsw
 
 from llm2comp_indexes.storage.documents import field_names, has_field
 from llm2comp_indexes.storage.filters import CompiledFilter, json_path
 
-__all__ = ["FieldSummary", "PredicateCount", "all_fields", "count_predicates", "summary"]
+__all__ = ["FieldSummary", "PredicateCount", "Values", "all_fields", "count_predicates", "summary", "values_among"]
+
+Values: TypeAlias = tuple[tuple[str | float, int], ...]
+"""Values with how often each is there."""
 
 _ID = ("_id",)
 #: Documents that a summary of all fields looks at: enough to show what there is, and quick in any index.
@@ -37,7 +42,7 @@ class FieldSummary:
     documents: int
     looked_at: int
     types: dict[str, int] = field(default_factory=dict)
-    values: tuple[tuple[str | float, int], ...] = ()
+    values: Values = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,21 @@ def summary(connection: apsw.Connection, names: Sequence[str], most: int | None 
         types[_KINDS[kind]] = types.get(_KINDS[kind], 0) + often
         found.append((kind == "true" if kind in ("true", "false") else value, often))
     return FieldSummary(".".join(names), documents, min(total, bound["most"]), types, tuple(found))
+
+
+def values_among(connection: apsw.Connection, names: Sequence[str], ids: Sequence[str]) -> Values:
+    """How many documents of ``ids`` have each value, the most frequent first; each element of a list counts."""
+    sql = (
+        "SELECT e.type, e.value, count(DISTINCT d.num) AS often "
+        "FROM documents AS d, json_each(d.metadata, :path) AS e "
+        "WHERE d.id IN (SELECT value FROM json_each(:ids)) "
+        "AND json_type(d.metadata, :path) <> 'object' AND e.type NOT IN ('object', 'array', 'null') "
+        "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+    )
+    if any(not name or '"' in name or "\\" in name or "\0" in name for name in names):
+        return ()  # no document can be asked for such a field
+    found = connection.execute(sql, {"path": json_path(names), "ids": json.dumps(list(ids))})
+    return tuple((kind == "true" if kind in ("true", "false") else value, often) for kind, value, often in found)
 
 
 def all_fields(connection: apsw.Connection, most: int = MOST_DOCUMENTS) -> list[FieldSummary]:
