@@ -13,6 +13,7 @@ fast.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.hits import SearchHit
     from llm2comp_apps.retrieval.watching import FolderWatch
+
+# OpenMP's threads spin while they wait for one another, and on a busy machine that costs two to four times the time and
+# the processors. OpenMP reads this once, when torch or FAISS loads it; who sets it keeps the word.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

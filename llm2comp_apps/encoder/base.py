@@ -11,11 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from llm2comp_apps.encoder.batching import encode_in_windows, length_batches, with_progress
+from llm2comp_apps.encoder.backends.cores import usable_cores
+from llm2comp_apps.encoder.batching import dealt, encode_in_windows, length_batches, with_progress
 from llm2comp_apps.encoder.fingerprints import fingerprint_of
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.texts import list_of_texts
+from llm2comp_apps.encoder.threads import fitting_threads, one_thread
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,11 +106,18 @@ class BatchedEncoder(ABC):
             return out
         rows = self._rows(texts, prompt or "")
         batches = length_batches([len(row) + self._extra_tokens for row in rows], self.batch_tokens(tokens_per_batch))
-        with torch.inference_mode():
-            for batch in with_progress(batches, len(texts), show_progress):
+
+        def run(batch: list[int]) -> list[int]:
+            with torch.inference_mode():  # a state of each thread
                 held = [rows[index] for index in batch]
                 ids, mask = left_pad(held, self._pad_id, self.device)
                 out[batch] = forward(held, ids, mask).float().cpu().numpy()
+            return batch
+
+        lanes = min(usable_cores(), len(batches)) if self.device == "cpu" else 1
+        with one_thread() if lanes > 1 else fitting_threads(self.device):
+            for _ in with_progress(dealt(run, batches, lanes), len(texts), show_progress):
+                pass
         return out
 
     _extra_tokens = 0  # tokens that the network adds to every row

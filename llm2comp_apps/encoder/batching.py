@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["encode_in_windows", "length_batches", "with_progress"]
+__all__ = ["dealt", "encode_in_windows", "length_batches", "with_progress"]
 
 MAX_ROWS = 512
 
@@ -48,6 +49,18 @@ def length_batches(lengths: Sequence[int], budget: int, *, max_waste: float = 0.
     if batch:
         batches.append(batch)
     return batches
+
+
+def dealt(run: Callable[[list[int]], list[int]], batches: Sequence[list[int]], threads: int) -> Iterator[list[int]]:
+    """Run every batch, as many at once as there are threads; yields what each gives, in order."""
+    if threads == 1 or len(batches) < 2:
+        yield from map(run, batches)
+        return
+    with ThreadPoolExecutor(min(threads, len(batches))) as pool:
+        try:
+            yield from pool.map(run, batches)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def encode_in_windows(

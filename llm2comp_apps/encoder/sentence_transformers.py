@@ -85,14 +85,17 @@ class SentenceTransformerEncoder:
         texts = list_of_texts(texts)
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
-        vectors = self._model.encode(
-            texts,
-            # An empty prompt switches the model's default prompt off; None would apply it.
-            prompt=prompt or "",
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=show_progress,
-        )
+        from llm2comp_apps.encoder.threads import fitting_threads
+
+        with fitting_threads(str(self._model.device)):
+            vectors = self._model.encode(
+                texts,
+                # An empty prompt switches the model's default prompt off; None would apply it.
+                prompt=prompt or "",
+                normalize_embeddings=True,
+                convert_to_numpy=True,
+                show_progress_bar=show_progress,
+            )
         return np.asarray(vectors, dtype=np.float32)
 
     def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:

@@ -1,14 +1,15 @@
-"""How many cores this process may compute on."""
+"""How many cores this process may compute on, and how many of them have nothing else to do."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["usable_cores"]
+__all__ = ["idle_cores", "usable_cores"]
 
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_LOAD = Path("/proc/loadavg")
 
 
 def usable_cores() -> int:
@@ -20,6 +21,18 @@ def usable_cores() -> int:
     cores = len({_siblings(number) for number in processors})
     bounds = [cores, _quota(cores), _asked(cores)]
     return max(1, min(bounds))
+
+
+def idle_cores() -> int:
+    """The usable cores that no other work runs on just now: at least one, and all where the system cannot say."""
+    usable = usable_cores()
+    try:
+        running = int(
+            _LOAD.read_text("ascii").split()[3].partition("/")[0]
+        )  # threads that run or want to, this one too
+    except (OSError, ValueError, IndexError):
+        return usable
+    return max(1, min(usable, (os.cpu_count() or 1) - (running - 1)))
 
 
 def _siblings(number: int) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from llm2comp_apps.encoder.backends.cores import usable_cores
 from llm2comp_apps.encoder.backends.exported import GRAPH, TOKENIZER, TOKENS, Manifest
 from llm2comp_apps.encoder.backends.poolings import pool
 from llm2comp_apps.encoder.backends.tokens import TokenTable
-from llm2comp_apps.encoder.batching import encode_in_windows, with_progress
+from llm2comp_apps.encoder.batching import dealt, encode_in_windows, with_progress
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.settings import EncoderSettings
 from llm2comp_apps.encoder.texts import list_of_texts
@@ -173,7 +172,7 @@ class OnnxEncoder:
             out[batch] = self._forward(np.array([rows[index] for index in batch], dtype=np.int64))
             return batch
 
-        for _ in with_progress(_dealt(run, batches, self._threads), len(rows), show_progress):
+        for _ in with_progress(dealt(run, batches, self._threads), len(rows), show_progress):
             pass
         return out
 
@@ -220,22 +219,11 @@ def equal_batches(lengths: Sequence[int], extra: int, budget: int) -> list[list[
     return batches
 
 
-def _dealt(run: Any, batches: list[list[int]], threads: int) -> Iterator[list[int]]:
-    """Run every batch; yields each when it is done, in order."""
-    if threads == 1 or len(batches) < 2:
-        yield from map(run, batches)
-        return
-    with ThreadPoolExecutor(min(threads, len(batches))) as pool_of_threads:
-        try:
-            yield from pool_of_threads.map(run, batches)
-        finally:
-            pool_of_threads.shutdown(wait=True, cancel_futures=True)
-
-
 def _session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     # Beyond folding constants nothing is gained: the graph is made of fused operations where these are faster.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
