@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,16 +46,13 @@ def left_pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | 
         ``input_ids (B, T)`` and ``attention_mask (B, T)``; the mask is ``None`` when no row needed padding, which
         lets scaled-dot-product attention take its fast path.
     """
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        if row:
-            ids[index, width - len(row) :] = torch.as_tensor(row, dtype=torch.long)
-            mask[index, width - len(row) :] = 1
-    if bool(mask.all()):
-        return ids.to(device), None
-    return ids.to(device), mask.to(device)
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    width = int(lengths.max())
+    real = np.arange(width) >= (width - lengths)[:, None]
+    ids = np.full(real.shape, pad_id, dtype=np.int64)
+    ids[real] = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
+    mask = None if real.all() else torch.from_numpy(real.astype(np.int64)).to(device)
+    return torch.from_numpy(ids).to(device), mask
 
 
 def positions(mask: Tensor) -> Tensor:

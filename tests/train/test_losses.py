@@ -9,12 +9,15 @@ import torch
 from llm2comp_train.data.batches import Split, collate
 from llm2comp_train.engine.adapters import build_network, trainable
 from llm2comp_train.losses.kl import kl_loss
+from llm2comp_train.losses.maxsim import max_sim, max_sim_level
 from llm2comp_train.losses.nll import nll_loss
 from llm2comp_train.losses.rc import rc_loss
-from llm2comp_train.losses.scl import scl_loss
+from llm2comp_train.losses.scl import ranking_loss, scl_loss
 from llm2comp_train.losses.ucl import ucl_loss
 from llm2comp_train.losses.vocabulary import chunked_cross_entropy, chunked_kl
-from torch.nn.functional import log_softmax
+from torch.nn.functional import cosine_similarity, log_softmax
+
+from llm2comp_apps.retrieval.rerank.memory import max_sim as reranking_max_sim
 
 SPLITS = [
     Split([5, 6, 7, 8, 9], [10, 11, 12], 0),
@@ -153,3 +156,33 @@ def test_symmetric_scl_is_the_mean_of_both_directions():
     a, b = torch.randn(4, 6), torch.randn(4, 6)
     one, other = scl_loss(a, b, temperature=0.05), scl_loss(b, a, temperature=0.05)
     torch.testing.assert_close(scl_loss(a, b, temperature=0.05, symmetric=True), (one + other) / 2)
+
+
+def test_max_sim_is_its_formula_vector_by_vector_and_the_one_that_reranks():
+    queries, documents = torch.randn(3, 4, 6), torch.randn(5, 2, 6)
+    found = max_sim(queries, documents)
+    for i, query in enumerate(queries):
+        for j, document in enumerate(documents):
+            best = [max(float(cosine_similarity(a, b, dim=0)) for b in document) for a in query]
+            assert float(found[i, j]) == pytest.approx(sum(best) / len(best), abs=1e-6)
+        torch.testing.assert_close(found[i], torch.from_numpy(reranking_max_sim(query.numpy(), documents.numpy())))
+
+
+def test_max_sim_learns_the_teachers_cosines_of_different_texts():
+    memory = torch.randn(4, 3, 6, requires_grad=True)
+    targets = torch.randn(4, 5)
+    wanted = cosine_similarity(targets[:, None], targets[None], dim=-1)
+    pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
+    scores = max_sim(memory, memory)
+    slow = sum((scores[pair] - wanted[pair]) ** 2 for pair in pairs) / len(pairs)
+    found = max_sim_level(memory, targets)
+    torch.testing.assert_close(found, slow)
+    found.backward()
+    assert float(memory.grad.abs().sum()) > 0
+    assert float(max_sim_level(memory[:1], targets[:1]).detach()) == 0
+
+
+def test_scl_is_a_ranking_of_cosines():
+    queries, documents = torch.randn(3, 6), torch.randn(5, 6)
+    scores = cosine_similarity(queries[:, None], documents[None], dim=-1) / 0.1
+    torch.testing.assert_close(ranking_loss(scores), scl_loss(queries, documents, temperature=0.1))

@@ -81,6 +81,17 @@ def test_an_interrupted_run_that_is_resumed_ends_bit_for_bit_as_an_undisturbed_o
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+def test_scl_trains_late_interaction_where_it_has_a_weight(settings, data, tmp_path):
+    """What MaxSim adds is there from the first step on, by its weight."""
+    runs = {}
+    for weight in (0.0, 0.5, 1.0):
+        go("scl", replace(settings, max_steps=2, maxsim_weight=weight), data, tmp_path / str(weight))
+        runs[weight] = losses(tmp_path / str(weight))
+    first = [runs[weight][0] for weight in (0.0, 0.5, 1.0)]
+    assert first[1] - first[0] == pytest.approx((first[2] - first[0]) / 2, rel=1e-4)
+    assert first[2] > first[0]
+
+
 CHILD = """
 import sys, json
 from pathlib import Path

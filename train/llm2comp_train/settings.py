@@ -95,6 +95,9 @@ class Settings:
         repeat=True,
     )
     cosine_weight: float = _setting(2.0, "align: weight of squared differences between the cosines of the batch.")
+    maxsim_weight: float = _setting(
+        0.0, "scl, align: weight of a second loss on late interaction (MaxSim) between the memory vectors."
+    )
     fit_texts: int = _setting(2048, "align: texts on which the map into the student's space is fitted.")
     teacher_weight: float = _setting(0.5, "scl: share of the teacher's loss; the pairs' own loss has the rest.")
     teacher_level: float = _setting(

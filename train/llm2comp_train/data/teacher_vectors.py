@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreTexts", "teacher_vectors"]
 
-_AT_ONCE = 1024
+_AT_ONCE = 8192
+"""Texts that a teacher is given at once; it sorts them by length, so many make little padding."""
 _Rows = npt.NDArray[np.int64]
 
 
@@ -90,7 +91,7 @@ def teacher_vectors(
                 part = rows[start : start + _AT_ONCE]
                 out[part] = _vectors(teacher, *read(part.tolist()), keep)
                 done = start + len(part)
-                if done == len(rows) or (start // _AT_ONCE) % 10 == 0:
+                if done == len(rows) or (start // _AT_ONCE) % 2 == 0:
                     say(f"teacher {teacher.name}: {done:,} of {len(rows):,} texts")
             out.flush()
         keep.close()

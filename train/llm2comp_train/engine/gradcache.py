@@ -19,12 +19,12 @@ from torch import Tensor
 from llm2comp_apps.encoder.batching import length_batches
 from llm2comp_train.engine.processes import Processes
 
-__all__ = ["contrastive_backward"]
+__all__ = ["LossOf", "contrastive_backward"]
 
 Embed = Callable[[list[list[int]]], Tensor]
-"""Token rows of one pass -> ``(n, d)``."""
+"""Token rows of one pass -> ``(n, d)``, or ``(n, k, d)``."""
 LossOf = Callable[[Tensor], Tensor]
-"""``(N, d)`` -> scalar."""
+"""What is embedded, all of it -> scalar."""
 
 
 def contrastive_backward(

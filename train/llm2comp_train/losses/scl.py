@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-__all__ = ["scl_loss"]
+__all__ = ["ranking_loss", "scl_loss"]
 
 
 def scl_loss(
@@ -30,11 +30,21 @@ def scl_loss(
         symmetric: average with the same loss from each positive to all queries, for pairs whose sides are alike.
     """
     queries, documents = normalize(queries.float(), dim=-1), normalize(documents.float(), dim=-1)
-    scores = queries @ documents.T / temperature
+    return ranking_loss(queries @ documents.T / temperature, same=same, symmetric=symmetric)
+
+
+def ranking_loss(scores: Tensor, *, same: Tensor | None = None, symmetric: bool = False) -> Tensor:
+    """The same from scores that are there already, whatever they come from.
+
+    Args:
+        scores: ``(B, B + H)``, over the temperature; row i's right answer is column i.
+        same: see :func:`scl_loss`, as for the following.
+        symmetric: average with the same loss from each positive to all queries.
+    """
     if same is not None:
         scores = scores.masked_fill(same & ~torch.eye(*same.shape, dtype=torch.bool, device=same.device), -torch.inf)
-    labels = torch.arange(len(queries), device=queries.device)
+    labels = torch.arange(len(scores), device=scores.device)
     loss = cross_entropy(scores, labels)
     if symmetric:
-        loss = (loss + cross_entropy(scores[:, : len(queries)].T, labels)) / 2
+        loss = (loss + cross_entropy(scores[:, : len(scores)].T, labels)) / 2
     return loss

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGE"]
 
+_LATE = 256
+"""Most texts of a batch that are compared by late interaction."""
+
 
 class _Align(Stage):
     name = "align"
@@ -53,6 +56,7 @@ class _Align(Stage):
         from llm2comp_train.engine.work import Provenance
         from llm2comp_train.judging.live import mean_cosine
         from llm2comp_train.losses.align import align_loss
+        from llm2comp_train.losses.maxsim import max_sim_level
 
         batches = LengthBatches(bench.store, bench.settings, bench.network.extra_tokens)
         alignment = _alignment(bench, batches)
@@ -70,7 +74,13 @@ class _Align(Stage):
                 def loss_of(vectors: Tensor) -> Tensor:
                     return align_loss(vectors, targets, cosine_weight=weight)
 
-                return self.learn([bench.store.texts(row)[0] for row in rows], loss_of, rows)
+                # Late interaction takes k times k cosines a pair of texts: a sample of the batch will do.
+                few = torch.arange(0, len(rows), -(-len(rows) // _LATE), device=device)
+
+                def late(memory: Tensor) -> Tensor:
+                    return max_sim_level(memory[few], targets[few])
+
+                return self.learn([bench.store.texts(row)[0] for row in rows], loss_of, rows, late=late)
 
             def figures(self) -> dict[str, float]:
                 rows = batches.held_out()

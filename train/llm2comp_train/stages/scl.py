@@ -46,6 +46,8 @@ class _SCL(Stage):
         from llm2comp_train.data.batches import PairBatches
         from llm2comp_train.data.teacher import Teacher
         from llm2comp_train.engine.contrast import ContrastiveWork
+        from llm2comp_train.losses.maxsim import max_sim
+        from llm2comp_train.losses.scl import ranking_loss
 
         batches = PairBatches(bench.store, bench.settings)
         symmetric = [bench.settings.is_symmetric(name) for name in bench.store.names]
@@ -61,7 +63,13 @@ class _SCL(Stage):
                 batch = batches.batch(step)
                 graded = teacher.vectors(batch).to(device) if teacher else None
                 loss_of = _loss(bench.settings, batch, graded, device, symmetric=symmetric[batch.file])
-                return self.learn(batch.texts, loss_of, batch.rows)
+                count, same = len(batch.rows), batch.same.to(device)
+
+                def late(memory: Tensor) -> Tensor:
+                    scores = max_sim(memory[:count], memory[count:])
+                    return ranking_loss(scores / bench.settings.temperature, same=same)
+
+                return self.learn(batch.texts, loss_of, batch.rows, late=late)
 
         return Supervised(bench)
 
