@@ -5,6 +5,7 @@
     adapter_model.safetensors
     layers.safetensors         instead of an adapter, where all weights were trained: layers.0..., norm.weight
     graph/                     instead of both, where the checkpoint works by itself, see backends/packing.py
+    head.safetensors           of a reranker: weight (d,), whose product with the mean memory vector is the score
     memory_tokens.safetensors  memory_tokens (k, d); shift, center (k, d) and spread () of the decoder's input
     tokenizer.json and others  the backbone's own tokenizer, for other programs
     README.md                  model card
@@ -44,6 +45,7 @@ __all__ = [
     "SETTINGS",
     "EncoderSettings",
     "Memory",
+    "read_head",
     "read_layers",
     "read_memory",
     "read_settings",
@@ -55,8 +57,9 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 LAYERS = "layers.safetensors"
 MEMORY = "memory_tokens.safetensors"
+HEAD = "head.safetensors"
 _METADATA = {"format": "pt"}
-_OWN = frozenset({SETTINGS, ADAPTER_CONFIG, ADAPTER_WEIGHTS, LAYERS, MEMORY, CARRIED})
+_OWN = frozenset({SETTINGS, ADAPTER_CONFIG, ADAPTER_WEIGHTS, LAYERS, MEMORY, HEAD, CARRIED})
 
 Adapter = tuple[dict[str, Any], "dict[str, Tensor]"]
 """PEFT's configuration and weights."""
@@ -115,6 +118,22 @@ def read_layers(directory: Path) -> tuple[dict[str, Tensor], str]:
         raise EncoderError(f"{path}: missing or damaged ({error}).") from error
 
 
+def read_head(directory: Path) -> Tensor:
+    """The head of a reranker, ``(d,)`` float32.
+
+    Raises:
+        EncoderError: missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = directory / HEAD
+    try:
+        return load_file(path)["weight"].float()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise EncoderError(f"{path}: missing or damaged ({error}).") from error
+
+
 @contextmanager
 def replaced(directory: Path) -> Iterator[Path]:
     """Write an encoder that takes the place of the one in ``directory`` when the block ends without an error.
@@ -142,6 +161,7 @@ def write(
     tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     layers_state: Mapping[str, Tensor] | None = None,
+    head: Tensor | None = None,
 ) -> None:
     """Write a checkpoint; ``encoder.json`` comes last, so that a directory without it is known to be unfinished.
 
@@ -153,6 +173,7 @@ def write(
         tokenizer: the backbone's.
         layers_state: the encoder's own layers, :meth:`.network.CompressionNetwork.layer_weights`, in the dtype that
             they shall be stored in; ``None`` where they are the backbone's.
+        head: of a reranker, ``(d,)``.
 
     Raises:
         EncoderError: an adapter and own layers; merge the one into the other.
@@ -163,7 +184,13 @@ def write(
 
     settings = replace(settings, own_layers=layers_state is not None).in_its_format()
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (SETTINGS, ADAPTER_CONFIG, ADAPTER_WEIGHTS, LAYERS):  # what was here before may be of the other kind
+    for name in (
+        SETTINGS,
+        ADAPTER_CONFIG,
+        ADAPTER_WEIGHTS,
+        LAYERS,
+        HEAD,
+    ):  # what was here may be of the other kind
         (directory / name).unlink(missing_ok=True)
     save_file(_stored(cast("Mapping[str, Tensor]", memory)), directory / MEMORY)
     if adapter is not None:
@@ -172,6 +199,8 @@ def write(
         save_file(_stored(weights), directory / ADAPTER_WEIGHTS, metadata=_METADATA)
     if layers_state is not None:
         save_file(_stored(layers_state), directory / LAYERS, metadata=_METADATA)
+    if head is not None:
+        save_file(_stored({"weight": head}), directory / HEAD, metadata=_METADATA)
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
     write_card(directory, settings, memory["memory_tokens"].shape[1])

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder import checkpoint
-from llm2comp_apps.encoder.backbones import default_device, default_dtype, load_backbone
 from llm2comp_apps.encoder.base import BatchedEncoder
-from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.fingerprints import encoder_fingerprint, network_digest
-from llm2comp_apps.encoder.locate import locate_checkpoint
+from llm2comp_apps.encoder.loading import load_network
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.pooling import pool
-from llm2comp_apps.encoder.precision import lower_precision
-from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.protocol import FloatArray
-from llm2comp_apps.encoder.settings import check_pooling
-from llm2comp_apps.encoder.threads import one_thread
-from llm2comp_apps.errors import EncoderError, UsageError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 __all__ = ["LLM2Comp"]
 
@@ -107,35 +94,17 @@ class LLM2Comp(BatchedEncoder):
         Raises:
             EncoderError: checkpoint or backbone missing, damaged, or not made for one another.
         """
-        directory = locate_checkpoint(name)
-        settings = checkpoint.read_settings(directory)
-        changes: dict[str, Any] = {"pooling": pooling, "max_length": max_length}
-        settings = dataclasses.replace(settings, **{key: value for key, value in changes.items() if value is not None})
-        check_pooling(settings.pooling)
-        device = device or default_device()
-        loaded = load_backbone(backbone or settings.backbone, device=device)
-        if loaded.sha256 != settings.backbone_sha256:
-            raise EncoderError(
-                f"encoder {name}: made for other weights of backbone {settings.backbone} "
-                f"({settings.backbone_sha256[:16]}…) than {loaded.name} has ({loaded.sha256[:16]}…)."
-            )
-        memory = checkpoint.read_memory(directory, settings.k)
-        lm, adapter, weights = loaded.lm, None, None
-        with one_thread():
-            if settings.own_layers:
-                weights, digest = checkpoint.read_layers(directory)
-            else:
-                lm, adapter, digest = _merge_adapter(lm, directory)
-            try:
-                network = CompressionNetwork(lm, **memory, layers=settings.layers).drop_decoder()
-                if weights is not None:
-                    network.load_layers(weights)
-            except (EncoderError, UsageError) as error:
-                raise EncoderError(f"{directory}: {error}") from error
-            network.read_by(settings.readout, loaded.tokenizer).to(device).requires_grad_(False)
-            probe(network, loaded.name)  # in float32, where rounding cannot be mistaken for a leak
-            lower_precision(network, dtype or default_dtype(device), settings.float32_layers)
-        return cls(network, loaded.tokenizer, settings, adapter=adapter, layers_state=weights, weights_sha256=digest)
+        loaded = load_network(
+            name, backbone=backbone, device=device, dtype=dtype, pooling=pooling, max_length=max_length
+        )
+        return cls(
+            loaded.network,
+            loaded.tokenizer,
+            loaded.settings,
+            adapter=loaded.adapter,
+            layers_state=loaded.layers_state,
+            weights_sha256=loaded.weights_sha256,
+        )
 
     @property
     def layers(self) -> list[int]:
@@ -195,24 +164,3 @@ class LLM2Comp(BatchedEncoder):
     def _forward(self, rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002 - signature
         with self.network.autocast():
             return self.network.memory(ids, mask)
-
-
-def _merge_adapter(lm: PreTrainedModel, directory: Path) -> tuple[PreTrainedModel, checkpoint.Adapter | None, str]:
-    """Fold the LoRA adapter of a checkpoint into float32 weights: ``W + (alpha / r) B A``."""
-    path = directory / checkpoint.ADAPTER_WEIGHTS
-    if not path.is_file():
-        return lm, None, ""
-    from peft import PeftModel
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        config = json.loads((directory / checkpoint.ADAPTER_CONFIG).read_text("utf-8"))
-        weights = load_file(path)
-        with warnings.catch_warnings():
-            # peft asks transformers for a property under the name it had before 5.20; nothing a user could do.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-            merged = PeftModel.from_pretrained(lm, str(directory)).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise EncoderError(f"{directory}: the adapter cannot be read or does not fit the backbone: {error}") from error
-    return merged, (config, weights), file_sha256(path)

@@ -94,8 +94,10 @@ class CompressionNetwork(nn.Module):
         shallow: what the encoder runs instead of the LM's body, where it is not all of the LM's own layers.
         compute_dtype: of the matrix products.
         readout: what the vectors of a text are read from, see :mod:`.readout`.
+        head: ``(d,)`` float32, of a reranker; see :meth:`score`.
     """
 
+    head: nn.Parameter | None
     center: Tensor
     spread: Tensor
 
@@ -138,6 +140,7 @@ class CompressionNetwork(nn.Module):
         self.shift = nn.Parameter(_own(zeros if shift is None else shift))
         self.register_buffer("center", _own(zeros if center is None else center))
         self.register_buffer("spread", _own(torch.as_tensor(spread)))
+        self.register_parameter("head", None)
         self.readout = DEFAULT_READOUT
         self._prompts: list[list[int]] = [[]]
 
@@ -244,6 +247,26 @@ class CompressionNetwork(nn.Module):
             return (states.float() * weights[..., None]).sum(1, keepdim=True) / weights.sum(1)[:, None, None]
         shares = self.memory_tokens.tensor_split(len(self._prompts))
         return torch.cat([self._behind(embeds, mask, *added) for added in zip(self._prompts, shares, strict=True)], 1)
+
+    def with_head(self, weight: Tensor | None = None) -> CompressionNetwork:
+        """Make the network a reranker; returns it.
+
+        Args:
+            weight: ``(d,)``; zero by default: then no text is scored above another before training.
+        """
+        width, device = self.memory_tokens.shape[1], self.memory_tokens.device
+        self.head = nn.Parameter(_own(torch.zeros(width) if weight is None else weight).to(device))
+        return self
+
+    def score(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Scores ``(B,)`` float32 of left-padded rows ``(B, T)``, each a query and a document, see :mod:`.pairs`.
+
+        The score is the product of the head and the mean memory vector. It has no bias, since only the differences
+        between the documents of one query count.
+        """
+        assert self.head is not None
+        # A sum of products, since autocasting would round a matrix product.
+        return (self.memory(input_ids, mask).float().mean(1) * self.head).sum(-1)
 
     def _behind(self, embeds: Tensor, mask: Tensor | None, prompt: list[int], tokens: Tensor) -> Tensor:
         """States of ``tokens (m, d)`` where they follow text and prompt: ``(B, m, d)``."""

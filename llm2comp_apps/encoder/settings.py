@@ -12,10 +12,12 @@ from llm2comp_apps.errors import EncoderError, UsageError
 
 __all__ = [
     "ALL",
+    "ENCODE",
     "FORMAT",
     "MERGE_SIMILARITY",
     "OLDEST_FORMAT",
     "POOLINGS",
+    "RERANK",
     "SETTINGS",
     "EncoderSettings",
     "check_pooling",
@@ -24,8 +26,11 @@ __all__ = [
 
 SETTINGS = "encoder.json"
 OLDEST_FORMAT = 1
-FORMAT = 2
-"""The newest layout: 2 came with encoders that run some of the layers, which a reader of 1 would run all of."""
+FORMAT = 3
+"""The newest layout: 2 came with encoders that run some of the layers, which a reader of 1 would run all of; 3 with
+rerankers, which a reader of 2 would take for encoders."""
+ENCODE, RERANK = "encode", "rerank"
+"""What a checkpoint may be made for: embeddings of texts, or scores of a query and a document read together."""
 
 POOLINGS = ("mean", "merge", "first")
 """What makes one embedding of the memory vectors, and so may be an encoder's own pooling; see :mod:`.pooling`."""
@@ -55,6 +60,8 @@ class EncoderSettings:
             otherwise they are the backbone's, changed by the adapter where there is one.
         space: name and fingerprint of the encoder that its vectors were aligned to, so that a text has nearly the same
             vector from both, see :mod:`.space`; changes no vector.
+        task: ``encode``, or ``rerank`` for a checkpoint that scores a query and a document read together, see
+            :mod:`.pairs`.
         training: how it was made (stage, steps, seed, ...); for people, changes no vector.
         format: version of this layout.
     """
@@ -71,19 +78,26 @@ class EncoderSettings:
     layers: list[int] | None = None
     own_layers: bool = False
     space: dict[str, str] | None = None
+    task: str = ENCODE
     training: dict[str, Any] = field(default_factory=dict)
     format: int = OLDEST_FORMAT
 
     def in_its_format(self) -> EncoderSettings:
         """The same with the oldest format that says all of it, so that older versions read what they understand."""
-        return replace(self, format=OLDEST_FORMAT if self.layers is None and not self.own_layers else FORMAT)
+        if self.task != ENCODE:
+            return replace(self, format=FORMAT)
+        return replace(self, format=OLDEST_FORMAT if self.layers is None and not self.own_layers else 2)
 
 
-def read_settings(directory: Path) -> EncoderSettings:
+def read_settings(directory: Path, *, task: str | None = ENCODE) -> EncoderSettings:
     """Read and check ``encoder.json``.
 
+    Args:
+        directory: of the checkpoint.
+        task: what it must have been made for; ``None`` for either.
+
     Raises:
-        EncoderError: missing, unreadable, or written by a newer version.
+        EncoderError: missing, unreadable, written by a newer version, or made for another task.
     """
     path = directory / SETTINGS
     try:
@@ -110,7 +124,17 @@ def read_settings(directory: Path) -> EncoderSettings:
         isinstance(settings.layers, list) and all(type(number) is int for number in settings.layers)
     ):
         raise EncoderError(f"{path}: layers must be a list of numbers, not {settings.layers!r}.")
+    if settings.task not in (ENCODE, RERANK):
+        raise EncoderError(f"{path}: task {settings.task!r} is unknown; this version has {ENCODE} and {RERANK}.")
+    if task is not None and settings.task != task:
+        raise EncoderError(_OTHER_TASK[settings.task].format(directory))
     return settings
+
+
+_OTHER_TASK = {
+    ENCODE: "{}: an encoder, not a reranker: it makes vectors of single texts.",
+    RERANK: "{}: a reranker, not an encoder: it scores documents for a query, and makes no vectors.",
+}
 
 
 def check_pooling(pooling: str, *, several: bool = False) -> None:

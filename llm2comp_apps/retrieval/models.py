@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.retrieval.index_encoder import load_index_encoder, load_query_encoder
-from llm2comp_apps.retrieval.rerank import MEMORY, CrossEncoderReranker, MemoryReranker, Reranker
+from llm2comp_apps.retrieval.rerank import MEMORY, MemoryReranker, Reranker, load_joint_reranker
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Models:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     _encoder: TextEncoder | None = None
     _query_encoder: TextEncoder | None = None
-    _cross_encoders: dict[str, Reranker] = field(default_factory=dict)
+    _joint_rerankers: dict[str, Reranker] = field(default_factory=dict)
 
     @property
     def encoder(self) -> TextEncoder:
@@ -56,10 +56,10 @@ class Models:
         return self._query_encoder
 
     def reranker(self, name: str) -> Reranker:
-        """The reranker over memory vectors, stored ones if there are, or a cross-encoder."""
+        """The reranker over memory vectors, stored ones if there are, or one that reads query and passage together."""
         if name == MEMORY:
             return MemoryReranker(self.encoder, self.index.memory if self.index.memory_tokens else None)
-        if name not in self._cross_encoders:
+        if name not in self._joint_rerankers:
             with self.stopwatch.part("load reranker"):
-                self._cross_encoders[name] = CrossEncoderReranker(name, self.device)
-        return self._cross_encoders[name]
+                self._joint_rerankers[name] = load_joint_reranker(name, self.device)
+        return self._joint_rerankers[name]

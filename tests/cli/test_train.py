@@ -195,7 +195,7 @@ def test_a_resumed_run_may_change_what_only_memory_depends_on(run, data, small, 
 def test_help_shows_what_the_default_recipe_sets(run):
     shown = " ".join(run("--help").output.split())
     assert "over all processes. [16; scl, ucl, align: 64]" in shown
-    assert "Optimiser steps. [600; ucl: 150; align: 3000]" in shown
+    assert "Optimiser steps. [600; ucl: 150; align: 3000; rerank: 1500]" in shown
 
 
 def test_the_settings_of_a_recipe_are_shown(run):

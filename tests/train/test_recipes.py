@@ -33,7 +33,7 @@ def test_the_table_of_a_recipe_has_a_column_for_each_stage():
 
 
 def test_default_values_name_the_stages_that_differ():
-    assert default_values("max_steps") == "600; ucl: 150; align: 3000"
+    assert default_values("max_steps") == "600; ucl: 150; align: 3000; rerank: 1500"
     assert default_values("k") == "8"
 
 

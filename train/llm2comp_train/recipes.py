@@ -99,6 +99,9 @@ _SMOLLM2 = TrainingRecipe(
         "ucl": {"max_steps": 150, "batch_size": 64, "lr": 1e-4, "lora_dropout": 0.1, "attention_dropout": 0.1,
                 "max_length": 64},
         "scl": {"max_steps": 600, "batch_size": 64},
+        "reranking": {"max_steps": 1500, "batch_tokens": 8192, "max_length": 192, "lr": 1e-4, "clip_norm": 1.0,
+                      "negatives": 7, "train_weights": "all", "validation_texts": 128, "float32_layers": 0,
+                      "encoder_length": 256},
     },
     gpu={
         "": {"tokens_per_pass": 32768, "tokens_kept": 131072, "schedule": "cosine"},
@@ -107,6 +110,8 @@ _SMOLLM2 = TrainingRecipe(
                     "context": "32,64,96,128", "continuation": 32, "max_length": 192},
         "ucl": {"max_steps": 1000, "batch_size": 128},
         "scl": {"max_steps": 1500, "batch_size": 256, "max_length": 192},
+        "reranking": {"batch_tokens": 65536, "tokens_per_pass": 65536, "lr": 3e-4, "warmup_steps": 100,
+                      "validation_texts": 512},
     },
 )  # fmt: skip
 

@@ -69,24 +69,26 @@ class Settings:
     )
     crop: bool = _setting(
         True,
-        "All but ucl, scl: start each visit of a text at a sentence drawn at random, not at the text's start; "
+        "All but ucl, scl, rerank: start each visit of a text at a sentence drawn at random, not at the text's start; "
         "has no effect with `context=random`.",
     )
     mask_share: float = _setting(0.2, "mntp: share of the tokens that are masked.")
     max_rows: int = _setting(0, "Rows of a file or dataset that are used, from its start; 0 for all.")
-    min_chars: int = _setting(1, "All but ucl, scl: leave out texts with fewer characters.")
+    min_chars: int = _setting(1, "All but ucl, scl, rerank: leave out texts with fewer characters.")
     max_length: int = _setting(96, "Most tokens of a training text; the rest is cut off.")
-    query_prompt: str = _setting("query: ", "scl: text in front of queries; `instructions` has others by file.")
+    query_prompt: str = _setting("query: ", "scl, rerank: text in front of queries; `instructions` has others by file.")
     symmetric: str = _setting(
         "", "scl: files (name patterns, comma-separated) whose two sides are alike: no prompt, loss in both directions."
     )
-    negatives: int = _setting(1, "scl: hard negatives used per pair, where the data has some.")
+    negatives: int = _setting(
+        1, "scl: hard negatives used per pair, where the data has some. rerank: negatives per query."
+    )
     file_exponent: float = _setting(0.5, "scl: a file of n pairs is drawn with weight min(n, `file_cap`) ** exponent.")
     file_cap: int = _setting(30_000, "scl: see `file_exponent`.")
     pieces: str = _setting(
         "texts", "align: rows of a text: 'texts' (its beginning), 'sentences' (all of them, one by one), or 'both'."
     )
-    batch_tokens: int = _setting(0, "align: tokens per optimiser step, instead of `batch_size` texts.")
+    batch_tokens: int = _setting(0, "align, rerank: tokens per optimiser step, instead of `batch_size` texts.")
     temperature: float = _setting(0.05, "ucl, scl: divisor of the cosines.")
     teacher: str = _setting(
         "",
@@ -112,7 +114,7 @@ class Settings:
     shard: bool = _setting(False, "Spread the backbone's weights over all processes (FSDP).")
     tokens_per_pass: int = _setting(4096, "Padded tokens that go through the network at once.")
     tokens_kept: int = _setting(
-        16384, "ucl, scl: tokens whose activations are kept; larger batches use GradCache and keep one pass's."
+        16384, "ucl, scl, rerank: tokens whose activations are kept; larger batches use GradCache and keep one pass's."
     )
     head_chunk: int = _setting(128, "Positions whose logits exist at once.")
     # The watch
@@ -120,7 +122,7 @@ class Settings:
     save_every: int = _setting(100, "Steps between checkpoints.")
     encoder_length: int = _setting(512, "Maximum length of the finished encoder, in tokens.")
     float32_layers: int = _setting(0, "Front layers of the finished encoder that are never rounded to bfloat16.")
-    validation_texts: int = _setting(64, "All but ucl, scl: texts held out to measure loss and gain on.")
+    validation_texts: int = _setting(64, "All but ucl, scl: texts or pairs held out to measure loss and gain on.")
     dead_after: int = _setting(
         2, "rc, nll, kl, ebar: evaluations in a row with a gain under `dead_gain` that end the run."
     )

@@ -24,6 +24,7 @@ __all__ = [
     "SentenceBatches",
     "Split",
     "collate",
+    "generator_for",
     "sentence_ends",
 ]
 
@@ -32,11 +33,16 @@ WINDOW = 32
 LEAST = 10
 """Tokens on either side of a split, where a text has twice as many; else it is split in the middle."""
 
-_ORDER, _SPLIT, _MIX, _FILES, _REFILL, _HELD_OUT, _MASKED = range(7)  # purposes, so that no two draws share a generator
+_ORDER, _SPLIT, _MIX, _FILES, _REFILL, _HELD_OUT, _MASKED, _FILL = range(8)  # purposes: no two draws share a generator
 
 
 def _generator(seed: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, *purpose])
+
+
+def generator_for(seed: int, step: int) -> np.random.Generator:
+    """What the others of a batch are drawn from to fill a group up; ``step`` is -1 for the held-out rows."""
+    return _generator(seed, _FILL, step + 1)
 
 
 class _Visits:
@@ -222,19 +228,26 @@ class LengthBatches:
     window come in random order.
     """
 
-    def __init__(self, store: TokenStore, settings: Settings, extra_tokens: int) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        settings: Settings,
+        extra_tokens: int,
+        lengths: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         """Hold out ``settings.validation_texts`` rows and shuffle the others.
 
         Args:
-            store: rows of one text.
+            store: rows of one text, unless ``lengths`` are given.
             settings: of the stage.
             extra_tokens: that the network adds to a text.
+            lengths: ``(rows,)`` tokens of each row; by default of its first text.
 
         Raises:
             TrainingError: too few texts.
         """
         self._settings = settings
-        self._lengths = store.lengths() + extra_tokens
+        self._lengths = (store.lengths() if lengths is None else lengths) + extra_tokens
         size = settings.batch_size
         if settings.batch_tokens:
             size = max(2, round(settings.batch_tokens / float(self._lengths.mean())))

@@ -123,6 +123,16 @@ class TokenStore:
         ids: list[int] = self._tokens[self._starts[text] : self._starts[text + 1]].tolist()
         return ids
 
+    def spans(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Where each text's tokens start, and how many they are: both ``(texts,)``."""
+        starts = np.asarray(self._starts, dtype=np.int64)
+        return starts[:-1], np.diff(starts)
+
+    def tokens(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Token ids at places that :meth:`spans` counts, in the shape of ``places``."""
+        found: npt.NDArray[np.int64] = self._tokens[places].astype(np.int64)
+        return found
+
     def lengths(self) -> npt.NDArray[np.int64]:
         """``(rows,)`` tokens of each row's first text."""
         firsts = np.asarray(self._firsts[:-1])

@@ -62,7 +62,7 @@ def build_network(
     """
     lm = backbone.lm
     _check_targets(lm, settings)
-    readout = readout or (checkpoint.read_settings(init).readout if init else DEFAULT_READOUT.name)
+    readout = readout or (checkpoint.read_settings(init, task=None).readout if init else DEFAULT_READOUT.name)
     torch.manual_seed(settings.seed)
     if init is not None:
         _check_init(init, backbone, settings, readout)
@@ -138,7 +138,7 @@ def chosen_layers(init: Path, settings: Settings) -> list[int] | None:
     Raises:
         TrainingError: it has not all of the layers that ``settings`` name.
     """
-    has, wanted = checkpoint.read_settings(init).layers, settings.layer_numbers
+    has, wanted = checkpoint.read_settings(init, task=None).layers, settings.layer_numbers
     if wanted is None or has is None:
         return wanted or has
     missing = sorted(set(wanted) - set(has))
@@ -156,7 +156,7 @@ def require_same_origin(init: Path, backbone: Backbone, settings: Settings, read
     Raises:
         TrainingError: it was made for another backbone, readout or number of memory tokens.
     """
-    made = checkpoint.read_settings(init)
+    made = checkpoint.read_settings(init, task=None)
     if made.backbone_sha256 != backbone.sha256:
         raise TrainingError(f"`init` {init}: made for other weights than those of {backbone.name}.")
     if made.readout != readout:
@@ -225,7 +225,7 @@ def _side_by_side(
 
 def _check_init(init: Path, backbone: Backbone, settings: Settings, readout: str) -> None:
     require_same_origin(init, backbone, settings, readout)
-    if checkpoint.read_settings(init).own_layers:
+    if checkpoint.read_settings(init, task=None).own_layers:
         raise TrainingError(f"`init` {init}: its layers have weights of their own; continue with `train_weights=all`.")
     if not (init / checkpoint.ADAPTER_WEIGHTS).is_file():
         raise TrainingError(f"`init` {init}: holds no adapter to train.")

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.encoder import checkpoint
+from llm2comp_apps.encoder.pairs import SEPARATOR
+from llm2comp_apps.encoder.settings import ENCODE, RERANK
 from llm2comp_train.data.alignment import ALIGNMENT, write_map
 from llm2comp_train.engine.adapters import adapter_parts, build_network
 from llm2comp_train.engine.full_weights import build_with_own_layers, layer_parts
@@ -25,14 +27,21 @@ def build(backbone: Backbone, settings: Settings, init: Path | None, stage: Stag
     """The network that a stage trains, with its trainable weights marked.
 
     Raises:
+        EncoderError: a stage that makes encoders was given a reranker to start from.
         TrainingError: the earlier encoder does not fit the backbone or the settings.
         UsageError: the backbone has no such layers.
     """
+    before = None if init is None else checkpoint.read_settings(init, task=None if stage.reranks else ENCODE)
     if settings.train_weights == "adapter":
-        return build_network(backbone, settings, init, stage.readout)
-    network = build_with_own_layers(backbone, settings, init, stage.readout)
-    network.compute_dtype = training_dtype(settings, str(network.memory_tokens.device))
-    return network if stage.decodes else network.drop_decoder()
+        network = build_network(backbone, settings, init, stage.readout)
+    else:
+        network = build_with_own_layers(backbone, settings, init, stage.readout)
+        network.compute_dtype = training_dtype(settings, str(network.memory_tokens.device))
+        if not stage.decodes:
+            network.drop_decoder()
+    if stage.reranks:
+        network.with_head(checkpoint.read_head(init) if init and before and before.task == RERANK else None)
+    return network
 
 
 def export(
@@ -60,14 +69,17 @@ def export(
     adapter = None if own else adapter_parts(network, backbone, settings)
     if directory is None:
         return
+    reranks = network.head is not None
+    prompts = {"query": settings.query_prompt, "document": SEPARATOR if reranks else ""}
     described = checkpoint.EncoderSettings(
         backbone=backbone.name,
         backbone_sha256=backbone.sha256,
         k=network.k,
         readout=network.readout.name,
         max_length=settings.encoder_length,
-        prompts={"query": settings.query_prompt, "document": ""} if settings.query_prompt else {},
-        name=f"llm2comp-{Path(backbone.name).name}",
+        prompts=prompts if settings.query_prompt or reranks else {},
+        name=f"llm2comp-{Path(backbone.name).name}" + ("-reranker" if reranks else ""),
+        task=RERANK if reranks else ENCODE,
         training={**about, **provenance.training},
         float32_layers=settings.float32_layers,
         layers=None if network.layers is None else list(network.layers),
@@ -77,4 +89,4 @@ def export(
         directory.mkdir(parents=True, exist_ok=True)
         write_map(directory / ALIGNMENT, provenance.alignment)
     memory = network.memory_state()
-    checkpoint.write(directory, described, memory, adapter, backbone.tokenizer, layers_state=layers)
+    checkpoint.write(directory, described, memory, adapter, backbone.tokenizer, layers_state=layers, head=network.head)

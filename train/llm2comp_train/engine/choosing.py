@@ -33,7 +33,7 @@ def with_layers_chosen(
     if count is None:
         return settings
     newest = latest(out)
-    numbers = checkpoint.read_settings(newest).layers if newest is not None else None
+    numbers = checkpoint.read_settings(newest, task=None).layers if newest is not None else None
     if numbers is None:
         say(f"choosing {count} layers")
         encoder = _encoder(settings, init, device)

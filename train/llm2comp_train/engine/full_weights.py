@@ -48,7 +48,7 @@ def build_with_own_layers(
             layers.
         UsageError: the backbone does not have the layers that ``settings`` name.
     """
-    readout = readout or (checkpoint.read_settings(init).readout if init else DEFAULT_READOUT.name)
+    readout = readout or (checkpoint.read_settings(init, task=None).readout if init else DEFAULT_READOUT.name)
     torch.manual_seed(settings.seed)
     lm, k = backbone.lm, 0 if READOUTS[readout].of_text else settings.k
     lm.requires_grad_(False)
@@ -77,7 +77,7 @@ def layer_parts(network: CompressionNetwork) -> dict[str, Tensor]:
 
 def _start_from(network: CompressionNetwork, init: Path) -> None:
     """Give the copies the weights of an earlier encoder."""
-    made = checkpoint.read_settings(init)
+    made = checkpoint.read_settings(init, task=None)
     layers: Any = network.encoder.layers
     kept = list(range(len(layers)) if network.layers is None else network.layers)
     if made.own_layers:

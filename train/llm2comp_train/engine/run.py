@@ -168,6 +168,8 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
     if options.tensorboard:
         require_tensorboard()
     files = find_data(options.data)
+    if options.judge is not None and stage.reranks:
+        raise UsageError("cannot be used: it judges encoders, and held-out rows judge a reranker", field="eval_data")
     if options.instructions and not stage.has_queries:
         raise UsageError(f"cannot be used: the rows of stage {stage.name} have no queries", field="instructions")
     names = [file.name for file in files]

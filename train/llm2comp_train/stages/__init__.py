@@ -11,6 +11,7 @@ several processes come with the engine. A stage is one object (:class:`~._stage.
 * ``family``: which settings of a recipe it starts from (a recipe may also have settings for the stage by name);
 * ``rows`` and ``read``: what a row of its data is, and how a data file becomes rows;
 * ``readout``: what a text's vectors are read from, if the stage decides that;
+* ``reranks``: whether it makes a reranker instead of an encoder;
 * ``check``: settings that it refuses before anything is loaded;
 * ``teachers``: other encoders that it learns from;
 * ``work``: makes the object whose ``backward(step)`` accumulates a step's gradients and whose ``figures()`` says how
@@ -35,7 +36,7 @@ from llm2comp_train.stages._stage import Bench, Stage
 
 __all__ = ["STAGES", "Bench", "Stage", "get_stage"]
 
-_FAMILIES = ("adapting", "contrastive", "aligning")
+_FAMILIES = ("adapting", "contrastive", "aligning", "reranking")
 
 
 def _find() -> dict[str, Stage]:

@@ -25,7 +25,7 @@ __all__ = ["Bench", "Family", "Rows", "Stage"]
 
 Rows = Literal["text", "sentences", "pairs", "any"]
 """What a row of a stage's data is: a whole text, a sentence of a text, a query with its answers, any of these."""
-Family = Literal["adapting", "contrastive", "aligning"]
+Family = Literal["adapting", "contrastive", "aligning", "reranking"]
 """Stages of a family share the settings that a recipe has for the family."""
 
 
@@ -75,6 +75,7 @@ class Stage(ABC):
         rows: what its data are made of.
         readout: what the vectors of a text are read from; ``None`` to keep what the encoder has.
         decodes: the whole LM reads memory, beside what the encoder runs.
+        reranks: what it makes scores pairs of texts, and is no encoder.
     """
 
     name: ClassVar[str]
@@ -83,6 +84,7 @@ class Stage(ABC):
     rows: ClassVar[Rows]
     readout: ClassVar[str | None] = None
     decodes: ClassVar[bool] = False
+    reranks: ClassVar[bool] = False
 
     @property
     def has_queries(self) -> bool:

@@ -1,0 +1,134 @@
+"""From a checkpoint's folder to a network that can run: an encoder's or a reranker's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from llm2comp_apps.encoder import checkpoint
+from llm2comp_apps.encoder.backbones import default_device, default_dtype, load_backbone
+from llm2comp_apps.encoder.cache import file_sha256
+from llm2comp_apps.encoder.locate import locate_checkpoint
+from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.precision import lower_precision
+from llm2comp_apps.encoder.probe import probe
+from llm2comp_apps.encoder.settings import ENCODE, RERANK, check_pooling
+from llm2comp_apps.encoder.threads import one_thread
+from llm2comp_apps.errors import EncoderError, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["LoadedNetwork", "load_network"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedNetwork:
+    """A checkpoint in memory.
+
+    Attributes:
+        network: its adapter, if any, is merged.
+        tokenizer: the backbone's.
+        settings: of the checkpoint, with the changes that were asked for.
+        adapter: what was merged.
+        layers_state: the checkpoint's own layers as they are stored.
+        weights_sha256: digest of the file that holds either of the two; empty where there is none.
+    """
+
+    network: CompressionNetwork
+    tokenizer: Any
+    settings: checkpoint.EncoderSettings
+    adapter: checkpoint.Adapter | None
+    layers_state: dict[str, Tensor] | None
+    weights_sha256: str
+
+
+def load_network(
+    name: str,
+    *,
+    backbone: str | None = None,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    pooling: str | None = None,
+    max_length: int | None = None,
+    task: str = ENCODE,
+) -> LoadedNetwork:
+    """Load what a name stands for; arguments as :meth:`.model.LLM2Comp.from_pretrained`.
+
+    Args:
+        name: see there, as for the following.
+        backbone: where it lies now.
+        device: ``None`` for the best there is.
+        dtype: of the matrix products.
+        pooling: instead of the checkpoint's own.
+        max_length: instead of the checkpoint's own.
+        task: what the checkpoint must have been made for.
+
+    Raises:
+        EncoderError: checkpoint or backbone missing, damaged, not made for one another, or made for another task.
+    """
+    directory = locate_checkpoint(name)
+    settings = checkpoint.read_settings(directory, task=task)
+    changes: dict[str, Any] = {"pooling": pooling, "max_length": max_length}
+    settings = dataclasses.replace(settings, **{key: value for key, value in changes.items() if value is not None})
+    check_pooling(settings.pooling)
+    device = device or default_device()
+    loaded = load_backbone(backbone or settings.backbone, device=device)
+    if loaded.sha256 != settings.backbone_sha256:
+        raise EncoderError(
+            f"{'reranker' if task == RERANK else 'encoder'} {name}: made for other weights of backbone "
+            f"{settings.backbone} ({settings.backbone_sha256[:16]}…) than {loaded.name} has ({loaded.sha256[:16]}…)."
+        )
+    memory = checkpoint.read_memory(directory, settings.k)
+    lm, adapter, weights = loaded.lm, None, None
+    with one_thread():
+        if settings.own_layers:
+            weights, digest = checkpoint.read_layers(directory)
+        else:
+            lm, adapter, digest = _merge_adapter(lm, directory)
+        try:
+            network = CompressionNetwork(lm, **memory, layers=settings.layers).drop_decoder()
+            if weights is not None:
+                network.load_layers(weights)
+        except (EncoderError, UsageError) as error:
+            raise EncoderError(f"{directory}: {error}") from error
+        if task == RERANK:
+            network.with_head(checkpoint.read_head(directory))
+        network.read_by(settings.readout, loaded.tokenizer).to(device).requires_grad_(False)
+        probe(network, loaded.name)  # in float32, where rounding cannot be mistaken for a leak
+        lower_precision(network, dtype or default_dtype(device), settings.float32_layers)
+    return LoadedNetwork(
+        network=network.eval(),
+        tokenizer=loaded.tokenizer,
+        settings=settings,
+        adapter=adapter,
+        layers_state=weights,
+        weights_sha256=digest,
+    )
+
+
+def _merge_adapter(lm: PreTrainedModel, directory: Path) -> tuple[PreTrainedModel, checkpoint.Adapter | None, str]:
+    """Fold the LoRA adapter of a checkpoint into float32 weights: ``W + (alpha / r) B A``."""
+    path = directory / checkpoint.ADAPTER_WEIGHTS
+    if not path.is_file():
+        return lm, None, ""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((directory / checkpoint.ADAPTER_CONFIG).read_text("utf-8"))
+        weights = load_file(path)
+        with warnings.catch_warnings():
+            # peft asks transformers for a property under the name it had before 5.20; nothing a user could do.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            merged = PeftModel.from_pretrained(lm, str(directory)).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise EncoderError(f"{directory}: the adapter cannot be read or does not fit the backbone: {error}") from error
+    return merged, (config, weights), file_sha256(path)

@@ -1,0 +1,42 @@
+"""Our own rerankers: a backbone that reads query and passage together, see :mod:`llm2comp_apps.encoder.pairs`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.encoder.settings import SETTINGS
+from llm2comp_apps.retrieval.rerank.protocol import Passage
+
+__all__ = ["OwnReranker", "is_own"]
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is the folder of a checkpoint of ours; whether it is a reranker's is seen when it is loaded."""
+    return (Path(name).expanduser() / SETTINGS).is_file()
+
+
+class OwnReranker:
+    """A reranker made by the stage ``rerank`` of training.
+
+    Args:
+        name: its folder.
+        device: where it runs; ``None`` for the best there is.
+
+    Raises:
+        EncoderError: it is an encoder, damaged, or made for another backbone.
+    """
+
+    def __init__(self, name: str, device: str | None = None) -> None:
+        from llm2comp_apps.encoder.pair_scorer import PairScorer
+
+        self._scorer = PairScorer.from_pretrained(name, device=device)
+
+    def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
+        """See :class:`Reranker`."""
+        if not passages:
+            return np.zeros(0, np.float32)
+        return self._scorer.score(query, [passage.content for passage in passages])
