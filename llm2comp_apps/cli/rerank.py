@@ -15,7 +15,7 @@ from llm2comp_apps.corpus.options import CorpusOptions
 
 __all__ = ["register"]
 
-_MODEL = option("model", str, "memory", "MODEL", "Model: memory (MaxSim), or a cross-encoder's name or directory.")
+_MODEL = option("model", str, "memory", "MODEL", "Model: memory (MaxSim), or a reranker's folder or name.")
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def rerank(
 ) -> None:
     """Order documents by a query, reading each one closely.
 
-    With memory, query and documents are compared by all their memory vectors; a cross-encoder reads them together.
+    With memory, query and documents are compared by all their memory vectors; another reranker reads them together.
     """
     from llm2comp_apps.retrieval.query_text import check_query
     from llm2comp_apps.retrieval.rerank import load_reranker

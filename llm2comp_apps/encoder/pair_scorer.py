@@ -21,7 +21,7 @@ _TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536, "mps": 16384}
 
 
 class PairScorer:
-    """What ``llm2comp train --stage rerank`` makes; see :mod:`.pairs` for how it reads.
+    """What the stage ``rerank`` of training makes; see :mod:`.pairs` for how it reads.
 
     Attributes:
         name: for people.

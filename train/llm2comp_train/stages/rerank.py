@@ -1,12 +1,9 @@
-r"""``rerank``; see :mod:`llm2comp_train.losses.rerank`.
+"""``rerank``; see :mod:`llm2comp_train.losses.rerank`.
 
-A reranker of four to six layers, all of whose weights are trained; it shares the backbone's token embeddings::
-
-    llm2comp train --stage rerank --data mined/ --init runs/kl/encoder --layers 0,1,10,23,28,29 --out runs/rerank \
-        --negatives 7 --batch-tokens 65536 --max-steps 1500 --lr 3e-4
-
-The rows are those of ``llm2comp train mine-negatives``: a query, its positive and mined negatives. With ``adapter`` in
-place of ``all`` weights a LoRA adapter is trained beside the backbone, as RankLLaMA does with a large one.
+Rows are those of ``llm2comp train mine-negatives``: a query, its positive and mined negatives. All weights of the kept
+layers are trained (``train_weights=all``), and the backbone's token embeddings are shared; ``adapter`` trains a LoRA
+adapter beside the backbone instead, as RankLLaMA does with a large one. The guide "Train" has the command for a
+reranker of six layers.
 """
 
 from __future__ import annotations
