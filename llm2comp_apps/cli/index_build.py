@@ -110,8 +110,9 @@ def _survey(
     """Read everything once, to count it and to find what is broken."""
     from llm2comp_apps.corpus import ReadReport, read_corpus
     from llm2comp_apps.retrieval.build import survey
+    from llm2comp_apps.retrieval.making import options_as_held
 
-    report = ReadReport()
+    report, reading = ReadReport(), options_as_held(index, sources, reading)
     with ProgressDisplay("reading", "documents") as display:
         found = survey(index, read_corpus(sources, reading, report), plan, encoder.fingerprint, display.update)
     describe_reading(report)
@@ -123,8 +124,9 @@ def _survey(
 def _fill(library: Collection, sources: Sequence[str], reading: CorpusOptions, survey: Survey | None) -> UpdateReport:
     """Encode and commit with progress; ctrl-C commits what is there."""
     from llm2comp_apps.corpus import ReadReport, read_corpus
+    from llm2comp_apps.retrieval.making import options_as_held
 
-    encoder = library.encoder
+    encoder, reading = library.encoder, options_as_held(library.index, sources, reading)
     note(f"{library.path}: encoder {encoder.name}, {encoder.dimension} dimensions")
     reading_report = ReadReport()
     documents = read_corpus(sources, reading, reading_report)

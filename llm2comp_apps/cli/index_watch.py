@@ -45,7 +45,6 @@ def watch(
     *,
     interval: Annotated[float, typer.Option(metavar="SECONDS", help="Time between two looks.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and exit.")] = False,
-    gitignore: Annotated[bool, typer.Option(help="Leave out what .gitignore files leave out.")] = True,
     settings: dict[str, Any],
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -64,7 +63,7 @@ def watch(
     path = new_index_path([str(folder)], output)
     describe_index_device(device)
     library = open_or_create(path, encoder=encoder, device=device, **settings)
-    with FolderWatch(library, folder, options=reading, gitignore=gitignore) as watching, stop_on_interrupt() as stop:
+    with FolderWatch(library, folder, options=reading) as watching, stop_on_interrupt() as stop:
         show = partial(_show, path, as_json)
         if once:
             show(watching.sync(should_stop=stop))

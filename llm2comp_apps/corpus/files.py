@@ -1,4 +1,4 @@
-"""From what the user names to byte streams: folders, BEIR folders, standard input, gzip and zstd."""
+"""From a file to a byte stream: standard input, pipes, gzip and zstd; and what a file's name says about its format."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import gzip
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from llm2comp_apps.corpus.ignoring import IgnoreRules
-from llm2comp_apps.corpus.options import CorpusOptions
+from llm2comp_apps.corpus.records import TOO_LARGE, BrokenFileError
 from llm2comp_apps.corpus.report import ReadReport
-from llm2comp_apps.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -26,8 +24,7 @@ __all__ = [
     "HEAD_BYTES",
     "OpenFile",
     "SourceFile",
-    "check_sources",
-    "find_files",
+    "format_suffix",
     "open_file",
     "readable_once",
 ]
@@ -47,14 +44,12 @@ FORMAT_BY_SUFFIX = {
     ".markdown": "md",
 }
 COMPRESSION_SUFFIXES = (".gz", ".zst", ".zstd")
-# What this program writes beside a corpus is not part of the corpus.
-_OUR_FOLDERS = (".index", ".clusters")
-_OUR_FILES = (".clusters.jsonl", ".clusters.parquet")
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOCK = 2**17
 HEAD_BYTES = 2**16
-STDIN = "<stdin>"
+#: Texts pack to a tenth of their size, tables to a hundredth; a thousandth is what a bomb is made of.
+_SUSPICIOUS_RATIO, _SUSPICIOUS_BYTES = 500, 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +60,20 @@ class SourceFile:
         path: where it is; ``None`` for standard input.
         name: as messages call it.
         relative: its path inside the folder that was named, with ``/``; the file name if it was named itself.
+        id: what a document that is the whole file is called; ``relative`` if nothing else is said.
+        found: a folder or a pattern brought it along; nobody named it.
     """
 
     path: Path | None
     name: str
     relative: str
+    id: str = ""
+    found: bool = False
 
     @property
     def suffix(self) -> str:
         """The extension that tells the format, in lower case: ``.jsonl`` of ``corpus.jsonl.gz``."""
-        return _format_suffix(self.relative)
+        return format_suffix(self.relative)
 
     @property
     def size(self) -> int:
@@ -85,126 +84,18 @@ class SourceFile:
             return 0
 
 
-def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOptions, report: ReadReport) -> None:
-    """Find out before the first document whether every source is there, and how many bytes there are.
-
-    Raises:
-        UsageError: no source, or standard input twice.
-        CorpusError: a source does not exist, or a folder holds nothing to read.
-    """
-    names = [os.fspath(source) for source in sources]
-    if not names:
-        raise UsageError("no corpus given: name a file, a folder or - for standard input")
-    if names.count("-") > 1:
-        raise UsageError("standard input (-) can be read only once")
-    report.bytes_total = None if any(map(readable_once, names)) else 0
-    for name in names:
-        if name != "-" and not Path(name).exists():
-            raise CorpusError(f"{name}: no such file or folder")
-        count = 0
-        for file in find_files([name], options, report):
-            count += 1
-            if report.bytes_total is not None:
-                report.bytes_total += file.size
-        if not count:
-            kinds = " ".join(FORMAT_BY_SUFFIX)
-            raise CorpusError(f"{name}: the folder holds no file to read (looked for {kinds}, also .gz and .zst)")
+def format_suffix(name: str) -> str:
+    """The extension that tells the format, in lower case, without that of a compression."""
+    name = name.lower()
+    for suffix in COMPRESSION_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return PurePosixPath(name).suffix
 
 
 def readable_once(source: str | os.PathLike[str]) -> bool:
     """Whether a second reading would find nothing, or wait for ever: standard input, pipes, process substitution."""
     path = Path(source)
     return os.fspath(source) == "-" or (path.exists() and not path.is_file() and not path.is_dir())
-
-
-def find_files(
-    sources: Sequence[str | os.PathLike[str]],
-    options: CorpusOptions,
-    report: ReadReport | None = None,
-    *,
-    gitignore: bool = False,
-) -> Iterator[SourceFile]:
-    """Walk the sources in order, folders sorted by name, without holding the list.
-
-    Of a BEIR folder (``corpus.jsonl`` beside ``queries.jsonl`` or ``qrels``) only the corpus is read.
-
-    Args:
-        sources: files, folders, ``-``.
-        options: ``format`` decides which files of a folder are wanted.
-        report: its ``ignored_files`` counts the others.
-        gitignore: leave out of folders what their ``.gitignore`` files leave out.
-    """
-    for source in sources:
-        name = os.fspath(source)
-        if name == "-":
-            yield SourceFile(None, STDIN, STDIN)
-        elif Path(name).is_dir():
-            yield from _walk(
-                Path(name), options, report, IgnoreRules(Path(name)).ignores if gitignore else _ignores_none
-            )
-        else:
-            yield SourceFile(Path(name), _printable(Path(name)), _printable(Path(Path(name).name)))
-
-
-class _Ignores(Protocol):
-    """Whether a path is left out."""
-
-    def __call__(self, path: Path, *, folder: bool) -> bool: ...
-
-
-def _ignores_none(path: Path, *, folder: bool) -> bool:  # noqa: ARG001 - the signature of a rule
-    return False
-
-
-def _walk(root: Path, options: CorpusOptions, report: ReadReport | None, ignores: _Ignores) -> Iterator[SourceFile]:
-    visited = set()
-    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
-        here = Path(folder)
-        identity = (here.stat().st_dev, here.stat().st_ino)
-        if identity in visited:  # a link that leads back up would never end
-            subfolders.clear()
-            continue
-        visited.add(identity)
-        corpus = _beir_corpus(subfolders, names)
-        if corpus:
-            subfolders.clear()
-            names = [corpus]
-        subfolders[:] = sorted(
-            name
-            for name in subfolders
-            if not name.startswith(".") and not name.endswith(_OUR_FOLDERS) and not ignores(here / name, folder=True)
-        )
-        for name in sorted(names):
-            path = here / name
-            if name.startswith(".") or name.endswith(_OUR_FILES) or not path.is_file() or ignores(path, folder=False):
-                continue
-            if options.format != "auto" or _format_suffix(name) in FORMAT_BY_SUFFIX:
-                yield SourceFile(path, _printable(path), _printable(path.relative_to(root)))
-            elif report is not None:
-                report.ignored_files += 1
-
-
-def _raise(error: OSError) -> None:
-    raise CorpusError(f"{error.filename}: the folder cannot be read: {error.strerror}")
-
-
-def _printable(path: Path) -> str:
-    """A path for messages and ids: with ``/``, and U+FFFD for what is not UTF-8 in a file's name."""
-    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _beir_corpus(subfolders: Sequence[str], names: Sequence[str]) -> str | None:
-    """The corpus file's name if a folder with these entries is a BEIR folder."""
-    stems = {name.split(".")[0]: name for name in sorted(names) if _format_suffix(name) == ".jsonl"}
-    judged = "queries" in stems or "qrels" in subfolders or "qrels.tsv" in names
-    return stems.get("corpus") if judged else None
-
-
-def _format_suffix(name: str) -> str:
-    name = name.lower()
-    for suffix in COMPRESSION_SUFFIXES:
-        name = name.removesuffix(suffix)
-    return PurePosixPath(name).suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +136,8 @@ def open_file(file: SourceFile, report: ReadReport) -> Iterator[OpenFile]:
 
         stored = io.BufferedReader(_Readable(read), _BLOCK)
         packing = _packing(stored, file)
-        plain = io.BufferedReader(_Readable(_decompressed(stored, packing)), _BLOCK)
+        unpack = _decompressed(stored, packing)
+        plain = io.BufferedReader(_Readable(_within_reason(unpack, report, before) if packing else unpack), _BLOCK)
         head = plain.read(HEAD_BYTES)
         stream = io.BufferedReader(_Readable(_chained(head, plain)), _BLOCK)
         seekable = not packing and file.path is not None and file.path.is_file()
@@ -271,6 +163,22 @@ def _decompressed(stored: io.BufferedReader[_Readable], packing: str) -> Callabl
         read: Callable[[int], bytes] = pyarrow.CompressedInputStream(pyarrow.PythonFile(stored, mode="r"), "zstd").read
         return read
     return stored.read1
+
+
+def _within_reason(unpack: Callable[[int], bytes], report: ReadReport, before: int) -> Callable[[int], bytes]:
+    """The same function, ended by an error where a few bytes unpack to so many that it cannot be a text."""
+    unpacked = 0
+
+    def read(size: int) -> bytes:
+        nonlocal unpacked
+        data = unpack(size)
+        unpacked += len(data)
+        stored = max(report.bytes_done - before, 1)
+        if unpacked > _SUSPICIOUS_BYTES and unpacked > _SUSPICIOUS_RATIO * stored:
+            raise BrokenFileError(0, f"it unpacks to more than {_SUSPICIOUS_RATIO} times its size: a bomb?", TOO_LARGE)
+        return data
+
+    return read
 
 
 def _chained(head: bytes, rest: io.BufferedReader[_Readable]) -> Callable[[int], bytes]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from llm2comp_apps.corpus.files import OpenFile, SourceFile
 from llm2comp_apps.corpus.json_stream import JSON, read_json_values, syntax_problem
-from llm2comp_apps.corpus.options import CorpusOptions
-from llm2comp_apps.corpus.records import BrokenFileError, Fault, Record, json_type, read_lines
+from llm2comp_apps.corpus.options import CorpusOptions, find_field
+from llm2comp_apps.corpus.records import TOO_LARGE, BrokenFileError, Fault, Record, json_type, read_lines
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.corpus.sniff import encoding_of, guess_format
 from llm2comp_apps.corpus.tables import read_parquet, read_table
@@ -22,7 +22,7 @@ _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$", re.MULTIL
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
 
 
-def parse(opened: OpenFile, options: CorpusOptions, report: ReadReport, fault: Fault) -> Iterator[Record]:
+def parse(opened: OpenFile, options: CorpusOptions, report: ReadReport, fault: Fault) -> tuple[str, Iterator[Record]]:
     """Parse a file in the format that the options, its name or its content tell.
 
     Args:
@@ -31,28 +31,36 @@ def parse(opened: OpenFile, options: CorpusOptions, report: ReadReport, fault: F
         report: takes progress and notes.
         fault: called for a broken record that can be read past.
 
+    Returns:
+        The format, and the records.
+
     Raises:
         BrokenFileError: nothing more can be read from the file.
     """
     kind = guess_format(opened.file, opened.head, options)
     if kind == "parquet":
-        return read_parquet(opened, options, report)
+        return kind, read_parquet(opened, options, report)
     text = io.TextIOWrapper(
         opened.stream,
         encoding=encoding_of(opened.head, options),
         errors="surrogateescape",  # a bad byte must spoil its record only; the reader looks for what it leaves
         newline={"csv": "", "tsv": "", "txt": None, "md": None}.get(kind, "\n"),
     )
-    name = opened.file.name
+    return kind, _records(kind, text, opened.file, options, fault)
+
+
+def _records(
+    kind: str, text: io.TextIOBase, file: SourceFile, options: CorpusOptions, fault: Fault
+) -> Iterator[Record]:
     if kind in ("csv", "tsv"):
-        return read_table(text, name, "\t" if kind == "tsv" else None, options, fault)
+        return read_table(text, file.name, "\t" if kind == "tsv" else None, options, fault)
     if kind == "json":
-        return _json(text, name, options, fault)
+        return _json(text, file, options, fault)
     if kind == "jsonl":
-        return _json_lines(text, name, options, fault)
+        return _json_lines(text, file.name, options, fault)
     if kind == "lines":
-        return _lines(text, name, options, fault)
-    return _whole_text(text, opened.file, kind, options)
+        return _lines(text, file.name, options, fault)
+    return _whole_text(text, file, kind, options)
 
 
 def _json_lines(text: io.TextIOBase, name: str, options: CorpusOptions, fault: Fault) -> Iterator[Record]:
@@ -70,9 +78,9 @@ def _json_lines(text: io.TextIOBase, name: str, options: CorpusOptions, fault: F
             yield from _json_record(value, None, name, number, options, fault)
 
 
-def _json(text: io.TextIOBase, name: str, options: CorpusOptions, fault: Fault) -> Iterator[Record]:
-    for number, key, value in read_json_values(text, options):
-        yield from _json_record(value, key, name, number, options, fault)
+def _json(text: io.TextIOBase, file: SourceFile, options: CorpusOptions, fault: Fault) -> Iterator[Record]:
+    for number, key, value in read_json_values(text, options, named=not file.found or options.format == "json"):
+        yield from _json_record(value, key, file.name, number, options, fault)
 
 
 def _json_record(
@@ -84,7 +92,7 @@ def _json_record(
     if not isinstance(value, dict):
         fault(line, f"not a JSON object but {json_type(value)}")
         return
-    if key is not None and not any(field in value for field in options.id_fields):
+    if key is not None and not find_field(value, options.id_fields):
         value = {options.id_fields[0]: key, **value}
     yield Record(value, name, line)
 
@@ -98,10 +106,10 @@ def _lines(text: io.TextIOBase, name: str, options: CorpusOptions, fault: Fault)
 def _whole_text(text: io.TextIOBase, file: SourceFile, kind: str, options: CorpusOptions) -> Iterator[Record]:
     content = text.read(options.max_record_chars + 1)
     if len(content) > options.max_record_chars:
-        raise BrokenFileError(0, f"the text is longer than {options.max_record_chars} characters")
+        raise BrokenFileError(0, f"the text is longer than {options.max_record_chars} characters", TOO_LARGE)
     heading = _HEADING.search(_FENCE.sub("", content)) if kind == "md" else None
     fields = {
-        options.id_fields[0]: file.relative,
+        options.id_fields[0]: file.id or file.relative,
         options.title_fields[0]: heading.group(1) if heading else "",
         options.text_fields[0]: content,
     }

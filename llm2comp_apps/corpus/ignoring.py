@@ -3,7 +3,7 @@
 The last pattern that matches decides, those of deeper folders after those above; where the folder lies inside a git
 repository, the files above it up to the repository's top count, too, and ``.git/info/exclude`` before all of them.
 What a person has configured for all repositories (``core.excludesFile``) does not count: a corpus must not depend on
-who reads it.
+who reads it. Rules above a folder that leave out the folder itself do not count either: somebody named it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class IgnoreRules:
         self._root = root
         self._walked = root.resolve()
         self._specs: dict[Path, GitIgnoreSpec | None] = {}
+        if self._leaves_out(self._walked, folder=True):
+            self._top = self._walked
 
     def ignores(self, path: Path, *, folder: bool) -> bool:
         """Whether a file, or a folder with all that it holds, is left out.
@@ -37,7 +39,9 @@ class IgnoreRules:
             path: below the root, spelled as the root was; the folders above it are not left out themselves.
             folder: whether it is one.
         """
-        place = self._walked / path.relative_to(self._root)
+        return self._leaves_out(self._walked / path.relative_to(self._root), folder=folder)
+
+    def _leaves_out(self, place: Path, *, folder: bool) -> bool:
         for base in [place.parent, *place.parent.parents]:
             if not base.is_relative_to(self._top):
                 break

@@ -1,4 +1,6 @@
-"""JSON files of any size, one element at a time: an array, an object of id to record, or values one after another.
+"""JSON files of any size, one element at a time: an array, an object of id to record, values one after another.
+
+The array may also stand under a key such as ``data``.
 
 The standard library's decoder does the parsing. It is handed a window of the file that grows until one element fits,
 so memory follows the largest element and not the file.
@@ -13,8 +15,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from llm2comp_apps.corpus.options import CorpusOptions
-from llm2comp_apps.corpus.records import BrokenFileError
+from llm2comp_apps.corpus.options import CorpusOptions, find_field
+from llm2comp_apps.corpus.records import FOREIGN, BrokenFileError
 
 __all__ = ["JSON", "first_plain_key", "read_json_values", "syntax_problem"]
 
@@ -22,6 +24,23 @@ _BLOCK = 2**16
 _RECORD_WINDOW = 2**20
 _AFTER_NUMBER = tuple(",:]} \t\r\n")  # anything else, and the number may continue in the next block
 _SPACE = re.compile(r"[ \t\r\n]*")
+_ANY_KEY = re.compile(r'[\s,]*"((?:[^"\\]|\\.)*)"\s*:\s*')
+_KEYS_NAMED = 6
+RECORD, MAPPING = "", "{"
+#: Keys under which exports and interfaces put their list of records.
+WRAPPERS = (
+    "data",
+    "documents",
+    "docs",
+    "corpus",
+    "passages",
+    "articles",
+    "records",
+    "rows",
+    "items",
+    "entries",
+    "results",
+)
 _FIRST_KEY = re.compile(r'\s*\{\s*"((?:[^"\\]|\\.)*)"\s*:\s*[^\s{]')
 
 
@@ -34,31 +53,43 @@ def _finite(digits: str) -> float | None:
 JSON = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
 
 
-def read_json_values(text: io.TextIOBase, options: CorpusOptions) -> Iterator[tuple[int, str | None, Any]]:
+def read_json_values(
+    text: io.TextIOBase, options: CorpusOptions, *, named: bool = True
+) -> Iterator[tuple[int, str | None, Any]]:
     """Stream the elements of a JSON file.
 
     Args:
         text: the file, opened as text.
         options: ``id_fields`` and friends tell an object that is a record from an object that maps ids to records.
+        named: somebody named the file as a corpus; strings without a field's name are texts then, and not settings.
 
     Yields:
         The line where the element begins, its key in a mapping (``None`` in an array), and the element.
 
     Raises:
-        BrokenFileError: the syntax is broken; there is no way to find the next element.
+        BrokenFileError: the syntax is broken, and there is no way to find the next element; or the file is JSON of
+            another kind than documents.
     """
     window = _Window(text, options.max_record_chars)
     first = window.skip_space()
     if first == "[":
+        if not named and window.look_ahead(_RECORD_WINDOW)[1:].lstrip().startswith('"'):
+            raise BrokenFileError(1, "a list of strings; name the file itself to read them as texts", FOREIGN)
         window.expect("[")
         yield from _array(window)
-    elif first == "{" and not _is_record(window, options):
-        window.expect("{")
-        yield from _mapping(window)
-    else:
+        _expect_end(window)
+        return
+    shape = _shape(window, options, named=named) if first == "{" else RECORD
+    if shape == RECORD:
         while window.skip_space():
             yield window.line, None, window.value()
         return
+    window.expect("{")
+    yield from _mapping(window) if shape == MAPPING else _wrapped(window, shape)
+    _expect_end(window)
+
+
+def _expect_end(window: _Window) -> None:
     if window.skip_space():
         raise BrokenFileError(window.line, "more data after the end of the JSON value")
 
@@ -73,6 +104,22 @@ def _array(window: _Window) -> Iterator[tuple[int, None, Any]]:
 
 
 def _mapping(window: _Window) -> Iterator[tuple[int, str, Any]]:
+    for line, key in _keys(window):
+        yield line, key, window.value()
+
+
+def _wrapped(window: _Window, wrapper: str) -> Iterator[tuple[int, None, Any]]:
+    """The elements of the list that stands under the key ``wrapper``; everything beside it is passed over."""
+    for _, key in _keys(window):
+        if key == wrapper:
+            window.expect("[")
+            yield from _array(window)
+        else:
+            window.value()
+
+
+def _keys(window: _Window) -> Iterator[tuple[int, str]]:
+    """The keys of an object with their lines; whoever iterates steps over the value of each."""
     while window.skip_space() != "}":
         line = window.line
         key = window.value()
@@ -81,24 +128,56 @@ def _mapping(window: _Window) -> Iterator[tuple[int, str, Any]]:
         window.skip_space()
         if not isinstance(key, str):
             raise BrokenFileError(line, "not JSON: a key that is not a string")
-        yield line, key, window.value()
+        yield line, key
         if window.skip_space() != "}":
             window.expect(",")
     window.expect("}")
 
 
-def _is_record(window: _Window, options: CorpusOptions) -> bool:
-    """Whether the object that begins here is itself a record: one of its keys is a field name.
+def _shape(window: _Window, options: CorpusOptions, *, named: bool) -> str:
+    """What the object that begins here is: a record, a mapping of ids, or a list of records under a key.
 
-    An id may be called ``text``, too, but then an object stands behind it. What is too large to be looked at as a
-    whole is a mapping of many records, unless its first key says otherwise.
+    Returns:
+        :data:`RECORD`, :data:`MAPPING`, or the key.
+
+    Raises:
+        BrokenFileError: none of them: settings, a notebook, a package's description.
     """
     text = window.look_ahead(_RECORD_WINDOW)
     try:
-        keys = {key for key, value in JSON.raw_decode(text)[0].items() if not isinstance(value, dict)}
+        whole = JSON.raw_decode(text)[0]
     except (ValueError, RecursionError):
-        keys = {first_plain_key(text)}
-    return not options.known_fields.isdisjoint(keys)
+        key = _long_list(text)
+        # What is too large to be looked at as a whole maps ids to many records, unless its first key says otherwise.
+        return key or (RECORD if options.known([first_plain_key(text) or ""]) else MAPPING)
+    # An id may be called "text", too, but then an object stands behind it.
+    plain = [key for key, value in whole.items() if not isinstance(value, dict)]
+    if find_field(plain, (*options.text_fields, *options.joined_fields)):
+        return RECORD
+    for key in WRAPPERS:
+        value = whole.get(key)
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return key
+    if options.known(plain):
+        return RECORD
+    kinds = {type(value) for value in whole.values()}
+    if kinds <= {dict} or (named and kinds <= {str}):
+        return MAPPING
+    keys = ", ".join(map(repr, list(whole)[:_KEYS_NAMED]))
+    reason = "strings by name; name the file itself to read them as texts" if kinds == {str} else "no document"
+    raise BrokenFileError(window.line, f"an object of {reason} (its keys: {keys})", FOREIGN)
+
+
+def _long_list(text: str) -> str:
+    """The key of :data:`WRAPPERS` whose list does not end within ``text``; ``""`` if there is none."""
+    position = text.index("{") + 1
+    while start := _ANY_KEY.match(text, position):
+        try:
+            _, position = JSON.raw_decode(text, start.end())
+        except (ValueError, RecursionError):
+            key = start.group(1)
+            return key if key in WRAPPERS and text.startswith("[", start.end()) else ""
+    return ""
 
 
 def first_plain_key(text: str) -> str | None:

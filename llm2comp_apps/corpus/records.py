@@ -7,7 +7,34 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BrokenFileError", "Fault", "Record", "json_type", "place_of", "read_lines"]
+__all__ = [
+    "DAMAGED",
+    "ENCRYPTED",
+    "FOREIGN",
+    "NOT_OPENED",
+    "NO_READER",
+    "NO_TEXT",
+    "TOO_LARGE",
+    "TOO_SLOW",
+    "WHY",
+    "BrokenFileError",
+    "Fault",
+    "Record",
+    "json_type",
+    "place_of",
+    "read_lines",
+]
+
+DAMAGED = "damaged"
+FOREIGN = "not made of documents"
+ENCRYPTED = "encrypted"
+NO_TEXT = "no text in it"
+TOO_LARGE = "too large"
+TOO_SLOW = "took too long"
+NO_READER = "needs the extra `documents`"
+NOT_OPENED = "cannot be opened"
+WHY = (FOREIGN, NO_TEXT, NO_READER, ENCRYPTED, TOO_LARGE, TOO_SLOW, DAMAGED, NOT_OPENED)
+"""Why a file gives no document, for counts."""
 
 Fault = Callable[[int, str], None]
 """Called by a parser with (line, reason) for a broken record that it can read past; returns only if told to skip."""
@@ -39,12 +66,19 @@ def place_of(path: str, line: int) -> str:
 
 
 class BrokenFileError(Exception):
-    """A parser cannot continue with this file; ``line`` as in :class:`Record`."""
+    """A parser cannot continue with this file.
 
-    def __init__(self, line: int, reason: str) -> None:
+    Attributes:
+        line: as in :class:`Record`.
+        reason: what is wrong, for a message.
+        why: the same in a word or two, by which files are counted: one of :data:`WHY`.
+    """
+
+    def __init__(self, line: int, reason: str, why: str = DAMAGED) -> None:
         super().__init__(reason)
         self.line = line
         self.reason = reason
+        self.why = why
 
 
 def read_lines(text: io.TextIOBase, limit: int, fault: Fault) -> Iterator[tuple[int, str]]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from llm2comp_apps.corpus.options import CorpusOptions
+from llm2comp_apps.corpus.records import DAMAGED, FOREIGN, place_of
 from llm2comp_apps.errors import CorpusError
 
-__all__ = ["MAX_LISTED", "ReadReport", "SkippedRow"]
+__all__ = ["FOLDER", "MAX_LISTED", "KindCount", "PassedOver", "ReadReport", "SkippedRow"]
 
 MAX_LISTED = 100  # a report of a corpus that is broken throughout must not grow with it
+FOLDER = "folder"
+_MAX_FILES = 10_000
+_KINDS_NAMED = 5  # in the summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,38 @@ class SkippedRow:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A file of a folder that gave no document.
+
+    Attributes:
+        path: the file.
+        kind: its format or suffix.
+        why: one of :data:`~llm2comp_apps.corpus.records.WHY`.
+        reason: the same in full.
+        id: what its document would be called, and how the ids of its parts would begin.
+        line: where in it the trouble is; 0 if that is the whole file.
+    """
+
+    path: str
+    kind: str
+    why: str = DAMAGED
+    reason: str = ""
+    id: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{place_of(self.path, self.line)}: {self.reason}"
+
+
+@dataclass(slots=True)
+class KindCount:
+    """Files of one kind that were read, and what they gave."""
+
+    files: int = 0
+    documents: int = 0
 
 
 @dataclass(slots=True)
@@ -35,7 +72,11 @@ class ReadReport:
         derived_ids: documents whose id was derived from their content.
         skipped: broken records left out (``on_error="skip"``).
         skipped_rows: the first :data:`MAX_LISTED` of them.
-        ignored_files: files in the folders read whose names say that they are something else.
+        kinds: what was read, by format.
+        passed_over: files of folders that gave no document, each with the reason; the first 10,000 of them.
+        unread: how many there were, by kind and by why.
+        other_kinds: files in the folders whose names say that they are something else, by suffix.
+        git_ignored: files and folders that a ``.gitignore`` keeps out.
         notes: things worth a line that are no error, such as columns that were not read.
         bytes_done: bytes read so far, as stored (compressed where the files are).
         bytes_total: bytes of all files; ``None`` when one of the sources is standard input or a pipe.
@@ -48,7 +89,11 @@ class ReadReport:
     derived_ids: int = 0
     skipped: int = 0
     skipped_rows: list[SkippedRow] = field(default_factory=list)
-    ignored_files: int = 0
+    kinds: dict[str, KindCount] = field(default_factory=dict)
+    passed_over: list[PassedOver] = field(default_factory=list)
+    unread: Counter[tuple[str, str]] = field(default_factory=Counter)
+    other_kinds: Counter[str] = field(default_factory=Counter)
+    git_ignored: int = 0
     notes: list[str] = field(default_factory=list)
     bytes_done: int = 0
     bytes_total: int | None = None
@@ -58,17 +103,38 @@ class ReadReport:
         """Share of the corpus read so far, 0 to 1, for progress bars; ``None`` when the total is unknown."""
         return min(1.0, self.bytes_done / self.bytes_total) if self.bytes_total else None
 
+    @property
+    def ignored_files(self) -> int:
+        """Files in the folders whose names say that they are something else."""
+        return self.other_kinds.total()
+
     def reject(self, place: str, reason: str, options: CorpusOptions) -> None:
-        """Deal with a broken record as ``options.on_error`` says: raise, or count and list it.
+        """Deal with a broken record of a file that was named as ``options.on_error`` says: raise, or count and list it.
 
         Raises:
-            CorpusError: ``options.on_error`` is ``"stop"``.
+            CorpusError: ``options.on_error`` is not ``"skip"``.
         """
-        if options.on_error == "stop":
+        if options.on_error != "skip":
             raise CorpusError(f"{place}: {reason} (`on_error=skip` leaves such records out)")
+        self.skip(place, reason)
+
+    def skip(self, place: str, reason: str) -> None:
+        """Count and list a broken record."""
         self.skipped += 1
         if len(self.skipped_rows) < MAX_LISTED:
             self.skipped_rows.append(SkippedRow(place, reason))
+
+    def pass_over(self, file: PassedOver) -> None:
+        """Count and list a file that gave no document."""
+        self.unread[file.kind, file.why] += 1
+        if len(self.passed_over) < _MAX_FILES:
+            self.passed_over.append(file)
+
+    def count(self, kind: str, *, files: int = 0, documents: int = 0) -> None:
+        """Count what was read of a kind."""
+        found = self.kinds.setdefault(kind, KindCount())
+        found.files += files
+        found.documents += documents
 
     def note(self, line: str) -> None:
         """Remember ``line`` once."""
@@ -76,23 +142,37 @@ class ReadReport:
             self.notes.append(line)
 
     def summary(self) -> str:
-        """One line for people: ``5183 documents from 1 file; 2 empty and 1 broken left out``."""
+        """One line for people: ``5183 documents from 1 file; left out: 2 empty, 1 broken``."""
         parts = [f"{count} {word}" for count, word in self._left_out() if count]
-        line = f"{_number(self.documents, 'document')} from {_number(self.files, 'file')}"
+        read = self.files - sum(count for (kind, _), count in self.unread.items() if kind != FOLDER)
+        line = f"{_number(self.documents, 'document')} from {_number(read, 'file')}"
         return f"{line}; left out: {', '.join(parts)}" if parts else line
 
     def warnings(self) -> list[str]:
-        """The broken records that were left out, a line each, and how many more there are."""
+        """A line for each broken record and for each file that is not as it should be, and how many more there are."""
         lines = [f"{row}; left out" for row in self.skipped_rows]
-        more = self.skipped - len(lines)
-        return [*lines, f"... and {more} more broken records"] if more else lines
+        if self.skipped > len(lines):
+            lines.append(f"... and {self.skipped - len(lines)} more broken records")
+        files = [f"{file}; passed over" for file in self.passed_over if file.why != FOREIGN]
+        more = sum(count for (_, why), count in self.unread.items() if why != FOREIGN) - len(files)
+        return [*lines, *files, *([f"... and {more} more files"] if more else [])]
+
+    def foreign(self) -> list[PassedOver]:
+        """Files that are as they should be, and no corpus: settings, tables without texts."""
+        return [file for file in self.passed_over if file.why == FOREIGN]
 
     def _left_out(self) -> tuple[tuple[int, str], ...]:
+        named = [f"{suffix or 'no suffix'} {count}" for suffix, count in self.other_kinds.most_common(_KINDS_NAMED)]
+        more = "" if len(self.other_kinds) <= _KINDS_NAMED else ", ..."
+        other = "file of another kind" if self.ignored_files == 1 else "files of other kinds"
+        unread = "file without a document" if self.unread.total() == 1 else "files without a document"
         return (
             (self.empty, "empty"),
             (self.duplicates, "duplicate"),
             (self.skipped, "broken"),
-            (self.ignored_files, "file of another kind" if self.ignored_files == 1 else "files of other kinds"),
+            (self.unread.total(), unread),
+            (self.ignored_files, f"{other} ({', '.join(named)}{more})"),
+            (self.git_ignored, "kept out by .gitignore"),
         )
 
 

@@ -33,22 +33,16 @@ from pathlib import Path
 from typing import IO
 
 from llm2comp_apps.corpus.document import Document
-from llm2comp_apps.corpus.files import (
-    HEAD_BYTES,
-    OpenFile,
-    SourceFile,
-    check_sources,
-    find_files,
-    open_file,
-    readable_once,
-)
+from llm2comp_apps.corpus.files import HEAD_BYTES, OpenFile, SourceFile, open_file, readable_once
 from llm2comp_apps.corpus.formats import parse
 from llm2comp_apps.corpus.options import CorpusOptions
-from llm2comp_apps.corpus.reader import documents_of, records_from
+from llm2comp_apps.corpus.reader import documents_of
+from llm2comp_apps.corpus.reading import FileReading, Parser
 from llm2comp_apps.corpus.records import BrokenFileError, Fault, Record
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.corpus.sniff import encoding_of, guess_delimiter, guess_format
 from llm2comp_apps.corpus.tables import read_parquet
+from llm2comp_apps.corpus.walk import check_sources, find_files
 from llm2comp_apps.errors import CorpusError, UsageError
 
 __all__ = ["CorpusFile", "CorpusSlice", "cut_corpus", "read_slices"]
@@ -65,7 +59,9 @@ class CorpusFile:
 
     Attributes:
         path: absolute.
-        relative: its path inside the folder that was named; the id of a document that is a whole file.
+        relative: its path inside the folder that was named.
+        id: of a document that is the whole file.
+        found: a folder brought it along.
         format: one of :data:`~llm2comp_apps.corpus.options.FORMATS` but ``auto``, or a reader's own.
         bytes: as stored.
         changed: time of the last change, in nanoseconds; where it is the same, the content is not compared.
@@ -82,6 +78,8 @@ class CorpusFile:
     sha256: str
     header: int = 0
     header_lines: int = 0
+    id: str = ""
+    found: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,8 +170,7 @@ def read_slices(
         CorpusError: a file has changed since, or a record is broken. That there is no document is no error here.
     """
     options, report = options or CorpusOptions(), report or ReadReport()
-    records = (record for each in slices for record in _records(each, options, report))
-    return documents_of(records, options, report)
+    return documents_of((_reading(each, options, report) for each in slices), options, report)
 
 
 # --- cutting ---------------------------------------------------------------------------------------------------------
@@ -190,6 +187,8 @@ def _cut_file(file: SourceFile, options: CorpusOptions, size: float, first: floa
     made = CorpusFile(
         path=str(file.path.resolve()),
         relative=file.relative,
+        id=file.id,
+        found=file.found,
         format=kind,
         bytes=stat.st_size,
         changed=stat.st_mtime_ns,
@@ -349,26 +348,23 @@ def _count(file: SourceFile, made: CorpusFile, options: CorpusOptions) -> int:
                 except (ArrowException, OSError) as error:
                     raise CorpusError(f"{file.name}: not parquet that can be read: {error}") from None
     whole = CorpusSlice(file=made, unit="records", start=0, end=None)
-    return sum(1 for _ in _records(whole, replace(options, on_error="skip"), ReadReport()))
+    return sum(1 for _ in _reading(whole, replace(options, on_error="skip"), ReadReport()).records())
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _records(part: CorpusSlice, options: CorpusOptions, report: ReadReport) -> Iterator[Record]:
-    """The records of a slice, with the lines that they have in their file."""
-    source = SourceFile(Path(part.file.path), part.file.path, part.file.relative)
-    report.files += 1
+def _reading(part: CorpusSlice, options: CorpusOptions, report: ReadReport) -> FileReading:
+    """Of a slice, with the lines that its records have in their file."""
+    file = part.file
+    source = SourceFile(Path(file.path), file.path, file.relative, file.id, file.found)
     _check_file(part)
-    options = replace(options, format=part.file.format) if part.file.format in _SLICED else options
-    if part.unit == "bytes":
-        yield from records_from(source, options, report, _of_bytes(part, options))
-        return
-    yield from records_from(source, options, report, _of_records(part, options))
+    options = replace(options, format=file.format) if file.format in _SLICED else options
+    parser = _of_bytes(part, options) if part.unit == "bytes" else _of_records(part, options)
+    return FileReading(source, options, report, parser)
 
 
 _SLICED = ("jsonl", "lines", "csv", "tsv", "json", "parquet")
-Parser = Callable[[OpenFile, ReadReport, Fault], Iterator[Record]]
 
 
 def _of_records(part: CorpusSlice, options: CorpusOptions) -> Parser:
@@ -385,7 +381,7 @@ def _of_records(part: CorpusSlice, options: CorpusOptions) -> Parser:
             records = read_parquet(opened, options, report, first=part.start)
             place = part.start
         else:
-            records = parse(opened, options, report, complain)
+            _, records = parse(opened, options, report, complain)
         for record in records:
             if part.end is not None and place >= part.end:
                 return
@@ -408,7 +404,7 @@ def _of_bytes(part: CorpusSlice, options: CorpusOptions) -> Parser:
         with _bytes_of(part, opened) as stream:
             sliced = replace(opened, stream=stream, seekable=False)  # type: ignore[arg-type]
             try:
-                for record in parse(sliced, options, report, complain):
+                for record in parse(sliced, options, report, complain)[1]:
                     yield replace(record, line=record.line + before) if record.line else record
             except BrokenFileError as error:
                 raise BrokenFileError(error.line + before, error.reason) from error

@@ -50,9 +50,7 @@ def guess_format(file: SourceFile, head: bytes, options: CorpusOptions) -> str:
         raise BrokenFileError(0, "binary data; none of the formats that can be read")
     header = text.split("\n", 1)[0]
     delimiter = guess_delimiter(header, options)
-    if options.known_fields.isdisjoint(_cells(header, delimiter)) or delimiter not in header:
-        return "txt"
-    return "tsv" if delimiter == "\t" else "csv"
+    return ("tsv" if delimiter == "\t" else "csv") if _is_header(header, delimiter, options) else options.plain_format
 
 
 def encoding_of(head: bytes, options: CorpusOptions) -> str:
@@ -64,7 +62,14 @@ def encoding_of(head: bytes, options: CorpusOptions) -> str:
 
 def guess_delimiter(header: str, options: CorpusOptions) -> str:
     """The delimiter with which a table's header line shows most field names that mean something; else a comma."""
-    return max(DELIMITERS, key=lambda delimiter: len(options.known_fields.intersection(_cells(header, delimiter))))
+    return max(DELIMITERS, key=lambda delimiter: options.known(_cells(header, delimiter)))
+
+
+def _is_header(line: str, delimiter: str, options: CorpusOptions) -> bool:
+    """Whether a first line names columns: ``id,text`` or ``ID,Text``, but not ``Text, with a comma in it``."""
+    cells = _cells(line, delimiter)
+    sure = options.known(cell for cell in cells if cell == cell.lower())
+    return len(cells) > 1 and (sure > 0 or options.known(cells) > 1)
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
@@ -78,7 +83,7 @@ def _is_json_lines(text: str, options: CorpusOptions) -> bool:
     """Whether text that begins with an object is one object a line, and not one object that maps ids to records."""
     lines = [line for line in text.split("\n", 3) if line.strip()]
     if len(lines) == 1:  # a line longer than the window, or one object: the JSON reader tells record from mapping
-        return len(text) > HEAD_BYTES // 8 and first_plain_key(text) in options.known_fields
+        return len(text) > HEAD_BYTES // 8 and options.known([first_plain_key(text) or ""]) > 0
     return any(_is_object(line) for line in lines[:2])
 
 

@@ -57,7 +57,7 @@ def read_table(
     first = next(lines, "")
     rows = csv.reader(chain([first], lines), delimiter=delimiter or guess_delimiter(first, options), strict=True)
     header = _header(rows)
-    raw = {*options.id_fields, *options.title_fields, *options.text_fields}
+    raw = {name for name in header if options.known([name])}
     while True:
         start = number + 1
         try:
@@ -147,7 +147,7 @@ def _columns(schema: Any, name: str, options: CorpusOptions, report: ReadReport)
     twice = {column for column in schema.names if schema.names.count(column) > 1}
     if twice:
         raise BrokenFileError(0, f"the column {min(twice)!r} exists twice")
-    binary = [column.name for column in schema if column.name not in options.known_fields and _holds_bytes(column.type)]
+    binary = [column.name for column in schema if not options.known([column.name]) and _holds_bytes(column.type)]
     if binary:
         report.note(f"{name}: binary columns not read: {', '.join(binary)}")
     return [column for column in schema.names if column not in binary]

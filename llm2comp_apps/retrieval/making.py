@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from llm2comp_apps.corpus import CorpusOptions, read_corpus
 from llm2comp_apps.corpus.files import readable_once
+from llm2comp_apps.corpus.walk import find_files
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.creation import NewIndex
@@ -21,7 +24,9 @@ from llm2comp_apps.retrieval.settings import IndexSettings, check_same_settings
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
-__all__ = ["check_sources", "make_collection"]
+__all__ = ["check_sources", "make_collection", "options_as_held"]
+
+_SAMPLE = 500  # files whose ids are looked up
 
 T = TypeVar("T")
 Look: TypeAlias = "Callable[[Index | None, EmbeddingPlan, TextEncoder], T]"
@@ -87,3 +92,19 @@ def check_sources(sources: Sequence[str], options: CorpusOptions) -> bool:
     """
     read_corpus(sources, options)
     return not any(map(readable_once, sources))
+
+
+def options_as_held(index: Index | None, sources: Sequence[str], options: CorpusOptions) -> CorpusOptions:
+    """The options by which files get the ids that they have in an index: those of version 0.1 lack the folder's name.
+
+    Args:
+        index: an open index; ``None`` before it is made.
+        sources: the corpus.
+        options: as wanted.
+    """
+    if index is None or not len(index):
+        return options
+    files = [file for file in islice(find_files(sources, options), _SAMPLE) if file.found]
+    now, before = [file.id for file in files], [file.relative for file in files]
+    held_now, held_before = (len(index.hashes(ids)) for ids in (now, before))
+    return replace(options, folder_in_ids=False) if held_before > max(held_now, len(files) // 2) else options

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm2comp_apps.corpus.document import Document
+from llm2comp_apps.corpus.fields import UnfitRecordError, to_document
 from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, SourceFile
 from llm2comp_apps.corpus.options import ID_FIELDS, TEXT_FIELDS, CorpusOptions
-from llm2comp_apps.corpus.reader import UnfitRecordError, read_records, to_document
+from llm2comp_apps.corpus.reader import read_records
 from llm2comp_apps.corpus.records import Record, place_of
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.errors import CorpusError

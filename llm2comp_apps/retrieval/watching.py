@@ -26,15 +26,18 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.corpus.document import Document
-from llm2comp_apps.corpus.files import SourceFile, find_files
+from llm2comp_apps.corpus.files import SourceFile
 from llm2comp_apps.corpus.options import CorpusOptions
-from llm2comp_apps.corpus.reader import documents_of, records_from
+from llm2comp_apps.corpus.reader import documents_of
+from llm2comp_apps.corpus.reading import FileReading
 from llm2comp_apps.corpus.report import ReadReport
+from llm2comp_apps.corpus.walk import find_files
 from llm2comp_apps.errors import CorpusError, UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.build import BuildProgress
 from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.discovery import is_taken
+from llm2comp_apps.retrieval.making import options_as_held
 from llm2comp_apps.retrieval.settings import check_same_settings
 from llm2comp_apps.retrieval.watched_files import FileState, WatchedFiles
 
@@ -97,9 +100,8 @@ class FolderWatch:
 
     Args:
         library: the collection.
-        folder: with files in any format of a corpus; what ``.gitignore`` files leave out is left out.
+        folder: with files in any format of a corpus.
         options: how to read the files. A broken record is left out and said, whatever ``on_error``.
-        gitignore: heed ``.gitignore`` files.
 
     Raises:
         UsageError: there is no such folder.
@@ -111,13 +113,12 @@ class FolderWatch:
         folder: str | Path,
         *,
         options: CorpusOptions | None = None,
-        gitignore: bool = True,
     ) -> None:
         check_folder(folder)
         self.library = library
         self.folder = Path(folder)
-        self._options = replace(options or CorpusOptions(), on_error="skip")
-        self._gitignore = gitignore
+        options = replace(options or CorpusOptions(), on_error="skip")
+        self._options = options_as_held(library.index, [str(folder)], options)
         self._how = hashlib.blake2b(repr(self._options).encode(), digest_size=4).hexdigest()
         self._files = WatchedFiles(library.path, self.folder)
 
@@ -237,7 +238,7 @@ class FolderWatch:
     def _walked(self) -> Iterator[SourceFile]:
         if not self.folder.is_dir():
             raise CorpusError(f"{self.folder}: no such folder")
-        return find_files([self.folder], self._options, gitignore=self._gitignore)
+        return find_files([self.folder], self._options)
 
     def _digest(self, file: SourceFile) -> str:
         """Of the content and of how it is read; empty where it cannot be read now."""
@@ -278,14 +279,13 @@ class FolderWatch:
     ) -> Iterator[Document]:
         twice: list[str] = []
         for file in changed:
-            before = reading.skipped
-            reading.files += 1
-            for document in documents_of(records_from(file, self._options, reading), self._options, reading):
+            before = reading.skipped + reading.unread.total()
+            for document in documents_of([FileReading(file, self._options, reading)], self._options, reading):
                 if self._files.claim(file.relative, document.id):
                     yield document
                 else:
                     twice.append(f"{document.id!r} in {document.source}")
-            if reading.skipped > before:
+            if reading.skipped + reading.unread.total() > before:
                 broken.add(file.relative)
         if twice:
             more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""

@@ -21,7 +21,7 @@ def test_once(cli, encoders, tmp_path) -> None:
     assert result.stdout == ""
     assert cli("index", "watch", "notes", "--once", "--no-gitignore").exit_code == 0
     result = cli("search", "secret words", "--mode", "lexical", "--index", "notes.index", "--json")
-    assert [hit["id"] for hit in json.loads(result.stdout)["hits"]] == ["private.txt"]
+    assert [hit["id"] for hit in json.loads(result.stdout)["hits"]] == ["notes/private.txt"]
 
 
 def test_wrong_calls(cli, encoders, tmp_path) -> None:

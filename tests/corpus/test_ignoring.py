@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from llm2comp_apps.corpus.files import find_files
 from llm2comp_apps.corpus.ignoring import IgnoreRules
 from llm2comp_apps.corpus.options import CorpusOptions
+from llm2comp_apps.corpus.walk import find_files
 
 FILES = (
     "a.txt", "b.md", "keep.txt", "build/out.txt", "sub/build/out.txt", "sub/a.txt", "sub/deep/notes.md",
@@ -35,20 +35,28 @@ def tree(tmp_path: Path) -> Path:
 
 
 def found(folder: Path, **settings: bool) -> list[str]:
-    return [file.relative for file in find_files([folder], CorpusOptions(), **settings)]
+    return [file.relative for file in find_files([folder], CorpusOptions(**settings))]
 
 
 def test_patterns_of_deeper_folders_decide(tree: Path) -> None:
     expected = ["a.txt", "keep.txt", "docs/x.md", "docs/api/x.md", "logs/two.txt", "sub/a.txt"]
-    assert found(tree, gitignore=True) == [*expected, "sub/deep/keep.md", "sub/deep/notes.md"]
-    assert len(found(tree)) == len(FILES)
+    assert found(tree) == [*expected, "sub/deep/keep.md", "sub/deep/notes.md"]
+    assert len(found(tree, gitignore=False)) == len(FILES)
 
 
 def test_a_folder_inside_a_repository_has_the_rules_above_it(tree: Path) -> None:
-    assert found(tree / "sub", gitignore=True) == ["a.txt", "deep/draft.md", "deep/keep.md", "deep/notes.md"]
+    assert found(tree / "sub") == ["a.txt", "deep/draft.md", "deep/keep.md", "deep/notes.md"]
     (tree / ".git" / "info").mkdir(parents=True)
     (tree / ".git" / "info" / "exclude").write_text("a.txt\n")
-    assert found(tree / "sub", gitignore=True) == ["deep/keep.md", "deep/notes.md"]
+    assert found(tree / "sub") == ["deep/keep.md", "deep/notes.md"]
+
+
+def test_a_folder_that_was_named_is_read_even_if_its_repository_leaves_it_out(tree: Path) -> None:
+    (tree / ".git").mkdir()
+    (tree / ".gitignore").write_text("sub/\n*.md\n")
+    (tree / "sub" / ".gitignore").write_text("build\n")
+    assert [name for name in found(tree) if name.startswith("sub")] == []
+    assert found(tree / "sub") == ["a.txt", "deep/draft.md", "deep/keep.md", "deep/notes.md"]
 
 
 def test_rules_that_cannot_be_read_leave_nothing_out(tree: Path) -> None:
@@ -64,5 +72,5 @@ def test_git_lists_the_same_files(tree: Path) -> None:
     command = ["git", "-C", tree, "ls-files", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
     expected = {name for name in listed if name and not name.endswith(".gitignore")}
-    assert set(found(tree, gitignore=True)) == expected
+    assert set(found(tree)) == expected
     assert 0 < len(expected) < len(FILES)

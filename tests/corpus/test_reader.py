@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import gzip
 import io
 import json
 import os
@@ -105,11 +106,11 @@ def test_folder_is_read_in_order_without_what_is_not_a_corpus(write: Any, read: 
     write("docs/picture.png", b"\x89PNG")
     (tmp_path / "docs/loop").symlink_to(tmp_path / "docs", target_is_directory=True)
     documents, report = read(str(tmp_path / "docs"))
-    assert [d.id for d in documents] == ["1", "b/2.txt"]
-    assert (report.files, report.ignored_files) == (2, 1)
-    documents, report = read(str(tmp_path / "docs"), format="txt", on_error="skip")
-    assert [d.id for d in documents] == ["a.jsonl", "b/2.txt"]
-    assert "picture.png" in report.skipped_rows[0].place
+    assert [d.id for d in documents] == ["1", "docs/b/2.txt"]
+    assert (report.files, report.ignored_files, dict(report.other_kinds)) == (2, 1, {".png": 1})
+    documents, report = read(str(tmp_path / "docs"), format="txt")
+    assert [d.id for d in documents] == ["docs/a.jsonl", "docs/b/2.txt"]
+    assert [(Path(file.path).name, file.why) for file in report.passed_over] == [("picture.png", "damaged")]
 
 
 @pytest.mark.parametrize("beside", ["queries.jsonl", "qrels.tsv", "qrels/test.tsv"])
@@ -297,7 +298,143 @@ def test_an_encoding_that_is_none_of_text_is_refused() -> None:
         CorpusOptions(encoding="hex")
 
 
-def test_two_files_of_one_name_in_two_folders(write: Any, read: Any) -> None:
-    folders = [str(Path(write(f"{name}/README.md", name)).parent) for name in ("a", "b")]
-    with pytest.raises(CorpusError, match=r"README\.md.*name one above both"):
-        read(*folders)
+def test_files_of_one_name_in_two_folders_keep_apart(write: Any, read: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    paths = [write(f"{name}/README.md", name) for name in ("a", "b", "deep/a")]
+    folders = [str(Path(path).parent) for path in paths]
+    documents, _ = read(*folders[:2])
+    assert [d.id for d in documents] == ["a/README.md", "b/README.md"]
+    documents, _ = read(folders[0], folders[2])
+    assert [d.id for d in documents] == [f"{tmp_path.name}/a/README.md", "deep/a/README.md"]
+    documents, _ = read(*paths)
+    assert [d.id for d in documents] == [f"{tmp_path.name}/a/README.md", "b/README.md", "deep/a/README.md"]
+    monkeypatch.chdir(folders[0])
+    assert [d.id for d in read(".")[0]] == ["a/README.md"]
+    assert [d.id for d in read("README.md")[0]] == ["README.md"]
+    assert [d.id for d in read(".", folder_in_ids=False)[0]] == ["README.md"]
+
+
+def test_patterns_read_what_matches_with_the_ids_of_the_folder(write: Any, read: Any, tmp_path: Path) -> None:
+    for name in ("a.md", "b.txt", "sub/c.md", ".hidden/d.md", "x.index/e.md", "picture.png", "odd[1].md"):
+        write(f"notes/{name}", name)
+    documents, _ = read(f"{tmp_path}/notes/**/*.md")
+    assert [d.id for d in documents] == ["notes/a.md", "notes/odd[1].md", "notes/sub/c.md"]
+    documents, report = read(f"{tmp_path}/notes/*")
+    assert [d.id for d in documents] == ["notes/a.md", "notes/b.txt", "notes/odd[1].md"]
+    assert report.other_kinds == {".png": 1}
+    assert [d.id for d in read(f"{tmp_path}/notes/odd[1].md")[0]] == ["odd[1].md"]  # a file of that name is no pattern
+    with pytest.raises(CorpusError, match=r"\*\.pdf: no file to read matches"):
+        read_corpus([f"{tmp_path}/notes/*.pdf"])
+
+
+STRAY = {
+    "numbers.json": "[1, 2, 3]",
+    "package.json": '{"name": "x", "source": "src/x.js", "version": "1.0", "scripts": {"test": "jest"}}',
+    "tsconfig.json": '{"compilerOptions": {"target": "es5"}, "files": {}}',
+    "en.json": '{"source": "Source", "save": "Save"}',
+    "words.json": '["one", "two"]',
+    "comments.json": '// settings\n{"a": 1}',
+    "geo.json": '{"type": "FeatureCollection", "features": [{"type": "Feature"}]}',
+    "rows.jsonl": '{"level": "info"}\n' * 2000,
+    "bank.csv": "date,amount\n2024-01-01,5\n",
+    "binary.txt": b"\x00\x01\x02",
+    "latin.md": "caf\xe9".encode("latin-1"),
+    "cut.jsonl.gz": b"\x1f\x8b\x08",
+}
+
+
+def test_folder_with_files_of_other_forms_is_read(write: Any, read: Any, tmp_path: Path) -> None:
+    for name, content in STRAY.items():
+        write(f"docs/{name}", content)
+    write("docs/a.md", "# Real\n\nA document.")
+    write("docs/program.bin", b"\x7fELF")
+    documents, report = read(str(tmp_path / "docs"))
+    assert [d.id for d in documents] == ["docs/a.md"]
+    assert {Path(file.path).name for file in report.passed_over} == set(STRAY)
+    assert all(file.reason and file.why for file in report.passed_over)
+    assert {Path(file.path).name for file in report.foreign()} >= {"package.json", "en.json", "geo.json", "words.json"}
+    assert report.kinds["md"].files == report.kinds["md"].documents == 1
+    assert report.other_kinds == {".bin": 1}
+    assert not report.skipped
+    assert "1 document from 1 file; left out: 12 files without a document, 1 file of another kind (.bin 1)" in (
+        report.summary()
+    )
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_what_a_folder_passes_over_is_an_error_where_it_is_named(name: str, write: Any, read: Any) -> None:
+    path = write(name, STRAY[name])
+    if name in ("en.json", "words.json"):  # ids or texts, since somebody says so
+        assert len(read(path)[0]) == 2
+        return
+    with pytest.raises(CorpusError, match=name):
+        read(path)
+    with pytest.raises(CorpusError, match=name):
+        read(str(Path(path).parent), on_error="stop")
+
+
+def test_broken_records_of_a_corpus_in_a_folder_are_listed(write: Any, read: Any, tmp_path: Path) -> None:
+    write("docs/a.jsonl", 'broken\n{"_id": "1", "text": "one"}\nbroken, too\n{"_id": "2", "text": "two"}\n')
+    documents, report = read(str(tmp_path / "docs"))
+    assert [d.id for d in documents] == ["1", "2"]
+    assert [row.place.rsplit(":", 1)[1] for row in report.skipped_rows] == ["1", "3"]
+    assert report.passed_over == []
+
+
+def test_beir_corpus_is_as_strict_as_if_it_were_named(write: Any, read: Any, tmp_path: Path) -> None:
+    write("set/corpus.jsonl", '{"_id": "1", "text": "one"}\nbroken\n')
+    write("set/queries.jsonl", '{"_id": "1", "text": "one"}\n')
+    with pytest.raises(CorpusError, match=r"corpus\.jsonl:2: not JSON"):
+        read(str(tmp_path / "set"))
+
+
+def test_field_names_in_any_case(write: Any, read: Any) -> None:
+    rows = ['{"ID": 7, "Title": "t", "TEXT": "x", "Year": 1999}', '{"Id": 8, "text": "y", "Text": "kept"}']
+    documents, _ = read(write("c.jsonl", "\n".join(rows)))
+    assert [(d.id, d.title, d.text, d.metadata) for d in documents] == [
+        ("7", "t", "x", {"Year": 1999}), ("8", "", "y", {"Text": "kept"}),
+    ]  # fmt: skip
+    documents, _ = read(write("c.csv", "ID;Abstract\n007;12\n"))
+    assert [(d.id, d.text) for d in documents] == [("007", "12")]
+    assert [d.text for d in read(write("table", "ID\tText\n1\tone\n"))[0]] == ["one"]
+    assert [d.text for d in read(write("d.csv", "id,Body\n1,one\n"), text_field="body")[0]] == ["one"]
+
+
+def test_text_of_several_fields(write: Any, read: Any) -> None:
+    rows = ['{"id": 1, "name": "Kettle", "description": "Boils.", "price": 5}', '{"id": 2, "name": "Cup"}', '{"id": 3}']
+    path = write("c.jsonl", "\n".join(rows))
+    documents, report = read(path, text_field="name, Description", on_error="skip")
+    assert [(d.text, d.metadata) for d in documents] == [("Kettle\nBoils.", {"price": 5}), ("Cup", {})]
+    assert "looked for name or Description" in report.skipped_rows[0].reason
+    documents, _ = read(write("d.jsonl", '{"a,b": "x", "a": "y"}'), text_field="a,b")
+    assert [(d.text, d.metadata) for d in documents] == [("x", {"a": "y"})]
+    documents, _ = read(write("e.jsonl", '{"title": "T", "lead": "L", "text": "x"}'), text_field="title,lead,text")
+    assert [(d.title, d.text) for d in documents] == [("T", "L\nx")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"data": [{"text": "one"}, {"text": "two"}]}',
+        '{"version": "1.1", "title": "My set", "documents": [\n{"text": "one"},\n{"text": "two"}\n], "n": {"x": [2]}}',
+        '{"meta": {"a": [1]}, "rows": [{"text": "one"}, {"text": "two", "pad": "' + "x" * 2**21 + '"}]}',
+    ],
+)
+def test_records_under_a_key(content: str, write: Any, read: Any, tmp_path: Path) -> None:
+    write("docs/c.json", content)
+    for source in ("docs/c.json", "docs"):
+        documents, report = read(str(tmp_path / source))
+        assert [d.text for d in documents] == ["one", "two"]
+        assert report.derived_ids == 2
+    documents, _ = read(write("record.json", '{"text": "one", "data": [{"text": "other"}]}'))
+    assert [(d.text, d.metadata) for d in documents] == [("one", {"data": [{"text": "other"}]})]
+
+
+def test_compressed_bombs_are_refused(write: Any, read: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    from llm2comp_apps.corpus import files
+
+    monkeypatch.setattr(files, "_SUSPICIOUS_BYTES", 2**20)
+    write("docs/bomb.txt.gz", gzip.compress(bytes(2**23)))
+    write("docs/a.txt.gz", gzip.compress(b"a text. " * 1000))
+    documents, report = read(str(tmp_path / "docs"))
+    assert [d.id for d in documents] == ["docs/a.txt.gz"]
+    assert [file.why for file in report.passed_over] == ["too large"]

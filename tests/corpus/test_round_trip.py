@@ -90,7 +90,7 @@ def test_text_files_of_a_folder(texts: list[str], encoding: str, tmp_path_factor
         name = f"{number % 2}/{number}.txt"
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(text.replace("\n", "\r\n").encode(encoding))
-        expected[name] = text.removeprefix("\ufeff") if encoding == "utf-8" else text
+        expected[f"{folder.name}/{name}"] = text.removeprefix("\ufeff") if encoding == "utf-8" else text
     report = ReadReport()
     documents = list(read_corpus([folder], CorpusOptions(), report))
     assert {d.id: d.text for d in documents} == {name: text for name, text in expected.items() if text.strip()}

@@ -55,7 +55,7 @@ def test_the_script_of_the_first_page(tmp_path, monkeypatch, make_hash_encoder, 
     with Collection.create("library.index", encoder="default", chunk=256) as library:
         report = library.update(read_corpus(["notes/"]), on_progress=print)
         hits = library.search("how do cells divide", k=5, rerank="memory")
-        near = library.similar("doc-17.txt", k=5)
+        near = library.similar("notes/doc-17.txt", k=5)
     assert (report.added, report.warnings, len(hits), len(near)) == (20, [], 5, 5)
     assert capsys.readouterr().out.splitlines()[-1] == "20 documents encoded, 0 unchanged"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from llm2comp_apps import CorpusError, Document, UsageError
+from llm2comp_apps import Collection, CorpusError, Document, UsageError, read_corpus
 from llm2comp_apps.corpus import CorpusOptions
-from llm2comp_apps.retrieval.making import check_sources, make_collection
+from llm2comp_apps.retrieval.making import check_sources, make_collection, options_as_held
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +61,21 @@ def test_sources_are_missed_at_once_and_standard_input_is_read_once(tmp_path):
     assert not check_sources(["-"], CorpusOptions())
     with pytest.raises(CorpusError):
         check_sources([str(tmp_path / "b.txt")], CorpusOptions())
+
+
+def test_an_index_of_version_0_1_keeps_the_ids_that_it_has(tmp_path, hash_encoder):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for name in ("a.md", "b.md", "c.md"):
+        (notes / name).write_text(f"note {name}")
+    wanted = CorpusOptions()
+    assert options_as_held(None, [str(notes)], wanted) is wanted
+    with Collection.create(tmp_path / "old.index", encoder=hash_encoder) as old:
+        old.update(Document(name, f"note {name}", title="") for name in ("a.md", "b.md", "elsewhere"))
+        options = options_as_held(old.index, [str(notes)], wanted)
+        assert not options.folder_in_ids
+        assert old.update(read_corpus([notes], options)).unchanged == 2
+        assert set(old.index.ids()) == {"a.md", "b.md", "c.md", "elsewhere"}
+    with Collection.create(tmp_path / "new.index", encoder=hash_encoder) as new:
+        new.update([Document("a.md", "of another folder")])
+        assert options_as_held(new.index, [str(notes)], wanted) is wanted

@@ -15,7 +15,8 @@ __all__ = ["READING", "CorpusArgument", "with_reading"]
 CorpusArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="CORPUS...", help="Files (jsonl json csv tsv parquet txt md, also .gz .zst), folders, or -."
+        metavar="CORPUS...",
+        help="Files (jsonl json csv tsv parquet txt md, also .gz .zst), folders, patterns ('notes/**/*.md'), or -.",
     ),
 ]
 _PANEL = "Reading documents"
@@ -37,14 +38,27 @@ READING = Group(
         _text("format", "FORMAT", f"Format of the files: {', '.join(FORMATS)}."),
         _field("id", ID_FIELDS, "; else made from the content"),
         _field("title", TITLE_FIELDS),
-        _field("text", TEXT_FIELDS),
+        _field("text", TEXT_FIELDS, "; several, with commas between them, are joined"),
         _text("encoding", "NAME", "Text encoding of the files."),
         _text(
             "encoding_errors",
             "POLICY",
             "Invalid characters: strict makes their record a broken one, replace puts U+FFFD in their place.",
         ),
-        _text("on_error", "POLICY", "Broken records: stop at the first, or skip, count and list them."),
+        _text(
+            "on_error",
+            "POLICY",
+            "Broken records: stop at the first; skip, count and list them; auto skips in what a folder brought along.",
+        ),
+        option(
+            "gitignore",
+            bool,
+            True,
+            None,
+            "Leave out of folders what their .gitignore files leave out.",
+            flag="--gitignore/--no-gitignore",
+            panel=_PANEL,
+        ),
     ),
 )
 with_reading = with_groups(reading=READING)

@@ -1,0 +1,187 @@
+"""From what the user names to files: folders, patterns, BEIR folders, standard input."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, SourceFile, format_suffix, readable_once
+from llm2comp_apps.corpus.ignoring import IgnoreRules
+from llm2comp_apps.corpus.options import CorpusOptions
+from llm2comp_apps.corpus.records import NOT_OPENED
+from llm2comp_apps.corpus.report import FOLDER, PassedOver, ReadReport
+from llm2comp_apps.errors import CorpusError, UsageError
+
+__all__ = ["check_sources", "find_files", "pattern_root"]
+
+STDIN = "<stdin>"
+_MAGIC = re.compile(r"[*?\[]")
+# What this program writes beside a corpus is not part of the corpus.
+_OUR_FOLDERS = (".index", ".clusters")
+_OUR_FILES = (".clusters.jsonl", ".clusters.parquet")
+
+
+def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOptions, report: ReadReport) -> None:
+    """Find out before the first document whether every source is there, and how many bytes there are.
+
+    Raises:
+        UsageError: no source, or standard input twice.
+        CorpusError: a source does not exist, or a folder holds nothing to read.
+    """
+    names = [os.fspath(source) for source in sources]
+    if not names:
+        raise UsageError("no corpus given: name a file, a folder or - for standard input")
+    if names.count("-") > 1:
+        raise UsageError("standard input (-) can be read only once")
+    report.bytes_total = None if any(map(readable_once, names)) else 0
+    for name in names:
+        pattern = pattern_root(name) is not None
+        if name != "-" and not pattern and not Path(name).exists():
+            raise CorpusError(f"{name}: no such file or folder")
+        count = 0
+        for file in find_files([name], options, report):
+            count += 1
+            if report.bytes_total is not None:
+                report.bytes_total += file.size
+        if not count:
+            kinds = " ".join(FORMAT_BY_SUFFIX)
+            what = "no file to read matches" if pattern else "the folder holds no file to read"
+            raise CorpusError(f"{name}: {what} (looked for {kinds}, also .gz and .zst)")
+
+
+def pattern_root(source: str | os.PathLike[str]) -> Path | None:
+    """The folder in which a pattern such as ``notes/**/*.md`` looks; ``None`` for what is no pattern."""
+    path = Path(source)
+    if not _MAGIC.search(os.fspath(source)) or path.exists():
+        return None
+    plain = [part for part in path.parts if not _MAGIC.search(part)]
+    return Path(*path.parts[: next(place for place, part in enumerate(path.parts) if part not in plain)])
+
+
+def find_files(
+    sources: Sequence[str | os.PathLike[str]], options: CorpusOptions, report: ReadReport | None = None
+) -> Iterator[SourceFile]:
+    """Walk the sources in order, folders sorted by name, without holding the list.
+
+    Of a BEIR folder (``corpus.jsonl`` beside ``queries.jsonl`` or ``qrels``) only the corpus is read.
+
+    Args:
+        sources: files, folders, patterns, ``-``.
+        options: ``format`` decides which files of a folder are wanted.
+        report: counts the others.
+    """
+    names = [os.fspath(source) for source in sources]
+    for name, called in zip(names, _distinct(names), strict=True):
+        root = pattern_root(name)
+        if name == "-":
+            yield SourceFile(None, STDIN, STDIN)
+        elif root is not None or Path(name).is_dir():
+            above = f"{called}/" if called and options.folder_in_ids else ""
+            found = _walk(Path(name), above, options, report) if root is None else _matches(name, root, options, report)
+            for path, given in found:
+                relative = _printable(path.relative_to(Path(name) if root is None else root))
+                yield SourceFile(path, _printable(path), relative, above + relative, not given)
+        else:
+            yield SourceFile(Path(name), _printable(Path(name)), _printable(Path(Path(name).name)), called)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """What sources are called in ids: their own names, with as many folders before them as tell them apart."""
+    places = [_place(name) for name in names]
+    lengths = dict.fromkeys(places, 1)
+    while True:
+        called = {place: "/".join(place[-length:]) for place, length in lengths.items()}
+        taken = list(called.values())
+        alike = [place for place, name in called.items() if taken.count(name) > 1 and lengths[place] < len(place)]
+        if not alike:
+            return [_printable(Path(called[place])) if place else "" for place in places]
+        for place in alike:
+            lengths[place] += 1
+
+
+def _place(name: str) -> tuple[str, ...]:
+    root = pattern_root(name)
+    return () if name == "-" else Path(os.path.abspath(name if root is None else root)).parts[1:]  # noqa: PTH100 - no links
+
+
+def _matches(
+    pattern: str, root: Path, options: CorpusOptions, report: ReadReport | None
+) -> Iterator[tuple[Path, bool]]:
+    """The files that match a pattern, those of hidden folders and of our own aside."""
+    rest = Path(pattern).parts[len(root.parts) :]
+    try:
+        matches = sorted(root.glob("/".join(rest)))
+    except (ValueError, NotImplementedError) as error:  # a**b
+        raise CorpusError(f"{pattern}: {error}") from None
+    for path in matches:
+        inside = path.relative_to(root).parts
+        ours = any(part.startswith(".") or part.endswith(_OUR_FOLDERS) for part in inside)
+        if not ours and path.is_file() and _is_wanted(path.name, options, report):
+            yield path, False
+
+
+def _walk(root: Path, above: str, options: CorpusOptions, report: ReadReport | None) -> Iterator[tuple[Path, bool]]:
+    """The files of a folder, each with whether it stands for the folder: the corpus of a BEIR folder."""
+    visited = set()
+
+    def refuse(error: OSError) -> None:
+        reason = f"the folder cannot be read: {error.strerror}"
+        if options.on_error == "stop" or Path(error.filename) == root:
+            raise CorpusError(f"{error.filename}: {reason}")
+        if report is not None:
+            below = above + _printable(Path(error.filename).relative_to(root))
+            report.pass_over(PassedOver(_printable(Path(error.filename)), FOLDER, NOT_OPENED, reason, below))
+
+    rules = IgnoreRules(root) if options.gitignore else None
+
+    def kept_out(path: Path, *, folder: bool) -> bool:
+        ignored = rules is not None and rules.ignores(path, folder=folder)
+        if ignored and report is not None:
+            report.git_ignored += 1
+        return ignored
+
+    for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
+        here = Path(folder)
+        identity = (here.stat().st_dev, here.stat().st_ino)
+        if identity in visited:  # a link that leads back up would never end
+            subfolders.clear()
+            continue
+        visited.add(identity)
+        corpus = _beir_corpus(subfolders, names)
+        if corpus:
+            subfolders.clear()
+            names = [corpus]
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith(".") and not name.endswith(_OUR_FOLDERS) and not kept_out(here / name, folder=True)
+        )
+        for name in sorted(names):
+            path = here / name
+            if name.startswith(".") or not path.is_file() or kept_out(path, folder=False):
+                continue
+            if _is_wanted(name, options, report):
+                yield path, name == corpus
+
+
+def _is_wanted(name: str, options: CorpusOptions, report: ReadReport | None) -> bool:
+    if name.endswith(_OUR_FILES):
+        return False
+    wanted = options.format != "auto" or format_suffix(name) in FORMAT_BY_SUFFIX
+    if not wanted and report is not None:
+        report.other_kinds[format_suffix(name)] += 1
+    return wanted
+
+
+def _printable(path: Path) -> str:
+    """A path for messages and ids: with ``/``, and U+FFFD for what is not UTF-8 in a file's name."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _beir_corpus(subfolders: Sequence[str], names: Sequence[str]) -> str | None:
+    """The corpus file's name if a folder with these entries is a BEIR folder."""
+    stems = {name.split(".")[0]: name for name in sorted(names) if format_suffix(name) == ".jsonl"}
+    judged = "queries" in stems or "qrels" in subfolders or "qrels.tsv" in names
+    return stems.get("corpus") if judged else None
