@@ -110,7 +110,7 @@ _SMOLLM2 = TrainingRecipe(
                     "context": "32,64,96,128", "continuation": 32, "max_length": 192},
         "ucl": {"max_steps": 1000, "batch_size": 128},
         "scl": {"max_steps": 1500, "batch_size": 256, "max_length": 192},
-        "reranking": {"batch_tokens": 65536, "tokens_per_pass": 65536, "lr": 3e-4, "warmup_steps": 100,
+        "reranking": {"batch_tokens": 65536, "tokens_per_pass": 65536, "lr": 2e-4, "warmup_steps": 100,
                       "validation_texts": 512},
     },
 )  # fmt: skip
