@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llm2comp_apps.clustering.topic_model import TopicModel
     from llm2comp_apps.corpus.document import Document
+    from llm2comp_apps.corpus.options import CorpusOptions
     from llm2comp_apps.corpus.reader import read_corpus
+    from llm2comp_apps.corpus.report import ReadReport
+    from llm2comp_apps.corpus.slices import CorpusFile, CorpusSlice, cut_corpus, read_slices
     from llm2comp_apps.encoder.model import LLM2Comp
     from llm2comp_apps.encoder.names import load_encoder
     from llm2comp_apps.encoder.publishing.export import export_model
@@ -33,8 +36,11 @@ if TYPE_CHECKING:
         TrainingStoppedError,
         UsageError,
     )
+    from llm2comp_apps.retrieval.blueprint import IndexBlueprint
     from llm2comp_apps.retrieval.collection import Collection
+    from llm2comp_apps.retrieval.creation import draw_blueprint
     from llm2comp_apps.retrieval.hits import SearchHit
+    from llm2comp_apps.retrieval.parts import import_parts, read_part, write_part
     from llm2comp_apps.retrieval.watching import FolderWatch
 
 # OpenMP's threads spin while they wait for one another, and on a busy machine that costs two to four times the time and
@@ -47,33 +53,55 @@ __all__ = [
     "ClusteringError",
     "Collection",
     "CorpusError",
+    "CorpusFile",
+    "CorpusOptions",
+    "CorpusSlice",
     "Document",
     "EncoderError",
     "EvaluationError",
     "FolderWatch",
+    "IndexBlueprint",
     "LLM2Comp",
     "LLM2CompError",
+    "ReadReport",
     "SearchHit",
     "TopicModel",
     "TrainingError",
     "TrainingStoppedError",
     "UsageError",
     "__version__",
+    "cut_corpus",
+    "draw_blueprint",
     "export_model",
+    "import_parts",
     "load_encoder",
     "read_corpus",
+    "read_part",
+    "read_slices",
+    "write_part",
 ]
 
 _HOME = {
     "Collection": "retrieval.collection",
+    "CorpusFile": "corpus.slices",
+    "CorpusOptions": "corpus.options",
+    "CorpusSlice": "corpus.slices",
     "Document": "corpus.document",
     "FolderWatch": "retrieval.watching",
+    "IndexBlueprint": "retrieval.blueprint",
     "LLM2Comp": "encoder.model",
+    "ReadReport": "corpus.report",
     "SearchHit": "retrieval.hits",
     "TopicModel": "clustering.topic_model",
+    "cut_corpus": "corpus.slices",
+    "draw_blueprint": "retrieval.creation",
     "export_model": "encoder.publishing.export",
+    "import_parts": "retrieval.parts",
     "load_encoder": "encoder.names",
     "read_corpus": "corpus.reader",
+    "read_part": "retrieval.parts",
+    "read_slices": "corpus.slices",
+    "write_part": "retrieval.parts",
 }
 """Where each name lives; the errors live in ``errors``."""
 

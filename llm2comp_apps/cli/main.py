@@ -19,6 +19,7 @@ from llm2comp_apps.cli import (
     rerank,
     search,
     serve,
+    shard,
     train,
 )
 from llm2comp_apps.cli.options.common import examples
@@ -67,6 +68,7 @@ for _module in (
     rerank,
     search,
     serve,
+    shard,
     train,
 ):
     _module.register(app)

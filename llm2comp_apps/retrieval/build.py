@@ -24,7 +24,16 @@ from llm2comp_apps.retrieval.rerank import encode_memory_with, pool_memory
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument, Writer
 
-__all__ = ["BuildProgress", "CommitRule", "Survey", "UpdateReport", "fill_index", "refusal_line", "survey"]
+__all__ = [
+    "BuildProgress",
+    "CommitRule",
+    "Survey",
+    "UpdateReport",
+    "document_texts",
+    "fill_index",
+    "refusal_line",
+    "survey",
+]
 
 #: Documents per look-up of content hashes.
 _LOOKUP = 512
@@ -211,7 +220,7 @@ def _compare(
             yield document, None if held.get(document.id) == content_hash else content_hash
 
 
-def _pieces(
+def document_texts(
     document: Document, encoder: TextEncoder, plan: EmbeddingPlan
 ) -> tuple[tuple[tuple[int, int], ...], list[str]]:
     """The texts that stand for a document, and their places in it; no places for a document in one piece."""
@@ -312,7 +321,7 @@ class _Build:
         """Chunk a document, or take it whole."""
         from llm2comp_indexes import IndexedDocument
 
-        spans, texts = _pieces(document, self.encoder, self.plan)
+        spans, texts = document_texts(document, self.encoder, self.plan)
         indexed = IndexedDocument(
             id=document.id,
             text=document.text,

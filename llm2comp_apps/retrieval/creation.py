@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.retrieval.blueprint import IndexBlueprint
 from llm2comp_apps.retrieval.lengths import check_chunk
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.rerank import encode_memory_with
@@ -15,7 +16,7 @@ from llm2comp_apps.retrieval.settings import IndexSettings
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
-__all__ = ["NewIndex"]
+__all__ = ["NewIndex", "draw_blueprint"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,16 @@ class NewIndex:
             encode_memory_with(loaded)
         return cls(path=Path(path), settings=settings, encoder=loaded, record=record, plan=plan)
 
+    @property
+    def blueprint(self) -> IndexBlueprint:
+        """What another machine needs to make the same index."""
+        return IndexBlueprint(
+            dimension=self.encoder.dimension,
+            encoder=self.record,
+            settings={**self.settings.of_search, **self.plan.to_settings()},
+            memory_tokens=encode_memory_with(self.encoder).k if self.plan.memory else 0,
+        )
+
     def create(self) -> Index:
         """Make the empty index.
 
@@ -82,12 +93,22 @@ class NewIndex:
             IndexExistsError: the path is taken.
             IndexWriteError: the folder cannot be made.
         """
-        from llm2comp_indexes import Index
+        return self.blueprint.create(self.path)
 
-        return Index.create(
-            self.path,
-            dimension=self.encoder.dimension,
-            encoder=self.record,
-            settings={**self.settings.of_search, **self.plan.to_settings()},
-            memory_tokens=encode_memory_with(self.encoder).k if self.plan.memory else 0,
-        )
+
+def draw_blueprint(
+    *, encoder: str | TextEncoder = "default", device: str | None = None, **settings: Any
+) -> IndexBlueprint:
+    """Load an encoder once and check that the settings of an index fit it; nothing is written.
+
+    Args:
+        encoder: by name, or loaded.
+        device: where it is loaded; ``None`` for the best there is.
+        settings: those of :class:`~llm2comp_apps.retrieval.settings.IndexSettings`.
+
+    Raises:
+        UsageError: a setting makes no sense, or not with this encoder.
+        EncoderError: the encoder cannot be found or loaded.
+        KindError: FAISS can make nothing of the kind.
+    """
+    return NewIndex.prepare(Path(), IndexSettings(**settings), encoder=encoder, device=device).blueprint
