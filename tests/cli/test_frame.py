@@ -78,6 +78,7 @@ def test_all_commands_are_there():
         "eval",
         "export-model",
         "doctor",
+        "shard",
     }
 
 
