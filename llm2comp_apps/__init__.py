@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.retrieval.creation import draw_blueprint
     from llm2comp_apps.retrieval.hits import SearchHit
     from llm2comp_apps.retrieval.parts import import_parts, read_part, write_part
+    from llm2comp_apps.retrieval.rerank.memory import max_sim
     from llm2comp_apps.retrieval.watching import FolderWatch
 
 # OpenMP's threads spin while they wait for one another, and on a busy machine that costs two to four times the time and
@@ -75,6 +76,7 @@ __all__ = [
     "export_model",
     "import_parts",
     "load_encoder",
+    "max_sim",
     "read_corpus",
     "read_part",
     "read_slices",
@@ -98,6 +100,7 @@ _HOME = {
     "export_model": "encoder.publishing.export",
     "import_parts": "retrieval.parts",
     "load_encoder": "encoder.names",
+    "max_sim": "retrieval.rerank.memory",
     "read_corpus": "corpus.reader",
     "read_part": "retrieval.parts",
     "read_slices": "corpus.slices",

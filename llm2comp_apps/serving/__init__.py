@@ -15,8 +15,10 @@ From the thread that owns a model up to the process that listens:
     generations  indexes that move on to new commits while requests run
     state        all of that together
     schemas      bodies of requests, checked
+    openapi      the description of the API
     call         one request from its body to its answer
     routes/      what each group of routes answers
+    guard        who may ask, under which name, from which page
     http         the application
     run          the process
 """

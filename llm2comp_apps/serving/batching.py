@@ -234,7 +234,8 @@ class Engine:
         for job in itertools.chain(*self._lanes.values()):
             job.fail(busy("the server is stopping", seconds=5))
 
-    def _budget(self) -> int:
+    @property
+    def budget(self) -> int:
         """Tokens of the next batch."""
         wanted = int((self._rate or 0) * SLICE_SECONDS)
         return max(MIN_BATCH_TOKENS, min(MAX_BATCH_TOKENS, wanted))
@@ -246,7 +247,7 @@ class Engine:
             lane = "bulk"
         self._query_turns = self._query_turns + 1 if lane == "query" else 0
         jobs, passed_over, begun = self._lanes[lane], deque[Job](), deque[Job]()
-        room = self._budget()
+        room = self.budget
         batch: list[_Piece] = []
         while jobs and room > 0:
             job = jobs.popleft()

@@ -106,9 +106,13 @@ async def _answered(
     status = 400 if face == "openai" else 422
     if request.method in ("GET", "HEAD"):
         return await handler(Call(request, state, Fields(dict(request.query_params), status)))
+    if request.method == "DELETE":
+        return await handler(Call(request, state, Fields({}, status)))
     body = await _body(request, state)
     long = len(body) > _LONG_BODY
     fields = await state.in_thread(partial(parse_json, body, status)) if long else parse_json(body, status)
+    if face == "tei" and isinstance(parameters := fields.values.get("parameters"), dict):
+        fields.values.update(parameters)  # where huggingface_hub puts what is not the input
     return await _unless_gone(request, handler(Call(request, state, fields)))
 
 
@@ -155,6 +159,8 @@ def error_response(error: Exception, face: Face) -> Response:
 def _translated(error: Exception, wrong: int) -> ApiError:
     """An error of the rooms below."""
     message = _without_paths(str(error))
+    if isinstance(error, UsageError) and error.field == "id":
+        return ApiError(404, message, code="document_not_found", param="id")
     if isinstance(error, UsageError | FilterError | InputError):
         param = error.field or ("where" if isinstance(error, FilterError) else None)
         return ApiError(wrong, message, code="invalid_value", param=param)

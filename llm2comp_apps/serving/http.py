@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from llm2comp_apps.serving.call import endpoint
-from llm2comp_apps.serving.routes import embeddings, health, indexes
+from llm2comp_apps.serving.call import Call, Face, endpoint, error_response
+from llm2comp_apps.serving.errors import ApiError
+from llm2comp_apps.serving.guard import TEI_PATHS, Guard
+from llm2comp_apps.serving.routes import embeddings, health, indexes, rerank, tei, writing
 from llm2comp_apps.serving.state import State
 
 __all__ = ["create_app"]
@@ -17,32 +25,52 @@ __all__ = ["create_app"]
 
 def routes() -> list[BaseRoute]:
     """Every route of the API."""
-    found: list[BaseRoute] = []
-    for path, handler in (("/livez", health.live), ("/readyz", health.ready), ("/metrics", health.metrics)):
-        found.append(Route(path, endpoint(handler, work=False), methods=["GET"]))
-    for prefix in ("/v1", ""):
-        found += [
-            Route(f"{prefix}/models", endpoint(embeddings.models, face="openai"), methods=["GET"]),
-            Route(f"{prefix}/embeddings", endpoint(embeddings.embeddings, face="openai"), methods=["POST"]),
-        ]
+    ready = ("/readyz", "/health", "/healthz", "/ping")
     return [
-        *found,
-        Route("/indexes", endpoint(indexes.listed), methods=["GET"]),
-        Route("/indexes/{name}/search", endpoint(indexes.search), methods=["GET", "POST"]),
-        Route("/indexes/{name}/similar", endpoint(indexes.similar), methods=["GET", "POST"]),
-        Route("/indexes/{name}/documents/{id:path}", endpoint(indexes.document), methods=["GET"]),
-        Route("/indexes/{name}/topics", endpoint(indexes.topics), methods=["GET"]),
+        _route("GET", "/livez", health.live, work=False),
+        *(_route("GET", path, health.ready, work=False) for path in ready),
+        _route("GET", "/metrics", health.metrics, work=False),
+        _route("GET", "/openapi.json", health.description, work=False),
+        *(_route("GET", f"{prefix}/models", embeddings.models, face="openai") for prefix in ("/v1", "")),
+        *(_route("POST", f"{prefix}/embeddings", embeddings.embeddings, face="openai") for prefix in ("/v1", "")),
+        *(_route("POST", f"{prefix}/rerank", rerank.rerank, face="openai") for prefix in ("/v1", "/v2", "")),
+        *(_route("POST", path, tei.embed, face="tei") for path in ("/embed", "/")),
+        _route("POST", "/embed_all", tei.embed_all, face="tei"),
+        _route("POST", "/similarity", tei.similarity, face="tei"),
+        _route("POST", "/tokenize", tei.tokenize, face="tei"),
+        _route("GET", "/info", tei.info, face="tei"),
+        _route("GET", "/indexes", indexes.listed),
+        _route("GET", "/indexes/{name}/search", indexes.search),
+        _route("POST", "/indexes/{name}/search", indexes.search),
+        _route("GET", "/indexes/{name}/similar", indexes.similar),
+        _route("POST", "/indexes/{name}/similar", indexes.similar),
+        _route("GET", "/indexes/{name}/topics", indexes.topics),
+        _route("POST", "/indexes/{name}/documents", writing.add),
+        _route("POST", "/indexes/{name}/documents/delete", writing.delete),
+        _route("GET", "/indexes/{name}/documents/{id:path}", indexes.document),
+        _route("DELETE", "/indexes/{name}/documents/{id:path}", writing.delete_one),
     ]
 
 
+def _route(
+    method: str, path: str, handler: Callable[[Call], Awaitable[Response]], *, face: Face = "own", work: bool = True
+) -> Route:
+    return Route(path, endpoint(handler, face=face, work=work), methods=[method])
+
+
 def create_app(
-    state: State, *, more: Sequence[BaseRoute] = (), on_start: Callable[[], None] = lambda: None
+    state: State,
+    *,
+    more: Sequence[BaseRoute] = (),
+    public: Sequence[str] = (),
+    on_start: Callable[[], None] = lambda: None,
 ) -> Starlette:
     """The application of a server.
 
     Args:
         state: what it serves; started and closed with the application.
         more: further routes, such as those of a page.
+        public: paths among them that need no key; one that ends with a slash stands for all below it.
         on_start: called when the application has started.
     """
 
@@ -53,8 +81,33 @@ def create_app(
         try:
             yield
         finally:
-            state.close()
+            await asyncio.to_thread(state.close)
 
-    app = Starlette(routes=[*routes(), *more], lifespan=lifespan)
+    settings = state.settings
+    before = [Middleware(Guard, settings=settings, public=public)]
+    if settings.cors:
+        named = ["authorization", "content-type", "x-api-key"]
+        before.insert(
+            0, Middleware(CORSMiddleware, allow_origins=settings.cors, allow_methods=["*"], allow_headers=named)
+        )
+    app = Starlette(
+        routes=[*routes(), *more],
+        middleware=before,
+        exception_handlers={HTTPException: _no_route},
+        lifespan=lifespan,
+    )
     app.state.llm2comp = state
     return app
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """The answer where no route is, or none for the method."""
+    assert isinstance(error, HTTPException)
+    state: State = request.app.state.llm2comp
+    state.metrics.requests.labels("none", str(error.status_code)).inc()
+    path = request.url.path[:200]
+    reason = f"{request.method} is not possible at" if error.status_code == 405 else "there is nothing at"
+    told = ApiError(error.status_code, f"{reason} {path}", code="no_route")
+    response = error_response(told, "tei" if path in TEI_PATHS else "own")
+    response.headers.update(error.headers or {})
+    return response

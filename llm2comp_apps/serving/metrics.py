@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Metrics"]
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+__all__ = ["Metrics", "SearchSeconds"]
 
 _SECONDS = [round(0.001 * 1.5**power, 6) for power in range(28)]
 _TOKENS = [2**power for power in range(18)]
+
+
+class SearchSeconds(Collector):
+    """The parts of all searches, which collections add up by themselves.
+
+    Args:
+        parts: gives the seconds of each part, of each collection.
+    """
+
+    def __init__(self, parts: Callable[[], list[Mapping[str, float]]]) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """What Prometheus reads."""
+        family = CounterMetricFamily("llm2comp_search_seconds", "Time of the parts of searches.", labels=["part"])
+        sums: dict[str, float] = {}
+        for parts in self._parts():
+            for name, seconds in dict(parts).items():
+                sums[name] = sums.get(name, 0.0) + seconds
+        for name, seconds in sorted(sums.items()):
+            family.add_metric([name], seconds)
+        yield family
 
 
 class Metrics:
@@ -17,7 +43,6 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Counter("llm2comp_requests", "Requests answered.", ["route", "code"], registry=self.registry)
         self.request_seconds = self._seconds("llm2comp_request_seconds", "Time of a request.", "route")
-        self.search_seconds = self._seconds("llm2comp_search_seconds", "Time of a part of a search.", "part")
         self.queue_wait_seconds = self._seconds("llm2comp_queue_wait_seconds", "Time before the first batch.", "lane")
         self.queue_tokens = self._gauge("llm2comp_queue_tokens", "Tokens that wait for the encoder.")
         self.batch_tokens = Histogram(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +16,8 @@ from llm2comp_apps.serving.settings import Limits
 
 __all__ = ["TOKENS_HINT", "Fields", "encoded_vectors", "parse_json", "shortened"]
 
+_LARGEST = 1e15  # whose squares float32 can add up
+_NESTING = re.compile(r"'[^']*'|\"[^\"]*\"|[()]|[^\s()'\"]+")
 TOKENS_HINT = (
     "token ids are not supported: they are numbers of another model's tokenizer; send texts "
     "(with LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False)"
@@ -45,20 +47,36 @@ class Fields:
         status: of an error about one of them.
     """
 
-    def __init__(self, values: dict[str, Any], status: int = 422) -> None:
+    def __init__(self, values: dict[str, Any], status: int = 422, prefix: str = "") -> None:
         self.values = values
         self.status = status
+        self._prefix = prefix
+
+    def named(self, prefix: str) -> Fields:
+        """The same as fields of something inside the body: ``documents[3].id``."""
+        return Fields(self.values, self.status, f"{prefix}.")
+
+    def inner(self, name: str) -> Fields:
+        """The fields of an object in a field."""
+        found = self.get(name)
+        if not isinstance(found, dict):
+            raise self.wrong(name, f"must be an object, not {_kind(found)}")
+        return Fields(found, self.status, f"{self._prefix}{name}.")
+
+    def get(self, name: str) -> Any:
+        """The value of a field as it came; ``None`` where it is missing."""
+        return self.values.get(name)
 
     def __contains__(self, name: str) -> bool:
-        return self.values.get(name) is not None
+        return self.get(name) is not None
 
     def wrong(self, name: str, reason: str, code: str = "invalid_value") -> ApiError:
         """An error about a field."""
-        return invalid(name, reason, code=code, status=self.status)
+        return invalid(f"{self._prefix}{name}", reason, code=code, status=self.status)
 
     def text(self, name: str, default: str | None = None, *, limit: int = 4_000_000) -> str | None:
         """A string; ``default`` where it is missing."""
-        found = self.values.get(name)
+        found = self.get(name)
         if found is None:
             return default
         if not isinstance(found, str):
@@ -85,7 +103,7 @@ class Fields:
 
     def flag(self, name: str, default: bool = False) -> bool:
         """A truth value."""
-        found = self.values.get(name)
+        found = self.get(name)
         if found is None:
             return default
         if isinstance(found, str) and found.lower() in ("true", "false"):  # of a query string
@@ -96,7 +114,7 @@ class Fields:
 
     def integer(self, name: str, default: int, *, least: int, most: int) -> int:
         """A whole number between two others."""
-        found = self.values.get(name)
+        found = self.get(name)
         if found is None:
             return default
         if isinstance(found, str) and found.lstrip("-").isdecimal() and len(found) < 20:  # of a query string
@@ -113,9 +131,12 @@ class Fields:
         """The same; ``None`` where it is missing."""
         return self.integer(name, least, least=least, most=most) if name in self else None
 
-    def texts(self, name: str, limits: Limits, *, single: bool = True, blank: bool = False) -> list[str]:
-        """A list of strings, or one string where ``single``."""
-        found = self.values.get(name)
+    def texts(
+        self, name: str, limits: Limits, *, single: bool = True, blank: bool = False, most: int | None = None
+    ) -> list[str]:
+        """A list of strings, or one string where ``single``; at most ``most`` of them."""
+        most = limits.inputs if most is None else most
+        found = self.get(name)
         if isinstance(found, str) and single:
             found = [found]
         if found is None:
@@ -125,8 +146,8 @@ class Fields:
             raise self.wrong(name, f"must be {what}, not {_kind(found)}")
         if not found:
             raise self.wrong(name, "is empty", "empty")
-        if len(found) > limits.inputs:
-            raise self.wrong(name, f"must have at most {limits.inputs:,} texts, not {len(found):,}", "too_many")
+        if len(found) > most:
+            raise self.wrong(name, f"must have at most {most:,} texts, not {len(found):,}", "too_many")
         first = found[0][0] if isinstance(found[0], list) and found[0] else found[0]
         if isinstance(first, int) and not isinstance(first, bool):
             raise self.wrong(name, f"must be texts; {TOKENS_HINT}", "tokens_not_supported")
@@ -140,9 +161,17 @@ class Fields:
                 raise self.wrong(name, f"must be shorter: the text at position {position} has {much}", "too_long")
         return found
 
+    def documents(self, name: str, limits: Limits) -> list[str]:
+        """Texts of documents: strings, or objects with a ``text`` and perhaps a ``title``."""
+        found = self.get(name)
+        if isinstance(found, list):
+            texts = [_content(each) if isinstance(each, dict) else each for each in found]
+            self = Fields({**self.values, name: texts}, self.status, self._prefix)
+        return self.texts(name, limits, single=False, most=limits.memory_inputs)
+
     def strings(self, name: str, *, most: int = 100) -> list[str]:
         """A short list of names; empty where it is missing. A query string has them between commas."""
-        found = self.values.get(name)
+        found = self.get(name)
         if found is None:
             return []
         if isinstance(found, str):
@@ -155,7 +184,7 @@ class Fields:
 
     def vector(self, name: str, dimension: int) -> npt.NDArray[np.float32] | None:
         """A vector of some width; ``None`` where it is missing."""
-        found = self.values.get(name)
+        found = self.get(name)
         if found is None:
             return None
         numbers = isinstance(found, list) and all(
@@ -164,9 +193,8 @@ class Fields:
         if not numbers or len(found) != dimension:
             raise self.wrong(name, f"must be a list of {dimension} numbers")
         vector = np.array(found, dtype=np.float64)
-        length = float(np.linalg.norm(vector))
-        if not math.isfinite(length) or not length or not np.isfinite(vector.astype(np.float32)).all():
-            raise self.wrong(name, "must be finite and not all zeros")
+        if not (np.abs(vector) < _LARGEST).all() or not vector.any():
+            raise self.wrong(name, f"must be numbers below {_LARGEST:g}, not all of them 0")
         return vector.astype(np.float32)
 
     def condition(self, name: str, limits: Limits) -> str | None:
@@ -174,11 +202,7 @@ class Fields:
         found = self.text(name, limit=limits.condition_length)
         if found is None or not found.strip():
             return None
-        depth = deepest = 0
-        for word in found.lower().replace("(", " ( ").replace(")", " ) ").split():
-            depth += {"(": 1, ")": -1, "not": 1, "and": 0, "or": 0}.get(word, 0)
-            deepest = max(deepest, depth)
-        if deepest > limits.condition_depth:
+        if _depth(found) > limits.condition_depth:
             raise self.wrong(name, f"is nested more than {limits.condition_depth} deep", "too_deep")
         return found
 
@@ -197,6 +221,22 @@ def encoded_vectors(vectors: npt.NDArray[np.float32], encoding: str) -> list[Any
     if encoding == "base64":
         return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
     return list(vectors)
+
+
+def _content(document: dict[str, Any]) -> Any:
+    """Title and text of a document; what is no text is refused later."""
+    text, title = document.get("text"), document.get("title")
+    return f"{title} {text}" if isinstance(text, str) and isinstance(title, str) and title else text
+
+
+def _depth(condition: str) -> int:
+    """How deep parentheses and negations of a condition stand inside each other, at most."""
+    depth = deepest = negations = 0
+    for word in _NESTING.findall(condition):
+        negations = negations + 1 if word.lower() == "not" else 0
+        depth += {"(": 1, ")": -1}.get(word, 0)
+        deepest = max(deepest, depth + negations)
+    return deepest
 
 
 def _kind(value: Any) -> str:

@@ -22,7 +22,10 @@ class Limits:
 
     Attributes:
         body: bytes of a request's body.
-        inputs: texts of a request for embeddings or reranking.
+        inputs: texts of a request for embeddings.
+        memory_inputs: texts of a request for memory vectors, or for reranking by them.
+        query: characters of a query.
+        facets: fields whose values are counted.
         characters: of one text; a longer one would be cut by the encoder anyway.
         k: hits of one page, and of what stands before it (offset and limit together stay below ten times as much).
         condition_length: characters of a ``where`` condition.
@@ -34,6 +37,9 @@ class Limits:
 
     body: int = 32_000_000
     inputs: int = 10_000
+    memory_inputs: int = 1_000
+    query: int = 20_000
+    facets: int = 20
     characters: int = 4_000_000
     k: int = 1_000
     condition_length: int = 4_000

@@ -12,7 +12,7 @@ from llm2comp_apps import load_encoder
 from llm2comp_apps.serving.batching import Engine
 from llm2comp_apps.serving.errors import ApiError, busy, not_found
 from llm2comp_apps.serving.generations import ServedIndex, Watcher
-from llm2comp_apps.serving.metrics import Metrics
+from llm2comp_apps.serving.metrics import Metrics, SearchSeconds
 from llm2comp_apps.serving.settings import ServeSettings, named_indexes
 
 __all__ = ["State"]
@@ -20,6 +20,7 @@ __all__ = ["State"]
 _UNKNOWN = "unknown"
 """The fingerprint of imported vectors whose encoder nobody named."""
 _SEARCH_THREADS = 16
+_SLOW_THREADS = 8  # for writing, and for reranking, which wait for the encoder
 T = TypeVar("T")
 
 
@@ -58,7 +59,11 @@ class State:
         if settings.encoder is not None or not self.indexes:
             name = settings.encoder or "default"
             self._add_engine(name, lambda: load_encoder(name, device=settings.device), name)
+        self.metrics.registry.register(
+            SearchSeconds(lambda: [served.collection.stopwatch.parts for served in self.indexes.values()])
+        )
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, "search")
+        self._slow_threads = ThreadPoolExecutor(_SLOW_THREADS, "work")
 
     def _add_engine(self, key: str, load: object, name: str) -> None:
         limit = self.settings.limits.max_wait
@@ -81,13 +86,15 @@ class State:
         self._watcher.close()
         for engine in self.engines.values():
             engine.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._threads, self._slow_threads):
+            pool.shutdown(wait=False, cancel_futures=True)
         for served in self.indexes.values():
             served.close()
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run what blocks in one of a few threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def in_thread(self, work: Callable[[], T], *, slow: bool = False) -> T:
+        """Run what blocks in one of a few threads; what is ``slow`` has others, so that searches need not wait."""
+        pool = self._slow_threads if slow else self._threads
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
 
     def index(self, name: str) -> ServedIndex:
         """The index of a name.

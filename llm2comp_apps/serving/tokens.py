@@ -57,6 +57,18 @@ class TokenCounter:
             found: list[list[int]] = self.tokenizer(list(texts))["input_ids"]
         return found
 
+    def tokens(self, texts: Sequence[str], *, special: bool = True) -> list[list[dict[str, Any]]] | None:
+        """The tokens of texts as clients of Text Embeddings Inference know them; ``None`` without a tokenizer."""
+        if self.tokenizer is None:
+            return None
+        with self._lock:
+            found = self.tokenizer(list(texts), add_special_tokens=special, return_offsets_mapping=True)
+        places = found.get("offset_mapping") or [[(None, None)] * len(ids) for ids in found["input_ids"]]
+        return [
+            [_token(*one, text) for one in zip(ids, spans, strict=True)]
+            for text, ids, spans in zip(texts, found["input_ids"], places, strict=True)
+        ]
+
     def count(self, texts: Sequence[str], prompt: str | None = None) -> Tokenized:
         """Count the tokens of texts behind one of the encoder's prompts."""
         ids = self.ids(texts)
@@ -68,3 +80,15 @@ class TokenCounter:
         truncated = [position for position, length in enumerate(lengths) if length > room]
         lengths = [max(1, min(length, room)) for length in lengths]
         return Tokenized(lengths, truncated, sum(lengths))
+
+
+def _token(number: int, span: tuple[int | None, int | None], text: str) -> dict[str, Any]:
+    """A token of a text; one that stands for no character of it is special."""
+    start, stop = span
+    return {
+        "id": number,
+        "text": text[start:stop] if start is not None else None,
+        "special": start is not None and start == stop,
+        "start": start,
+        "stop": stop,
+    }

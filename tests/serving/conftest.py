@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import shutil
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -112,6 +114,12 @@ def library(tmp_path_factory, hash_loader):
         with Collection.create(path, encoder="default", memory=True) as collection:
             collection.update(documents())
     return path
+
+
+@pytest.fixture
+def own_library(library, tmp_path):
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(library, tmp_path / "library.index"))
 
 
 @pytest.fixture

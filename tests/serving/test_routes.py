@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import numpy as np
+import pytest
 
 
 def test_health(ask) -> None:
@@ -58,3 +59,130 @@ def test_similar_documents_and_topics(ask) -> None:
     _, near = ask("POST", "/indexes/library/similar", {"id": "cells-0", "limit": 2})
     assert {hit["id"] for hit in near["hits"]} == {"cells-4", "cells-8"}
     assert ask("GET", "/indexes/library/topics")[0] == 404
+
+
+def test_a_search_has_pages_facets_and_scores(ask) -> None:
+    asked = {
+        "q": "gas",
+        "mode": "lexical",
+        "limit": 2,
+        "offset": 1,
+        "facets": ["topic", "year"],
+        "where": "year < 2008",
+    }
+    status, answer = ask("POST", "/indexes/library/search", asked)
+    assert status == 200
+    assert [hit["rank"] for hit in answer["hits"]] == [2, 3]
+    assert answer["estimatedTotalHits"] == 4
+    assert answer["facetDistribution"]["topic"] == {"bread": 2, "stars": 2}
+    assert set(answer["facetDistribution"]["year"]) == {"2001", "2002", "2005", "2006"}
+    assert "text" not in answer["hits"][0]
+    marked = answer["hits"][0]["snippet"][slice(*answer["hits"][0]["marks"][0])]
+    assert marked == "gas"
+    _, by_get = ask(
+        "GET", "/indexes/library/search?q=gas&mode=lexical&limit=2&offset=1&facets=topic,year&where=year%3C2008"
+    )
+    assert by_get["hits"] == answer["hits"]
+    assert ask("POST", "/indexes/library/search", {**asked, "text": True})[1]["hits"][0]["text"].endswith(".")
+
+
+def test_a_search_takes_a_vector(ask, loads_hash) -> None:
+    vector = loads_hash.encode(["stars"], prompt="find: ")[0].tolist()
+    _, expected = ask("POST", "/indexes/library/search", {"q": "stars", "mode": "dense"})
+    status, answer = ask("POST", "/indexes/library/search", {"vector": vector})
+    assert (status, answer["mode"]) == (200, "dense")
+    assert [hit["id"] for hit in answer["hits"]] == [hit["id"] for hit in expected["hits"]]
+    _, both = ask("POST", "/indexes/library/search", {"vector": vector, "q": "stars"})
+    assert both["mode"] == "hybrid"
+    for wrong in ([1.0], [*vector[:-1], "x"], [0.0] * len(vector), [1e300] * len(vector), "abc"):
+        status, answer = ask("POST", "/indexes/library/search", {"vector": wrong})
+        assert (status, answer["error"]["param"]) == (422, "vector")
+
+
+def test_a_search_reranks_by_memory(ask) -> None:
+    status, answer = ask(
+        "POST", "/indexes/library/search", {"q": "how do cells divide", "rerank": "memory", "limit": 3}
+    )
+    assert status == 200
+    assert all(hit["id"].startswith("cells") for hit in answer["hits"])
+    assert ask("POST", "/indexes/library/search", {"q": "x", "rerank": "/etc/passwd"})[0] == 422
+
+
+def test_reranking_speaks_three_dialects(ask, loads_hash) -> None:
+    texts = ["bread and dough", "cells divide", "stars"]
+    asked = {"model": "hash", "query": "cells divide", "documents": texts, "top_n": 2, "return_documents": True}
+    for path in ("/v1/rerank", "/v2/rerank", "/rerank"):
+        status, answer = ask("POST", path, asked)
+        assert status == 200
+        assert next(result["index"] for result in answer["results"]) == 1
+        assert len(answer["results"]) == 2
+        assert answer["results"][0]["document"] == {"text": "cells divide"}
+        assert 0 <= answer["results"][1]["relevance_score"] <= answer["results"][0]["relevance_score"] <= 1
+        assert answer["usage"]["total_tokens"] == 8
+    status, bare = ask("POST", "/rerank", {"query": "cells divide", "texts": texts, "raw_scores": True})
+    assert status == 200
+    assert next(each["index"] for each in bare) == 1
+    assert (1 + bare[0]["score"]) / 2 == pytest.approx(answer["results"][0]["relevance_score"], abs=1e-6)
+    assert ask("POST", "/rerank", {"query": "x", "texts": []})[1]["error_type"] == "Validation"
+    objects = [{"title": "cells", "text": "divide"}, {"text": "stars"}]
+    assert ask("POST", "/v1/rerank", {"query": "cells", "documents": objects})[1]["results"][0]["index"] == 0
+
+
+def test_text_embeddings_inference(ask, loads_hash) -> None:
+    status, vectors = ask("POST", "/embed", {"inputs": ["cells", "stars"]})
+    assert status == 200
+    np.testing.assert_allclose(vectors, loads_hash.encode(["cells", "stars"]), atol=1e-6)
+    _, memory = ask("POST", "/embed_all", {"inputs": "cells divide"})
+    np.testing.assert_allclose(memory, loads_hash.encode_memory(["cells divide"]), rtol=1e-5)
+    _, cosines = ask("POST", "/similarity", {"inputs": {"source_sentence": "cells", "sentences": ["cells", "stars"]}})
+    assert cosines[0] == pytest.approx(1, abs=1e-5)
+    assert cosines[1] < 0.5
+    assert ask("GET", "/info")[1]["model_id"] == "hash"
+    _, tokens = ask("POST", "/tokenize", {"inputs": "two words"})
+    assert [token["id"] for token in tokens[0]] == [3, 5]
+    for wrong in ({"inputs": []}, {"inputs": [1, 2]}, {}, {"inputs": "x", "normalize": False}, {"inputs": {"a": 1}}):
+        status, answer = ask("POST", "/embed", wrong)
+        assert status == 422
+        assert set(answer) == {"error", "error_type"}
+
+
+def test_errors_name_the_field(ask) -> None:
+    for body, param in (
+        ({}, "input"),
+        ({"input": ""}, "input"),
+        ({"input": ["a", 3]}, "input"),
+        ({"input": "x", "dimensions": 0}, "dimensions"),
+        ({"input": "x", "dimensions": 33}, "dimensions"),
+        ({"input": "x", "encoding_format": "hex"}, "encoding_format"),
+        ({"input": "x", "model": "gpt"}, "model"),
+    ):
+        status, answer = ask("POST", "/v1/embeddings", body)
+        assert status == (404 if param == "model" else 400), body
+        assert set(answer["error"]) == {"message", "type", "param", "code"}
+        assert answer["error"]["param"] == param
+    for body, param in (
+        ({"q": " "}, "q"),
+        ({"q": "x", "limit": 0}, "limit"),
+        ({"q": "x", "mode": "magic"}, "mode"),
+        ({"q": "x", "where": "year >"}, "where"),
+        ({"q": "x", "where": "(" * 40 + "a = 1" + ")" * 40}, "where"),
+    ):
+        status, answer = ask("POST", "/indexes/library/search", body)
+        assert (status, answer["error"]["param"]) == (422, param), body
+    assert ask("POST", "/indexes/other/search", {"q": "x"})[0] == 404
+    assert ask("POST", "/indexes/library/similar", {"id": "nobody"})[0] == 404
+    assert ask("GET", "/nowhere")[1]["error"]["code"] == "no_route"
+    assert ask("DELETE", "/indexes")[0] == 405
+    status, _, body = ask.raw("POST", "/v1/embeddings", b"{not json")
+    assert status == 400
+    assert b"invalid_json" in body
+
+
+def test_metrics_are_counted(ask) -> None:
+    ask("POST", "/indexes/library/search", {"q": "cells"})
+    ask("POST", "/v1/embeddings", {"input": "x"})
+    text = ask.raw("GET", "/metrics")[2].decode()
+    assert 'llm2comp_requests_total{code="200",route="/v1/embeddings"} 1.0' in text
+    assert 'llm2comp_index_documents{index="library"} 12.0' in text
+    assert "llm2comp_batch_tokens_count" in text
+    assert 'llm2comp_search_seconds_total{part="lexical search"}' in text

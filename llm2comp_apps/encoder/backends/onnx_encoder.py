@@ -50,9 +50,13 @@ class TextTokenizer:
         texts: str | Sequence[str],
         *,
         add_special_tokens: bool = True,
+        return_offsets_mapping: bool = False,
         **_: Any,
     ) -> dict[str, Any]:
         """Token ids of a text or of each of a list; other arguments of transformers' tokenizers have no effect."""
+        if return_offsets_mapping:  # places in characters, which the fast way does not count
+            found = self._tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+            return {"input_ids": [one.ids for one in found], "offset_mapping": [one.offsets for one in found]}
         if isinstance(texts, str):
             return {"input_ids": self._tokenizer.encode(texts, add_special_tokens=add_special_tokens).ids}
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)

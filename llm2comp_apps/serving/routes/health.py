@@ -5,8 +5,9 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from llm2comp_apps.serving.call import Call, json_response
+from llm2comp_apps.serving.openapi import openapi
 
-__all__ = ["live", "metrics", "ready"]
+__all__ = ["description", "live", "metrics", "ready"]
 
 
 async def live(call: Call) -> Response:
@@ -24,3 +25,9 @@ async def ready(call: Call) -> Response:
 async def metrics(call: Call) -> Response:
     """``GET /metrics``."""
     return Response(call.state.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+async def description(call: Call) -> Response:
+    """``GET /openapi.json``."""
+    del call
+    return json_response(openapi())

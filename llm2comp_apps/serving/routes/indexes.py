@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
 
-from llm2comp_apps import Document
+from llm2comp_apps import Document, SearchHit
+from llm2comp_apps.serving.batching import FloatArray
 from llm2comp_apps.serving.call import Call, json_response
 from llm2comp_apps.serving.errors import not_found
+from llm2comp_apps.serving.generations import ServedIndex
+from llm2comp_apps.serving.lanes import encoder_in_lane
 
 __all__ = ["document", "listed", "search", "similar", "topics"]
 
 MODES = ("dense", "lexical", "hybrid")
+FUSIONS = ("minmax", "rrf")
 
 
 async def listed(call: Call) -> Response:
@@ -35,17 +41,73 @@ async def listed(call: Call) -> Response:
 
 async def search(call: Call) -> Response:
     """``POST /indexes/{name}/search``."""
+    start = time.perf_counter()
     served, fields, limits = call.state.index(call.path["name"]), call.fields, call.state.settings.limits
-    query = fields.required("q", limit=20_000)
+    vector = fields.vector("vector", served.collection.index.dimension)
+    query = fields.text("q", "", limit=limits.query) or ""
+    if vector is None:
+        query = fields.required("q")
+    mode: Any = fields.choice("mode", MODES, _usual_mode(served, query, vector))
+    rerank = fields.choice("rerank", ("memory",))
     settings: dict[str, Any] = {
         "k": fields.integer("limit", 10, least=1, most=limits.k),
-        "mode": fields.choice("mode", MODES, "hybrid" if served.engine is not None else "lexical"),
+        "offset": fields.integer("offset", 0, least=0, most=10 * limits.k),
+        "mode": mode,
+        "fusion": fields.choice("fusion", FUSIONS, "minmax"),
         "where": fields.condition("where", limits),
+        "facets": fields.strings("facets", most=limits.facets),
     }
-    if settings["mode"] != "lexical" and served.engine is not None:
-        _ = served.engine.encoder  # told now if it is still loading
-    hits = await call.in_thread(served.collection.search, query, **settings)
-    return json_response({"hits": [hit.to_dict() for hit in hits], "query": query})
+    whole = fields.flag("text")
+    truncated = False
+    if mode != "lexical" and vector is None:
+        vector, truncated = await _encoded(call, served, query)
+    searcher = served.collection.searcher("lexical" if vector is not None else mode, rerank)
+    work = partial(searcher.page, query, vector=vector, **settings)
+    page = await call.state.in_thread(work, slow=rerank is not None)
+    return json_response(
+        {
+            "hits": [_shown(hit, whole=whole) for hit in page.hits],
+            "query": query,
+            "mode": mode,
+            "limit": settings["k"],
+            "offset": settings["offset"],
+            "estimatedTotalHits": page.total,
+            "facetDistribution": {name: dict(map(_facet, counts)) for name, counts in page.facets.items()},
+            "processingTimeMs": round((time.perf_counter() - start) * 1000, 1),
+            **({"queryTruncated": True} if truncated else {}),
+        }
+    )
+
+
+def _usual_mode(served: ServedIndex, query: str, vector: Any) -> str:
+    """What is searched by where nothing is said: by all that is given."""
+    if served.engine is None and vector is None:
+        return "lexical"
+    return "hybrid" if query else "dense"
+
+
+async def _encoded(call: Call, served: ServedIndex, query: str) -> tuple[FloatArray, bool]:
+    """The vector of a query, and whether only its beginning was read."""
+    if served.engine is None:
+        raise call.fields.wrong("mode", "must be lexical: nobody knows the encoder of this index")
+    encoder = encoder_in_lane(served.engine, "query")
+    prompt = encoder.prompts.get("query")
+    tokenized = served.engine.counter.count([query], prompt)
+    vectors = await call.result(encoder.submit([query], tokenized, prompt=prompt))
+    return vectors[0], bool(tokenized.truncated)
+
+
+def _shown(hit: SearchHit, *, whole: bool) -> dict[str, Any]:
+    """A hit as plain data; the text of the document only where it is asked for."""
+    plain = hit.to_dict()
+    if not whole:
+        del plain["text"]
+    return plain
+
+
+def _facet(count: tuple[str | float, int]) -> tuple[str, int]:
+    value, often = count
+    return str(value).lower() if isinstance(value, bool) else str(value), often
 
 
 async def similar(call: Call) -> Response:
@@ -53,8 +115,9 @@ async def similar(call: Call) -> Response:
     served, fields, limits = call.state.index(call.path["name"]), call.fields, call.state.settings.limits
     where = fields.condition("where", limits)
     k = fields.integer("limit", 10, least=1, most=limits.k)
+    whole = fields.flag("text")
     hits = await call.in_thread(served.collection.similar, fields.required("id"), k=k, where=where)
-    return json_response({"hits": [hit.to_dict() for hit in hits]})
+    return json_response({"hits": [_shown(hit, whole=whole) for hit in hits]})
 
 
 async def document(call: Call) -> Response:

@@ -1,0 +1,95 @@
+"""Who may ask."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm2comp_apps import UsageError
+from llm2comp_apps.serving import ServeSettings, key_hash
+
+KEY = "a-long-secret"
+
+
+def test_other_names_and_pages_are_refused(ask) -> None:
+    assert ask("GET", "/indexes", Host="evil.example")[1]["error"]["code"] == "host_not_allowed"
+    assert ask("POST", "/embed", {"inputs": "x"}, Host="evil.example:80")[1]["error_type"] == "Validation"
+    for host in ("localhost:1234", "127.0.0.1", "[::1]:80"):
+        assert ask("GET", "/indexes", Host=host)[0] == 200
+    for host in ("", "[", "127.0.0.1.evil.example", "10.0.0.1"):
+        assert ask("GET", "/indexes", Host=host)[0] == 400, host
+    assert ask("GET", "/indexes", Origin="http://evil.example")[0] == 403
+    assert ask("GET", "/indexes", Origin="null")[0] == 403
+    assert ask("GET", "/indexes", Origin="http://[")[0] == 403
+    assert ask("GET", "/indexes", Origin=ask.url)[0] == 200
+
+
+def test_no_page_elsewhere_may_read_unless_it_was_allowed(running, library) -> None:
+    page = "https://app.example"
+    with running(indexes=[library], cors=[page]) as server:
+        status, headers, _ = server.ask.raw("GET", "/indexes", headers={"Origin": page})
+        assert (status, headers["access-control-allow-origin"]) == (200, page)
+        asks = {
+            "Origin": page,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        assert server.ask.raw("OPTIONS", "/v1/embeddings", headers=asks)[0] == 200
+        assert server.ask("GET", "/indexes", Origin="https://other.example")[0] == 403
+    with running(indexes=[library]) as server:
+        assert "access-control-allow-origin" not in server.ask.raw("GET", "/indexes")[1]
+
+
+def test_a_key_is_asked_for_but_not_by_health_checks(running, library) -> None:
+    with running(indexes=[library], key_hash=key_hash(KEY)) as server:
+        ask = server.ask
+        status, headers, _ = ask.raw("GET", "/v1/models")
+        assert (status, headers["www-authenticate"]) == (401, "Bearer")
+        assert (
+            ask("GET", "/v1/models", Authorization="Bearer wrong-wrong")[1]["error"]["type"] == "authentication_error"
+        )
+        assert ask("GET", "/v1/models", Authorization=f"Bearer {KEY}")[0] == 200
+        assert ask("GET", "/v1/models", **{"x-api-key": KEY})[0] == 200
+        assert ask("GET", "/v1/models", Authorization="Basic x")[0] == 401
+        assert [ask("GET", path)[0] for path in ("/livez", "/readyz", "/health")] == [200, 200, 200]
+        assert [ask.raw("GET", path)[0] for path in ("/metrics", "/indexes", "/nowhere", "/livez/x")] == [401] * 4
+
+
+def test_the_key_is_not_kept() -> None:
+    settings = ServeSettings(host="0.0.0.0", key_hash=key_hash(KEY))
+    assert KEY not in repr(settings)
+
+
+def test_other_machines_need_a_key_or_a_word() -> None:
+    with pytest.raises(UsageError, match=r"host 0\.0\.0\.0 is reached by other machines") as caught:
+        ServeSettings(host="0.0.0.0")
+    assert caught.value.field == "host"
+    assert ServeSettings(host="0.0.0.0", auth=False).key_hash is None
+    for key in ("short", "with a blank in it", "schlüssel-schlüssel"):
+        with pytest.raises(UsageError, match="api_key"):
+            key_hash(key)
+
+
+def test_a_server_for_other_machines_takes_addresses_but_no_foreign_names(running, library) -> None:
+    with running(indexes=[library], host="0.0.0.0", auth=False, allow_hosts=["search.example"]) as server:
+        assert server.ask("GET", "/indexes", Host="192.168.0.7:8000")[0] == 200
+        assert server.ask("GET", "/indexes", Host="search.example")[0] == 200
+        assert server.ask("GET", "/indexes", Host="evil.example")[0] == 400
+
+
+def test_answers_name_no_folder_of_this_machine(running, library, monkeypatch) -> None:
+    """Whatever fails, and whatever is asked."""
+    with running(indexes=[library]) as server:
+        answers = [
+            server.ask.raw("GET", "/indexes")[2],
+            server.ask.raw("POST", "/indexes/library/similar", b'{"id": "nobody"}')[2],
+            server.ask.raw("GET", "/info")[2],
+            server.ask.raw("GET", "/metrics")[2],
+            server.ask.raw("GET", "/indexes/library/topics")[2],
+        ]
+        monkeypatch.setattr(
+            "llm2comp_indexes.Index.get", lambda *_: (_ for _ in ()).throw(OSError(5, "no", str(library)))
+        )
+        answers.append(server.ask.raw("GET", "/indexes/library/documents/cells-0")[2])
+    for answer in answers:
+        assert str(library.parent).encode() not in answer
+        assert b"/tmp" not in answer
