@@ -55,9 +55,7 @@ def encode(
     documents = read_corpus(corpus, reading, read)  # complains of missing files before a model is loaded
     model = load_encoder(encoder or "default", device=device)
     with ProgressDisplay("encoding", "documents") as progress:
-        report = write_vectors(
-            output, documents, model, role=role, on_progress=lambda count: progress.update(count, read.fraction)
-        )
+        report = write_vectors(output, documents, model, role=role, on_progress=progress.encoded, read=read)
     describe_reading(read)
     for line in report.warnings:
         warn(line)

@@ -21,6 +21,7 @@ from llm2comp_apps.cli.options.evaluation import (
 )
 from llm2comp_apps.cli.options.expand import option, with_groups
 from llm2comp_apps.cli.ui.console import note, print_json, warn
+from llm2comp_apps.cli.ui.progress import show_encoding
 from llm2comp_apps.cli.ui.tables import print_tables
 
 if TYPE_CHECKING:
@@ -103,9 +104,9 @@ def run(
         for task in tasks.tasks:
             typer.echo(f"{task.category}\t{task.name}\t{task.main_metric}")
     else:
-        found = compare(
-            encoders, tasks.tasks, out, options=options, against=against, about=tasks.about, on_cell=_announce, **load
-        )
+        reference: dict[str, Any] = {"against": against, "about": tasks.about}
+        with show_encoding():
+            found = compare(encoders, tasks.tasks, out, options=options, on_cell=_announce, **reference, **load)
         _show(found, "evaluated", as_json=as_json)
         _fail_if(found.failures)
 
@@ -129,7 +130,8 @@ def curve(
     """
     from llm2comp_apps.evaluation.curve import score_run
 
-    scored = score_run(run_dir, tasks.tasks, out or run_dir / "eval", on_cell=_announce, **load)
+    with show_encoding():
+        scored = score_run(run_dir, tasks.tasks, out or run_dir / "eval", on_cell=_announce, **load)
     _show(scored, "scored", as_json=as_json)
 
 
@@ -159,7 +161,8 @@ def analyze(
 
     (sts,) = chosen_tasks("offline", data, [pairs]).tasks
     probes = [] if suite == "none" else chosen_tasks(suite, data).tasks
-    found = analyze_encoders(encoders, sts, probes, out, on_start=_announce_study, **load)
+    with show_encoding():
+        found = analyze_encoders(encoders, sts, probes, out, on_start=_announce_study, **load)
     _show(found, "analysed", as_json=as_json)
     _fail_if(found.failures)
 

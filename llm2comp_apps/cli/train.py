@@ -125,10 +125,12 @@ def mine_negatives(
     from llm2comp_train.data.mining import check_mining, mine_file
 
     check_mining(out, negatives=negatives, margin=margin)
+    from llm2comp_apps.cli.ui.progress import ProgressDisplay
     from llm2comp_apps.encoder.names import load_encoder
 
     loaded = load_encoder(encoder or "default", device=device)
-    report = mine_file(loaded, pairs, out, negatives=negatives, margin=margin)
+    with ProgressDisplay("encoding", "texts") as display:
+        report = mine_file(loaded, pairs, out, negatives=negatives, margin=margin, on_progress=display.encoded)
     note(f"{report.pairs} pairs, {report.mined} with negatives; {report.too_close} documents left out as too close")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray
 from llm2comp_apps.clustering.embeddings_cache import embed
+from llm2comp_apps.encoder.progress import EncodingProgress
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import ClusteringError
 
@@ -24,11 +25,13 @@ class ClusterProgress:
         step: in words; ``encoding`` while documents are encoded.
         done: documents that are encoded; those that the cache has are not counted.
         total: documents to encode; 0 for every other step.
+        fraction: share of the encoding that is done, 0 to 1, by tokens.
     """
 
     step: str
     done: int = 0
     total: int = 0
+    fraction: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.step}: {self.done}/{self.total} documents" if self.total else self.step
@@ -48,10 +51,11 @@ class Progress:
         if self._callback is not None:
             self._callback(ClusterProgress(step=line))
 
-    def encoded(self, done: int, total: int) -> None:
+    def encoded(self, progress: EncodingProgress) -> None:
         """Tell how many documents are encoded."""
         if self._callback is not None:
-            self._callback(ClusterProgress(step=ENCODING, done=done, total=total))
+            total, fraction = progress.total or 0, progress.fraction or 0.0
+            self._callback(ClusterProgress(step=ENCODING, done=progress.done, total=total, fraction=fraction))
 
 
 class DocumentEncoder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray
 from llm2comp_apps.encoder.cache import cache_dir
 from llm2comp_apps.encoder.embedding_store import EmbeddingStore
+from llm2comp_apps.encoder.progress import EncodingMeter, ProgressCallback
 from llm2comp_apps.encoder.protocol import TextEncoder
 
 __all__ = ["embed", "embeddings_file"]
@@ -34,7 +35,7 @@ def embed(
     *,
     prompt: str = "",
     cache: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> FloatArray:
     """Embed texts, each distinct one once, taking from the cache what is there.
 
@@ -46,7 +47,7 @@ def embed(
         encoder: any.
         prompt: put before each text.
         cache: read and write the cache.
-        progress: told how many of how many texts that were not in the cache are encoded.
+        progress: told how many of the texts that were not in the cache are encoded.
 
     Returns:
         ``(n, d)`` float32, rounded to half precision.
@@ -61,15 +62,11 @@ def embed(
         for key, vector in store.get(list(places), encoder.dimension).items():
             vectors[missing.pop(key)] = vector
         waiting = iter(missing.items())
-        done, total = 0, len(missing)
-        blocks = encoder.encode_stream((texts[where[0]] for where in missing.values()), prompt=prompt or None)
-        for block in blocks:
+        wanted = [texts[where[0]] for where in missing.values()]
+        for block in EncodingMeter(encoder, progress, texts=wanted).stream(wanted, prompt=prompt or None):
             rows = block.astype(np.float16)
             named = list(itertools.islice(waiting, len(rows)))
             for (_, where), row in zip(named, rows, strict=True):
                 vectors[where] = row
             store.put([key for key, _ in named], rows)
-            done += len(rows)
-            if progress is not None:
-                progress(done, total)
     return vectors.astype(np.float32)

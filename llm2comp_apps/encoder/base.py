@@ -105,7 +105,8 @@ class BatchedEncoder(ABC):
         if not texts:
             return out
         rows = self._rows(texts, prompt or "")
-        batches = length_batches([len(row) + self._extra_tokens for row in rows], self.batch_tokens(tokens_per_batch))
+        sizes = [len(row) + self._extra_tokens for row in rows]
+        batches = length_batches(sizes, self.batch_tokens(tokens_per_batch))
 
         def run(batch: list[int]) -> list[int]:
             with torch.inference_mode():  # a state of each thread
@@ -116,7 +117,7 @@ class BatchedEncoder(ABC):
 
         lanes = min(usable_cores(), len(batches)) if self.device == "cpu" else 1
         with one_thread() if lanes > 1 else fitting_threads(self.device):
-            for _ in with_progress(dealt(run, batches, lanes), len(texts), show_progress):
+            for _ in with_progress(dealt(run, batches, lanes), sizes, show_progress):
                 pass
         return out
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from llm2comp_apps.encoder.progress import tell_watcher
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["dealt", "encode_in_windows", "length_batches", "with_progress"]
@@ -79,8 +80,15 @@ def encode_in_windows(
         yield encode(held)
 
 
-def with_progress(batches: Iterable[list[int]], total: int, show: bool) -> Iterator[list[int]]:
-    """The batches, with a progress bar on stderr that counts their texts if ``show``."""
+def with_progress(batches: Iterable[list[int]], sizes: Sequence[int], show: bool) -> Iterator[list[int]]:
+    """The batches, told to the watcher (:mod:`.progress`) and, if ``show``, to a progress bar on stderr, by tokens.
+
+    Args:
+        batches: rows that have just been encoded together.
+        sizes: tokens of each row.
+        show: draw the bar.
+    """
+    batches = tell_watcher(batches, sizes)
     if not show:
         yield from batches
         return
@@ -88,7 +96,7 @@ def with_progress(batches: Iterable[list[int]], total: int, show: bool) -> Itera
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("encoding", total=total)
+        task = progress.add_task("encoding", total=sum(sizes))
         for batch in batches:
+            progress.advance(task, sum(sizes[row] for row in batch))
             yield batch
-            progress.advance(task, len(batch))

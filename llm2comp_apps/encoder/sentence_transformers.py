@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm2comp_apps.encoder.batching import encode_in_windows
+from llm2comp_apps.encoder.batching import encode_in_windows, with_progress
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.texts import list_of_texts
 from llm2comp_apps.errors import EncoderError
@@ -26,6 +26,8 @@ __all__ = ["SentenceTransformerEncoder", "load_sentence_transformer", "packaged_
 _STREAM_BLOCK = 512
 _BATCH = {"cpu": 32, "cuda": 512}
 """Texts of a pass by kind of device; the library's 32 leave a GPU idle."""
+_BLOCK = 4
+"""Batches between two reports of progress."""
 
 
 def load_sentence_transformer(
@@ -89,17 +91,35 @@ class SentenceTransformerEncoder:
             return np.zeros((0, self.dimension), dtype=np.float32)
         from llm2comp_apps.encoder.threads import fitting_threads
 
-        with fitting_threads(str(self._model.device)):
-            vectors = self._model.encode(
-                texts,
-                batch_size=_BATCH.get(self._model.device.type, 32),
-                # An empty prompt switches the model's default prompt off; None would apply it.
-                prompt=prompt or "",
-                normalize_embeddings=True,
-                convert_to_numpy=True,
-                show_progress_bar=show_progress,
-            )
-        return np.asarray(vectors, dtype=np.float32)
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+
+        batch = _BATCH.get(self._model.device.type, 32)
+
+        def run(block: list[int]) -> list[int]:
+            with fitting_threads(str(self._model.device)):
+                vectors[block] = self._model.encode(
+                    [texts[row] for row in block],
+                    batch_size=batch,
+                    # An empty prompt switches the model's default prompt off; None would apply it.
+                    prompt=prompt or "",
+                    normalize_embeddings=True,
+                    convert_to_numpy=True,
+                    show_progress_bar=False,
+                )
+            return block
+
+        # Sorted as sentence-transformers does, so that its batches are the same; by blocks, to say how far it is.
+        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+        step = _BLOCK * batch
+        blocks = [order[start : start + step] for start in range(0, len(order), step)]
+        for _ in with_progress(map(run, blocks), self._sizes(texts), show_progress):
+            pass
+        return vectors
+
+    def _sizes(self, texts: Sequence[str]) -> list[int]:
+        """What each text costs, about: characters, no more than are read."""
+        limit = 4 * int(self._model.max_seq_length or 0)
+        return [min(len(text), limit or len(text)) + 8 for text in texts]
 
     def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
         """Embed a stream block by block; see :meth:`.protocol.TextEncoder.encode_stream`."""

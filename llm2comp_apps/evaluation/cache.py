@@ -14,6 +14,7 @@ import numpy as np
 
 from llm2comp_apps.encoder.batching import encode_in_windows
 from llm2comp_apps.encoder.embedding_store import EmbeddingStore
+from llm2comp_apps.encoder.progress import EncodingMeter, watcher
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 
 __all__ = ["CachedEncoder", "embedding_cache"]
@@ -62,9 +63,10 @@ class CachedEncoder:
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}
         # Similar lengths together: the encoder pads less, and the longest (slowest) come first.
         todo = sorted(missing.items(), key=lambda item: -len(item[1]))
+        meter = EncodingMeter(self.inner, watcher(), texts=list(missing.values()))
         for start in range(0, len(todo), _BLOCK):
             block = todo[start : start + _BLOCK]
-            vectors = self.inner.encode([text for _, text in block], prompt=prompt, show_progress=show_progress)
+            vectors = meter.encode([text for _, text in block], prompt=prompt, show_progress=show_progress)
             block_keys = [key for key, _ in block]
             self.cache.put(block_keys, vectors)
             rows.update(zip(block_keys, vectors, strict=True))

@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from llm2comp_apps.encoder.progress import EncodingMeter, ProgressCallback
 from llm2comp_apps.encoder.protocol import CountsCut, LimitsLength
 from llm2comp_apps.errors import CorpusError, LLM2CompError, UsageError
 from llm2comp_apps.files import replaced_file
 
 if TYPE_CHECKING:
-    from llm2comp_apps.corpus import Document
+    from llm2comp_apps.corpus import Document, ReadReport
     from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 
 __all__ = ["VectorReport", "check_output", "encode_documents", "write_vectors"]
@@ -63,7 +64,8 @@ def write_vectors(
     encoder: TextEncoder,
     *,
     role: str = "document",
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: ProgressCallback | None = None,
+    read: ReadReport | None = None,
 ) -> VectorReport:
     """Write the vector of each document, in the order of the documents.
 
@@ -72,7 +74,8 @@ def write_vectors(
         documents: what to encode.
         encoder: any.
         role: what the documents are to the encoder: ``document`` or ``query``, or another key of its prompts.
-        on_progress: called with the number of vectors written so far.
+        on_progress: told after each batch how far it is.
+        read: the report of whoever reads the documents, which tells how much of them is still to come.
 
     Raises:
         UsageError: the output makes no sense, or the encoder does not know the role.
@@ -82,14 +85,13 @@ def write_vectors(
     check_output(output)
     start, count = time.perf_counter(), 0
     cut_before = encoder.cut if isinstance(encoder, CountsCut) else 0
-    encoded = encode_documents(encoder, documents, role)
+    share = None if read is None else lambda: read.fraction
+    encoded = encode_documents(encoder, documents, role, EncodingMeter(encoder, on_progress, share=share))
     with _writer(output, encoder) as writer:
         for ids, vectors in encoded:
             with _on_disk(output):
                 writer.write(ids, vectors)
             count += len(ids)
-            if on_progress is not None:
-                on_progress(count)
     cut = encoder.cut - cut_before if isinstance(encoder, CountsCut) else 0
     return VectorReport(
         output=output,
@@ -127,7 +129,7 @@ def check_output(output: Path, sources: Sequence[str] = ()) -> None:
 
 
 def encode_documents(
-    encoder: TextEncoder, documents: Iterable[Document], role: str = "document"
+    encoder: TextEncoder, documents: Iterable[Document], role: str = "document", meter: EncodingMeter | None = None
 ) -> Iterator[tuple[list[str], FloatArray]]:
     """Encode a stream of documents, holding as many of them as the encoder's window.
 
@@ -135,6 +137,7 @@ def encode_documents(
         encoder: any.
         documents: what to encode.
         role: see :func:`write_vectors`.
+        meter: encodes with it and reports; by default nothing is reported.
 
     Returns:
         Ids and their vectors ``(m, d)``, block by block in the order of the documents.
@@ -145,11 +148,11 @@ def encode_documents(
     roles = {"document", "query", *encoder.prompts}
     if role not in roles:
         raise UsageError(f"must be one of {', '.join(sorted(roles))}, not {role!r}", field="role")
-    return _encoded(encoder, documents, encoder.prompts.get(role) or None)
+    return _encoded(meter or EncodingMeter(encoder, None), documents, encoder.prompts.get(role) or None)
 
 
 def _encoded(
-    encoder: TextEncoder, documents: Iterable[Document], prompt: str | None
+    meter: EncodingMeter, documents: Iterable[Document], prompt: str | None
 ) -> Iterator[tuple[list[str], FloatArray]]:
     waiting: deque[str] = deque()  # ids of the documents that the encoder has taken and not yet given back
 
@@ -158,7 +161,7 @@ def _encoded(
             waiting.append(document.id)
             yield document.content
 
-    for vectors in encoder.encode_stream(texts(), prompt=prompt):
+    for vectors in meter.stream(texts(), prompt=prompt):
         yield [waiting.popleft() for _ in range(len(vectors))], vectors
 
 

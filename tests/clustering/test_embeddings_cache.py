@@ -78,7 +78,7 @@ def test_an_interrupted_run_goes_on(make_hash_encoder):
 def test_progress_counts_what_is_not_in_the_cache(make_hash_encoder):
     encoder, seen = make_hash_encoder(), []
     embed(TEXTS[:2], encoder)
-    embed(TEXTS, encoder, progress=lambda done, total: seen.append((done, total)))
+    embed(TEXTS, encoder, progress=lambda told: seen.append((told.done, told.total)))
     assert seen == [(1, 2), (2, 2)]
 
 

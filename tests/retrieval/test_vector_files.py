@@ -35,7 +35,7 @@ def test_the_file_has_what_the_encoder_makes(tmp_path, hash_encoder, suffix, rol
     ids, vectors = read(output)
     assert ids == [document.id for document in DOCUMENTS]
     np.testing.assert_array_equal(vectors, hash_encoder.encode([each.content for each in DOCUMENTS], prompt=prompt))
-    assert counts == list(range(1, 13))
+    assert [told.done for told in counts] == list(range(1, 13))
     assert (report.vectors, report.dimension, report.encoder, report.warnings) == (12, 32, "hash", ())
     assert (report.output, report.fingerprint) == (output, hash_encoder.fingerprint)
 

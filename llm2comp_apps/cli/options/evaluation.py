@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,7 +71,7 @@ def _scoring(prompt_overrides: list[str] | None, **values: Any) -> TableOptions:
     from llm2comp_apps.evaluation.table import TableOptions
 
     prompts = parse_prompts(prompt_overrides or ())
-    return TableOptions(prompt_overrides=prompts, show_progress=sys.stderr.isatty(), **values)
+    return TableOptions(prompt_overrides=prompts, **values)
 
 
 LOADING = loading(_BACKBONE)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from llm2comp_apps.clustering.embedding import ClusterProgress
+    from llm2comp_apps.encoder.progress import EncodingProgress
 
-__all__ = ["ProgressDisplay", "format_duration", "show_steps", "stop_on_interrupt"]
+__all__ = ["ProgressDisplay", "format_duration", "show_encoding", "show_steps", "stop_on_interrupt"]
 
 #: Seconds between two plain lines.
 LINE_INTERVAL = 5.0
@@ -82,6 +83,11 @@ class ProgressDisplay:
             self._last_line = time.monotonic()
             note(f"{self._label}: {state}")
 
+    def encoded(self, progress: EncodingProgress) -> None:
+        """Report what an encoder tells."""
+        self._total = progress.total
+        self.update(progress.done, progress.fraction)
+
     def _state(self, done: int, fraction: float | None) -> str:
         elapsed = max(time.monotonic() - self._start, 1e-9)
         counted = f"{done}/{self._total}" if self._total is not None else f"{done}"
@@ -89,6 +95,27 @@ class ProgressDisplay:
         if fraction:
             state += f", {format_duration(elapsed * (1 - fraction) / fraction)} left"
         return state
+
+
+@contextmanager
+def show_encoding(label: str = "encoding") -> Iterator[None]:
+    """Show how far each call of an encoder is that is made inside."""
+    from llm2comp_apps.encoder.progress import watch_encoding
+
+    with ExitStack() as stack:
+        display: ProgressDisplay | None = None
+        before = 0
+
+        def show(progress: EncodingProgress) -> None:
+            nonlocal display, before
+            if display is None or progress.done <= before:  # a new call
+                stack.close()
+                display = stack.enter_context(ProgressDisplay(label, "texts"))
+            before = progress.done
+            display.encoded(progress)
+
+        with watch_encoding(show):
+            yield
 
 
 @contextmanager
@@ -104,8 +131,8 @@ def show_steps() -> Iterator[Callable[[ClusterProgress], None]]:
                 bar = None
                 note(progress.step)
                 return
-            bar = bar or stack.enter_context(ProgressDisplay(progress.step, "documents"))
-            bar.update(progress.done, progress.done / progress.total)
+            bar = bar or stack.enter_context(ProgressDisplay(progress.step, "documents", progress.total))
+            bar.update(progress.done, progress.fraction)
 
         yield show
 

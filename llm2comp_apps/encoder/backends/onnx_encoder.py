@@ -176,7 +176,8 @@ class OnnxEncoder:
             out[batch] = self._forward(np.array([rows[index] for index in batch], dtype=np.int64))
             return batch
 
-        for _ in with_progress(dealt(run, batches, self._threads), len(rows), show_progress):
+        sizes = [len(row) + self.k for row in rows]
+        for _ in with_progress(dealt(run, batches, self._threads), sizes, show_progress):
             pass
         return out
 

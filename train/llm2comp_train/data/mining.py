@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm2comp_apps.encoder import TextEncoder
+from llm2comp_apps.encoder.progress import EncodingMeter, ProgressCallback
 from llm2comp_apps.errors import TrainingError, UsageError
 from llm2comp_apps.files import replaced_file
 from llm2comp_train.data.sources import find_data, pair_rows
@@ -35,7 +36,13 @@ class MiningReport:
 
 
 def mine_file(
-    encoder: TextEncoder, source: str, out: Path, *, negatives: int = 1, margin: float = 0.95
+    encoder: TextEncoder,
+    source: str,
+    out: Path,
+    *,
+    negatives: int = 1,
+    margin: float = 0.95,
+    on_progress: ProgressCallback | None = None,
 ) -> MiningReport:
     """Write the pairs of a file with mined negatives in place of those it has.
 
@@ -45,6 +52,7 @@ def mine_file(
         out: JSON lines ``{"query", "positive", "negative": [...]}``; appears whole or not at all.
         negatives: at most so many per pair.
         margin: see :func:`hard_negatives`.
+        on_progress: told after each batch that is encoded how far the encoding is.
 
     Raises:
         TrainingError: ``source`` is not one file, or holds no pair.
@@ -62,8 +70,10 @@ def mine_file(
     for query, positive in rows:
         own.setdefault(query, set()).add(number[positive])
     documents = list(number)
-    document_vectors = encoder.encode(documents, prompt=encoder.prompts.get("document"))
-    query_vectors = encoder.encode([query for query, _ in rows], prompt=encoder.prompts.get("query"))
+    queries = [query for query, _ in rows]
+    meter = EncodingMeter(encoder, on_progress, texts=[*documents, *queries])
+    document_vectors = meter.encode(documents, prompt=encoder.prompts.get("document"))
+    query_vectors = meter.encode(queries, prompt=encoder.prompts.get("query"))
     positives = [number[positive] for _, positive in rows]
     # A query's own text among the documents (symmetric files) answers it as well as its positive does.
     excluded = [own[query] | ({number[query]} if query in number else set()) for query, _ in rows]
