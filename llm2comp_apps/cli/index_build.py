@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,18 @@ from llm2comp_apps.corpus.options import CorpusOptions
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
+    from llm2comp_apps.corpus import Document, ReadReport
     from llm2comp_apps.encoder import TextEncoder
     from llm2comp_apps.retrieval.build import BuildProgress, Survey, UpdateReport
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.plan import EmbeddingPlan
 
 __all__ = ["register"]
+
+PruneOption = Annotated[bool, typer.Option("--prune", help="Remove documents that are not in this corpus any more.")]
+AllowMostOption = Annotated[
+    bool, typer.Option("--yes", help="Prune even if more than half of the documents would be removed.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +45,7 @@ def register(app: typer.Typer) -> None:
         build,
         "llm2comp index build corpus.jsonl",
         "llm2comp index build notes/ papers.csv -o library.index --chunk 256 --overlap 32",
+        "llm2comp index build notes/ --prune",
         "zcat dump.jsonl.gz | llm2comp index build - -o dump.index",
     )
     add_command(app, add, "llm2comp index add library.index new-papers.jsonl")
@@ -53,6 +60,8 @@ def build(
     encoder: EncoderOption = None,
     *,
     settings: dict[str, Any],
+    prune: PruneOption = False,
+    allow_most: AllowMostOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
     reading: CorpusOptions,
@@ -64,15 +73,19 @@ def build(
     """
     from llm2comp_apps.retrieval.discovery import new_index_path
     from llm2comp_apps.retrieval.making import check_sources, make_collection
+    from llm2comp_apps.retrieval.mirroring import mirror
 
     path = new_index_path(corpus, output)
     look = partial(_survey, corpus, reading) if check_sources(corpus, reading) else _nothing
     describe_index_device(device)
     with make_collection(path, settings, look, encoder=encoder, device=device) as (library, survey):
-        report = _fill(library, corpus, reading, survey)
-    others = len(library) - report.read
-    if others > 0 and not report.interrupted:
-        note(f"{others} documents of the index are not in this corpus; they stay (index delete removes some)")
+        run = partial(mirror, library, prune=prune, allow_most=allow_most)
+        report = _fill(library, corpus, reading, survey, run)
+    if report.others:
+        named = _named(report.other_ids, report.others)
+        note(
+            f"{report.others} documents of the index are not in this corpus; they stay: {named} (--prune removes them)"
+        )
     _conclude(library, report, as_json=as_json)
 
 
@@ -97,7 +110,11 @@ def add(
     describe_index_device(device)
     library = Collection.open(index, encoder=encoder, device=device)
     survey = look(library.index, library.plan, library.encoder)
-    _conclude(library, _fill(library, corpus, reading, survey), as_json=as_json)
+    _conclude(library, _fill(library, corpus, reading, survey, partial(_update, library)), as_json=as_json)
+
+
+def _update(library: Collection, documents: Iterator[Document], _: ReadReport, **how: Any) -> UpdateReport:
+    return library.update(documents, **how)
 
 
 def _nothing(*_: object) -> None:
@@ -121,7 +138,13 @@ def _survey(
     return found
 
 
-def _fill(library: Collection, sources: Sequence[str], reading: CorpusOptions, survey: Survey | None) -> UpdateReport:
+def _fill(
+    library: Collection,
+    sources: Sequence[str],
+    reading: CorpusOptions,
+    survey: Survey | None,
+    run: Callable[..., UpdateReport],
+) -> UpdateReport:
     """Encode and commit with progress; ctrl-C commits what is there."""
     from llm2comp_apps.corpus import ReadReport, read_corpus
     from llm2comp_apps.retrieval.making import options_as_held
@@ -136,10 +159,15 @@ def _fill(library: Collection, sources: Sequence[str], reading: CorpusOptions, s
         def show(progress: BuildProgress) -> None:
             display.update(progress.documents, None if survey is None else survey.share(progress))
 
-        report = library.update(documents, on_progress=show, should_stop=should_stop)
+        report = run(documents, reading_report, on_progress=show, should_stop=should_stop)
     if survey is None:
         describe_reading(reading_report)
     return report
+
+
+def _named(ids: Sequence[str], count: int) -> str:
+    """Some ids, and whether there are more."""
+    return ", ".join(ids) + (f" and {count - len(ids)} more" if count > len(ids) else "")
 
 
 def _conclude(library: Collection, report: UpdateReport, *, as_json: bool) -> None:
@@ -152,6 +180,10 @@ def _conclude(library: Collection, report: UpdateReport, *, as_json: bool) -> No
         note("The same command again continues from there.")
     else:
         note(f"{library.path}: {report}, {took}")
+        if report.replaced:
+            note(f"Replaced: {_named(report.replaced_ids, report.replaced)}")
+        if report.removed:
+            note(f"Removed: {_named(report.other_ids, report.removed + report.others)}")
     warn(*report.warnings)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)

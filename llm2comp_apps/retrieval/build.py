@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument, Writer
 
 __all__ = [
+    "IDS_NAMED",
     "BuildProgress",
     "CommitRule",
     "Survey",
@@ -35,6 +36,8 @@ __all__ = [
     "survey",
 ]
 
+#: Ids that a report names, of those that it counts.
+IDS_NAMED = 5
 #: Documents per look-up of content hashes.
 _LOOKUP = 512
 #: A window ends at whichever comes first. The first makes batches even, the second bounds memory for long documents.
@@ -99,6 +102,13 @@ class UpdateReport:
         read: documents that the corpus gave.
         unchanged: of these, in the index already, with the same content.
         added: encoded and committed, new ones and changed ones.
+        replaced: of these, in place of a document that had the same id.
+        replaced_ids: the first few of them.
+        removed: documents deleted, since the corpus does not hold them any more
+            (:func:`llm2comp_apps.retrieval.mirroring.mirror`).
+        others: documents of the index that the corpus does not hold, and that stay; counted where the corpus is
+            meant to be the whole index.
+        other_ids: the first few of them, or of those removed.
         vectors: vectors made; more than ``added`` where documents were chunked.
         truncated: texts of which only the beginning was encoded, since they are longer than the encoder reads.
         commits: commits made.
@@ -113,6 +123,11 @@ class UpdateReport:
     read: int = 0
     unchanged: int = 0
     added: int = 0
+    replaced: int = 0
+    replaced_ids: list[str] = field(default_factory=list)
+    removed: int = 0
+    others: int = 0
+    other_ids: list[str] = field(default_factory=list)
     vectors: int = 0
     truncated: int = 0
     commits: int = 0
@@ -123,7 +138,12 @@ class UpdateReport:
     warnings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.added} documents added ({self.vectors} vectors), {self.unchanged} unchanged"
+        parts = [f"{self.added - self.replaced} documents added"]
+        if self.replaced:
+            parts.append(f"{self.replaced} replaced")
+        parts[-1] += f" ({self.vectors} vectors)"
+        parts.append(f"{self.unchanged} unchanged")
+        return ", ".join([*parts, f"{self.removed} removed"] if self.removed else parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +153,7 @@ class _Job:
     document: IndexedDocument
     texts: list[str]
     characters: int
+    replaces: bool
 
 
 def survey(
@@ -152,7 +173,7 @@ def survey(
         on_progress: called now and then with the number of documents read.
     """
     total = new = characters = 0
-    for document, content_hash in _compare(index, documents, plan, fingerprint):
+    for document, content_hash, _ in _compare(index, documents, plan, fingerprint):
         total += 1
         if content_hash is not None:
             new += 1
@@ -211,13 +232,14 @@ def refusal_line(index: Index, refusal: str) -> str:
 
 def _compare(
     index: Index | None, documents: Iterable[Document], plan: EmbeddingPlan, fingerprint: str
-) -> Iterator[tuple[Document, str | None]]:
-    """Documents with their content hashes; ``None`` for those that the index holds just so."""
+) -> Iterator[tuple[Document, str | None, bool]]:
+    """Documents with content hashes, ``None`` for those that the index holds just so; and whether it has the id."""
     for block in batched(documents, _LOOKUP):
         held = index.hashes([document.id for document in block]) if index is not None else {}
         for document in block:
             content_hash = plan.content_hash(document, fingerprint)
-            yield document, None if held.get(document.id) == content_hash else content_hash
+            before = held.get(document.id)
+            yield document, None if before == content_hash else content_hash, before is not None
 
 
 def document_texts(
@@ -302,14 +324,14 @@ class _Build:
         """Bounded lists of the documents that have to be encoded."""
         window: list[_Job] = []
         size = 0
-        for document, content_hash in _compare(self.index, documents, self.plan, self.encoder.fingerprint):
+        for document, content_hash, held in _compare(self.index, documents, self.plan, self.encoder.fingerprint):
             self.report.read += 1
             if content_hash is None:
                 self.report.unchanged += 1
                 if self.stopping():  # a corpus of which nothing is new has no slices to stop after
                     return
                 continue
-            window.append(self.job(document, content_hash))
+            window.append(self.job(document, content_hash, replaces=held))
             size += window[-1].characters
             if len(window) >= _WINDOW_DOCUMENTS or size >= _WINDOW_CHARACTERS:
                 yield window
@@ -317,7 +339,7 @@ class _Build:
         if window:
             yield window
 
-    def job(self, document: Document, content_hash: str) -> _Job:
+    def job(self, document: Document, content_hash: str, *, replaces: bool) -> _Job:
         """Chunk a document, or take it whole."""
         from llm2comp_indexes import IndexedDocument
 
@@ -330,7 +352,7 @@ class _Build:
             spans=spans,
             content_hash=content_hash,
         )
-        return _Job(indexed, texts, sum(map(len, texts)))
+        return _Job(indexed, texts, sum(map(len, texts)), replaces)
 
     def add(self, writer: Writer, jobs: list[_Job]) -> None:
         """Encode one slice, hand it to the writer, commit if it is time."""
@@ -347,6 +369,9 @@ class _Build:
         self.writing = False
         self.report.encode_seconds += elapsed
         self.report.added += len(jobs)
+        replaced = [job.document.id for job in jobs if job.replaces]
+        self.report.replaced += len(replaced)
+        self.report.replaced_ids += replaced[: IDS_NAMED - len(self.report.replaced_ids)]
         self.report.vectors += len(texts)
         self.characters += characters
         self.uncommitted += len(jobs)

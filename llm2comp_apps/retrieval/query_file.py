@@ -2,7 +2,8 @@
 
 Read by other rules than a corpus: nothing is left out without a word, since a run over fewer queries than were asked
 looks like a complete one. An empty query and an id that comes twice are errors; a ``.txt`` file holds a query a line,
-whose number is its id; of a BEIR folder ``queries.jsonl`` is read.
+whose number is its id, and so does what comes through a pipe and is no other format; of a BEIR folder ``queries.jsonl``
+is read.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class _QueryOptions(CorpusOptions):
     def text_fields(self) -> tuple[str, ...]:
         # First, since a record with both a query and a text is a query beside a passage.
         return ("query", *TEXT_FIELDS)
+
+    @property
+    def plain_format(self) -> str:
+        return "lines"
 
 
 def read_queries(path: Path) -> list[Document]:
@@ -79,6 +84,7 @@ def _queries(file: Path, options: CorpusOptions, *, by_line: bool) -> Iterator[D
     report = ReadReport()
     last = 0
     for record in read_records([str(file)], options, report):
+        by_line = by_line or "lines" in report.kinds
         if by_line and record.line > last + 1:  # blank lines make no record; those at the end are no queries
             raise CorpusError(f"{place_of(record.path, last + 1)}: the query is empty")
         last = record.line

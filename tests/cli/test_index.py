@@ -40,7 +40,8 @@ def test_build_again_adds_only_what_is_new_or_changed(cli, built, encoders, writ
     before = encoders["default"].calls
     changed = write_corpus(10, **{"stars-1": "Stars are far away."})
     result = cli("index", "build", changed)
-    assert "3 documents added" in result.stderr
+    assert "2 documents added, 1 replaced (3 vectors), 7 unchanged" in result.stderr
+    assert "Replaced: stars-1" in result.stderr
     assert "7 unchanged" in result.stderr
     assert encoders["default"].calls == before + 3
     assert len(Index.open(built)) == 10
@@ -48,7 +49,8 @@ def test_build_again_adds_only_what_is_new_or_changed(cli, built, encoders, writ
 
 def test_documents_that_left_the_corpus_stay_and_are_counted(cli, built, encoders, write_corpus):
     result = cli("index", "build", write_corpus(6))
-    assert "2 documents of the index are not in this corpus" in result.stderr
+    assert "2 documents of the index are not in this corpus; they stay: " in result.stderr
+    assert "(--prune removes them)" in result.stderr
     assert len(Index.open(built)) == 8
 
 
@@ -382,3 +384,71 @@ def test_with_a_gpu_for_faiss_its_log_is_told(monkeypatch, capsys):
     logger.info("k-means runs on 1 GPU(s)")
     assert capsys.readouterr().err == "k-means runs on 1 GPU(s)\n"
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two folders with files of the same names."""
+    for name in ("notes", "books"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            (tmp_path / name / f"{number}.md").write_text(f"# Page {number}\n\nOf the {name}, the {number}.")
+    return tmp_path
+
+
+def listed(path):
+    with Index.open(path) as index:
+        return set(index.ids())
+
+
+def test_files_of_one_name_in_two_folders_keep_apart(cli, encoders, folders):
+    cli("index", "build", "notes", "-o", "i.index")
+    assert "4 documents added" in cli("index", "add", "i.index", "books").stderr
+    assert len(listed("i.index")) == 8
+    (folders / "other").mkdir()
+    (folders / "books").rename(folders / "other" / "books")
+    (folders / "other" / "books" / "1.md").write_text("Of another folder of this name.")
+    result = cli("index", "add", "i.index", "other/books")
+    assert "0 documents added, 1 replaced (1 vectors), 3 unchanged" in result.stderr
+    assert "Replaced: books/1.md" in result.stderr
+
+
+def test_prune_removes_what_is_gone_and_a_build_names_what_it_kept(cli, encoders, folders):
+    cli("index", "build", "notes", "books", "-o", "i.index")
+    (folders / "notes" / "3.md").unlink()
+    kept = cli("index", "build", "notes", "books", "-o", "i.index")
+    assert (
+        "1 documents of the index are not in this corpus; they stay: notes/3.md (--prune removes them)" in kept.stderr
+    )
+    assert "notes/3.md" in listed("i.index")
+    pruned = cli("index", "build", "notes", "books", "-o", "i.index", "--prune", "--json")
+    assert "Removed: notes/3.md" in pruned.stderr
+    assert json.loads(pruned.stdout)["removed"] == 1
+    assert "notes/3.md" not in listed("i.index")
+    assert len(listed("i.index")) == 7
+
+
+def test_prune_does_not_take_what_cannot_be_read_for_gone(cli, encoders, folders):
+    (folders / "notes" / "rows.jsonl").write_text('{"_id": "x", "text": "one"}\n{"_id": "y", "text": "two"}\n')
+    cli("index", "build", "notes", "books", "-o", "i.index")
+    (folders / "notes" / "0.md").write_bytes(b"caf\xe9")
+    (folders / "notes" / "1.md").unlink()
+    result = cli("index", "build", "notes", "books", "-o", "i.index", "--prune")
+    assert "notes/0.md: byte 0xe9 is not valid utf-8" in result.stderr
+    assert "notes/0.md" in listed("i.index")
+    assert "notes/1.md" not in listed("i.index")
+    (folders / "notes" / "rows.jsonl").write_text('{"_id": "x", "text": "one"}\n{"_id": "y", "te')
+    result = cli("index", "build", "notes", "books", "-o", "i.index", "--prune")
+    assert "1 records could not be read, and may be what seems to be gone: no document is removed" in result.stderr
+    assert "y" in listed("i.index")
+
+
+def test_prune_of_most_documents_wants_a_yes(cli, encoders, folders):
+    cli("index", "build", "notes", "books", "-o", "i.index")
+    (folders / "notes" / "0.md").unlink()
+    result = cli("index", "build", "notes", "-o", "i.index", "--prune")
+    assert result.exit_code == 2
+    assert "--prune would remove 5 of the 8 documents, more than half (--yes removes them)" in result.stderr
+    assert len(listed("i.index")) == 8
+    cli("index", "build", "notes", "-o", "i.index", "--prune", "--yes")
+    assert listed("i.index") == {"notes/1.md", "notes/2.md", "notes/3.md"}

@@ -211,6 +211,23 @@ def test_a_run_equals_single_searches(cli, built, queries):
         assert [hit["score"] for hit in batch["hits"]] == pytest.approx([hit["score"] for hit in single], abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("typed", "ids"),
+    [
+        ("how stars burn\nwhat floats, and why\n", ["1", "2"]),
+        ("stars", ["1"]),
+        ('{"_id": "a", "text": "stars"}\n{"_id": "b", "text": "ships"}\n', ["a", "b"]),
+        ("qid\tquery\n7\tstars\n8\tships\n", ["7", "8"]),
+    ],
+)
+def test_queries_from_standard_input(cli, built, typed, ids):
+    result = cli("search", "--queries", "-", "-k", "1", "--format", "json", input=typed)
+    assert [json.loads(line)["query_id"] for line in result.stdout.splitlines()] == ids
+    broken = cli("search", "--queries", "-", input="stars\n\nships\n")
+    assert broken.exit_code == 1
+    assert "<stdin>:2: the query is empty" in broken.stderr
+
+
 def test_an_unfinished_run_leaves_no_file(cli, built, tmp_path):
     path = tmp_path / "queries.jsonl"
     path.write_text('{"_id": "fine", "text": "stars"}\n{"_id": "white space", "text": "stars"}\n')

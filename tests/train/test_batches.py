@@ -183,3 +183,15 @@ def test_texts_are_split_anew_at_each_visit_and_held_out_ones_never_trained_on(s
             visits.setdefault(split.row, set()).add(len(split.context))
     assert set(visits) == set(range(26)) - {split.row for split in held_out}
     assert all(lengths == {4, 9} for lengths in visits.values())
+
+
+def test_a_folder_of_data_is_read_with_its_subfolders(tmp_path):
+    for name in ("b.jsonl", "deep/er/a.jsonl", "deep/b.jsonl", "README.md", ".hidden/c.jsonl", "deep/picture.png"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_text('{"text": "a text"}\n')
+    files = find_data([str(tmp_path / "data")])
+    assert [file.name for file in files] == ["b.jsonl", "deep/b.jsonl", "deep/er/a.jsonl"]
+    assert [len(list(file.records())) for file in files] == [1, 1, 1]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainingError, match="the folder is empty"):
+        find_data([str(tmp_path / "empty")])

@@ -11,7 +11,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from llm2comp_apps.corpus import Record, read_records
-from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, readable_once
+from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, format_suffix, readable_once
 from llm2comp_apps.errors import CorpusError, TrainingError
 
 __all__ = ["DataFile", "Row", "find_data", "pair_rows", "sentence_rows", "single_rows", "text_rows"]
@@ -30,7 +30,7 @@ class DataFile:
     """One file or dataset; ``scl`` takes each as a task of its own.
 
     Attributes:
-        name: without folders, for name patterns and messages.
+        name: for name patterns and messages; without folders, but for those below the folder that was named.
         source: what means this one alone, as :func:`find_data` takes it.
         records: opens it; each call reads from the start.
     """
@@ -76,7 +76,7 @@ def find_data(sources: Sequence[str], *, once: bool = False) -> list[DataFile]:
                 )
             files.append(_local(Path(source)))
             continue
-        files += [_hub(source)] if _is_hub_id(source) else map(_local, _paths(source))
+        files += [_hub(source)] if _is_hub_id(source) else _paths(source)
     if not files:
         raise TrainingError("no training data; `data` names files, folders, globs or datasets of the Hugging Face hub.")
     names = [file.name for file in files]
@@ -89,11 +89,12 @@ def find_data(sources: Sequence[str], *, once: bool = False) -> list[DataFile]:
     return files
 
 
-def _paths(source: str) -> list[Path]:
+def _paths(source: str) -> list[DataFile]:
     path = Path(source).expanduser()
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "README")))
-    elif path.is_file():
+        below = sorted(file for file in path.rglob("*") if file.is_file() and _holds_rows(file.relative_to(path)))
+        return [_local(file, file.relative_to(path).as_posix()) for file in below] or _nothing(source)
+    if path.is_file():
         found = [path]
     else:
         pattern = path.relative_to(path.anchor)
@@ -101,13 +102,22 @@ def _paths(source: str) -> list[Path]:
             found = sorted(match for match in Path(path.anchor or ".").glob(str(pattern)) if match.is_file())
         except ValueError as error:  # a**b
             raise TrainingError(f"`data` {source}: {error}.") from error
-    if not found:
-        raise TrainingError(f"`data` {source}: no such file or folder, no file matches, or the folder is empty.")
-    return found
+    return [_local(match) for match in found] or _nothing(source)
 
 
-def _local(path: Path) -> DataFile:
-    return DataFile(path.name, str(path), lambda: read_records([str(path)]))
+def _holds_rows(path: Path) -> bool:
+    """Whether a file of a folder is training data; in subfolders, where anything may lie, its name has to say so."""
+    if path.name.startswith("README") or any(part.startswith(".") for part in path.parts):
+        return False
+    return len(path.parts) == 1 or format_suffix(path.name) in FORMAT_BY_SUFFIX
+
+
+def _nothing(source: str) -> list[DataFile]:
+    raise TrainingError(f"`data` {source}: no such file or folder, no file matches, or the folder is empty.")
+
+
+def _local(path: Path, name: str = "") -> DataFile:
+    return DataFile(name or path.name, str(path), lambda: read_records([str(path)]))
 
 
 def _is_hub_id(source: str) -> bool:
