@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from llm2comp_apps.encoder.backends.exported import CARRIED
 from llm2comp_apps.encoder.backends.packed import read_packed_layers
 from llm2comp_apps.encoder.cache import file_sha256
-from llm2comp_apps.encoder.card import write_card
+from llm2comp_apps.encoder.card import CARD, write_card
 from llm2comp_apps.encoder.settings import FORMAT, SETTINGS, EncoderSettings, read_settings
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import replaced_folder
@@ -45,6 +45,7 @@ __all__ = [
     "SETTINGS",
     "EncoderSettings",
     "Memory",
+    "checkpoint_files",
     "read_head",
     "read_layers",
     "read_memory",
@@ -211,6 +212,14 @@ def write(
 def _encoder_in(target: Path) -> Callable[[str, list[str]], frozenset[str]]:
     """What :func:`shutil.copytree` leaves out: the encoder itself, which lies at the top of its folder."""
     return lambda folder, _names: _OWN if folder == str(target) else frozenset()
+
+
+def checkpoint_files(directory: Path) -> list[Path]:
+    """The files of an encoder in its folder: what it needs, its card, and its tokenizer for other programs."""
+    named = [path for path in sorted(directory.iterdir()) if path.name in _OWN or path.name == CARD]
+    tokenizer = [path for path in sorted(directory.glob("*token*.json")) if path not in named]
+    inside = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in (*named, *tokenizer)]
+    return [path for found in inside for path in found if path.is_file()]
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:

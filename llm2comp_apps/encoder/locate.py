@@ -9,10 +9,12 @@ from llm2comp_apps.encoder.settings import SETTINGS
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import first_line
 
-__all__ = ["PRETRAINED", "locate_checkpoint"]
+__all__ = ["IN_A_REPOSITORY", "PRETRAINED", "locate_checkpoint"]
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Checkpoints that ship with the package, by backbone name."""
+IN_A_REPOSITORY = "llm2comp"
+"""Where a checkpoint lies in a folder that sentence-transformers loads, such as a repository that was pushed."""
 
 
 def locate_checkpoint(name: str = "default") -> Path:
@@ -25,8 +27,8 @@ def locate_checkpoint(name: str = "default") -> Path:
     if shipped.parent == PRETRAINED and (shipped / SETTINGS).is_file():
         return shipped
     directory = Path(name).expanduser()
-    if (directory / SETTINGS).is_file():
-        return directory
+    if found := _inside(directory):
+        return found
     if directory.is_dir():
         raise EncoderError(
             f"encoder {name}: the directory has no {SETTINGS}. If it is a plain LLM, train it with llm2comp train, or "
@@ -42,15 +44,23 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:  # first what tells a checkpoint from an LLM of many gigabytes
-        directory = Path(snapshot_download(name, allow_patterns=[SETTINGS]))
-        if (directory / SETTINGS).is_file():
-            directory = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+        directory = Path(snapshot_download(name, allow_patterns=[SETTINGS, f"{IN_A_REPOSITORY}/{SETTINGS}"]))
+        if found := _inside(directory):
+            place = "" if found == directory else f"{IN_A_REPOSITORY}/"
+            wanted = [f"{place}*.{suffix}" for suffix in ("json", "safetensors", "md", "onnx")]
+            directory = Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = first_line(error)
         raise EncoderError(f"encoder {name}: no such directory, and it cannot be downloaded: {reason}") from error
-    if not (directory / SETTINGS).is_file():
+    if not (found := _inside(directory)):
         raise EncoderError(
             f"encoder {name}: on the hub, but not an LLM2Comp checkpoint (no {SETTINGS}); "
             f"a plain LLM can be used without training, as baseline:prompteol@{name}"
         )
-    return directory
+    return found
+
+
+def _inside(directory: Path) -> Path | None:
+    """The checkpoint in a folder, if there is one."""
+    places = (directory, directory / IN_A_REPOSITORY)
+    return next((place for place in places if (place / SETTINGS).is_file()), None)

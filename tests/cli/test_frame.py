@@ -77,6 +77,7 @@ def test_all_commands_are_there():
         "train",
         "eval",
         "export-model",
+        "push",
         "doctor",
         "shard",
     }

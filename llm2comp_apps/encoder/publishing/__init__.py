@@ -5,5 +5,6 @@ body         the network as a plain transformers model
 modules      tokenizer and modules of sentence-transformers
 onnx_folder  the light runtime's graph with a tokenizer and an example
 comparison   the folder's vectors beside the encoder's; ``alone`` is the program that runs it
-card         the model card
+card         the model card; ``scores`` reads what stands in it
+push         to the hub
 """

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from llm2comp_apps.encoder.card import CARD
 from llm2comp_apps.encoder.settings import EncoderSettings
 
 __all__ = ["export_card", "front_matter"]
 
 HUB_IDS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """Backbones that have a short name here, by the name that others know them by."""
-_LICENSES = {"smollm2-135m": "apache-2.0"}
 
 _LOADING = {
     "sentence-transformers": """from sentence_transformers import SentenceTransformer
@@ -40,7 +42,16 @@ _NEEDS = {
 }
 
 
-def export_card(settings: EncoderSettings, kind: str, dimension: int, *, where: str, more: str = "") -> str:
+def export_card(
+    settings: EncoderSettings,
+    kind: str,
+    dimension: int,
+    *,
+    where: str,
+    own_card: Path | None = None,
+    results: Sequence[Mapping[str, Any]] = (),
+    more: str = "",
+) -> str:
     """A card.
 
     Args:
@@ -48,6 +59,8 @@ def export_card(settings: EncoderSettings, kind: str, dimension: int, *, where: 
         kind: ``sentence-transformers``, ``multi-vector`` or ``onnx``.
         dimension: of a vector.
         where: what the example loads: a folder or a name on the hub.
+        own_card: folder of the checkpoint, whose card may name a licence.
+        results: see :func:`front_matter`.
         more: put at the end, such as scores.
     """
     prompts = ", ".join(f"`{prompt}` before a {role}" for role, prompt in settings.prompts.items() if prompt)
@@ -62,8 +75,8 @@ def export_card(settings: EncoderSettings, kind: str, dimension: int, *, where: 
         "needs": _NEEDS[kind],
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"""{front_matter(settings, kind)}
-# {settings.name or settings.backbone}
+    return f"""{front_matter(settings, kind, license=_license(own_card), results=results)}
+# {settings.name or _backbone(settings)}
 
 A text encoder made from a causal language model by context compression
 ([LLM2Comp, arXiv 2511.17129](https://arxiv.org/abs/2511.17129)): memory tokens behind a text collect what it says, and
@@ -79,29 +92,49 @@ their last states are its vectors.
 {more}"""
 
 
-def front_matter(settings: EncoderSettings, kind: str, results: Sequence[Mapping[str, Any]] = ()) -> str:
+def front_matter(
+    settings: EncoderSettings,
+    kind: str,
+    *,
+    license: str | None = None,  # noqa: A002 - the word
+    results: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The block of YAML on top of a card; JSON values are YAML.
 
     Args:
         settings: of the encoder.
         kind: as for :func:`export_card`.
+        license: its SPDX id; ``None`` where nobody said.
         results: of ``model-index``, each with ``task``, ``dataset`` and ``metrics`` as the hub describes them.
     """
-    name = settings.name or settings.backbone
     native = kind != "onnx"
     fields: dict[str, Any] = {
         "library_name": "sentence-transformers" if native else "onnxruntime",
         "pipeline_tag": "sentence-similarity",
         "tags": [*(["sentence-transformers"] if native else ["onnx"]), "feature-extraction", "llm2comp"],
-        "base_model": _backbone(settings),
+        "base_model": _hub_id(settings),
+        "license": license,
+        "model-index": [{"name": settings.name or _backbone(settings), "results": list(results)}] if results else None,
     }
-    if settings.backbone in _LICENSES:
-        fields["license"] = _LICENSES[settings.backbone]
-    if results:
-        fields["model-index"] = [{"name": name, "results": list(results)}]
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items() if value is not None]
     return "\n".join(["---", *lines, "---", ""])
 
 
+def _license(folder: Path | None) -> str | None:
+    """The licence in the front matter of a checkpoint's own card."""
+    card = None if folder is None else folder / CARD
+    if card is None or not card.is_file():
+        return None
+    front = re.match(r"---\n(.*?)\n---\n", card.read_text("utf-8", errors="replace"), re.DOTALL)
+    found = re.search(r"^license: *(\S+)$", front[1], re.MULTILINE) if front else None
+    return found[1] if found else None
+
+
+def _hub_id(settings: EncoderSettings) -> str | None:
+    """The backbone's name on the hub; a directory of somebody's machine has none."""
+    name = HUB_IDS.get(settings.backbone, settings.backbone)
+    return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and name[0] not in ".~" else None
+
+
 def _backbone(settings: EncoderSettings) -> str:
-    return HUB_IDS.get(settings.backbone, settings.backbone)
+    return _hub_id(settings) or Path(settings.backbone).name

@@ -19,7 +19,7 @@ from llm2comp_apps.files import replaced_folder
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.model import LLM2Comp
 
-__all__ = ["DTYPES", "FORMATS", "RECORD", "ModelExport", "check_format", "export_model"]
+__all__ = ["DTYPES", "FORMATS", "RECORD", "ModelExport", "check_format", "checkpoint_of", "export_model"]
 
 FORMATS = ("sentence-transformers", "onnx")
 DTYPES = {"sentence-transformers": ("float32", "float16"), "onnx": ("int8", "float32")}
@@ -75,7 +75,7 @@ def export_model(
     format: str = "sentence-transformers",  # noqa: A002 - the word
     dtype: str | None = None,
     multi_vector: bool = False,
-    texts: int = 40,
+    texts: int = 24,
 ) -> ModelExport:
     """Write an encoder as a folder for sentence-transformers or ONNX Runtime.
 
@@ -124,7 +124,7 @@ def _onnx(name: str, target: Path, dtype: str | None, texts: list[str]) -> Model
     from llm2comp_apps.encoder.backends import load_light
     from llm2comp_apps.encoder.publishing.onnx_folder import write_onnx
 
-    target_name, pooling = _checkpoint(name)
+    target_name, pooling = checkpoint_of(name)
     encoder = load_light(target_name, pooling=pooling, precision=dtype)
     if encoder is None:
         raise EncoderError(f"encoder {name}: no graph can be made of it")
@@ -154,8 +154,12 @@ def _finish(fresh: Path, target: Path, encoder: Any, kind: str, dtype: str, comp
     return report
 
 
-def _checkpoint(name: str) -> tuple[str, str | None]:
-    """Checkpoint and pooling of a name."""
+def checkpoint_of(name: str) -> tuple[str, str | None]:
+    """Checkpoint and pooling of a name.
+
+    Raises:
+        UsageError: the name of another kind of encoder.
+    """
     from llm2comp_apps.encoder.names import parse_name
 
     parsed = parse_name(name)
@@ -169,7 +173,7 @@ def _load(name: str) -> LLM2Comp:
 
     from llm2comp_apps.encoder.model import LLM2Comp
 
-    checkpoint, pooling = _checkpoint(name)
+    checkpoint, pooling = checkpoint_of(name)
     return LLM2Comp.from_pretrained(checkpoint, device="cpu", dtype=torch.float32, pooling=pooling)
 
 

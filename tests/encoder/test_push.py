@@ -1,0 +1,165 @@
+"""Pushing to a hub on this machine that speaks the real one's HTTP, and loading what was pushed by its name."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llm2comp_apps import LLM2Comp, load_encoder
+from llm2comp_apps.encoder.backends.packing import pack_encoder
+from llm2comp_apps.encoder.publishing import alone, comparison, export
+from llm2comp_apps.encoder.publishing.push import check_repository, push_model
+from llm2comp_apps.errors import EncoderError, UsageError
+
+sys.path.insert(0, str(Path(__file__).parent))
+FakeHub = importlib.import_module("fake_hub").FakeHub
+
+
+@pytest.fixture(autouse=True)
+def _in_process(monkeypatch, tmp_path):
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def compare(folder, kind, texts, expected):
+        return comparison.compared(texts, alone.vectors_of(str(folder), kind, texts), expected)
+
+    monkeypatch.setattr(export, "compare", compare)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    found = FakeHub()
+    monkeypatch.setattr(constants, "ENDPOINT", found.url)
+    template = found.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def encoder(make_checkpoint):
+    return make_checkpoint("llama", max_length=40, prompts={"query": "query: "})
+
+
+def report_of(path: Path, fingerprint: str) -> Path:
+    cell = {
+        "fingerprint": fingerprint, "task": "stsbenchmark", "category": "STS", "main_metric": "cosine_spearman",
+        "scores": {"cosine_spearman": 0.82549},
+    }  # fmt: skip
+    path.write_text(json.dumps({"results": {"a row": {"stsbenchmark": cell}}}))
+    return path
+
+
+def test_both_forms_load_by_the_name_of_the_repository(hub, encoder, tmp_path, texts):
+    from sentence_transformers import SentenceTransformer
+
+    original = LLM2Comp.from_pretrained(str(encoder), device="cpu", dtype=torch.float32)
+    (encoder / "training.log").write_text("not for everybody")
+    scores = report_of(tmp_path / "report.json", original.fingerprint)
+    pushed = push_model(str(encoder), "me/tiny", private=True, scores=scores)
+    assert pushed.url == f"{hub.url}/me/tiny"
+    assert hub.created[0].get("private") or hub.created[0].get("visibility") == "private"
+    files = hub.repositories["me/tiny"]
+    assert {path: len(content) for path, content in files.items()} == pushed.files
+    assert "llm2comp/encoder.json" in files
+    assert "modules.json" in files
+    assert "llm2comp/training.log" not in files
+
+    card = files["README.md"].decode()
+    assert set(hub.cards) == {card}, "the hub has seen its front matter"
+    front = {
+        line.partition(": ")[0]: json.loads(line.partition(": ")[2]) for line in card.split("---")[1].split("\n")[1:-1]
+    }
+    assert front["library_name"] == "sentence-transformers"
+    assert front["model-index"][0]["results"][0]["metrics"] == [{"type": "cosine_spearman", "value": 82.55}]
+    assert "base_model" not in front, "a directory of this machine is nobody's base model"
+    assert str(tmp_path) not in card
+    assert "| stsbenchmark | STS | cosine_spearman | 82.55 |" in card
+
+    found = load_encoder("me/tiny", backend="torch", device="cpu", dtype=torch.float32)
+    assert found.fingerprint == original.fingerprint
+    native = SentenceTransformer("me/tiny", device="cpu")
+    np.testing.assert_allclose(native.encode(texts), original.encode(texts), atol=1e-5)
+
+
+def test_a_second_push_and_a_pull_request(hub, encoder):
+    push_model(str(encoder), "me/tiny")
+    first = dict(hub.repositories["me/tiny"])
+    pushed = push_model(str(encoder), "me/tiny", pr=True)
+    assert pushed.url == f"{hub.url}/me/tiny/discussions/1"
+    assert hub.repositories["me/tiny"] == first
+    assert set(hub.pull_requests["me/tiny"]) == set(first)
+
+
+def test_packed_checkpoints_keep_their_graph(hub, encoder, tmp_path, texts):
+    source = LLM2Comp.from_pretrained(str(encoder), device="cpu", dtype=torch.float32)
+    pack_encoder(source, tmp_path / "packed")
+    push_model(str(tmp_path / "packed"), "me/packed")
+    assert "llm2comp/graph/graph.onnx" in hub.repositories["me/packed"]
+    light = load_encoder("me/packed", backend="onnx")
+    assert (light.encode(texts) * source.encode(texts)).sum(1).min() > 0.99
+
+
+def test_a_dry_run_needs_no_network(encoder, tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    pushed = push_model(str(encoder), "me/tiny", dry_run=True)
+    assert pushed.url is None
+    lying = {path.relative_to("tiny").as_posix() for path in Path("tiny").rglob("*") if path.is_file()}
+    assert lying == set(pushed.files)
+    assert load_encoder("tiny", backend="torch", device="cpu").name == "tiny"
+    push_model(str(encoder), "me/tiny", dry_run=True)
+
+
+def test_no_token(encoder, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(EncoderError, match=r"^no token for the Hugging Face hub; run hf auth login, or set HF_TOKEN$"):
+        push_model(str(encoder), "me/tiny")
+
+
+def test_a_token_that_the_hub_does_not_take(hub, encoder, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_bad")
+    with pytest.raises(EncoderError, match=r"^Hugging Face hub: .+") as caught:
+        push_model(str(encoder), "me/tiny")
+    assert "\n" not in str(caught.value)
+    assert not hub.repositories
+
+
+def test_no_network(encoder, hub):
+    hub.close()
+    with pytest.raises(EncoderError, match=r"^Hugging Face hub: .*refused"):
+        push_model(str(encoder), "me/tiny")
+
+
+@pytest.mark.parametrize("place", ["/api/repos/create", "/commit/"])
+def test_what_the_hub_refuses_is_one_line(hub, encoder, place):
+    hub.fail[place] = (403, "You are not allowed to do this")
+    with pytest.raises(EncoderError, match=r"^Hugging Face hub: .+") as caught:
+        push_model(str(encoder), "you/tiny")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("repo", ["tiny", "me/tiny/more", "me/", "../tiny", "me/a b", "me/a--b", "me/.git", "me/a..b"])
+def test_names_that_cannot_be(repo):
+    with pytest.raises(UsageError, match="repo must be USER/NAME"):
+        check_repository(repo)
+
+
+def test_scores_of_another_encoder_are_refused(encoder, tmp_path):
+    scores = report_of(tmp_path / "report.json", "0" * 64)
+    with pytest.raises(UsageError, match="scores has no row for this encoder"):
+        push_model(str(encoder), "me/tiny", scores=scores, dry_run=True)
+    (tmp_path / "report.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"scores must be the report\.json of an evaluation"):
+        push_model(str(encoder), "me/tiny", scores=scores, dry_run=True)
