@@ -7,7 +7,7 @@ import copy
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,8 +37,10 @@ from llm2comp_indexes.storage.fields import (
 )
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.lock import LOCK_NAME
+from llm2comp_indexes.storage.memory_forms import INT8
+from llm2comp_indexes.storage.schema import FORMAT
 from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, newest_generation, size_on_disk
-from llm2comp_indexes.types import Damage, Float16Array, Float32Array, Hit, IndexedDocument, IndexInfo
+from llm2comp_indexes.types import Damage, Float32Array, Hit, IndexedDocument, IndexInfo
 
 __all__ = ["Index"]
 
@@ -119,6 +121,8 @@ class Index:
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise IndexExistsError(f"{path}: already exists; take another path, or remove it first")
         manifest = Manifest(0, dimension, memory_tokens, dict(encoder), settings)
+        if memory_tokens:
+            manifest = replace(manifest, memory_form=INT8.name, format=FORMAT)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             for name in (*DIRECTORIES.values(), "tmp"):
@@ -357,7 +361,7 @@ class Index:
         with self._lease() as snapshot, snapshot.store() as connection:
             return values_among(connection, field.split("."), ids)
 
-    def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None] | None = None) -> Float16Array:
+    def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None] | None = None) -> Float32Array:
         """Stored memory vectors for reranking.
 
         Args:
@@ -365,7 +369,7 @@ class Index:
             spans: for each the chunk that is wanted (`Hit.span`); None = the first.
 
         Returns:
-            (n, k, d) float16.
+            (n, k, d), as near to what was given as their form is, see `llm2comp_indexes.storage.memory_forms`.
 
         Raises:
             InputError: the index keeps none.

@@ -214,11 +214,18 @@ class Searcher:
             if vectors is None or options.mode != "dense":
                 check_query(query)
         depth = options.depth(reranked=self._reranker is not None)
+        asked: Sequence[FloatArray | None] = [None] * len(queries)
+        if isinstance(self._reranker, MemoryReranker):
+            with self._clock.part("encode query"):
+                memory = self._reranker.read(queries)
+            asked = list(memory)
+            if vectors is None and self._encoder is not None:
+                vectors = self._reranker.embeddings(memory, self._encoder)
         dense = self._dense(queries, depth, options.where, vectors) if options.mode != "lexical" else None
         lexical = self._lexical(queries, depth, options.where) if options.mode != "dense" else None
         rankings = self._join(dense, lexical, options.fusion)
         if self._reranker is not None:
-            rankings = [self._rerank(query, ranking, options) for query, ranking in zip(queries, rankings, strict=True)]
+            rankings = [self._rerank(*each, options) for each in zip(queries, asked, rankings, strict=True)]
         return [ranking[: options.k] for ranking in rankings]
 
     def _dense(
@@ -257,7 +264,9 @@ class Searcher:
         with self._clock.part("fusion"):
             return [_fuse_pair(*pair, fusion) for pair in zip(dense, lexical, strict=True)]
 
-    def _rerank(self, query: str, ranking: list[Ranked], options: SearchOptions) -> list[Ranked]:
+    def _rerank(
+        self, query: str, asked: FloatArray | None, ranking: list[Ranked], options: SearchOptions
+    ) -> list[Ranked]:
         """Order the head of a ranking by the reranker; what lies below its depth is dropped, never mixed in."""
         assert self._reranker is not None
         head = ranking[: max(options.k, options.rerank_depth)]
@@ -265,7 +274,11 @@ class Searcher:
             pairs = list(zip(self._documents(head), head, strict=True))
             if isinstance(self._reranker, MemoryReranker) and self._reranker.has_stored:
                 pairs = [(document, piece) for document, found in pairs for piece in _pieces(document, found)]
-            scores = self._reranker.score(query, [_passage(*pair) for pair in pairs])
+            passages = [_passage(*pair) for pair in pairs]
+            if isinstance(self._reranker, MemoryReranker):
+                scores = self._reranker.score(query, passages, asked=asked)
+            else:
+                scores = self._reranker.score(query, passages)
         best: dict[str, Ranked] = {}
         for (_, old), score in zip(pairs, scores.tolist(), strict=True):
             if old.id not in best or score > best[old.id].score:

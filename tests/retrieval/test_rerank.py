@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from llm2comp_apps import Collection
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker, Passage, max_sim, pool_memory
@@ -175,3 +176,16 @@ def test_a_cached_cross_encoder_needs_no_network(monkeypatch, cross_encoder_dir)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", cached)
     assert CrossEncoderReranker("some/model", device="cpu").score("yeast", []).shape == (0,)
+
+
+def test_a_search_reranked_by_memory_encodes_the_query_once(hash_encoder, tmp_path):
+    with Collection.create(tmp_path / "a.index", encoder=hash_encoder, memory=True) as made:
+        made.update(DOCUMENTS)
+        plain = made.search("stars burn", mode="dense", k=3)
+        calls = hash_encoder.calls
+        hits = made.search("stars burn", rerank="memory", k=3)
+        assert hash_encoder.calls == calls + 1
+        assert hits[0].id == plain[0].id == "a"
+        fresh = rerank_documents("stars burn", DOCUMENTS, MemoryReranker(hash_encoder))
+        scores = {hit.id: hit.score for hit in fresh}
+        assert {hit.id: hit.score for hit in hits} == pytest.approx({hit.id: scores[hit.id] for hit in hits}, abs=0.02)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import apsw
 import numpy as np
+import numpy.typing as npt
 
 from llm2comp_indexes.dense.search import DenseSearch, Mask
 from llm2comp_indexes.dense.topk import Ranking
 from llm2comp_indexes.errors import IndexDamagedError
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalReader
 from llm2comp_indexes.storage import documents as rows_of
-from llm2comp_indexes.storage.checked import REPAIR
+from llm2comp_indexes.storage.checked import REPAIR, CheckedRows
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.lock import Pin
-from llm2comp_indexes.storage.segment import Segment
+from llm2comp_indexes.storage.segment import RowShape, Segment
 from llm2comp_indexes.storage.store import (
     STORE_NAME,
     Manifest,
@@ -91,11 +92,11 @@ class Snapshot(Leased):
             self.connection = connect_reader(self.index)
             try:
                 self.manifest = read_manifest(self.index, self.connection)
-                shape = (self.manifest.dimension, self.manifest.memory_tokens)
+                shape = RowShape.of(self.manifest)
                 for record in self.manifest.records:
                     if record.files:
                         self._pin(record, again=self.manifest.generation == seen)
-                self.segments.extend(Segment(self.index, record, *shape) for record in self.manifest.segments)
+                self.segments.extend(Segment(self.index, record, shape) for record in self.manifest.segments)
             except FileNotFoundError as error:
                 # A writer replaced this generation between our reading its manifest and pinning its directories.
                 self.close()
@@ -157,18 +158,21 @@ class Snapshot(Leased):
         """The dense side."""
         return DenseSearch(self.index, self.manifest, self.segments, self.nums, self._alive, self._device)
 
-    def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None]) -> Float16Array:
+    def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None]) -> Float32Array:
         """(n, k, d) stored memory vectors of the given chunks; None = the first."""
         first, found = self._first_rows(ids)
         chunks = [0 if span is None else _position(found[id_], span) for id_, span in zip(ids, spans, strict=True)]
-        return self._gather(first + np.array(chunks, dtype=np.int64), memory=True)
+        shape = RowShape.of(self.manifest)
+        rows = first + np.array(chunks, dtype=np.int64)
+        return shape.form.unpack(self._gather(rows, lambda segment: segment.memory, shape.memory, shape.form.dtype))
 
     def vectors(self, ids: Sequence[str]) -> Float16Array:
         """(rows, d) vectors of documents, all rows of each in turn."""
         first, found = self._first_rows(ids)
         counts = np.array([max(1, len(found[id_])) for id_ in ids], dtype=np.int64)
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return self._gather(np.repeat(first, counts) + within, memory=False)
+        rows = np.repeat(first, counts) + within
+        return self._gather(rows, lambda segment: segment.vectors, (self.manifest.dimension,), "<f2")
 
     def _first_rows(self, ids: Sequence[str]) -> tuple[Int64Array, dict[str, tuple[tuple[int, int], ...]]]:
         """First row of each document, and the spans of all."""
@@ -177,14 +181,16 @@ class Snapshot(Leased):
             found = dict(rows_of.ids_and_spans(connection, list(numbers.values())).values())
         return np.searchsorted(self.nums, np.array([numbers[id_] for id_ in ids], dtype=np.int64)), found
 
-    def _gather(self, rows: Int64Array, *, memory: bool) -> Float16Array:
-        width = (self.manifest.memory_tokens, self.manifest.dimension) if memory else (self.manifest.dimension,)
-        gathered = np.empty((len(rows), *width), dtype=np.float16)
+    def _gather(
+        self, rows: Int64Array, source: Callable[[Segment], CheckedRows], shape: tuple[int, ...], dtype: str
+    ) -> npt.NDArray[Any]:
+        """``(len(rows), *shape)``: rows of all segments as they are stored."""
+        gathered = np.empty((len(rows), *shape), dtype=dtype)
         base = 0
         for segment in self.segments:
             mine = (rows >= base) & (rows < base + len(segment))
-            source = segment.memory if memory else segment.vectors
-            gathered[mine] = source.take(rows[mine] - base)
+            if mine.any():
+                gathered[mine] = source(segment).take(rows[mine] - base)
             base += len(segment)
         return gathered
 

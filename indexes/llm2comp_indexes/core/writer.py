@@ -29,9 +29,10 @@ from llm2comp_indexes.storage import documents as rows_of
 from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.checked import difference
 from llm2comp_indexes.storage.lock import WriterLock
+from llm2comp_indexes.storage.memory_forms import Stored
 from llm2comp_indexes.storage.merging import segments_to_absorb
 from llm2comp_indexes.storage.rewrite import rewrite
-from llm2comp_indexes.storage.segment import Segment, SegmentWriter
+from llm2comp_indexes.storage.segment import RowShape, Segment, SegmentWriter
 from llm2comp_indexes.storage.store import (
     DIRECTORIES,
     Manifest,
@@ -249,7 +250,7 @@ class Writer:
 
     def _check(
         self, documents: Sequence[IndexedDocument], vectors: npt.ArrayLike, memory: npt.ArrayLike | None
-    ) -> tuple[Float16Array, Float16Array | None]:
+    ) -> tuple[Float16Array, Stored | None]:
         manifest = self._manifest
         matrix = as_matrix(vectors, manifest.dimension, "vectors")
         rows = sum(document.rows for document in documents)
@@ -269,7 +270,7 @@ class Writer:
         tokens = np.asarray([] if memory is None else memory, dtype=np.float32)
         if tokens.shape != shape:
             raise InputError(f"memory: shape {tokens.shape} where {shape} is needed")
-        return vectors_f16, narrow(tokens, "memory")
+        return vectors_f16, RowShape.of(manifest).form.pack(tokens)
 
     def _begin(self) -> None:
         if not self._connection.in_transaction:
@@ -278,7 +279,7 @@ class Writer:
 
     def _open_segment(self) -> SegmentWriter:
         if self._segment is None:
-            self._segment = SegmentWriter(self._index / "tmp", self._manifest.dimension, self._manifest.memory_tokens)
+            self._segment = SegmentWriter(self._index / "tmp", RowShape.of(self._manifest))
         return self._segment
 
     def _open_lexical(self, *, fresh: bool = False) -> LexicalWriter:
@@ -364,7 +365,7 @@ class Writer:
         return tuple(records), np.setdiff1d(dead, needed)
 
     def _reader(self, record: SegmentRecord) -> Segment:
-        return Segment(self._index, record, self._manifest.dimension, self._manifest.memory_tokens)
+        return Segment(self._index, record, RowShape.of(self._manifest))
 
     def _clean(self) -> None:
         """Remove what no generation names: leftovers of a crash, and directories that this commit replaced."""

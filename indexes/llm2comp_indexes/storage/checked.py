@@ -6,12 +6,14 @@ import hashlib
 import mmap
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from llm2comp_indexes.errors import IndexDamagedError
 from llm2comp_indexes.storage.fs import BLOCK_BYTES, FileRecord, record_file
-from llm2comp_indexes.types import Float16Array, Int64Array
+from llm2comp_indexes.types import Int64Array
 
 __all__ = ["REPAIR", "CheckedRows", "difference", "read_checked"]
 
@@ -46,18 +48,19 @@ def read_checked(path: Path, record: FileRecord) -> bytes:
 
 
 class CheckedRows:
-    """Rows of a memory-mapped float16 file, each block checked before its first use.
+    """Rows of a memory-mapped file, each block checked before its first use.
 
     Args:
         path: the file.
         record: its size and checksums.
         row_shape: shape of one row.
+        dtype: of the file.
 
     Raises:
         IndexDamagedError: the file is missing or has another size.
     """
 
-    def __init__(self, path: Path, record: FileRecord, row_shape: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, record: FileRecord, row_shape: tuple[int, ...], dtype: str = "<f2") -> None:
         self._path = path
         try:
             size = path.stat().st_size
@@ -68,7 +71,7 @@ class CheckedRows:
         with path.open("rb") as file:
             self._bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         # A plain array and not np.memmap, whose every slice costs microseconds of Python.
-        self.array: Float16Array = np.frombuffer(self._bytes, dtype="<f2").reshape(-1, *row_shape)
+        self.array: npt.NDArray[Any] = np.frombuffer(self._bytes, dtype=dtype).reshape(-1, *row_shape)
         self._row_bytes = self.array.itemsize * int(np.prod(row_shape))
         self._steps = np.arange(2 + (self._row_bytes - 2) // BLOCK_BYTES)  # blocks that a row may touch
         self._expected = np.frombuffer(record.checksums, dtype="<u4")
@@ -89,18 +92,18 @@ class CheckedRows:
             self._doubtful[-(-start // self._row_bytes) : stop // self._row_bytes] = False  # the rows within
         self._all_checked = not self._unchecked.any()
 
-    def slice(self, start: int, stop: int) -> Float16Array:
+    def slice(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Rows ``start`` to ``stop``, as a view."""
         if not self._all_checked and stop > start:
             first, last = start * self._row_bytes // BLOCK_BYTES, (stop * self._row_bytes - 1) // BLOCK_BYTES
             self._check(np.arange(first, last + 1))
         return self.array[start:stop]
 
-    def take(self, rows: Int64Array) -> Float16Array:
+    def take(self, rows: Int64Array) -> npt.NDArray[Any]:
         """A copy of some rows."""
         return self.checked(rows).take(rows, axis=0)
 
-    def checked(self, rows: Int64Array) -> Float16Array:
+    def checked(self, rows: Int64Array) -> npt.NDArray[Any]:
         """The whole array, of which the given rows (any shape) may be read."""
         if not self._all_checked and np.count_nonzero(self._doubtful[rows]):
             wanted = np.unique(rows)

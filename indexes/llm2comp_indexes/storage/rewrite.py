@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llm2comp_indexes.storage.segment import Segment, SegmentWriter
+from llm2comp_indexes.storage.segment import RowShape, Segment, SegmentWriter
 from llm2comp_indexes.storage.store import Manifest, SegmentRecord
 from llm2comp_indexes.types import Int64Array
 
@@ -35,7 +35,7 @@ def rewrite(
     replaced = (dead >= manifest.next_num).any()  # some new rows were replaced or deleted before their first commit
     if new is not None and not sources and not replaced:
         return new.seal(target)
-    merged = SegmentWriter(index / "tmp", manifest.dimension, manifest.memory_tokens)
+    merged = SegmentWriter(index / "tmp", RowShape.of(manifest))
     for segment in sources:
         for start in range(0, len(segment.nums), _COPY_ROWS):
             rows = start + np.flatnonzero(~np.isin(segment.nums[start : start + _COPY_ROWS], dead))

@@ -7,10 +7,17 @@ from typing import Final
 
 import apsw
 
-__all__ = ["APPLICATION_ID", "FORMAT", "MIGRATIONS", "TABLES"]
+__all__ = ["APPLICATION_ID", "FORMAT", "MIGRATIONS", "OLDEST", "OLDEST_MEMORY_FORM", "TABLES"]
 
-FORMAT: Final = 1
-"""Version of the whole index directory; a reader refuses a larger one by name."""
+FORMAT: Final = 2
+"""Newest version of the whole index directory; a reader refuses a larger one by name.
+
+2 came with memory vectors in int8, and an index without them still has 1, which older versions read.
+"""
+OLDEST: Final = 1
+"""Oldest version that is read and written as it is; what is older is migrated to it."""
+OLDEST_MEMORY_FORM: Final = "float16"
+"""How format 1 stores memory vectors, see `memory_forms`."""
 
 APPLICATION_ID: Final = 0x4C32434D  # "L2CM", so that `file` and we recognise the database
 

@@ -121,7 +121,8 @@ class Manifest:
     segments: tuple[SegmentRecord, ...] = ()
     lexical: SegmentRecord | None = None
     anns: tuple[SegmentRecord, ...] = ()
-    format: int = schema.FORMAT
+    memory_form: str = schema.OLDEST_MEMORY_FORM
+    format: int = schema.OLDEST
 
     @property
     def records(self) -> tuple[SegmentRecord, ...]:
@@ -369,9 +370,9 @@ def read_manifest(index: Path, connection: apsw.Connection) -> Manifest:
                 f"{index}: index format {version} is newer than this version reads ({schema.FORMAT}); "
                 "upgrade llm2comp-apps"
             )
-        if version < schema.FORMAT:
+        if version < schema.OLDEST:
             raise OlderFormatError(
-                f"{index}: index format {version} is older than {schema.FORMAT}; it must be migrated"
+                f"{index}: index format {version} is older than {schema.OLDEST}; it must be migrated"
             )
         files: dict[str, list[FileRecord]] = {}
         for segment, *rest in connection.execute(
@@ -399,6 +400,7 @@ def read_manifest(index: Path, connection: apsw.Connection) -> Manifest:
         segments=tuple(record for record in records if record.role == "vectors"),
         lexical=lexical[0] if lexical else None,
         anns=tuple(record for record in records if record.role == "ann"),
+        memory_form=meta.get("memory_form", schema.OLDEST_MEMORY_FORM),
         format=version,
     )
 
@@ -414,9 +416,9 @@ def newest_generation(index: Path) -> int:
 
 
 def migrate(index: Path, connection: apsw.Connection) -> None:
-    """Bring an older format to this version's, one step and one transaction a version; newer ones are left alone."""
+    """Bring what is too old to the oldest format that is read, one step and one transaction a version."""
     with translated(index):
-        while (version := int(connection.execute("SELECT value FROM meta WHERE key = 'format'").get)) < schema.FORMAT:
+        while (version := int(connection.execute("SELECT value FROM meta WHERE key = 'format'").get)) < schema.OLDEST:
             connection.execute("BEGIN IMMEDIATE")
             schema.MIGRATIONS[version](connection)
             connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(version + 1),))
@@ -430,6 +432,7 @@ def write_manifest(connection: apsw.Connection, manifest: Manifest) -> None:
         "generation": str(manifest.generation),
         "dimension": str(manifest.dimension),
         "memory_tokens": str(manifest.memory_tokens),
+        "memory_form": manifest.memory_form,
         "encoder": json.dumps(manifest.encoder),
         "settings": json.dumps(manifest.settings),
         "documents": str(manifest.documents),

@@ -88,15 +88,23 @@ class MemoryReranker:
         """The same reranker with memory vectors from elsewhere, if it takes stored ones at all."""
         return MemoryReranker(self._encoder, stored) if self.has_stored else self
 
-    def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
-        """See :class:`Reranker`."""
+    def read(self, queries: Sequence[str]) -> FloatArray:
+        """Memory vectors ``(q, k, d)`` of queries."""
+        return self._encoder.encode_memory(queries, prompt=self._encoder.prompts.get("query"))
+
+    def embeddings(self, asked: FloatArray, encoder: TextEncoder) -> FloatArray | None:
+        """The embeddings ``(q, d)`` of queries that were read, if ``encoder`` read them."""
+        return pool_memory(asked, self._encoder.pooling) if encoder is self._encoder else None
+
+    def score(self, query: str, passages: Sequence[Passage], *, asked: FloatArray | None = None) -> FloatArray:
+        """See :class:`Reranker`; ``asked (k, d)`` are the query's memory vectors, where it was read already."""
         if not passages:
             return np.zeros(0, np.float32)
-        prompts = self._encoder.prompts
-        asked = self._encoder.encode_memory([query], prompt=prompts.get("query"))[0]
+        if asked is None:
+            asked = self.read([query])[0]
         if self._stored is not None:
             memory = self._stored([passage.id for passage in passages], [passage.span for passage in passages])
         else:
             texts = [passage.content for passage in passages]
-            memory = self._encoder.encode_memory(texts, prompt=prompts.get("document"))
+            memory = self._encoder.encode_memory(texts, prompt=self._encoder.prompts.get("document"))
         return max_sim(asked, memory)
