@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.backends.cores import usable_cores
-from llm2comp_apps.encoder.batching import dealt, encode_in_windows, length_batches, with_progress
+from llm2comp_apps.encoder.batching import MAX_ROWS, dealt, encode_in_windows, length_batches, with_progress
 from llm2comp_apps.encoder.fingerprints import fingerprint_of
+from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.texts import list_of_texts
@@ -30,7 +31,7 @@ STREAM_WINDOW = 2048
 _TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536, "mps": 16384}
 
 
-class BatchedEncoder(ABC):
+class BatchedEncoder(EncoderHabits):
     """Base of encoders that run token rows through a network (see :class:`~.protocol.TextEncoder`)."""
 
     name: str
@@ -51,26 +52,33 @@ class BatchedEncoder(ABC):
     def _forward(self, rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:
         """Run one left-padded batch ``(B, T)``; returns ``(B, ...)``."""
 
+    @one_or_many
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         prompt: str | None = None,
         show_progress: bool = False,
         tokens_per_batch: int | None = None,
+        batch_size: int | None = None,
+        normalize_embeddings: bool = True,
     ) -> FloatArray:
         """Embed texts.
 
         Args:
-            texts: n texts of any length, in any order; what exceeds ``max_length`` tokens is cut off.
+            texts: n texts of any length, in any order, or one; what exceeds ``max_length`` tokens is cut off.
             prompt: put in front of every text; ``prompts["query"]`` is meant for queries.
             show_progress: a progress bar on stderr.
             tokens_per_batch: size of a padded batch; by default one that suits the device.
+            batch_size: most texts of a batch.
+            normalize_embeddings: scale rows to unit length.
 
         Returns:
-            ``(n, d)`` float32, rows of unit norm.
+            ``(n, d)`` float32; ``(d,)`` for one text.
         """
-        return self._run(texts, prompt, self._forward_unit, (self.dimension,), tokens_per_batch, show_progress)
+        forward = self._forward_unit if normalize_embeddings else self._forward
+        shape = (self.dimension,)
+        return self._run(texts, prompt, forward, shape, tokens_per_batch, show_progress, batch_size)
 
     def encode_stream(
         self, texts: Iterable[str], *, prompt: str | None = None, window: int = STREAM_WINDOW
@@ -92,12 +100,13 @@ class BatchedEncoder(ABC):
 
     def _run(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         prompt: str | None,
         forward: Callable[[list[list[int]], Tensor, Tensor | None], Tensor],
         shape: tuple[int, ...],
         tokens_per_batch: int | None,
         show_progress: bool,
+        batch_size: int | None = None,
     ) -> npt.NDArray[np.float32]:
         """Encode ``texts`` with ``forward`` into ``(n, *shape)`` float32."""
         texts = list_of_texts(texts)
@@ -106,7 +115,8 @@ class BatchedEncoder(ABC):
             return out
         rows = self._rows(texts, prompt or "")
         sizes = [len(row) + self._extra_tokens for row in rows]
-        batches = length_batches(sizes, self.batch_tokens(tokens_per_batch))
+        budget = self.batch_tokens(tokens_per_batch)
+        batches = length_batches(sizes, budget, max_rows=batch_size or MAX_ROWS)
 
         def run(batch: list[int]) -> list[int]:
             with torch.inference_mode():  # a state of each thread

@@ -14,13 +14,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE, Backbone, default_device, default_dtype, load_backbone
 from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
+from llm2comp_apps.encoder.devices import check_device
+from llm2comp_apps.encoder.habits import Texts, one_or_many
 from llm2comp_apps.encoder.network import positions
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.texts import list_of_texts
@@ -126,13 +128,16 @@ class Baseline(BatchedEncoder):
         loaded = load_backbone(backbone or DEFAULT_BACKBONE, device=device, dtype=dtype or default_dtype(device))
         return cls(kind, loaded, max_length=max_length or 512)
 
+    @one_or_many
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         prompt: str | None = None,
         show_progress: bool = False,
         tokens_per_batch: int | None = None,
+        batch_size: int | None = None,
+        normalize_embeddings: bool = True,
     ) -> FloatArray:
         """Embed texts, ``(n, d)`` float32 with unit rows; the mean over all templates where there are several."""
         texts = list_of_texts(texts)
@@ -144,10 +149,21 @@ class Baseline(BatchedEncoder):
             self._prefix = self._shared_prefix(self.batch_tokens(tokens_per_batch)) if texts else None
             self._extra_tokens = self._prefix.length if self._prefix else 0
             shape = (self.dimension,)
-            total = total + self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress)
-        unit = torch.nn.functional.normalize(torch.as_tensor(total), dim=-1)
-        vectors: FloatArray = unit.numpy()
+            total = total + self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress, batch_size)
+        mean = torch.as_tensor(total / len(self._templates))
+        vectors: FloatArray = (torch.nn.functional.normalize(mean, dim=-1) if normalize_embeddings else mean).numpy()
         return vectors
+
+    def to(self, device: str) -> Self:
+        """Move the backbone to a device, and give the encoder back.
+
+        Raises:
+            UsageError: there is no such device here.
+        """
+        check_device(device)
+        self.lm.to(device)
+        self.device = str(next(self.lm.parameters()).device)
+        return self
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """Token ids in front of a text and behind it; the first carry the BOS token, if there is one."""

@@ -16,7 +16,9 @@ __all__ = ["dealt", "encode_in_windows", "length_batches", "with_progress"]
 MAX_ROWS = 512
 
 
-def length_batches(lengths: Sequence[int], budget: int, *, max_waste: float = 0.08) -> list[list[int]]:
+def length_batches(
+    lengths: Sequence[int], budget: int, *, max_waste: float = 0.08, max_rows: int = MAX_ROWS
+) -> list[list[int]]:
     """Group indices so that batches are nearly rectangular and at most ``budget`` tokens large.
 
     Rows are taken from long to short, so that the largest batch comes first and memory peaks at once. A batch is cut
@@ -27,6 +29,7 @@ def length_batches(lengths: Sequence[int], budget: int, *, max_waste: float = 0.
         lengths: tokens of each row, everything counted that the model will see.
         budget: tokens of one padded batch; a single longer row makes a batch of its own.
         max_waste: share of padding tolerated in a batch.
+        max_rows: most rows of a batch.
 
     Returns:
         Lists of indices; every index exactly once.
@@ -38,7 +41,7 @@ def length_batches(lengths: Sequence[int], budget: int, *, max_waste: float = 0.
     for index in order.tolist():
         length = lengths[index]
         padded = width * (len(batch) + 1)
-        full = bool(batch) and (padded > budget or len(batch) >= MAX_ROWS)
+        full = bool(batch) and (padded > budget or len(batch) >= max_rows)
         wasteful = padded > budget // 4 and real + length < (1 - max_waste) * padded
         if full or wasteful:
             batches.append(batch)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.base import BatchedEncoder
+from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.encoder.fingerprints import encoder_fingerprint, network_digest
+from llm2comp_apps.encoder.habits import Texts, one_or_many
 from llm2comp_apps.encoder.loading import load_network
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.pooling import pool
@@ -114,16 +116,21 @@ class LLM2Comp(BatchedEncoder):
         body: Any = self.network.encoder
         return list(range(len(body.layers)))
 
+    @one_or_many
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         prompt: str | None = None,
         show_progress: bool = False,
         tokens_per_batch: int | None = None,
+        batch_size: int | None = None,
+        normalize_embeddings: bool = True,
         pooling: str | None = None,
     ) -> FloatArray:
         """Embed texts: ``(n, d)`` float32 with unit rows; ``(n, k, d)``, each row of unit norm, for pooling ``all``.
+
+        One text has no first axis: ``(d,)`` or ``(k, d)``.
 
         See :meth:`.base.BatchedEncoder.encode` for the other arguments; ``pooling`` replaces the encoder's own.
         """
@@ -132,21 +139,34 @@ class LLM2Comp(BatchedEncoder):
 
         def forward(rows: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:
             pooled = pool(self._forward(rows, ids, mask), chosen)
-            return torch.nn.functional.normalize(pooled, dim=-1)
+            return torch.nn.functional.normalize(pooled, dim=-1) if normalize_embeddings else pooled
 
-        return self._run(texts, prompt, forward, shape, tokens_per_batch, show_progress)
+        return self._run(texts, prompt, forward, shape, tokens_per_batch, show_progress, batch_size)
 
+    @one_or_many
     def encode_memory(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         prompt: str | None = None,
         show_progress: bool = False,
         tokens_per_batch: int | None = None,
+        batch_size: int | None = None,
     ) -> FloatArray:
         """The memory vectors as they leave the network: ``(n, k, d)`` float32, not normalised."""
         shape = (self.k, self.dimension)
-        return self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress)
+        return self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress, batch_size)
+
+    def to(self, device: str) -> Self:
+        """Move the network to a device, and give the encoder back.
+
+        Raises:
+            UsageError: there is no such device here.
+        """
+        check_device(device)
+        self.network.to(device)
+        self.device = str(self.network.memory_tokens.device)
+        return self
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write a checkpoint that :meth:`from_pretrained` loads to identical vectors, with tokenizer and model card.

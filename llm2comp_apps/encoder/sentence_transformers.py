@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from llm2comp_apps.encoder.batching import encode_in_windows, with_progress
+from llm2comp_apps.encoder.devices import check_device
+from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.texts import list_of_texts
 from llm2comp_apps.errors import EncoderError
@@ -74,7 +77,7 @@ def load_sentence_transformer(
     return kind(model, name or f"st:{path}")
 
 
-class SentenceTransformerEncoder:
+class SentenceTransformerEncoder(EncoderHabits):
     """A loaded model of sentence-transformers as :class:`~.protocol.TextEncoder`."""
 
     def __init__(self, model: Any, name: str) -> None:
@@ -84,16 +87,28 @@ class SentenceTransformerEncoder:
         self.prompts: dict[str, str] = {key: text for key, text in model.prompts.items() if text}
         self.fingerprint = self._fingerprint()
 
-    def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> FloatArray:
-        """Embed ``texts``; see :meth:`.protocol.TextEncoder.encode`."""
-        texts = list_of_texts(texts)
+    @one_or_many
+    def encode(
+        self,
+        texts: Texts,
+        *,
+        prompt: str | None = None,
+        show_progress: bool = False,
+        batch_size: int | None = None,
+        normalize_embeddings: bool = True,
+    ) -> FloatArray:
+        """Embed ``texts``; see :meth:`.protocol.TextEncoder.encode` and :mod:`.habits`."""
+        return self._encode(list_of_texts(texts), prompt, show_progress, batch_size, normalize_embeddings)
+
+    def _encode(
+        self, texts: list[str], prompt: str | None, show_progress: bool, batch_size: int | None, unit: bool
+    ) -> FloatArray:
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         from llm2comp_apps.encoder.threads import fitting_threads
 
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-
-        batch = _BATCH.get(self._model.device.type, 32)
+        batch = batch_size or _BATCH.get(self._model.device.type, 32)
 
         def run(block: list[int]) -> list[int]:
             with fitting_threads(str(self._model.device)):
@@ -102,7 +117,7 @@ class SentenceTransformerEncoder:
                     batch_size=batch,
                     # An empty prompt switches the model's default prompt off; None would apply it.
                     prompt=prompt or "",
-                    normalize_embeddings=True,
+                    normalize_embeddings=unit,
                     convert_to_numpy=True,
                     show_progress_bar=False,
                 )
@@ -116,10 +131,20 @@ class SentenceTransformerEncoder:
             pass
         return vectors
 
+    def to(self, device: str) -> Self:
+        """Move the model to a device, and give the encoder back.
+
+        Raises:
+            UsageError: there is no such device here.
+        """
+        check_device(device)
+        self._model.to(device)
+        return self
+
     def _sizes(self, texts: Sequence[str]) -> list[int]:
         """What each text costs, about: characters, no more than are read."""
-        limit = 4 * int(self._model.max_seq_length or 0)
-        return [min(len(text), limit or len(text)) + 8 for text in texts]
+        most = 4 * (self._model.max_seq_length or math.inf)
+        return [int(min(len(text), most)) + 8 for text in texts]
 
     def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
         """Embed a stream block by block; see :meth:`.protocol.TextEncoder.encode_stream`."""
@@ -148,9 +173,11 @@ class _TokenCountingEncoder(SentenceTransformerEncoder):
         """See :meth:`.protocol.LimitsLength.room`."""
         return int(self._model.max_seq_length) - len(self.tokenizer(prompt or "")["input_ids"])
 
-    def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> FloatArray:
-        """Embed ``texts`` and count those that are cut; see :meth:`.protocol.TextEncoder.encode`."""
-        vectors = super().encode(texts, prompt=prompt, show_progress=show_progress)
+    def _encode(
+        self, texts: list[str], prompt: str | None, show_progress: bool, batch_size: int | None, unit: bool
+    ) -> FloatArray:
+        """Embed, and count the texts that are cut."""
+        vectors = super()._encode(texts, prompt, show_progress, batch_size, unit)
         room = self.room(prompt)
         # A token has at least a byte: only long texts need counting.
         long = [text for text in texts if len(text.encode()) > room]

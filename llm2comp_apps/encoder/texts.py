@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["list_of_texts"]
 
 
-def list_of_texts(texts: Sequence[str]) -> list[str]:
+def list_of_texts(texts: Iterable[str]) -> list[str]:
     """The texts as a list.
 
     Args:
-        texts: a list or tuple, or one column: a one-dimensional array or Series of strings.
+        texts: a list, a tuple or a generator, or one column: a one-dimensional array or Series of strings.
 
     Raises:
-        UsageError: a single text, a table, a mapping, a set (which has no order), or something in it that is no text;
-            the message names its position.
+        UsageError: a single text, nothing, a table, a mapping, a set (which has no order), or something in it that is
+            no text; the message names its position.
     """
     if isinstance(texts, str | bytes):
         raise UsageError("must be a list of texts; put a single text into a list: [text]", field="texts")
     kind = type(texts).__name__
-    if isinstance(texts, Mapping | Set) or not (hasattr(texts, "__iter__") and hasattr(texts, "__len__")):
+    if texts is None:
+        raise UsageError("must be a text or a list of texts, not None", field="texts")
+    if isinstance(texts, Mapping | Set) or not hasattr(texts, "__iter__"):
         raise UsageError(f"must be a list of texts, not a {kind}", field="texts")
     if getattr(texts, "ndim", 1) != 1:
         raise UsageError(f"must be a list of texts, not a table ({kind}); choose one of its columns", field="texts")

@@ -102,7 +102,7 @@ def test_an_encoder_has_the_abilities_of_ours(pair):
     assert light.tokenizer(["a text", ""], add_special_tokens=False, verbose=False)["input_ids"][1] == []
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(light)).encode(["a text"]), light.encode(["a text"]))
     with pytest.raises(UsageError, match="list of texts"):
-        light.encode("a text")
+        light.encode({"a text"})
 
 
 def test_an_export_is_made_once_and_found_by_other_settings(make_checkpoint, monkeypatch):

@@ -196,7 +196,7 @@ def test_prompts_long_texts_and_no_texts(make_checkpoint):
     assert encoder.encode([]).shape == (0, encoder.dimension)
     assert encoder.encode_memory([]).shape == (0, encoder.k, encoder.dimension)
     with pytest.raises(UsageError, match="list of texts"):
-        encoder.encode("not a list")
+        encoder.encode({"not": "a list"})
 
 
 def test_the_fingerprint_follows_whatever_changes_a_vector(make_checkpoint):

@@ -16,7 +16,9 @@ pandas = pytest.importorskip("pandas")
 TEXTS = ["Cells divide.", "Bread rises."]
 
 
-@pytest.mark.parametrize("kind", [list, tuple, deque, np.array, pandas.Series, lambda texts: np.array(texts, object)])
+@pytest.mark.parametrize(
+    "kind", [list, tuple, deque, np.array, pandas.Series, lambda texts: np.array(texts, object), iter]
+)
 def test_one_column_of_texts_is_a_list(kind):
     found = list_of_texts(kind(TEXTS))
     assert found == TEXTS
@@ -29,11 +31,11 @@ def test_one_column_of_texts_is_a_list(kind):
     [
         ("Cells divide.", r"texts must be a list of texts; put a single text into a list: \[text\]"),
         (b"Cells divide.", "put a single text into a list"),
-        (None, "not a NoneType"),
+        (None, "texts must be a text or a list of texts, not None"),
+        (7, "must be a list of texts, not a int"),
         (dict.fromkeys(TEXTS), "not a dict"),
         ({"text": TEXTS}.keys(), "not a dict_keys"),
         (set(TEXTS), "not a set"),
-        (iter(TEXTS), "not a list_iterator"),
         (pandas.DataFrame({"text": TEXTS}), r"not a table \(DataFrame\); choose one of its columns"),
         (np.array([TEXTS]), r"not a table \(ndarray\)"),
         (list(zip(TEXTS, TEXTS, strict=True)), "the one at position 0 is a tuple"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,12 @@ from llm2comp_apps.encoder.backends.cores import usable_cores
 from llm2comp_apps.encoder.backends.exported import GRAPH, TOKENIZER, TOKENS, Manifest
 from llm2comp_apps.encoder.backends.poolings import pool
 from llm2comp_apps.encoder.backends.tokens import TokenTable
-from llm2comp_apps.encoder.batching import dealt, encode_in_windows, with_progress
+from llm2comp_apps.encoder.batching import MAX_ROWS, dealt, encode_in_windows, with_progress
+from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.settings import EncoderSettings
 from llm2comp_apps.encoder.texts import list_of_texts
-from llm2comp_apps.errors import EncoderError
+from llm2comp_apps.errors import EncoderError, UsageError
 
 __all__ = ["OnnxEncoder", "TextTokenizer"]
 
@@ -75,7 +76,7 @@ class TextTokenizer:
         return [one.ids for one in encoded], len(long)
 
 
-class OnnxEncoder:
+class OnnxEncoder(EncoderHabits):
     """A checkpoint of ours in ONNX Runtime; offers what :class:`~llm2comp_apps.encoder.model.LLM2Comp` does.
 
     Attributes:
@@ -130,20 +131,24 @@ class OnnxEncoder:
             raise EncoderError(f"{self._folder}: this export cannot be opened: {error}") from error
         self.k, self.dimension = self._memory.shape
 
+    @one_or_many
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         prompt: str | None = None,
         show_progress: bool = False,
         tokens_per_batch: int | None = None,
+        batch_size: int | None = None,
+        normalize_embeddings: bool = True,
         pooling: str | None = None,
     ) -> FloatArray:
         """Embed texts; see :meth:`~llm2comp_apps.encoder.model.LLM2Comp.encode`."""
-        memory = self.encode_memory(
-            texts, prompt=prompt, show_progress=show_progress, tokens_per_batch=tokens_per_batch
-        )
+        sizes = {"tokens_per_batch": tokens_per_batch, "batch_size": batch_size}
+        memory = self.encode_memory(list_of_texts(texts), prompt=prompt, show_progress=show_progress, **sizes)
         pooled = pool(memory, pooling or self.pooling)
+        if not normalize_embeddings:
+            return pooled
         return pooled / np.maximum(np.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
 
     def encode_stream(
@@ -152,25 +157,34 @@ class OnnxEncoder:
         """Embed a stream; yields ``(m, d)`` float32 blocks in input order, holding at most ``window`` texts."""
         return encode_in_windows(texts, window, lambda held: self.encode(held, prompt=prompt))
 
+    @one_or_many
     def encode_memory(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         prompt: str | None = None,
         show_progress: bool = False,
         tokens_per_batch: int | None = None,
+        batch_size: int | None = None,
     ) -> FloatArray:
         """The memory vectors as they leave the network: ``(n, k, d)`` float32, not normalised."""
         rows, cut = self.tokenizer.cut([(prompt or "") + text for text in list_of_texts(texts)], self.max_length)
         self.cut += cut
-        return self.memory_of(rows, show_progress=show_progress, tokens_per_batch=tokens_per_batch)
+        sizes = {"tokens_per_batch": tokens_per_batch, "batch_size": batch_size}
+        return self.memory_of(rows, show_progress=show_progress, **sizes)
 
     def memory_of(
-        self, rows: Sequence[Sequence[int]], *, show_progress: bool = False, tokens_per_batch: int | None = None
+        self,
+        rows: Sequence[Sequence[int]],
+        *,
+        show_progress: bool = False,
+        tokens_per_batch: int | None = None,
+        batch_size: int | None = None,
     ) -> FloatArray:
         """Memory vectors ``(n, k, d)`` of token ids, in their order."""
         out = np.empty((len(rows), self.k, self.dimension), dtype=np.float32)
-        batches = equal_batches([len(row) for row in rows], self.k, self.batch_tokens(tokens_per_batch))
+        budget = self.batch_tokens(tokens_per_batch)
+        batches = equal_batches([len(row) for row in rows], self.k, budget, batch_size or MAX_ROWS)
 
         def run(batch: list[int]) -> list[int]:
             out[batch] = self._forward(np.array([rows[index] for index in batch], dtype=np.int64))
@@ -180,6 +194,16 @@ class OnnxEncoder:
         for _ in with_progress(dealt(run, batches, self._threads), sizes, show_progress):
             pass
         return out
+
+    def to(self, device: str) -> Self:
+        """Stay on the CPU, and give the encoder back.
+
+        Raises:
+            UsageError: another device is asked for.
+        """
+        if device != "cpu":
+            raise UsageError(f"{device}: this encoder runs on the cpu; load it again for another one", field="device")
+        return self
 
     def batch_tokens(self, wanted: int | None = None) -> int:
         """Tokens of a batch: as wanted, else what suits a CPU."""
@@ -207,19 +231,20 @@ class OnnxEncoder:
         self._open()
 
 
-def equal_batches(lengths: Sequence[int], extra: int, budget: int) -> list[list[int]]:
+def equal_batches(lengths: Sequence[int], extra: int, budget: int, most: int = MAX_ROWS) -> list[list[int]]:
     """Indices of rows of one length, at most ``budget`` tokens together, the longest rows first.
 
     Args:
         lengths: tokens of each row.
         extra: tokens that are put behind every row.
         budget: tokens of one batch; a single longer row makes a batch of its own.
+        most: rows of a batch.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batches = []
     for length, group in itertools.groupby(order, key=lambda index: lengths[index]):
         indices = list(group)
-        size = max(1, budget // (length + extra))
+        size = max(1, min(most, budget // (length + extra)))
         batches += [indices[start : start + size] for start in range(0, len(indices), size)]
     return batches
 
