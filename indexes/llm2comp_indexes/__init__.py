@@ -15,6 +15,7 @@ The rooms, from the disk up; each uses only those before it:
     storage/        files written durably and read with care; ``store.db`` with the documents; ``where`` conditions
     dense/          comparing vectors: kinds, FAISS, GPUs
     analysis        what counts as a word, and when two are the same
+    operators       what quotes, + and - in a query mean
     lexical         searching words
     core/           generations: reading one, writing the next, verifying, moving to and from other programs
     index           `Index`, which puts them together
@@ -54,6 +55,7 @@ from llm2comp_indexes.errors import (
     OutdatedWarning,
 )
 from llm2comp_indexes.index import Index
+from llm2comp_indexes.operators import Clause, ParsedQuery, parse_query
 from llm2comp_indexes.storage.dates import date_key
 from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount
 from llm2comp_indexes.storage.filters import compile_filter
@@ -65,6 +67,7 @@ __all__ = [
     "FORMAT",
     "KINDS",
     "Batch",
+    "Clause",
     "Damage",
     "DamageWarning",
     "DependencyError",
@@ -84,6 +87,7 @@ __all__ = [
     "InputError",
     "KindError",
     "OutdatedWarning",
+    "ParsedQuery",
     "Policy",
     "PredicateCount",
     "Word",
@@ -97,6 +101,7 @@ __all__ = [
     "import_vectors",
     "matching_spans",
     "pair_in_order",
+    "parse_query",
     "read_parquet",
     "read_parquet_settings",
     "read_vectors",

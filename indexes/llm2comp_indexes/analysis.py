@@ -24,12 +24,17 @@ __all__ = ["ANALYSIS", "DEFAULT_LANGUAGE", "Word", "analyzer", "check_language",
 
 DEFAULT_LANGUAGE: Final = "english"
 
-ANALYSIS: Final = 2
-"""Version of all this: words that were indexed by another one do not meet those of a query. 1 knew no `plain`."""
+ANALYSIS: Final = 3
+"""Version of all this: words that were indexed by another one do not meet those of a query.
+
+1 knew no `plain`; 2 made one word of C, C++ and C#, and kept no order of words, which `operators` need.
+"""
 
 # Scripts written without spaces are indexed character by character; every other word is a run of letters and digits.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORD = rf"[{_UNSPACED}]|[\p{{Alphabetic}}\p{{M}}\p{{N}}--[{_UNSPACED}]]+"
+_NAMED = r"[A-Za-z](?:\+\+|#)"  # C++, C#, F#: a letter alone would be another word
+_WORD_2 = rf"[{_UNSPACED}]|[\p{{Alphabetic}}\p{{M}}\p{{N}}--[{_UNSPACED}]]+"
+_WORD = rf"{_NAMED}|{_WORD_2}"
 _LONGEST_WORD = 255  # bytes; longer runs are not words
 
 # Unicode's Default_Ignorable_Code_Point: soft hyphens, joiners, direction marks, variation selectors, fillers.
@@ -82,12 +87,12 @@ def _folded(text: str) -> str:
 
 
 @cache
-def analyzer(language: str) -> tantivy.TextAnalyzer:
+def analyzer(language: str, version: int = ANALYSIS) -> tantivy.TextAnalyzer:
     """Terms of a `plain` text: its words, lower-cased, accents folded, stemmed for ``language``."""
     import tantivy
 
     chain = (
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORD))
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORD if version > 2 else _WORD_2))
         .filter(tantivy.Filter.remove_long(_LONGEST_WORD))
         .filter(tantivy.Filter.lowercase())
         .filter(tantivy.Filter.ascii_fold())

@@ -24,6 +24,7 @@ from llm2comp_indexes.dense.kinds import Policy, why_small
 from llm2comp_indexes.dense.vectors import as_queries
 from llm2comp_indexes.errors import IndexExistsError, IndexStoreError, IndexWriteError, InputError, OlderFormatError
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
+from llm2comp_indexes.operators import Clause
 from llm2comp_indexes.storage import documents as rows_of
 from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.fields import (
@@ -248,7 +249,13 @@ class Index:
         return self._snapshot.manifest.documents
 
     def search(
-        self, vectors: npt.ArrayLike, k: int, *, where: str | None = None, exact: bool = False
+        self,
+        vectors: npt.ArrayLike,
+        k: int,
+        *,
+        where: str | None = None,
+        clauses: Sequence[Clause] = (),
+        exact: bool = False,
     ) -> list[list[Hit]]:
         """The k nearest documents of each query vector, one hit per document, best first.
 
@@ -256,6 +263,7 @@ class Index:
             vectors: (q, d) queries, or (d,) for one.
             k: documents wanted; all are returned when there are fewer.
             where: only documents whose metadata satisfies this expression (see `llm2comp_indexes.storage.filters`).
+            clauses: only documents whose words meet these (see `llm2comp_indexes.operators`).
             exact: scan every vector even if there is an approximate index.
 
         Raises:
@@ -270,13 +278,21 @@ class Index:
             if not manifest.documents or not len(queries):
                 return [[] for _ in queries]
             allowed = None
-            if where is not None:
-                nums, mask = snapshot.allowed(where)
+            if where is not None or clauses:
+                nums, mask = snapshot.allowed(where, tuple(clauses))
                 allowed = (mask, len(nums))
             return snapshot.hits(snapshot.dense.search(queries, k, allowed, exact=exact))
 
-    def search_lexical(self, query: str, k: int, *, where: str | None = None) -> list[Hit]:
+    def search_lexical(
+        self, query: str, k: int, *, where: str | None = None, clauses: Sequence[Clause] = ()
+    ) -> list[Hit]:
         """The k best documents by BM25 over title and text. Any text is a query; nothing in it is syntax.
+
+        Args:
+            query: words.
+            k: documents wanted.
+            where: only documents whose metadata satisfies this expression.
+            clauses: operators, which `llm2comp_indexes.operators.parse_query` finds in what people type.
 
         Raises:
             InputError: k is below 1.
@@ -287,7 +303,7 @@ class Index:
             if snapshot.lexical is None:
                 return []
             allowed = None if where is None else snapshot.allowed(where)[0]
-            return snapshot.lexical_hits(*snapshot.lexical.search(query, k, allowed))
+            return snapshot.lexical_hits(*snapshot.lexical.search(query, k, allowed, clauses))
 
     def get(self, ids: Sequence[str]) -> list[IndexedDocument]:
         """The documents of ``ids``, in that order.

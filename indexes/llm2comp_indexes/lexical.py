@@ -25,6 +25,7 @@ import numpy as np
 
 from llm2comp_indexes.analysis import ANALYSIS, DEFAULT_LANGUAGE, analyzer, check_language, matching_spans, plain, words
 from llm2comp_indexes.errors import DamageWarning, IndexWriteError, OutdatedWarning
+from llm2comp_indexes.operators import Clause
 from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.checked import difference
 from llm2comp_indexes.storage.store import SegmentRecord
@@ -49,6 +50,9 @@ MOST_TERMS: Final = 1024
 
 _HEAP_BYTES = 64_000_000
 _FEW_DOCUMENTS = 4096  # allowed documents up to which a filter is part of the query
+_PREFIX_SCORE = 3.0  # of a word that begins as it was asked for: about that of a word in every twentieth document
+_FIRST_PLAIN = 2  # versions of the analysis: the first that knew `plain` ...
+_FIRST_WITH_ORDER = 3  # ... and the first that kept the order of words, titles, and words beside their stems
 _LOCKS = (".tantivy-writer.lock", ".tantivy-meta.lock")
 _MUTABLE = ("meta.json", ".managed.json")
 
@@ -59,8 +63,15 @@ def _schema() -> tantivy.Schema:
 
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("num", indexed=True, fast=True)
-    builder.add_text_field("body", tokenizer_name="body", index_option="freq")
+    builder.add_text_field("body", tokenizer_name="body", index_option="position")
+    builder.add_text_field("title", tokenizer_name="body", index_option="position")
+    builder.add_text_field("forms", tokenizer_name="forms", index_option="basic")  # words as they are, not their stems
     return builder.build()
+
+
+def _register(index: tantivy.Index, language: str) -> None:
+    index.register_tokenizer("body", analyzer(language))
+    index.register_tokenizer("forms", analyzer("none"))
 
 
 def _document(num: int, document: IndexedDocument) -> tantivy.Document:
@@ -68,7 +79,11 @@ def _document(num: int, document: IndexedDocument) -> tantivy.Document:
 
     entry = tantivy.Document()
     entry.add_unsigned("num", num)
-    entry.add_text("body", plain(f"{document.title} {document.text}" if document.title else document.text))
+    title, text = plain(document.title), plain(document.text)
+    body = f"{title} {text}" if title else text
+    entry.add_text("body", body)
+    entry.add_text("title", title)
+    entry.add_text("forms", body)
     return entry
 
 
@@ -98,7 +113,7 @@ class LexicalWriter:
             self._adopt(index / base.directory)
         try:
             self._index = tantivy.Index(_schema(), path=str(self._directory))
-            self._index.register_tokenizer("body", analyzer(language))
+            _register(self._index, language)
             self._writer = self._index.writer(heap_size=_HEAP_BYTES, num_threads=1)
         except (ValueError, OSError) as error:
             raise IndexWriteError(f"{self._directory}: the lexical index cannot be written: {error}") from error
@@ -161,9 +176,10 @@ class LexicalReader:
     def __init__(
         self, index: Path, record: SegmentRecord, language: str, documents: Iterable[tuple[int, IndexedDocument]]
     ) -> None:
+        self._path = index
         self._language = language
         self._private: tempfile.TemporaryDirectory[str] | None = None
-        self._outdated = is_outdated(record)
+        self._version = int(record.detail.get("analysis", 1))
         self._searcher: tantivy.Searcher = self._open(index, record) or self._rebuild(documents)
 
     def _open(self, index: Path, record: SegmentRecord) -> tantivy.Searcher | None:
@@ -182,14 +198,18 @@ class LexicalReader:
         if searcher.num_docs != record.rows:
             self._doubt(directory, f"holds {searcher.num_docs} documents where {record.rows} were committed")
             return None
-        if self._outdated:
-            warnings.warn(
-                f"{index}: the words were indexed by an older version, which finds fewer of those with accents or "
-                "invisible characters; the next change of the index, or compacting it, indexes them again",
-                OutdatedWarning,
-                stacklevel=2,
-            )
+        if self._version < _FIRST_PLAIN:
+            self._tell("finds fewer of those with accents or invisible characters")
         return searcher
+
+    def _tell(self, shortcoming: str) -> None:
+        """Warn of what the words of an older version cannot do."""
+        warnings.warn(
+            f"{self._path}: the words were indexed by an older version, which {shortcoming}; the next change of the "
+            "index, or compacting it, indexes them again",
+            OutdatedWarning,
+            stacklevel=2,
+        )
 
     def _writable(self, directory: Path) -> str:
         """Tantivy makes lock files beside what it reads; give it a private view of a directory where it cannot.
@@ -216,9 +236,9 @@ class LexicalReader:
     def _rebuild(self, documents: Iterable[tuple[int, IndexedDocument]]) -> tantivy.Searcher:
         import tantivy
 
-        self._outdated = False
+        self._version = ANALYSIS
         index = tantivy.Index(_schema())
-        index.register_tokenizer("body", analyzer(self._language))
+        _register(index, self._language)
         writer = index.writer(heap_size=_HEAP_BYTES, num_threads=1)
         for num, document in documents:
             writer.add_document(_document(num, document))
@@ -227,25 +247,28 @@ class LexicalReader:
         index.reload()
         return index.searcher()
 
-    def search(self, query: str, k: int, allowed: Int64Array | None = None) -> tuple[Int64Array, Float32Array]:
+    def search(
+        self, query: str, k: int, allowed: Int64Array | None = None, clauses: Sequence[Clause] = ()
+    ) -> tuple[Int64Array, Float32Array]:
         """The k best documents for any text at all: it is analysed, never parsed.
 
         Args:
             query: words.
             k: documents wanted; fewer are returned when fewer share a word with the query.
             allowed: ascending numbers of the documents that may be returned; None = all.
+            clauses: what documents must hold besides, must not hold, or may hold (`llm2comp_indexes.operators`).
 
         Returns:
             Numbers (n,) and BM25 scores (n,), best first, the lower number first among equals.
         """
         terms: dict[str, int] = {}
-        for term in analyzer(self._language).analyze(query if self._outdated else plain(query)):
+        for term in self._terms(query):
             if term in terms or len(terms) < MOST_TERMS:
                 terms[term] = terms.get(term, 0) + 1
         total = self._searcher.num_docs
-        if not terms or not total or k < 1 or (allowed is not None and not len(allowed)):
+        if not (terms or clauses) or not total or k < 1 or (allowed is not None and not len(allowed)):
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-        tree = self._tree(terms, allowed if allowed is not None and len(allowed) <= _FEW_DOCUMENTS else None)
+        tree = self._tree(terms, clauses, allowed if allowed is not None and len(allowed) <= _FEW_DOCUMENTS else None)
         limit = min(k + 1, total)
         while True:
             nums, scores = self._best(tree, limit)
@@ -259,18 +282,72 @@ class LexicalReader:
                 return nums[order], scores[order]
             limit = min(4 * limit, total)
 
-    def _tree(self, terms: dict[str, int], allowed: Int64Array | None) -> tantivy.Query:
+    def meeting(self, clauses: Sequence[Clause]) -> Int64Array:
+        """Numbers of all documents that meet the clauses, ascending."""
         import tantivy
 
-        clauses: list[tuple[Any, Any]] = []
+        total = self._searcher.num_docs
+        if not total:
+            return np.empty(0, dtype=np.int64)
+        tree = tantivy.Query.boolean_query([(tantivy.Occur.Must, tantivy.Query.all_query()), *self._demands(clauses)])
+        return np.sort(self._best(tree, total)[0])
+
+    def _terms(self, text: str) -> list[str]:
+        """The terms of a text in the words of this snapshot."""
+        read = text if self._version < _FIRST_PLAIN else plain(text)
+        terms: list[str] = analyzer(self._language, self._version).analyze(read)
+        return terms
+
+    def _tree(self, terms: dict[str, int], clauses: Sequence[Clause], allowed: Int64Array | None) -> tantivy.Query:
+        import tantivy
+
+        leaves: list[tuple[Any, Any]] = []
         for term, count in terms.items():
             leaf = tantivy.Query.term_query(_schema(), "body", term, index_option="freq")
-            clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(leaf, float(count)) if count > 1 else leaf))
-        tree = tantivy.Query.boolean_query(clauses)
-        if allowed is None:
-            return tree
-        among = tantivy.Query.const_score_query(tantivy.Query.term_set_query(_schema(), "num", allowed.tolist()), 0.0)
-        return tantivy.Query.boolean_query([(tantivy.Occur.Must, tree), (tantivy.Occur.Must, among)])
+            leaves.append((tantivy.Occur.Should, tantivy.Query.boost_query(leaf, float(count)) if count > 1 else leaf))
+        for clause in clauses:
+            if clause.kind == "prefix" and clause.sign != "must not":
+                scored = tantivy.Query.const_score_query(self._query_of(clause), _PREFIX_SCORE)
+                leaves.append((tantivy.Occur.Should, scored))
+        tree = tantivy.Query.boolean_query(leaves)
+        demands = self._demands(clauses)
+        if allowed is not None:
+            among = tantivy.Query.term_set_query(_schema(), "num", allowed.tolist())
+            demands.append((tantivy.Occur.Must, tantivy.Query.const_score_query(among, 0.0)))
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, tree), *demands]) if demands else tree
+
+    def _demands(self, clauses: Sequence[Clause]) -> list[tuple[Any, Any]]:
+        """What must and must not occur, for no score."""
+        import tantivy
+
+        if clauses and self._version < _FIRST_WITH_ORDER:
+            self._tell("knows neither the order of words nor titles: operators find more than they should")
+        occurs = {"must": tantivy.Occur.Must, "must not": tantivy.Occur.MustNot}
+        return [
+            (occurs[clause.sign], tantivy.Query.const_score_query(self._query_of(clause), 0.0))
+            for clause in clauses
+            if clause.sign != "may"
+        ]
+
+    def _query_of(self, clause: Clause) -> tantivy.Query:
+        """What finds the documents that hold what a clause names."""
+        import tantivy
+
+        ordered = self._version >= _FIRST_WITH_ORDER
+        field = "title" if clause.title and ordered else "body"
+        terms = self._terms(clause.text)
+        if clause.kind != "word" and ordered:
+            forms = analyzer("none").analyze(plain(clause.text))
+            if clause.kind == "prefix" and len(forms) == 1 and forms[0].isalnum() and not clause.title:
+                return tantivy.Query.regex_query(_schema(), "forms", f"{forms[0]}.*")
+            if clause.kind == "phrase" and len(forms) == 1 and not clause.title:
+                return tantivy.Query.term_query(_schema(), "forms", forms[0], index_option="basic")
+            if clause.kind == "phrase" and len(terms) > 1:
+                return tantivy.Query.phrase_query(_schema(), field, list(terms))
+        if clause.kind == "prefix" and len(terms) == 1 and terms[0].isalnum():
+            return tantivy.Query.regex_query(_schema(), field, f"{terms[0]}.*")
+        every = [tantivy.Query.term_query(_schema(), field, term, index_option="freq") for term in terms]
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, leaf) for leaf in every])
 
     def _best(self, tree: tantivy.Query, limit: int) -> tuple[Int64Array, Float32Array]:
         hits: Sequence[tuple[float, Any]] = self._searcher.search(tree, limit, count=False).hits

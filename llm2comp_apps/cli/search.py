@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
         app,
         search,
         'llm2comp search "how do cells divide" -k 5',
+        "llm2comp search 'title:vaccine \"side effects\" -mouse'",
         'llm2comp search "flu vaccine" --mode lexical --where "year >= 2020 and lang = \'en\'" --json',
         'llm2comp search "flu vaccine" --query-encoder runs/align/encoder',
         "llm2comp search --queries queries.jsonl -k 100 --format trec -o run.trec",
@@ -61,7 +62,7 @@ def search(
 
     The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
     """
-    from llm2comp_apps.retrieval.advice import search_notes, search_warnings
+    from llm2comp_apps.retrieval.advice import operator_notes, search_notes, search_warnings
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.query_file import read_queries
     from llm2comp_apps.retrieval.runs import check_run
@@ -85,6 +86,8 @@ def search(
     if questions is not None:
         _write_run(searcher, options, questions, format or ("json" if as_json else "trec"), output)
     elif query is not None:
+        for line in operator_notes(query, options):
+            note(line)
         show_hits(searcher.search(query, options), as_json=as_json, query=query, mode=options.mode)
     else:
         _prompt(searcher, options)

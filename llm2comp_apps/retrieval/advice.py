@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.retrieval.search import SearchOptions
 
-__all__ = ["search_notes", "search_warnings"]
+__all__ = ["operator_notes", "search_notes", "search_warnings"]
 
 _FEW = 10  # hits that nobody wonders at: the default
 
@@ -23,6 +23,13 @@ def search_notes(index: Index, options: SearchOptions) -> list[str]:
         return []
     which = "all of them" if options.mode != "lexical" and options.where is None else "all that match"
     return [f"{len(index)} documents in the index; `k` {options.k} gives {which}"]
+
+
+def operator_notes(query: str, options: SearchOptions) -> list[str]:
+    """A line if something in a query is understood as an operator."""
+    (parsed,) = options.parsed([query], typed=True)
+    listed = " ".join(map(str, parsed.clauses))
+    return [f"understood as operators: {listed} (`operators=False` takes them as text)"] if listed else []
 
 
 def search_warnings(index: Index, options: SearchOptions, rerank: object = None) -> list[str]:

@@ -25,7 +25,6 @@ from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.build import BuildProgress, CommitRule, UpdateReport, fill_index
 from llm2comp_apps.retrieval.creation import NewIndex
 from llm2comp_apps.retrieval.discovery import find_index
-from llm2comp_apps.retrieval.fusion import Fusion
 from llm2comp_apps.retrieval.gpus import index_device
 from llm2comp_apps.retrieval.hits import SearchHit
 from llm2comp_apps.retrieval.models import Models
@@ -33,7 +32,7 @@ from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.removal import DeleteReport, delete_documents
 from llm2comp_apps.retrieval.rerank import Reranker
-from llm2comp_apps.retrieval.search import RERANK_DEPTH, Mode, Searcher, SearchOptions, SearchSettings
+from llm2comp_apps.retrieval.search import Mode, Searcher, SearchOptions, SearchSettings
 from llm2comp_apps.retrieval.settings import IndexSettings, changed_policy
 from llm2comp_apps.retrieval.similar import similar_documents
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
@@ -171,23 +170,15 @@ class Collection:
         return delete_documents(self.index, ids, where=where, allow_most=allow_most)
 
     def search(
-        self,
-        query: str,
-        *,
-        k: int = 10,
-        mode: Mode = "hybrid",
-        where: str | None = None,
-        fusion: Fusion = "minmax",
-        rerank: str | Reranker | None = None,
-        rerank_depth: int = RERANK_DEPTH,
+        self, query: str, *, rerank: str | Reranker | None = None, **settings: Unpack[SearchSettings]
     ) -> list[SearchHit]:
         """The best hits for a query, best first.
 
         ``rerank`` scores the best candidates again: with ``"memory"``, a cross-encoder's name or directory, or any
         :class:`~llm2comp_apps.retrieval.rerank.Reranker`. :class:`~llm2comp_apps.retrieval.search.SearchOptions`
-        describes the other settings, and what is wrong with them.
+        describes the settings (``k``, ``mode``, ``where`` and others), and what is wrong with them.
         """
-        options = SearchOptions(k=k, mode=mode, where=where, fusion=fusion, rerank_depth=rerank_depth)
+        options = SearchOptions(**settings)
         return self.searcher(options.mode, rerank).search(query, options)
 
     def search_batch(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llm2comp_indexes import ParsedQuery
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
 from llm2comp_apps.retrieval.snippets import Snippet, make_snippet
@@ -67,7 +68,7 @@ class SearchHit:
 
 
 def to_hits(
-    query: str,
+    query: ParsedQuery,
     ranking: Sequence[Ranked],
     documents: Sequence[Document | IndexedDocument],
     language: str = DEFAULT_LANGUAGE,
@@ -75,11 +76,12 @@ def to_hits(
     """Make hits of a ranking.
 
     Args:
-        query: its words are marked in the snippets; empty for none.
+        query: its words are marked in the snippets; one without text for none.
         ranking: best first.
         documents: those of the ranking, in its order.
         language: of the index's lexical side.
     """
+    prefixes = tuple(clause.text for clause in query.clauses if clause.kind == "prefix" and clause.sign != "must not")
     return [
         SearchHit(
             rank=rank,
@@ -89,7 +91,7 @@ def to_hits(
             text=document.text,
             metadata=document.metadata,
             span=ranked.span,
-            snippet=make_snippet(document.text, query, span=ranked.span, language=language),
+            snippet=make_snippet(document.text, query.text, span=ranked.span, language=language, prefixes=prefixes),
         )
         for rank, (ranked, document) in enumerate(zip(ranking, documents, strict=True), start=1)
     ]

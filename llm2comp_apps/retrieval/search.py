@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, get_args
 
+from llm2comp_indexes import ParsedQuery, parse_query
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
@@ -22,7 +23,7 @@ from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, Reranker
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from llm2comp_indexes import Index, IndexedDocument
+    from llm2comp_indexes import Hit, Index, IndexedDocument
 
     from llm2comp_apps.corpus import Document
 
@@ -55,6 +56,7 @@ class SearchSettings(TypedDict, total=False):
     fusion: Fusion
     where: str | None
     rerank_depth: int
+    operators: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,9 @@ class SearchOptions:
         fusion: how hybrid search joins: ``minmax`` or ``rrf``.
         where: keep only documents whose metadata meet this condition.
         rerank_depth: candidates to rerank, if there is a reranker; at least k are.
+        operators: whether quotes, ``+``, ``-``, ``title:`` and ``*`` in a query are operators
+            (:mod:`llm2comp_indexes.operators`) where words are compared; in a dense search they are text. ``None``: in
+            what people type (``search``), and not in runs (``rank``).
     """
 
     k: int = 10
@@ -74,6 +79,7 @@ class SearchOptions:
     fusion: Fusion = "minmax"
     where: str | None = None
     rerank_depth: int = RERANK_DEPTH
+    operators: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no search can do.
@@ -91,6 +97,13 @@ class SearchOptions:
         if self.fusion not in get_args(Fusion):
             raise UsageError(f"must be one of {', '.join(get_args(Fusion))}, not {self.fusion!r}", field="fusion")
         check_condition(self.where)
+
+    def parsed(self, queries: Sequence[str], *, typed: bool) -> list[ParsedQuery]:
+        """Queries as they are understood, where ``operators`` leaves it open by whether people typed them."""
+        wanted = typed if self.operators is None else self.operators
+        if not wanted or self.mode == "dense":
+            return [ParsedQuery(query) for query in queries]
+        return [parse_query(query) for query in queries]
 
     def depth(self, *, reranked: bool) -> int:
         """How many candidates each side is asked for."""
@@ -142,12 +155,14 @@ class Searcher:
         Raises:
             UsageError: a query is empty, or the options need an encoder and there is none.
         """
+        options = options or SearchOptions()
+        parsed = _parsed(queries, options, typed=True)
         with self._pinned() as pinned:
-            rankings = pinned._rank(queries, options or SearchOptions())
+            rankings = pinned._rank(parsed, options)
             with self._clock.part("documents and snippets"):
                 return [
                     to_hits(query, ranking, pinned._documents(ranking), self._language)
-                    for query, ranking in zip(queries, rankings, strict=True)
+                    for query, ranking in zip(parsed, rankings, strict=True)
                 ]
 
     def page(
@@ -176,11 +191,12 @@ class Searcher:
             raise UsageError(f"must be at least 0, not {offset}", field="offset")
         # What a reranker has not read is no hit, and reading more than was asked for costs seconds.
         depth = max(offset + options.k, FACET_DEPTH if facets and self._reranker is None else 0)
+        (parsed,) = _parsed([query], options, typed=True, given=vector is not None)
         with self._pinned() as pinned:
-            ranking = pinned._rank([query], replace(options, k=depth), None if vector is None else vector[None])[0]
+            ranking = pinned._rank([parsed], replace(options, k=depth), None if vector is None else vector[None])[0]
             shown = ranking[offset : offset + options.k]
             with self._clock.part("documents and snippets"):
-                hits = to_hits(query, shown, pinned._documents(shown), self._language)
+                hits = to_hits(parsed, shown, pinned._documents(shown), self._language)
                 hits = [replace(hit, rank=offset + hit.rank) for hit in hits]
                 counts = facet_counts(pinned._index, facets, [found.id for found in ranking])
         return SearchPage(hits, len(ranking), depth, counts)
@@ -194,8 +210,9 @@ class Searcher:
         Raises:
             UsageError: a query is empty, or the options need an encoder and there is none.
         """
+        options = options or SearchOptions()
         with self._pinned() as pinned:
-            return pinned._rank(queries, options or SearchOptions())
+            return pinned._rank(_parsed(queries, options, typed=False), options)
 
     @contextmanager
     def _pinned(self) -> Iterator[Searcher]:
@@ -208,16 +225,13 @@ class Searcher:
             yield pinned
 
     def _rank(
-        self, queries: Sequence[str], options: SearchOptions, vectors: FloatArray | None = None
+        self, queries: Sequence[ParsedQuery], options: SearchOptions, vectors: FloatArray | None = None
     ) -> list[list[Ranked]]:
-        for query in queries:
-            if vectors is None or options.mode != "dense":
-                check_query(query)
         depth = options.depth(reranked=self._reranker is not None)
         asked: Sequence[FloatArray | None] = [None] * len(queries)
         if isinstance(self._reranker, MemoryReranker):
             with self._clock.part("encode query"):
-                memory = self._reranker.read(queries)
+                memory = self._reranker.read([query.text for query in queries])
             asked = list(memory)
             if vectors is None and self._encoder is not None:
                 vectors = self._reranker.embeddings(memory, self._encoder)
@@ -225,16 +239,17 @@ class Searcher:
         lexical = self._lexical(queries, depth, options.where) if options.mode != "dense" else None
         rankings = self._join(dense, lexical, options.fusion)
         if self._reranker is not None:
-            rankings = [self._rerank(*each, options) for each in zip(queries, asked, rankings, strict=True)]
+            texts = [query.text for query in queries]
+            rankings = [self._rerank(*each, options) for each in zip(texts, asked, rankings, strict=True)]
         return [ranking[: options.k] for ranking in rankings]
 
     def _dense(
-        self, queries: Sequence[str], depth: int, where: str | None, given: FloatArray | None = None
+        self, queries: Sequence[ParsedQuery], depth: int, where: str | None, given: FloatArray | None = None
     ) -> list[list[Ranked]]:
         """Rankings by meaning, of the vectors that are given or else made."""
         if given is not None:
             with self._clock.part("dense search"):
-                found = self._index.search(given, depth, where=where)
+                found = self._nearest(queries, given, depth, where)
             return [[Ranked(hit.id, hit.score, hit.span) for hit in hits] for hits in found]
         if self._encoder is None:
             reason = "must be lexical without an encoder: the others need the one that the index was built with"
@@ -243,18 +258,29 @@ class Searcher:
         for start in range(0, len(queries), QUERY_BLOCK):
             with self._clock.part("encode query"):
                 block = queries[start : start + QUERY_BLOCK]
-                vectors = self._encoder.encode(block, prompt=self._encoder.prompts.get("query"))
+                texts = [query.text for query in block]
+                vectors = self._encoder.encode(texts, prompt=self._encoder.prompts.get("query"))
             with self._clock.part("dense search"):
-                found = self._index.search(vectors, depth, where=where)
+                found = self._nearest(block, vectors, depth, where)
             rankings += [[Ranked(hit.id, hit.score, hit.span) for hit in hits] for hits in found]
         return rankings
 
-    def _lexical(self, queries: Sequence[str], depth: int, where: str | None) -> list[list[Ranked]]:
+    def _nearest(
+        self, queries: Sequence[ParsedQuery], vectors: FloatArray, depth: int, where: str | None
+    ) -> list[list[Hit]]:
+        """Nearest documents of queries, which are compared together unless one demands words."""
+        if not any(query.demands for query in queries):
+            return self._index.search(vectors, depth, where=where)
+        return [
+            self._index.search(vector, depth, where=where, clauses=query.demands)[0]
+            for query, vector in zip(queries, vectors, strict=True)
+        ]
+
+    def _lexical(self, queries: Sequence[ParsedQuery], depth: int, where: str | None) -> list[list[Ranked]]:
+        search = self._index.search_lexical
         with self._clock.part("lexical search"):
-            return [
-                [Ranked(hit.id, hit.score) for hit in self._index.search_lexical(query, depth, where=where)]
-                for query in queries
-            ]
+            found = [search(query.text, depth, where=where, clauses=query.clauses) for query in queries]
+        return [[Ranked(hit.id, hit.score) for hit in hits] for hits in found]
 
     def _join(
         self, dense: list[list[Ranked]] | None, lexical: list[list[Ranked]] | None, fusion: Fusion
@@ -298,7 +324,15 @@ def rerank_documents(query: str, documents: Sequence[Document], reranker: Rerank
     scores = reranker.score(query, [Passage(document.id, document.title, document.text) for document in documents])
     order = sorted(range(len(documents)), key=lambda place: -float(scores[place]))
     ranking = [Ranked(documents[place].id, float(scores[place])) for place in order]
-    return to_hits(query, ranking, [documents[place] for place in order])
+    return to_hits(ParsedQuery(query), ranking, [documents[place] for place in order])
+
+
+def _parsed(queries: Sequence[str], options: SearchOptions, *, typed: bool, given: bool = False) -> list[ParsedQuery]:
+    """Queries as they are understood; one whose vector is given may be empty where only vectors are compared."""
+    for query in queries:
+        if not given or options.mode != "dense":
+            check_query(query)
+    return options.parsed(queries, typed=typed)
 
 
 def _pieces(document: IndexedDocument, found: Ranked) -> list[Ranked]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llm2comp_indexes import ParsedQuery
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
 from llm2comp_apps.errors import UsageError
@@ -52,4 +53,4 @@ def _similar(index: Index, document_id: str, k: int, where: str | None) -> list[
                     best[hit.id] = Ranked(hit.id, hit.score, hit.span)
     ranking = sorted(best.values(), key=lambda ranked: (-ranked.score, ranked.id))[:k]
     documents = index.get([ranked.id for ranked in ranking])
-    return to_hits("", ranking, documents, index.settings.get("language", DEFAULT_LANGUAGE))
+    return to_hits(ParsedQuery(""), ranking, documents, index.settings.get("language", DEFAULT_LANGUAGE))

@@ -66,6 +66,7 @@ def make_snippet(
     span: tuple[int, int] | None = None,
     width: int = SNIPPET_WIDTH,
     language: str = DEFAULT_LANGUAGE,
+    prefixes: tuple[str, ...] = (),
 ) -> Snippet:
     """Choose the window of ``text`` that holds most of the query's words and mark them.
 
@@ -75,12 +76,13 @@ def make_snippet(
         span: look only here: the character range of the chunk that a dense search found.
         width: characters of text at most, ellipses not counted.
         language: of the index's lexical side.
+        prefixes: words that begin so are marked, too.
 
     Returns:
         The window; the beginning of the text (or of the span) where no word of the query occurs.
     """
     start, end = span if span is not None else (0, min(len(text), _MAX_SCANNED))
-    matches = _matches(text, start, end, query, language)
+    matches = _matches(text, start, end, query, language, prefixes)
     window_start = _best_start(text, matches, start, end, width)
     window_end = _cut_end(text, window_start, min(end, window_start + width), end)
     return _clean(text, window_start, window_end, [(first, last) for first, last, _ in matches])
@@ -153,13 +155,14 @@ def _clean(text: str, start: int, end: int, matches: Sequence[tuple[int, int]]) 
     return Snippet("".join(pieces), tuple(marks))
 
 
-def _matches(text: str, start: int, end: int, query: str, language: str) -> list[_Match]:
+def _matches(text: str, start: int, end: int, query: str, language: str, prefixes: tuple[str, ...]) -> list[_Match]:
     """The words of ``text[start:end]`` that lexical search would match."""
     wanted = _wanted(query, language)
+    begins = tuple(prefix.casefold() for prefix in prefixes)
     return [
         (start + word.start, start + word.end, word.term)
         for word in words(text[start:end], language)
-        if word.term in wanted
+        if word.term in wanted or (begins and text[start + word.start : start + word.end].casefold().startswith(begins))
     ]
 
 

@@ -386,3 +386,12 @@ def test_no_prompt_in_a_pipe(cli, built):
     result = cli("search", input="cells\n")
     assert result.exit_code == 2
     assert "needs a terminal" in result.stderr
+
+
+def test_operators_are_understood_told_and_turned_off(cli, built):
+    done = cli("search", "cells -divide", "-k", "8", "--mode", "lexical")
+    assert "understood as operators: -divide (--no-operators takes them as text)" in done.stderr
+    assert "**divide**" not in done.stdout
+    plain = cli("search", "cells -divide", "-k", "8", "--mode", "lexical", "--no-operators")
+    assert "operators" not in plain.stderr
+    assert "**divide**" in plain.stdout

@@ -10,7 +10,7 @@ import llm2comp_indexes
 import pytest
 
 ROOM = Path(llm2comp_indexes.__file__).parent
-ORDER = ("errors", "types", "threads", "storage", "dense", "analysis", "lexical", "core", "index")
+ORDER = ("errors", "types", "threads", "storage", "dense", "analysis", "operators", "lexical", "core", "index")
 
 
 def drawer_of(module: str) -> str:

@@ -282,3 +282,25 @@ def test_a_page_takes_the_vector_of_a_query(index, searcher, hash_encoder):
     assert len(without.page("", k=5, mode="dense", vector=vector).hits) == 5
     with pytest.raises(UsageError, match="query is empty"):
         without.page("", mode="hybrid", vector=vector)
+
+
+@pytest.mark.parametrize("mode", ["lexical", "hybrid"])
+def test_operators_hold_on_both_sides_of_what_people_type(searcher, mode):
+    everything = corpus()
+    query = "water +gas -yeast"
+    hits = searcher.search(query, SearchOptions(k=60, mode=mode))
+    allowed = {doc.id for doc in everything if "gas" in doc.text and "yeast" not in doc.text}
+    assert {hit.id for hit in hits} == allowed
+    assert len(searcher.search(query, SearchOptions(k=60, mode=mode, operators=False))) > len(allowed)
+    assert len(searcher.rank([query], SearchOptions(k=60, mode=mode))[0]) > len(allowed)  # a run holds text
+    assert set(ids(searcher.rank([query], SearchOptions(k=60, mode=mode, operators=True))[0])) == allowed
+
+
+def test_operators_are_text_where_meanings_are_compared(searcher):
+    dense = SearchOptions(k=60, mode="dense")
+    assert len(searcher.search("water +gas -yeast", dense)) == 60
+
+
+def test_words_that_begin_as_asked_are_marked(searcher):
+    hit = searcher.search("mito*", SearchOptions(k=1, mode="lexical"))[0]
+    assert {hit.snippet.text[start:end] for start, end in hit.snippet.marks} == {"mitosis"}

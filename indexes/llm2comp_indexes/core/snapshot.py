@@ -17,6 +17,7 @@ from llm2comp_indexes.dense.search import DenseSearch, Mask
 from llm2comp_indexes.dense.topk import Ranking
 from llm2comp_indexes.errors import IndexDamagedError
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalReader
+from llm2comp_indexes.operators import Clause
 from llm2comp_indexes.storage import documents as rows_of
 from llm2comp_indexes.storage.checked import REPAIR, CheckedRows
 from llm2comp_indexes.storage.filters import compile_filter
@@ -75,7 +76,7 @@ class Snapshot(Leased):
         self.manifest: Manifest
         self.segments: list[Segment] = []
         self._pins: list[Pin] = []
-        self._filters: dict[str, tuple[Int64Array, Mask]] = {}
+        self._filters: dict[tuple[str | None, tuple[Clause, ...]], tuple[Int64Array, Mask]] = {}
         self._looked_up = 0
         self._open()
         self.nums: Int64Array = np.concatenate([np.empty(0, dtype=np.int64), *(part.nums for part in self.segments)])
@@ -199,20 +200,28 @@ class Snapshot(Leased):
         """Rows that wait to be merged away."""
         return 0 if self._alive is None else int((~self._alive).sum())
 
-    def allowed(self, where: str) -> tuple[Int64Array, Mask]:
-        """Numbers of the documents that satisfy ``where``, ascending, and the mask of their rows.
+    def allowed(self, where: str | None, clauses: tuple[Clause, ...] = ()) -> tuple[Int64Array, Mask]:
+        """Numbers of the documents that satisfy ``where`` and clauses, ascending, and the mask of their rows.
 
         Both are kept for the next search with the same filter.
         """
         with self.store() as connection:
-            found = self._filters.get(where)
+            found = self._filters.get((where, clauses))
             if found is None:
-                nums = np.array(rows_of.matching(connection, compile_filter(where)), dtype=np.int64)
+                nums = self._meeting(connection, where, clauses)
                 found = nums, np.isin(self.nums, nums)
                 if len(self._filters) >= _KEPT_FILTERS:
                     self._filters.pop(next(iter(self._filters)))
-                self._filters[where] = found
+                self._filters[where, clauses] = found
         return found
+
+    def _meeting(self, connection: apsw.Connection, where: str | None, clauses: tuple[Clause, ...]) -> Int64Array:
+        none = np.empty(0, dtype=np.int64)
+        spoken = None if not clauses else none if self.lexical is None else self.lexical.meeting(clauses)
+        if where is None:
+            return none if spoken is None else spoken
+        nums = np.array(rows_of.matching(connection, compile_filter(where)), dtype=np.int64)
+        return nums if spoken is None else np.intersect1d(nums, spoken, assume_unique=True)
 
     def ids(self, where: str | None) -> Iterator[str]:
         """Every id, or those whose document satisfies ``where``, in the order in which the documents were added."""

@@ -17,6 +17,11 @@ def _make(**values: Any) -> Any:
     return SearchOptions(**values)
 
 
+_OPERATORS = (
+    'Understand "a phrase", +must, -must-not, title:word and begin* where words are compared. '
+    "[default: in a typed query, not in --queries]"
+)
+
 SEARCH = Group(
     _make,
     (
@@ -24,6 +29,7 @@ SEARCH = Group(
         option("mode", str, "hybrid", "MODE", "Search by dense (meaning), lexical (words) or hybrid (both)."),
         option("fusion", str, "minmax", "METHOD", "Fusion of meaning and words: minmax or rrf."),
         option("rerank_depth", int, 100, "N", "Number of hits that --rerank scores again."),
+        option("operators", bool | None, None, None, _OPERATORS, flag="--operators/--no-operators"),
         option("where", str | None, None, "CONDITION", "Condition on fields that each hit must meet."),
     ),
 )
