@@ -159,13 +159,18 @@ class Index:
     def refresh(self) -> bool:
         """Move on to the newest generation; returns whether there was a newer one.
 
-        The old generation is closed when the last call that reads it, in whatever thread, is done.
+        Segments that have not changed stay open, with the FAISS indexes that are loaded. What this reader has used is
+        loaded for the new segments before the move, so that no search waits for it. The old generation is closed when
+        the last call that reads it, in whatever thread, is done.
         """
         with self._moving:
             self._lease().release()  # refuses a closed index
             if newest_generation(self.path) == self.generation:
                 return False
-            older, self._snapshot = self._snapshot, Snapshot(self.path, self._device)
+            newer = Snapshot(self.path, self._device, self._snapshot)
+            with contextlib.suppress(IndexStoreError):  # what is damaged is told by the call that needs it
+                newer.load_like(self._snapshot)
+            older, self._snapshot = self._snapshot, newer
         older.release()
         return True
 

@@ -157,10 +157,9 @@ class Collection:
         Documents are streamed and committed as they come. :func:`llm2comp_apps.retrieval.build.fill_index` describes
         the arguments, the report, and what an interruption leaves.
         """
-        device = index_device(self._models.device)
         return fill_index(
             self.index, self.encoder, documents, self.plan,
-            rule=rule, device=device, on_progress=on_progress, should_stop=should_stop,
+            rule=rule, device=index_device(self._models.device), on_progress=on_progress, should_stop=should_stop,
         )  # fmt: skip
 
     def delete(
@@ -206,8 +205,9 @@ class Collection:
 
     def documents(self, where: str | None = None) -> Iterator[Document]:
         """Stream the documents, or those that meet a condition, in the order in which they were added."""
-        for ids in batched(self.index.ids(where=where), 256):
-            yield from (Document(found.id, found.text, found.title, found.metadata) for found in self.index.get(ids))
+        with self.index.pinned() as index:  # other threads may commit and refresh meanwhile
+            for found in map(index.get, batched(index.ids(where=where), 256)):
+                yield from (Document(one.id, one.text, one.title, one.metadata) for one in found)
 
     def info(self) -> IndexInfo:
         """Documents, encoder, settings, kind, size."""

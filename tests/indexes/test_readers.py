@@ -277,3 +277,43 @@ def test_what_is_opened_at_first_use_is_opened_once(make_index, fill, monkeypatc
     for thread in threads:
         thread.join()
     assert len(opened) == 1
+
+
+def test_what_has_not_changed_stays_open_across_commits(make_index, fill, monkeypatch):
+    """FAISS indexes and vectors of a segment are opened once, however many commits come after it."""
+    from llm2comp_indexes.core.snapshot import Segment
+    from llm2comp_indexes.dense.ann import AnnIndex
+
+    index = make_index(settings={"kind": "hnsw"})
+    fill(index, 2100)
+    index.compact()
+    assert index.info().kind != "flat"
+    query = np.random.default_rng(0).standard_normal(8)
+    before = index.search(query, 5)
+    index.search_lexical("number", 5)
+    opened, loaded = [], []
+    make, load = Segment.__init__, AnnIndex.load.__func__
+    monkeypatch.setattr(Segment, "__init__", lambda self, *rest: (opened.append(rest), make(self, *rest))[1])
+    monkeypatch.setattr(AnnIndex, "load", classmethod(lambda cls, *rest: (loaded.append(rest), load(cls, *rest))[1]))
+    with Index.open(index.path) as other:
+        other.search(query, 5)
+        assert (len(opened), len(loaded)) == (1, 1)
+        for step in range(3):
+            with index.writer() as writer:
+                writer.add([IndexedDocument(f"new{step}", "something new")], np.ones((1, 8), np.float32) * (step + 1))
+                writer.commit()
+            opened.clear()
+            loaded.clear()
+            assert other.refresh()
+            assert len(loaded) == 0
+            assert len(opened) <= 1  # the segment that came
+            assert other.search(np.ones(8), step + 1)[0][0].id.startswith("new")
+            assert {hit.id for hit in other.search(query, 9)[0]} >= {hit.id for hit in before[0]}
+        with index.writer() as writer:
+            writer.delete([before[0][0].id])
+            writer.commit()
+        assert other.refresh()
+        assert before[0][0].id not in {hit.id for hit in other.search(query, 5)[0]}
+        index.compact()
+        assert other.refresh()
+        assert [hit.id for hit in other.search(query, 4)[0]] == [hit.id for hit in before[0][1:]]

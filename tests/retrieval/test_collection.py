@@ -330,3 +330,13 @@ def test_similar_names_its_setting_too(library):
         with pytest.raises(UsageError) as refused:
             library.similar(**arguments)
         assert refused.value.field == field
+
+
+def test_documents_are_those_of_one_generation_whatever_is_committed_meanwhile(tmp_path, hash_encoder):
+    with Collection.create(tmp_path / "x.index", encoder=hash_encoder) as library:
+        library.update(Document(f"d{n}", f"text {n}") for n in range(600))
+        stream = library.documents()
+        first = next(stream)
+        library.delete([f"d{n}" for n in range(500, 600)])
+        assert len(library) == 500
+        assert [first.id, *(document.id for document in stream)] == [f"d{n}" for n in range(600)]

@@ -67,8 +67,17 @@ class Snapshot(Leased):
     once. A thread that reads is one of its holders (`with` lets go), so that it stays open until the thread is done.
     """
 
-    def __init__(self, index: Path, device: str = "cpu") -> None:
+    def __init__(self, index: Path, device: str = "cpu", former: Snapshot | None = None) -> None:
+        """Open the newest generation.
+
+        Args:
+            index: the index directory.
+            device: where vectors are compared.
+            former: a generation that is open; what it has loaded of segments that are still there is taken over.
+        """
         super().__init__()
+        self._known = {segment.record.name: segment for segment in former.segments} if former is not None else {}
+        self._former_dense: DenseSearch | None = former.__dict__.get("dense") if former is not None else None
         self.loading = threading.RLock()
         self.index = index
         self._device = device
@@ -79,6 +88,7 @@ class Snapshot(Leased):
         self._filters: dict[tuple[str | None, tuple[Clause, ...]], tuple[Int64Array, Mask]] = {}
         self._looked_up = 0
         self._open()
+        self._known = {}
         self.nums: Int64Array = np.concatenate([np.empty(0, dtype=np.int64), *(part.nums for part in self.segments)])
         if (np.diff(self.nums) < 0).any():
             self.close()
@@ -97,7 +107,10 @@ class Snapshot(Leased):
                 for record in self.manifest.records:
                     if record.files:
                         self._pin(record, again=self.manifest.generation == seen)
-                self.segments.extend(Segment(self.index, record, shape) for record in self.manifest.segments)
+                self.segments.extend(
+                    self._known.get(record.name) or Segment(self.index, record, shape)
+                    for record in self.manifest.segments
+                )
             except FileNotFoundError as error:
                 # A writer replaced this generation between our reading its manifest and pinning its directories.
                 self.close()
@@ -157,7 +170,15 @@ class Snapshot(Leased):
     @loaded_once
     def dense(self) -> DenseSearch:
         """The dense side."""
-        return DenseSearch(self.index, self.manifest, self.segments, self.nums, self._alive, self._device)
+        former, self._former_dense = self._former_dense, None
+        return DenseSearch(self.index, self.manifest, self.segments, self.nums, self._alive, self._device, former)
+
+    def load_like(self, other: Snapshot) -> None:
+        """Load what another generation has loaded, so that the first search of this one need not wait for it."""
+        if "dense" in other.__dict__:
+            self.dense.load()
+        if "lexical" in other.__dict__:
+            _ = self.lexical
 
     def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None]) -> Float32Array:
         """(n, k, d) stored memory vectors of the given chunks; None = the first."""

@@ -6,12 +6,13 @@ never misplace one, and never shorten a list: a query that ends up with too few 
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from llm2comp_indexes.types import Float32Array, Int64Array
 __all__ = ["DenseSearch", "Mask"]
 
 Mask = npt.NDArray[np.bool_]
+_Key: TypeAlias = tuple[str, str | None]  # names of a segment and of its FAISS index
 
 _FEW_ROWS = 50_000  # rows kept by a filter up to which they are scanned ...
 _FEW_SHARE = 0.2  # ... or share of all rows
@@ -51,11 +53,21 @@ class Part:
         self.vectors = segment.vectors
         self.base = base
         self._load = load
-        self._may_reside = len(self.vectors) >= _RESIDENT_ROWS and segment.vectors.array.nbytes <= resident_bytes
+        self._may_reside = self._can_reside(resident_bytes)
         self._scans = 0
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def moved(self, base: int, resident_bytes: int) -> Part:
+        """The same segment in another generation, with all that is loaded already."""
+        moved = copy.copy(self)
+        moved.base = base
+        moved._may_reside = self._can_reside(resident_bytes)
+        return moved
+
+    def _can_reside(self, resident_bytes: int) -> bool:
+        return len(self.vectors) >= _RESIDENT_ROWS and self.vectors.array.nbytes <= resident_bytes
 
     @loaded_once
     def ann(self) -> AnnIndex | None:
@@ -143,6 +155,7 @@ class DenseSearch:
         nums: (rows,) document number of each row over all segments, ascending.
         alive: (rows,) which rows are not deleted; None = all.
         device: ``cpu`` or ``cuda``.
+        former: the same side of another generation; what it has loaded of unchanged segments is taken over.
     """
 
     def __init__(
@@ -153,6 +166,7 @@ class DenseSearch:
         nums: Int64Array,
         alive: Mask | None,
         device: str,
+        former: DenseSearch | None = None,
     ) -> None:
         self.loading = threading.RLock()
         self._nums = nums
@@ -162,13 +176,27 @@ class DenseSearch:
         self._on_gpu = device == "cuda" and len(nums) > 0
         budget = Policy.from_settings(manifest.settings).max_ram or _RESIDENT_BYTES
         self._parts: list[Part] = []
+        self._named: dict[_Key, Part] = {}
         base = 0
         for segment in segments:
-            self._parts.append(Part(segment, base, partial(_load, index, manifest, segment.record.name), budget))
+            ann = manifest.ann(segment.record.name)
+            key = (segment.record.name, ann.name if ann is not None else None)
+            known = former._named.get(key) if former is not None else None
+            if known is None:
+                part = Part(segment, base, partial(_load, index, manifest, segment.record.name), budget)
+            else:
+                part = known.moved(base, budget)
+            self._parts.append(part)
+            self._named[key] = part
             budget -= segment.vectors.array.nbytes
             base += len(segment)
         counts = np.diff(np.flatnonzero(np.diff(nums, prepend=-1, append=-1)))
         self._most_rows = int(counts.max()) if len(counts) else 1
+
+    def load(self) -> None:
+        """Load every FAISS index now, and not when it is needed first."""
+        for part in self._parts:
+            _ = part.ann
 
     def search(
         self, queries: Float32Array, k: int, allowed: tuple[Mask, int] | None = None, *, exact: bool = False
