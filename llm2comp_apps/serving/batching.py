@@ -190,15 +190,26 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise busy("the server is stopping", seconds=5)
-            wait = self.waiting_seconds(lane)
-            if wait > self.max_wait or self._tokens[lane] > _MOST_WAITING_TOKENS:
+            if self._is_full(lane):
+                self._drop_cancelled()
+            if self._is_full(lane):
                 self.metrics.overloaded.inc()
-                raise OverloadedError(wait - self.max_wait / 2)
+                raise OverloadedError(max(1.0, self.waiting_seconds(lane) - self.max_wait / 2))
             self._lanes[lane].append(job)
             self._tokens[lane] += tokens
             self.metrics.queue_tokens.set(sum(self._tokens.values()))
             self._changed.notify()
         return job.future
+
+    def _is_full(self, lane: Lane) -> bool:
+        return self.waiting_seconds(lane) > self.max_wait or self._tokens[lane] > _MOST_WAITING_TOKENS
+
+    def _drop_cancelled(self) -> None:
+        for lane, jobs in self._lanes.items():
+            for job in jobs:
+                if job.future.cancelled():
+                    self._forget(job)
+            self._lanes[lane] = deque(job for job in jobs if not job.future.cancelled())
 
     def _shape(self, memory: bool) -> tuple[int, ...]:
         encoder = self.encoder
@@ -217,22 +228,34 @@ class Engine:
             encoder = self._load()
             self.counter = TokenCounter(encoder)
             self.loaded.set_result(encoder)
-        except Exception as error:
+        except BaseException as error:
             LOGGER.exception("the encoder %s cannot be loaded", self.name)
             self.loaded.set_exception(error)
-        while True:
+        while not self._closing:
             self.heartbeat = time.monotonic()
-            with self._changed:
-                while not self._closing and not any(self._lanes.values()):
-                    self._changed.wait()
-                if self._closing:
-                    break
-                batch = self._take()
-            if batch:
-                self._run(batch)
-                self._running = 0
-        for job in itertools.chain(*self._lanes.values()):
-            job.fail(busy("the server is stopping", seconds=5))
+            try:
+                self._serve_one()
+            except BaseException as error:
+                LOGGER.critical("a fault of the engine %s itself", self.name, exc_info=error)
+                self._fail_all(ApiError(500, "internal error; see the server's log", code="internal_error"))
+        self._fail_all(busy("the server is stopping", seconds=5))
+
+    def _serve_one(self) -> None:
+        """Wait for work, and do one batch of it."""
+        with self._changed:
+            while not self._closing and not any(self._lanes.values()):
+                self._changed.wait()
+            batch = [] if self._closing else self._take()
+        self._run(batch)
+        self._running = 0
+
+    def _fail_all(self, error: ApiError) -> None:
+        with self._changed:
+            waiting = list(itertools.chain(*self._lanes.values()))
+            self._lanes = {"query": deque(), "bulk": deque()}
+            self._tokens = {"query": 0, "bulk": 0}
+        for job in waiting:
+            job.fail(error)
 
     @property
     def budget(self) -> int:
@@ -289,7 +312,7 @@ class Engine:
             vectors = np.asarray(encode(texts, prompt=job.prompt), dtype=np.float32)
             if len(vectors) != len(texts) or not np.isfinite(vectors).all():
                 raise ApiError(500, "the encoder gave a vector that is no vector", code="encoder_failed")
-        except Exception as error:  # noqa: BLE001 - a batch that fails must not end the thread
+        except BaseException as error:  # noqa: BLE001 - not even a panic of a library in Rust may end the thread
             self._run_apart(batch, error)
             return
         seconds = time.monotonic() - start
@@ -301,7 +324,7 @@ class Engine:
             done += len(piece)
             _finish(job)
 
-    def _run_apart(self, batch: list[_Piece], error: Exception) -> None:
+    def _run_apart(self, batch: list[_Piece], error: BaseException) -> None:
         """A batch failed: find out whose fault it was."""
         self.heartbeat = time.monotonic()
         texts = sum(len(piece) for _, piece in batch)
@@ -318,7 +341,7 @@ class Engine:
                 self._tokens[job.lane] -= job.tokens
             if not isinstance(error, ApiError):
                 LOGGER.error("the encoder %s failed", self.name, exc_info=error)
-            job.fail(error)
+            job.fail(error if isinstance(error, Exception) else RuntimeError(str(error)))
 
     def _measured(self, batch: list[_Piece], tokens: int, seconds: float, start: float) -> None:
         self.heartbeat = time.monotonic()

@@ -94,7 +94,7 @@ class State:
     async def in_thread(self, work: Callable[[], T], *, slow: bool = False) -> T:
         """Run what blocks in one of a few threads; what is ``slow`` has others, so that searches need not wait."""
         pool = self._slow_threads if slow else self._threads
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+        return await asyncio.get_running_loop().run_in_executor(pool, _calmly, work)
 
     def index(self, name: str) -> ServedIndex:
         """The index of a name.
@@ -151,3 +151,13 @@ class State:
     def leave(self) -> None:
         """End a request that has entered."""
         self.at_work -= 1
+
+
+def _calmly(work: Callable[[], T]) -> T:
+    """Do it; what libraries in Rust call a panic becomes an error like others."""
+    try:
+        return work()
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(str(error)) from error
