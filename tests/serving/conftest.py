@@ -25,7 +25,7 @@ TOPICS = {
 }
 
 
-def documents(count: int = 12, start: int = 0) -> list[Document]:
+def make_documents(count: int = 12, start: int = 0) -> list[Document]:
     """The four topics, again and again, numbered."""
     names = list(TOPICS)
     return [
@@ -37,6 +37,15 @@ def documents(count: int = 12, start: int = 0) -> list[Document]:
         )
         for number in range(start, start + count)
     ]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The torture form runs only when it is asked for (``-m torture``)."""
+    if "torture" not in (config.option.markexpr or ""):
+        mine = [item for item in items if Path(__file__).parent in item.path.parents]
+        torture = [item for item in mine if item.get_closest_marker("torture")]
+        config.hook.pytest_deselected(items=torture)
+        items[:] = [item for item in items if item not in torture]
 
 
 class Client:
@@ -91,6 +100,18 @@ class Running:
 
 
 @pytest.fixture(scope="session")
+def documents():
+    """Makes documents."""
+    return make_documents
+
+
+@pytest.fixture(scope="session")
+def client():
+    """Makes clients of a port."""
+    return Client
+
+
+@pytest.fixture(scope="session")
 def hash_loader(make_hash_encoder):
     """What ``load_encoder`` would give, without a model."""
     encoder = make_hash_encoder()
@@ -112,7 +133,7 @@ def library(tmp_path_factory, hash_loader):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llm2comp_apps.encoder.load_encoder", hash_loader)
         with Collection.create(path, encoder="default", memory=True) as collection:
-            collection.update(documents())
+            collection.update(make_documents())
     return path
 
 
