@@ -15,10 +15,14 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 """Checkpoints that ship with the package, by backbone name."""
 IN_A_REPOSITORY = "llm2comp"
 """Where a checkpoint lies in a folder that sentence-transformers loads, such as a repository that was pushed."""
+IN_A_RUN = "encoder"
+"""Where a run of training leaves its encoder."""
 
 
 def locate_checkpoint(name: str = "default") -> Path:
     """The directory of a checkpoint: ``default``, the name of a shipped one, a directory, or a Hugging Face id.
+
+    A directory is a checkpoint, or a run of training that ended with one.
 
     Raises:
         EncoderError: there is none of that name.
@@ -61,6 +65,6 @@ def _from_hub(name: str) -> Path:
 
 
 def _inside(directory: Path) -> Path | None:
-    """The checkpoint in a folder, if there is one."""
-    places = (directory, directory / IN_A_REPOSITORY)
+    """The checkpoint in a folder, if there is one: the folder itself, of a pushed repository, or of a finished run."""
+    places = (directory, directory / IN_A_REPOSITORY, directory / IN_A_RUN)
     return next((place for place in places if (place / SETTINGS).is_file()), None)

@@ -19,6 +19,7 @@ from llm2comp_train.stages import STAGES
 from typer.testing import CliRunner
 
 from llm2comp_apps.cli.main import app
+from llm2comp_apps.encoder import load_encoder
 
 WORDS = ["a", "few", "words", "so", "that", "there", "is", "something", "to", "learn"]
 
@@ -66,6 +67,8 @@ def test_a_stage_then_the_next_from_it(run, data, small, tmp_path):
     scl = run("--stage", "scl", "--data", data["pairs"], "--init", tmp_path / "kl", "--out", tmp_path / "scl", *small)
     assert scl.exit_code == 0, scl.output
     assert (tmp_path / "scl/encoder/encoder.json").is_file()
+    names = [load_encoder(str(tmp_path / stage), device="cpu").name for stage in ("kl", "scl")]
+    assert [re.sub(r"20\d\d-\d\d-\d\d", "DATE", name) for name in names] == ["kl-DATE", "scl-DATE"]
     saved = json.loads((tmp_path / "scl/run.json").read_text())
     assert saved["batch_size"] == 4
     assert saved["temperature"] == 0.05
@@ -76,10 +79,16 @@ def test_all_stages_in_one_call_and_again_with_resume(run, data, small, tmp_path
     assert run(*call).exit_code == 0
     assert (tmp_path / "all/1-kl/encoder/encoder.json").is_file()
     assert (tmp_path / "all/2-scl/encoder/encoder.json").is_file()
+    final = json.loads((tmp_path / "all/encoder/encoder.json").read_text())
+    assert final == json.loads((tmp_path / "all/2-scl/encoder/encoder.json").read_text())
+    assert final["name"].startswith("all-2-scl-20")
     again = run(*call, "--resume")
     assert again.exit_code == 0
     assert "step" not in again.stderr
     assert again.stderr.splitlines()[:2] == ["1-kl: finished, passed over", "2-scl: finished, passed over"]
+    shutil.rmtree(tmp_path / "all/encoder")  # as if it had been stopped just before
+    assert run(*call, "--resume").exit_code == 0
+    assert json.loads((tmp_path / "all/encoder/encoder.json").read_text()) == final
 
 
 def test_all_stages_are_resumed_with_their_own_settings_only(run, data, small, tmp_path):

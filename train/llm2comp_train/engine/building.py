@@ -51,6 +51,8 @@ def export(
     settings: Settings,
     about: dict[str, Any],
     provenance: Provenance,
+    *,
+    name: str = "",
 ) -> None:
     """Write the encoder as it stands: a checkpoint that ``LLM2Comp.from_pretrained`` loads.
 
@@ -63,6 +65,7 @@ def export(
         settings: of the stage.
         about: how it was made; for people.
         provenance: what the stage adds.
+        name: of the encoder; by default that of its backbone.
     """
     own = network.own_layers
     layers = layer_parts(network) if own else None
@@ -78,7 +81,7 @@ def export(
         readout=network.readout.name,
         max_length=settings.encoder_length,
         prompts=prompts if settings.query_prompt or reranks else {},
-        name=f"llm2comp-{Path(backbone.name).name}" + ("-reranker" if reranks else ""),
+        name=(name or f"llm2comp-{Path(backbone.name).name}") + ("-reranker" if reranks else ""),
         task=RERANK if reranks else ENCODE,
         training={**about, **provenance.training},
         float32_layers=settings.float32_layers,

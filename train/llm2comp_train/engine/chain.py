@@ -42,7 +42,7 @@ def run_recipe(recipe: str, stage: str, changes: Mapping[str, Any], options: Run
 
 
 def run_chain(recipe: str, changes: Mapping[str, Any], options: RunOptions, *, gpu: bool) -> Path:
-    """Train the stages of a recipe's chain in ``OUT/1-kl``, ``OUT/2-scl`` ...; returns the last stage's encoder.
+    """Train the stages of a recipe's chain in ``OUT/1-kl``, ``OUT/2-scl`` ...; returns ``OUT/encoder``, the last one's.
 
     A stage takes the files whose rows suit it; without data, the recipe's own. With ``resume``, stages that are
     finished with the same settings are passed over.
@@ -63,19 +63,28 @@ def run_chain(recipe: str, changes: Mapping[str, Any], options: RunOptions, *, g
     for number, stage in enumerate(chain, start=1):
         out = options.out / f"{number}-{stage.name}"
         instructions = options.instructions if stage.has_queries else {}
-        given = dataclasses.replace(options, data=data[stage.name], out=out, init=init, instructions=instructions)
+        publish = options.out / "encoder" if number == len(chain) else None
+        own: dict[str, Any] = {
+            "data": data[stage.name],
+            "out": out,
+            "init": init,
+            "instructions": instructions,
+            "publish": publish,
+        }
+        given = dataclasses.replace(options, data=data[stage.name], **own)
         steps.append((stage, resolve(recipe, stage.name, changes, gpu=gpu), given))
         init = out
     for stage, settings, given in steps:  # all of them before the first trains: a later one would refuse hours later
         check_call(stage, settings, given)
         stage.teachers(settings, "cpu")
     for number, (stage, settings, given) in enumerate(steps, start=1):
-        if options.resume and (given.out / "encoder").is_dir():
+        results = [given.out / "encoder", *([given.publish] if given.publish else [])]
+        if options.resume and all(result.is_dir() for result in results):
             options.say(f"{given.out.name}: finished, passed over")
             continue
         options.say(f"stage {number}/{len(steps)}: {stage.name}, {_size(settings)} into {given.out}")
         run_stage(stage.name, settings, given)
-    return steps[-1][2].out / "encoder"
+    return options.out / "encoder"
 
 
 def _size(settings: Settings) -> str:

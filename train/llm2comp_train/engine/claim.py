@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_train.engine.metrics import METRICS
 from llm2comp_train.settings import Settings
 
-__all__ = ["check_claim", "claim", "claim_of"]
+__all__ = ["check_claim", "claim", "claim_of", "run_name"]
 
 FREE = ("tokens_per_pass", "tokens_kept", "head_chunk", "gradient_checkpointing", "dead_after", "dead_gain")
 """Settings that a resumed run may change: what is learned does not depend on them. Memory may have run out."""
@@ -63,6 +65,17 @@ def claim(out: Path, wanted: Mapping[str, Any]) -> None:
         shutil.rmtree(out / "data", ignore_errors=True)  # token ids that the other call made
     out.mkdir(parents=True, exist_ok=True)
     (out / "run.json").write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+
+
+def run_name(out: Path) -> str:
+    """What the encoder of a run is called, so that people can tell it from others: ``scl-2026-11-26``.
+
+    The date is that of the run's start, whenever it is resumed; a stage of a chain, ``demo/2-scl``, has both names.
+    """
+    folder = out.resolve()
+    name = f"{folder.parent.name}-{folder.name}" if re.match(r"\d+-", folder.name) else folder.name
+    started = datetime.fromtimestamp((out / "run.json").stat().st_mtime, tz=UTC)
+    return f"{name}-{started:%Y-%m-%d}"
 
 
 def _claimed(out: Path) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from llm2comp_train.data.store import TokenStore, write_store
 from llm2comp_train.engine import checkpoints
 from llm2comp_train.engine.building import build, export
 from llm2comp_train.engine.choosing import with_layers_chosen
-from llm2comp_train.engine.claim import check_claim, claim, claim_of
+from llm2comp_train.engine.claim import check_claim, claim, claim_of, run_name
 from llm2comp_train.engine.loop import Progress, Run, StopRequest, train
 from llm2comp_train.engine.machine import fit_to_machine, load_for_training
 from llm2comp_train.engine.metrics import best_step, require_tensorboard
@@ -52,6 +52,7 @@ class RunOptions:
         judge: scores the encoder at every evaluation, by name; ``score`` among them decides which one is the best.
         instructions: prompt of the queries of a pair file, by name pattern.
         tensorboard: write its files, too.
+        publish: a second place for the finished encoder.
         show: called after every step.
         say: called with a line that says which stage of a chain runs.
     """
@@ -64,6 +65,7 @@ class RunOptions:
     judge: Callable[[TextEncoder], Mapping[str, float]] | None = None
     instructions: Mapping[str, str] = field(default_factory=dict)
     tensorboard: bool = False
+    publish: Path | None = None
     show: Callable[[Progress], None] = lambda _progress: None
     say: Callable[[str], None] = lambda _line: None
 
@@ -118,7 +120,9 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
         processes=processes,
         work=work,
         evaluate=evaluate,
-        export=lambda directory: export(directory, network, backbone, settings, about, work.provenance()),
+        export=lambda directory: export(
+            directory, network, backbone, settings, about, work.provenance(), name=run_name(options.out)
+        ),
         place=store.place,
         show=options.show,
         tensorboard=options.tensorboard,
@@ -134,16 +138,17 @@ def _train_to_the_end(run: Run, options: RunOptions) -> Path:
                 f"stopped after step {steps} of {run.settings.max_steps}; `resume` continues from there."
             )
         if run.processes.main:
-            _copy_best(options.out, steps)
+            _copy_best(options.out, steps, [options.out / "encoder", *([options.publish] if options.publish else [])])
             draw_curve(options.out)
         run.processes.wait()
     return options.out / "encoder"
 
 
-def _copy_best(out: Path, steps: int) -> None:
+def _copy_best(out: Path, steps: int, places: Sequence[Path]) -> None:
     chosen = out / "checkpoints" / f"step-{best_step(out) or steps:06d}"
-    with replaced_folder(out / "encoder") as fresh:
-        shutil.copytree(chosen, fresh, ignore=shutil.ignore_patterns(checkpoints.STATE), dirs_exist_ok=True)
+    for place in places:
+        with replaced_folder(place) as fresh:
+            shutil.copytree(chosen, fresh, ignore=shutil.ignore_patterns(checkpoints.STATE), dirs_exist_ok=True)
 
 
 def _encoder_of(init: Path) -> Path:
