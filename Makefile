@@ -31,7 +31,7 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing llm2comp and its test tools into $(VENV), once; PyTorch is large"
-	$(PIP) --editable '.[cpu,serve,dev]'
+	$(PIP) --editable '.[cpu,serve,mcp,dev]'
 	@touch $(VENV)/.installed $@
 
 # Print a search as one would type it, and run it where it finds the index by itself.

@@ -25,6 +25,7 @@ from llm2comp_apps.clustering.describing.llm_names import LLM, chosen_namer
 from llm2comp_apps.clustering.describing.topics import Topic
 from llm2comp_apps.clustering.embedding import DocumentEncoder, Progress, ProgressCallback
 from llm2comp_apps.clustering.fitted import FittedModel
+from llm2comp_apps.clustering.output.map_points import map_points
 from llm2comp_apps.clustering.output.model_files import load_model, read_clustering
 from llm2comp_apps.clustering.output.report import report_markdown
 from llm2comp_apps.clustering.output.store import document_rows, write_clustering, write_map
@@ -239,6 +240,14 @@ class TopicModel:
     def report(self, title: str = "Topics") -> str:
         """Settings, scores, topics and warnings as Markdown."""
         return report_markdown(self.clustering, title)
+
+    def map_points(self) -> dict[str, Any]:
+        """The points of the map as plain data, see :func:`~llm2comp_apps.clustering.output.map_points.map_points`.
+
+        Point ``i`` is document ``i`` of :attr:`documents`.
+        """
+        found = self.clustering
+        return map_points(found.positions, found.labels, found.topics)
 
     def map(self, path: str | Path) -> None:
         """Draw the map: ``.html`` for a page to explore, ``.png`` for a picture.

@@ -30,12 +30,14 @@ class SearchPage:
         hits: best first; ranks count on from the pages before.
         total: hits that were found in all; there may be more below them where it equals ``depth``.
         depth: hits that were looked for.
+        ids: of all hits that were found, best first.
         facets: values of the fields that were asked for, among all hits that were found.
     """
 
     hits: list[SearchHit]
     total: int
     depth: int
+    ids: list[str]
     facets: FacetCounts = field(default_factory=dict)
 
 

@@ -198,8 +198,9 @@ class Searcher:
             with self._clock.part("documents and snippets"):
                 hits = to_hits(parsed, shown, pinned._documents(shown), self._language)
                 hits = [replace(hit, rank=offset + hit.rank) for hit in hits]
-                counts = facet_counts(pinned._index, facets, [found.id for found in ranking])
-        return SearchPage(hits, len(ranking), depth, counts)
+                ids = [found.id for found in ranking]
+                counts = facet_counts(pinned._index, facets, ids)
+        return SearchPage(hits, len(ranking), depth, ids, counts)
 
     def rank(self, queries: Sequence[str], options: SearchOptions | None = None) -> list[list[Ranked]]:
         """Rankings only, for many queries: what a run for evaluation needs.

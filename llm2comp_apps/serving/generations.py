@@ -11,14 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llm2comp_indexes import FieldSummary
+
 from llm2comp_apps import Collection, TopicModel
 from llm2comp_apps.serving.batching import Engine
 from llm2comp_apps.serving.errors import not_found
 from llm2comp_apps.serving.lanes import encoder_in_lane
+from llm2comp_apps.serving.topic_maps import TopicMap
 
 __all__ = ["ServedIndex", "Watcher"]
 
 LOGGER = logging.getLogger(__name__)
+_MOST_VALUES = 200  # of a field that are shown
 
 
 class ServedIndex:
@@ -46,6 +50,8 @@ class ServedIndex:
         self._by_meaning: Collection | None = None
         self._moving = threading.Lock()
         self._topics: tuple[float, TopicModel] | None = None
+        self._map: TopicMap | None = None
+        self._fields: tuple[int, list[dict[str, Any]]] | None = None
         self.encoder_record = self._by_words.info().encoder
 
     @property
@@ -92,11 +98,40 @@ class ServedIndex:
             self._topics = changed, TopicModel.load(folder)
         return self._topics[1]
 
+    @property
+    def topic_map(self) -> TopicMap:
+        """The map of :attr:`topics`; raises what it does."""
+        model = self.topics
+        if self._map is None or self._map.model is not model:
+            self._map = TopicMap(model)
+        return self._map
+
+    @property
+    def fields(self) -> list[dict[str, Any]]:
+        """The metadata fields, with their most frequent values: of one generation, looked at once."""
+        with self.collection.index.pinned() as index:
+            if self._fields is None or self._fields[0] != index.generation:
+                self._fields = index.generation, [_plain_field(each) for each in index.fields()]
+            return self._fields[1]
+
     def close(self) -> None:
         """Let go of the files, once nobody reads them."""
         self._by_words.close()
         if self._by_meaning is not None:
             self._by_meaning.close()
+
+
+def _plain_field(found: FieldSummary) -> dict[str, Any]:
+    numbers = [value for value, _ in found.values if isinstance(value, int | float) and not isinstance(value, bool)]
+    bounds = {"low": min(numbers), "high": max(numbers)} if numbers else {}
+    return {
+        "name": found.name,
+        "documents": found.documents,
+        "type": max(found.types, key=lambda name: found.types[name]) if found.types else "text",
+        "distinct": len(found.values),
+        "values": [list(each) for each in found.values[:_MOST_VALUES]],
+        **bounds,
+    }
 
 
 class Watcher:

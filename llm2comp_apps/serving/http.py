@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from llm2comp_apps.serving.call import Call, Face, endpoint, error_response
 from llm2comp_apps.serving.errors import ApiError
 from llm2comp_apps.serving.guard import TEI_PATHS, Guard
-from llm2comp_apps.serving.routes import embeddings, health, indexes, rerank, tei, writing
+from llm2comp_apps.serving.routes import browse, embeddings, health, indexes, rerank, tei, writing
 from llm2comp_apps.serving.state import State
 
 __all__ = ["create_app"]
@@ -45,6 +45,10 @@ def routes() -> list[BaseRoute]:
         _route("GET", "/indexes/{name}/similar", indexes.similar),
         _route("POST", "/indexes/{name}/similar", indexes.similar),
         _route("GET", "/indexes/{name}/topics", indexes.topics),
+        _route("GET", "/indexes/{name}/topics/{topic}", browse.topic),
+        _route("GET", "/indexes/{name}/map", browse.drawn_map),
+        _route("GET", "/indexes/{name}/fields", browse.fields),
+        _route("POST", "/indexes/{name}/browse", browse.browse),
         _route("POST", "/indexes/{name}/documents", writing.add),
         _route("POST", "/indexes/{name}/documents/delete", writing.delete),
         _route("GET", "/indexes/{name}/documents/{id:path}", indexes.document),
@@ -63,6 +67,7 @@ def create_app(
     *,
     more: Sequence[BaseRoute] = (),
     public: Sequence[str] = (),
+    around: Sequence[Callable[[], contextlib.AbstractAsyncContextManager[None]]] = (),
     on_start: Callable[[], None] = lambda: None,
 ) -> Starlette:
     """The application of a server.
@@ -71,15 +76,19 @@ def create_app(
         state: what it serves; started and closed with the application.
         more: further routes, such as those of a page.
         public: paths among them that need no key; one that ends with a slash stands for all below it.
+        around: what must run as long as the application does.
         on_start: called when the application has started.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         state.start()
-        on_start()
         try:
-            yield
+            async with contextlib.AsyncExitStack() as stack:
+                for each in around:
+                    await stack.enter_async_context(each())
+                on_start()
+                yield
         finally:
             await asyncio.to_thread(state.close)
 

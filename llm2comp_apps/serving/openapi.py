@@ -35,6 +35,8 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "mode": {"enum": ["dense", "lexical", "hybrid"], "description": "By meaning, by words, or by both."},
     "fusion": {"type": "string", "description": "How hybrid search joins both."},
     "where": {"type": "string", "description": "Condition on the fields of documents."},
+    "topic": {"type": "integer", "description": "Only documents of this topic."},
+    "lasso": {"type": "array", "description": "Only documents inside this polygon on the map: points [x, y]."},
     "facets": {**_STRINGS, "description": "Fields whose values among the hits are counted."},
     "limit": {"type": "integer", "description": "Hits of a page."},
     "offset": {"type": "integer", "description": "Hits before the page."},
@@ -49,8 +51,9 @@ _RERANK = (
     *("query", "documents", "texts", "model", "top_n", "return_documents", "max_tokens_per_doc"),
     *("raw_scores", "return_text"),
 )
-_SEARCH = ("q", "vector", "mode", "fusion", "where", "facets", "limit", "offset", "rerank", "text")
-_SIMILAR = ("id", "where", "limit", "text")
+_NARROW = ("where", "topic", "lasso")
+_SEARCH = ("q", "vector", "mode", "fusion", *_NARROW, "facets", "limit", "offset", "rerank", "text", "ids")
+_SIMILAR = ("id", *_NARROW, "limit", "text")
 _OPENAI = ("input", "model", "encoding_format", "dimensions", "prompt_name", "input_type")
 
 _OPERATIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
@@ -76,6 +79,10 @@ _OPERATIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         for method in ("get", "post")
     ),
     ("get", "/indexes/{name}/topics", "Topics that were found in the index.", ()),
+    ("get", "/indexes/{name}/topics/{topic}", "A topic and its documents.", ("limit", "offset")),
+    ("get", "/indexes/{name}/map", "The map of the topics.", ()),
+    ("get", "/indexes/{name}/fields", "Fields of the documents and their values.", ()),
+    ("post", "/indexes/{name}/browse", "Documents without a query.", (*_NARROW, "facets", "limit", "offset")),
     ("post", "/indexes/{name}/documents", "Add or replace documents.", ("documents",)),
     ("post", "/indexes/{name}/documents/delete", "Delete documents.", ("ids", "where", "allow_most")),
     ("get", "/indexes/{name}/documents/{id}", "A document.", ()),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from types import FrameType
 
 import uvicorn
+from starlette.routing import BaseRoute
 
 from llm2comp_apps import UsageError
 from llm2comp_apps.serving.http import create_app
+from llm2comp_apps.serving.page_files import PUBLIC, page_routes
+from llm2comp_apps.serving.running import announced
 from llm2comp_apps.serving.settings import ServeSettings
 from llm2comp_apps.serving.state import State
 
@@ -44,7 +48,8 @@ def serve(settings: ServeSettings, *, on_start: Callable[[str], None] = lambda _
     listener = _listen(settings.host, settings.port)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
-    app = create_app(state, on_start=lambda: on_start(url))
+    mcp, around = _mcp(state)
+    app = create_app(state, more=[*page_routes(), *mcp], public=PUBLIC, around=around, on_start=lambda: on_start(url))
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -53,8 +58,19 @@ def serve(settings: ServeSettings, *, on_start: Callable[[str], None] = lambda _
         timeout_graceful_shutdown=int(settings.drain_seconds),
         timeout_keep_alive=30,
     )
-    with listener:
+    guarded, places = settings.key_hash is not None, {name: served.path for name, served in state.indexes.items()}
+    with listener, announced(url, places, key=guarded, write=settings.write):
         _Server(config, state).run(sockets=[listener])
+
+
+def _mcp(state: State) -> tuple[list[BaseRoute], list[Callable[[], AbstractAsyncContextManager[None]]]]:
+    """The tools of MCP where its package is installed."""
+    try:
+        from llm2comp_apps.serving.mcp import mcp_routes
+    except ImportError:
+        return [], []
+    routes, around = mcp_routes(state)
+    return routes, [around]
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -69,6 +69,7 @@ def test_all_commands_are_there():
     names = {path[0] for path, _ in commands() if path}
     assert names == {
         "index",
+        "mcp",
         "search",
         "rerank",
         "cluster",

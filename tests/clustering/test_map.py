@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from llm2comp_apps.clustering.describing.topics import Topic
 from llm2comp_apps.clustering.output import map_html as map_page
-from llm2comp_apps.clustering.output.map_html import MapData, label_positions, map_html
+from llm2comp_apps.clustering.output.map_html import MapData, map_html
 from llm2comp_apps.clustering.output.map_png import write_map_png
+from llm2comp_apps.clustering.output.map_points import label_positions
 from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from llm2comp_apps import Collection, Document
+from llm2comp_apps import Collection, Document, TopicModel
 from llm2comp_apps.serving import ServeSettings, State, create_app
 
 TOPICS = {
@@ -73,9 +73,9 @@ class Client:
 class Running:
     """A server in a thread; ``ask`` asks it."""
 
-    def __init__(self, settings: ServeSettings, *, more=()) -> None:
+    def __init__(self, settings: ServeSettings, **parts) -> None:
         self.state = State(settings)
-        self.app = create_app(self.state, more=more)
+        self.app = create_app(self.state, **parts)
         self.listener = socket.socket()
         self.listener.bind(("127.0.0.1", 0))
         self.listener.listen(2048)
@@ -137,6 +137,18 @@ def library(tmp_path_factory, hash_loader):
     return path
 
 
+@pytest.fixture(scope="session")
+def clustered(tmp_path_factory, hash_loader):
+    """An index of sixty documents with its four topics beside it, which no test changes."""
+    path = tmp_path_factory.mktemp("clustered") / "library.index"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm2comp_apps.encoder.load_encoder", hash_loader)
+        with Collection.create(path, encoder="default") as collection:
+            collection.update(make_documents(60))
+            TopicModel.fit(collection, method="kmeans", k=4).save(path.with_name("library.clusters"))
+    return path
+
+
 @pytest.fixture
 def own_library(library, tmp_path):
     """A copy of it that a test may change."""
@@ -146,7 +158,11 @@ def own_library(library, tmp_path):
 @pytest.fixture
 def running(loads_hash):
     """Starts servers: ``with running(indexes=[...]) as server``."""
-    return lambda *, more=(), **settings: Running(ServeSettings(**settings), more=more)
+
+    def start(*, more=(), public=(), around=(), **settings):
+        return Running(ServeSettings(**settings), more=more, public=public, around=around)
+
+    return start
 
 
 @pytest.fixture

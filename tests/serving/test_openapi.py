@@ -44,6 +44,7 @@ BODIES = {
     "/similarity": {"inputs": {"source_sentence": "a", "sentences": ["b"]}},
     "/search": {"q": "cells"},
     "/similar": {"id": "cells-0"},
+    "/browse": {},
     "/documents": {"documents": [{"id": "a", "text": "b"}]},
     "/delete": {"ids": ["nobody"]},
 }

@@ -24,7 +24,10 @@ __all__ = ["DEBUG_ENV", "INTERRUPTED", "CommandGroup"]
 DEBUG_ENV = "LLM2COMP_DEBUG"
 #: What a shell reports for a process that SIGINT ended.
 INTERRUPTED = 130
-_ORDER = ("index", "search", "rerank", "cluster", "encode", "serve", "train", "eval", "export-model", "push", "doctor")
+_ORDER = (
+    *("index", "search", "rerank", "cluster", "encode", "serve", "mcp"),
+    *("train", "eval", "export-model", "push", "doctor"),
+)
 
 
 class CommandGroup(TyperGroup):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llm2comp_apps.clustering.output.map_html import MapData, label_positions
+from llm2comp_apps.clustering.output.map_html import MapData
+from llm2comp_apps.clustering.output.map_points import label_positions
 from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
 from llm2comp_apps.errors import ClusteringError
 

@@ -14,6 +14,7 @@ from llm2comp_apps.serving.call import Call, json_response
 from llm2comp_apps.serving.errors import not_found
 from llm2comp_apps.serving.generations import ServedIndex
 from llm2comp_apps.serving.lanes import encoder_in_lane
+from llm2comp_apps.serving.narrowing import narrowed
 
 __all__ = ["document", "listed", "search", "similar", "topics"]
 
@@ -54,10 +55,10 @@ async def search(call: Call) -> Response:
         "offset": fields.integer("offset", 0, least=0, most=10 * limits.k),
         "mode": mode,
         "fusion": fields.choice("fusion", FUSIONS, "minmax"),
-        "where": fields.condition("where", limits),
+        "where": await narrowed(call, served),
         "facets": fields.strings("facets", most=limits.facets),
     }
-    whole = fields.flag("text")
+    whole, all_ids = fields.flag("text"), fields.flag("ids")
     truncated = False
     if mode != "lexical" and vector is None:
         vector, truncated = await _encoded(call, served, query)
@@ -74,6 +75,7 @@ async def search(call: Call) -> Response:
             "estimatedTotalHits": page.total,
             "facetDistribution": {name: dict(map(_facet, counts)) for name, counts in page.facets.items()},
             "processingTimeMs": round((time.perf_counter() - start) * 1000, 1),
+            **({"ids": page.ids} if all_ids else {}),
             **({"queryTruncated": True} if truncated else {}),
         }
     )
@@ -113,7 +115,7 @@ def _facet(count: tuple[str | float, int]) -> tuple[str, int]:
 async def similar(call: Call) -> Response:
     """``POST /indexes/{name}/similar``."""
     served, fields, limits = call.state.index(call.path["name"]), call.fields, call.state.settings.limits
-    where = fields.condition("where", limits)
+    where = await narrowed(call, served)
     k = fields.integer("limit", 10, least=1, most=limits.k)
     whole = fields.flag("text")
     hits = await call.in_thread(served.collection.similar, fields.required("id"), k=k, where=where)

@@ -1,6 +1,5 @@
 "use strict";
-// The topic map: points are splatted into an ImageData buffer on the CPU (50k antialiased discs take a few
-// milliseconds, with no WebGL needed), labels are laid over it on a second canvas. No library, no network.
+// The topic map: what is shown of it, searched and chosen. PointMap draws. No library, no network.
 (() => {
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
@@ -9,23 +8,34 @@ const X = decode(data.x, Uint16Array), Y = decode(data.y, Uint16Array);
 const topicOf = decode(data.topic, Int16Array), probability = decode(data.probability, Uint8Array);
 const n = X.length, topics = data.topics, OUTLIER = topics.length;
 const slotOf = Uint16Array.from(topicOf, (t) => (t < 0 ? OUTLIER : t));
-const MARGIN = 40, PICK = 10;
-const edges = (values) => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [65535, 0]);
-const [[left, right], [top, bottom]] = [edges(X), edges(Y)];
-const box = { left, top, right: Math.max(right, left + 1), bottom: Math.max(bottom, top + 1) };
 const number = new Intl.NumberFormat("en");
 
-const stage = $("stage"), canvas = $("points"), overlay = $("labels"), tip = $("tip"), legend = $("legend");
-const paint = canvas.getContext("2d"), ink = overlay.getContext("2d");
-const view = { scale: 1, x: 0, y: 0, fit: 1 };
+const overlay = $("labels"), tip = $("tip"), legend = $("legend");
 const everything = new Set(topics.keys());
 const chosen = new Set();       // slots of the topics the legend keeps; empty: all
 let hits = null;                // Uint8Array of search hits, or null
 const found = new Uint32Array(topics.length + 1);  // search hits in each slot
-let words = [], hovered = -1, preview = null, selected = -1;
-let width = 0, height = 0, ratio = 1, image = null, pixels = null, palette = [], packed = null, background = 0, queued = false;
+let words = [], hovered = -1, preview = null, selected = -1, palette = [];
 
 // ---------------------------------------------------------------- drawing
+
+const bySize = topics.map((topic, slot) => ({ ...topic, slot, lines: PointMap.wrapped(topic.name), weight: topic.size / n })).sort((a, b) => b.size - a.size);
+const map = new PointMap({
+  stage: $("stage"), points: $("points"), ink: overlay, x: X, y: Y, slot: slotOf,
+  rank(i) {
+    const slot = slotOf[i];
+    if (preview) return preview.has(slot) ? 3 : 0;
+    if (chosen.size && !chosen.has(slot)) return 0;
+    if (hits) return hits[i] ? 3 : 0;
+    return slot === OUTLIER && !chosen.size ? 1 : 2;
+  },
+  focus: () => preview || hits || chosen.size,
+  labels() {
+    const shown = preview || (chosen.size ? chosen : null) || everything;
+    return bySize.filter(({ slot }) => shown.has(slot)).map((label) => ({ ...label, faint: hits && !found[label.slot] }));
+  },
+  rings: () => [hovered, selected].filter((i) => i >= 0),
+});
 
 const hex = (c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16));
 
@@ -34,170 +44,8 @@ function applyTheme(name) {
   const dark = name === "dark";
   palette = topics.map((t) => hex(dark ? t.dark : t.light));
   palette.push(dark ? [84, 91, 104] : [190, 195, 203]);
-  packed = Uint32Array.from(palette, ([r, g, b]) => r | (g << 8) | (b << 16));
-  background = dark ? 0xff1b1614 : 0xfffafcfc;  // ABGR of --bg
   for (const dot of document.querySelectorAll("[data-slot]")) dot.style.background = `rgb(${palette[dot.dataset.slot]})`;
-  redraw();
-}
-
-function resize() {
-  const before = width;
-  width = stage.clientWidth; height = stage.clientHeight; ratio = Math.min(window.devicePixelRatio || 1, 2);
-  for (const c of [canvas, overlay]) { c.width = Math.max(1, Math.round(width * ratio)); c.height = Math.max(1, Math.round(height * ratio)); }
-  image = paint.createImageData(canvas.width, canvas.height);
-  pixels = new Uint32Array(image.data.buffer);
-  const old = view.fit;
-  view.fit = Math.max(1e-6, Math.min((width - 2 * MARGIN) / (box.right - box.left), (height - 2 * MARGIN) / (box.bottom - box.top)));
-  if (!before || view.scale === old) whole(); else redraw();
-}
-
-function whole() {
-  view.scale = view.fit;
-  view.x = (width - (box.left + box.right) * view.scale) / 2;
-  view.y = (height - (box.top + box.bottom) * view.scale) / 2;
-  redraw();
-}
-
-const masks = new Map();
-function mask(radius) {  // coverage of an antialiased disc: [dx, dy, alpha 0..256]*
-  const key = Math.round(radius * 4);
-  if (!masks.has(key)) {
-    const r = key / 4, reach = Math.ceil(r), cells = [];
-    for (let dy = -reach; dy <= reach; dy++) for (let dx = -reach; dx <= reach; dx++) {
-      const cover = Math.max(0, Math.min(1, r + 0.5 - Math.hypot(dx, dy)));
-      if (cover > 0) cells.push(dx, dy, Math.round(cover * 256));
-    }
-    masks.set(key, Int32Array.from(cells));
-  }
-  return masks.get(key);
-}
-
-// How a point is drawn: 0 dimmed, 1 an outlier, 2 plain, 3 brought out.
-function rank(i) {
-  const slot = slotOf[i];
-  if (preview) return preview.has(slot) ? 3 : 0;
-  if (chosen.size && !chosen.has(slot)) return 0;
-  if (hits) return hits[i] ? 3 : 0;
-  return slot === OUTLIER && !chosen.size ? 1 : 2;
-}
-
-let ranked = null;  // the points of each rank; made anew when what is shown changes, not at every frame
-function byRank() {
-  const levels = [[], [], [], []];
-  for (let i = 0; i < n; i++) levels[rank(i)].push(i);
-  return levels.map((points) => Uint32Array.from(points));
-}
-
-function drawPoints() {
-  pixels.fill(background);
-  if (!ranked) ranked = byRank();
-  const zoom = view.scale / view.fit, base = Math.max(1.1, Math.min(4.5, 130 / Math.sqrt(n + 100) + 0.6));
-  const radius = Math.min(8, base * Math.pow(zoom, 0.35)) * ratio;
-  const focus = preview || hits || chosen.size;
-  const looks = [[0.85, focus ? 48 : 256], [0.8, 170], [1, 215], [1.25, 256]];
-  ranked.forEach((points, level) => splat(points, mask(radius * looks[level][0]), looks[level][1]));
-  paint.putImageData(image, 0, 0);
-}
-
-function splat(points, disc, strength) {
-  const w = canvas.width, h = canvas.height, scale = view.scale * ratio, left = view.x * ratio, top = view.y * ratio, pad = 10 * ratio;
-  for (let p = 0; p < points.length; p++) {
-    const i = points[p], px = Math.round(X[i] * scale + left), py = Math.round(Y[i] * scale + top);
-    if (px < -pad || py < -pad || px > w + pad || py > h + pad) continue;
-    const color = packed[slotOf[i]], r = color & 255, g = (color >> 8) & 255, b = color >> 16;
-    for (let m = 0; m < disc.length; m += 3) {
-      const x = px + disc[m], y = py + disc[m + 1];
-      if (x < 0 || y < 0 || x >= w || y >= h) continue;
-      const a = (disc[m + 2] * strength) >> 8, at = y * w + x, under = pixels[at];
-      const ur = under & 255, ug = (under >> 8) & 255, ub = (under >> 16) & 255;
-      pixels[at] = 0xff000000 | ((ub + (((b - ub) * a) >> 8)) << 16) | ((ug + (((g - ug) * a) >> 8)) << 8) | (ur + (((r - ur) * a) >> 8));
-    }
-  }
-}
-
-function wrapped(name) {
-  const lines = [""];
-  for (const word of name.split(" ")) {
-    const last = lines.length - 1;
-    if (lines[last] && lines[last].length + word.length > 20 && lines.length < 3) lines.push(word);
-    else lines[last] = lines[last] ? `${lines[last]} ${word}` : word;
-  }
-  return lines;
-}
-
-function drawLabels() {
-  ink.setTransform(ratio, 0, 0, ratio, 0, 0);
-  ink.clearRect(0, 0, width, height);
-  ink.textAlign = "center"; ink.textBaseline = "middle"; ink.lineJoin = "round";
-  const style = getComputedStyle(document.documentElement), taken = [];
-  const color = style.getPropertyValue("--ink"), halo = style.getPropertyValue("--halo");
-  const shown = topics.map((_, slot) => slot).filter((slot) => (preview || (chosen.size ? chosen : null) || everything).has(slot));
-  shown.sort((a, b) => topics[b].size - topics[a].size);  // the large ones claim their place first
-  for (const slot of shown) {
-    const topic = topics[slot], size = Math.round(Math.max(11, Math.min(16, 9 + Math.sqrt(topic.size / n) * 24)));
-    ink.font = `600 ${size}px ${getComputedStyle(document.body).fontFamily}`;
-    const lines = topic.lines, high = lines.length * size * 1.15, wide = Math.max(...lines.map((l) => ink.measureText(l).width));
-    const anchor = topic.x * view.scale + view.x, middle = topic.y * view.scale + view.y;
-    if (anchor < 0 || anchor > width || middle < 0 || middle > height) continue;
-    const x = Math.max(wide / 2 + 6, Math.min(width - wide / 2 - 6, anchor));
-    for (const shift of [0, -0.7, 0.7, -1.3, 1.3]) {
-      const y = middle + shift * high, box = [x - wide / 2 - 5, y - high / 2 - 3, x + wide / 2 + 5, y + high / 2 + 3];
-      if (taken.some((t) => box[0] < t[2] && box[2] > t[0] && box[1] < t[3] && box[3] > t[1])) continue;
-      taken.push(box);
-      ink.globalAlpha = hits && !found[slot] ? 0.35 : 1;
-      lines.forEach((line, k) => {
-        const at = y + (k - (lines.length - 1) / 2) * size * 1.15;
-        ink.lineWidth = 4; ink.strokeStyle = halo; ink.strokeText(line, x, at);
-        ink.fillStyle = color; ink.fillText(line, x, at);
-      });
-      break;
-    }
-  }
-  ink.globalAlpha = 1;
-  for (const i of [hovered, selected]) if (i >= 0) {
-    ink.beginPath();
-    ink.arc(X[i] * view.scale + view.x, Y[i] * view.scale + view.y, 8, 0, 2 * Math.PI);
-    ink.lineWidth = 2.5; ink.strokeStyle = color; ink.stroke();
-  }
-  overlay.dataset.labels = taken.length;
-}
-
-// Draw what is shown now, which has changed.
-function refresh() {
-  ranked = null;
-  redraw();
-}
-
-function redraw() {
-  if (queued) return;
-  queued = true;
-  requestAnimationFrame(() => {
-    queued = false;
-    const start = performance.now();
-    drawPoints(); drawLabels();
-    overlay.dataset.frame = (performance.now() - start).toFixed(1);
-  });
-}
-
-// ---------------------------------------------------------------- finding points
-
-const SIDE = 128, cells = new Uint32Array(SIDE * SIDE + 1), members = new Uint32Array(n);
-const cellOf = (i) => ((Y[i] * SIDE) >> 16) * SIDE + ((X[i] * SIDE) >> 16);
-for (let i = 0; i < n; i++) cells[cellOf(i) + 1]++;
-for (let c = 0; c < SIDE * SIDE; c++) cells[c + 1] += cells[c];
-const fill = cells.slice();
-for (let i = 0; i < n; i++) members[fill[cellOf(i)]++] = i;
-
-function pick(px, py) {  // the nearest visible point within PICK pixels, or -1
-  const wx = (px - view.x) / view.scale, wy = (py - view.y) / view.scale, reach = PICK / view.scale;
-  const clamp = (v) => Math.max(0, Math.min(SIDE - 1, Math.floor((v * SIDE) / 65536)));
-  let best = -1, least = reach * reach;
-  for (let cy = clamp(wy - reach); cy <= clamp(wy + reach); cy++) for (let cx = clamp(wx - reach); cx <= clamp(wx + reach); cx++)
-    for (let m = cells[cy * SIDE + cx]; m < cells[cy * SIDE + cx + 1]; m++) {
-      const i = members[m], d = (X[i] - wx) ** 2 + (Y[i] - wy) ** 2;
-      if (d < least && rank(i) > 0) { least = d; best = i; }
-    }
-  return best;
+  map.setColors(palette, hex(getComputedStyle(document.documentElement).getPropertyValue("--bg").trim()));
 }
 
 // ---------------------------------------------------------------- texts
@@ -223,13 +71,10 @@ function showTip(i, px, py) {
     hovered = i;
     overlay.classList.toggle("pointing", i >= 0);
     if (i >= 0) tip.innerHTML = `<div>${marked(data.texts[i])}</div>${beyond(i)}${belongs(i)}`;
-    redraw();
+    map.redraw();
   }
   tip.hidden = i < 0;
-  if (i < 0) return;
-  const wide = tip.offsetWidth, high = tip.offsetHeight;
-  tip.style.left = `${px + 16 + wide > width ? Math.max(4, px - wide - 12) : px + 16}px`;
-  tip.style.top = `${py + 16 + high > height ? Math.max(4, py - high - 12) : py + 16}px`;
+  if (i >= 0) map.place(tip, px, py);
 }
 
 function select(i) {
@@ -240,7 +85,7 @@ function select(i) {
     card.innerHTML = `<button class="close" aria-label="Close">&times;</button><h2>${escaped(data.ids[i])}</h2><p>${marked(data.texts[i])}</p>${beyond(i)}${belongs(i)}`;
     card.querySelector(".close").onclick = () => select(-1);
   }
-  redraw();
+  map.redraw();
 }
 
 // ---------------------------------------------------------------- legend and search
@@ -259,8 +104,8 @@ function legendRow(slots, name, kind) {
   button.dataset.slots = slots.join(",");
   if (!group && slots[0] !== OUTLIER) button.title = topics[slots[0]].keywords.join(", ");
   button.onclick = (event) => choose(slots, event.ctrlKey || event.metaKey || event.shiftKey);
-  button.onpointerenter = () => { preview = new Set(slots); refresh(); };
-  button.onpointerleave = () => { preview = null; refresh(); };
+  button.onpointerenter = () => { preview = new Set(slots); map.refresh(); };
+  button.onpointerleave = () => { preview = null; map.refresh(); };
   item.append(button);
   legend.append(item);
 }
@@ -287,7 +132,7 @@ function choose(slots, add) {
   legend.classList.toggle("filtered", chosen.size > 0);
   for (const button of legend.querySelectorAll("button")) button.setAttribute("aria-pressed", String(slotsOf(button).every((slot) => chosen.has(slot))));
   preview = null;
-  report(); refresh();
+  report(); map.refresh();
 }
 
 const further = (i) => (data.further && data.further[i]) || "";
@@ -298,7 +143,7 @@ function search() {
   hovered = -1; tip.hidden = true;
   report();
   if (selected >= 0) select(selected);
-  refresh();
+  map.refresh();
 }
 
 function report() {
@@ -317,48 +162,8 @@ function report() {
 
 // ---------------------------------------------------------------- moving about
 
-function zoomAt(px, py, factor) {
-  const scale = Math.max(view.fit * 0.5, Math.min(view.fit * 400, view.scale * factor));
-  view.x = px - ((px - view.x) * scale) / view.scale;
-  view.y = py - ((py - view.y) * scale) / view.scale;
-  view.scale = scale;
-  redraw();
-}
-
-const fingers = new Map();
-let moved = 0;
-overlay.addEventListener("pointerdown", (e) => { overlay.setPointerCapture(e.pointerId); fingers.set(e.pointerId, [e.offsetX, e.offsetY]); moved = 0; });
-overlay.addEventListener("pointermove", (e) => {
-  const last = fingers.get(e.pointerId);
-  if (!last) return showTip(pick(e.offsetX, e.offsetY), e.offsetX, e.offsetY);
-  const dx = e.offsetX - last[0], dy = e.offsetY - last[1];
-  moved += Math.abs(dx) + Math.abs(dy);
-  if (fingers.size === 2) {
-    const other = [...fingers].find(([id]) => id !== e.pointerId)[1];
-    const before = Math.hypot(last[0] - other[0], last[1] - other[1]), after = Math.hypot(e.offsetX - other[0], e.offsetY - other[1]);
-    zoomAt((e.offsetX + other[0]) / 2, (e.offsetY + other[1]) / 2, after / Math.max(1, before));
-  } else if (moved > 3) {
-    overlay.classList.add("panning"); tip.hidden = true;
-    view.x += dx; view.y += dy; redraw();
-  }
-  fingers.set(e.pointerId, [e.offsetX, e.offsetY]);
-});
-function release(e) {
-  if (fingers.delete(e.pointerId) && e.type === "pointerup" && moved <= 3) select(pick(e.offsetX, e.offsetY));
-  overlay.classList.remove("panning");
-}
-overlay.addEventListener("pointerup", release);
-overlay.addEventListener("pointercancel", release);
-overlay.addEventListener("pointerleave", () => showTip(-1));
-overlay.addEventListener("dblclick", (e) => zoomAt(e.offsetX, e.offsetY, 2));
-overlay.addEventListener("wheel", (e) => { e.preventDefault(); zoomAt(e.offsetX, e.offsetY, Math.exp(-e.deltaY * (e.deltaMode ? 0.05 : 0.0016))); }, { passive: false });
-
-const middle = (factor) => zoomAt(width / 2, height / 2, factor);
-const pan = (dx, dy) => { view.x += dx; view.y += dy; redraw(); };
-const keys = {
-  "+": () => middle(1.5), "=": () => middle(1.5), "-": () => middle(1 / 1.5), "0": whole,
-  ArrowLeft: () => pan(60, 0), ArrowRight: () => pan(-60, 0), ArrowUp: () => pan(0, 60), ArrowDown: () => pan(0, -60),
-};
+map.bindPointer({ hover: showTip, select });
+const keys = map.keys();
 window.addEventListener("keydown", (e) => {
   const typing = e.target === $("search");
   if (e.key === "Escape") {
@@ -366,7 +171,7 @@ window.addEventListener("keydown", (e) => {
   } else if (e.key === "/" && !typing) { e.preventDefault(); $("search").focus(); }
   else if (!typing && keys[e.key] && !e.ctrlKey && !e.metaKey) { e.preventDefault(); keys[e.key](); }
 });
-$("zoom-in").onclick = keys["+"]; $("zoom-out").onclick = keys["-"]; $("reset").onclick = whole;
+$("zoom-in").onclick = keys["+"]; $("zoom-out").onclick = keys["-"]; $("reset").onclick = () => map.whole();
 $("theme").onclick = () => applyTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
 $("search").addEventListener("input", search);
 
@@ -377,12 +182,11 @@ const scope = data.further ? "ids and texts" : `ids and the first ${number.forma
 $("search").title = `Searches ${scope}; all words must be there`;
 $("scope").textContent = `Searches ${scope}.`;
 $("scope").hidden = Boolean(data.further);  // what everyone expects needs no line
-for (const topic of topics) topic.lines = wrapped(topic.name);
 buildLegend();
 const scheme = window.matchMedia("(prefers-color-scheme: dark)");
 applyTheme(scheme.matches ? "dark" : "light");
 scheme.addEventListener("change", (e) => applyTheme(e.matches ? "dark" : "light"));
-new ResizeObserver(resize).observe(stage);
-resize();
-window.topicMap = { screenOf: (i) => [X[i] * view.scale + view.x, Y[i] * view.scale + view.y], view, size: n };
+new ResizeObserver(() => map.resize()).observe($("stage"));
+map.resize();
+window.topicMap = map;
 })();

@@ -1,0 +1,297 @@
+"""Tools of the Model Context Protocol over indexes, for assistants that look things up.
+
+Answers are small: hits are snippets under a budget of characters with a cursor for the rest, and a text is read by its
+id when it is wanted. Nothing can be changed unless the server says so. The tools only ask the HTTP API (:mod:`.door`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import ToolAnnotations
+from pydantic import BaseModel, Field
+from starlette.routing import BaseRoute
+
+from llm2comp_apps import __version__
+from llm2comp_apps.serving.door import AskError, Door, InnerDoor
+from llm2comp_apps.serving.state import State
+
+__all__ = ["mcp_routes", "mcp_server"]
+
+_INSTRUCTIONS = """Search over the user's own documents, by meaning and by words.
+Start with `search`: it gives snippets. Read a whole text with `read` by the id of a hit. `similar` finds what is like a
+document, `topics` shows what there is. Pass `cursor` of an answer to see more. `where` filters by fields, as in
+"year >= 2020 and lang = 'en'"; `status` lists the indexes and their fields."""
+_READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
+_WRITES = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_hint=True, open_world_hint=False)
+_FIELDS_LENGTH = 400  # characters of the fields of a hit; what is longer is for `read`
+_DOCUMENTS_OF_TOPIC = 20
+_KEYWORDS = 8
+
+IndexName = Annotated[str | None, Field(description="Name of an index; without it, the first.")]
+Budget = Annotated[int, Field(ge=200, le=100_000, description="Characters that the answer may have, roughly.")]
+Where = Annotated[str | None, Field(description="Condition on fields, such as: year >= 2020 and lang = 'en'")]
+Cursor = Annotated[str | None, Field(description="From the answer before, to see what follows.")]
+Count = Annotated[int, Field(ge=1, le=50, description="Hits wanted.")]
+
+
+class Hit(BaseModel):
+    """A document that was found."""
+
+    rank: int
+    id: str
+    score: float
+    title: str
+    snippet: str
+    fields: dict[str, Any]
+
+
+class Hits(BaseModel):
+    """Some hits; `cursor` asks for more."""
+
+    hits: list[Hit]
+    cursor: str | None
+    answered_by: str
+
+
+class Text(BaseModel):
+    """A document, or the piece of it from `start` to `end` of `length` characters."""
+
+    id: str
+    title: str
+    text: str
+    start: int
+    end: int
+    length: int
+    fields: dict[str, Any]
+
+
+class Texts(BaseModel):
+    """Documents; `left_out` did not fit into the budget."""
+
+    texts: list[Text]
+    left_out: list[str]
+
+
+class Topic(BaseModel):
+    """A topic and how many documents it has."""
+
+    id: int
+    name: str
+    size: int
+    keywords: list[str]
+
+
+class Topics(BaseModel):
+    """Topics, the largest first, or the documents of one."""
+
+    topics: list[Topic]
+    documents: list[str]
+    cursor: str | None
+
+
+class Tools:
+    """What the tools do; their docstrings are what an assistant reads.
+
+    Args:
+        door: whom they ask.
+    """
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    async def _ask(self, method: str, index: str | None, path: str, body: dict[str, Any] | None = None) -> Any:
+        try:
+            return await self._door.ask(method, self._door.index(index) + path, body)
+        except AskError as error:
+            raise ToolError(str(error)) from error
+
+    async def search(
+        self,
+        query: Annotated[str, Field(min_length=1, max_length=10_000, description="What to look for, in plain words.")],
+        k: Count = 8,
+        mode: Annotated[
+            Literal["hybrid", "dense", "lexical"] | None,
+            Field(description="dense: by meaning; lexical: by words; hybrid: both. Without it, the best there is."),
+        ] = None,
+        where: Where = None,
+        index: IndexName = None,
+        max_chars: Budget = 6_000,
+        cursor: Cursor = None,
+    ) -> Hits:
+        """Search the documents. Gives snippets, not texts: read a text with `read` by its id."""
+        offset = _offset(cursor)
+        body: dict[str, Any] = {"q": query, "limit": k, "offset": offset}
+        body |= {name: value for name, value in (("mode", mode), ("where", where)) if value is not None}
+        found = await self._ask("POST", index, "/search", body)
+        return self._hits(found["hits"], k, offset, max_chars)
+
+    async def similar(
+        self,
+        id: Annotated[str, Field(min_length=1, description="Of a document.")],  # noqa: A002 - the word
+        k: Count = 8,
+        where: Where = None,
+        index: IndexName = None,
+        max_chars: Budget = 6_000,
+    ) -> Hits:
+        """Find the documents that are nearest to a document, by meaning."""
+        body: dict[str, Any] = {"id": id, "limit": k} | ({} if where is None else {"where": where})
+        found = await self._ask("POST", index, "/similar", body)
+        return self._hits(found["hits"], None, 0, max_chars)
+
+    def _hits(self, found: list[dict[str, Any]], page: int | None, offset: int, budget: int) -> Hits:
+        """As many hits as the budget allows, one at least; ``page`` is how many there are if there may be more."""
+        hits: list[Hit] = []
+        for number, each in enumerate(found):
+            hit = Hit(
+                rank=offset + number + 1, id=each["id"], score=round(each["score"], 4), title=each["title"],
+                snippet=each["snippet"], fields=_short_fields(each["metadata"]),
+            )  # fmt: skip
+            budget -= len(hit.model_dump_json())
+            if hits and budget < 0:
+                break
+            hits.append(hit)
+        more = page is not None and (len(hits) < len(found) or len(found) == page)
+        return Hits(hits=hits, cursor=str(offset + len(hits)) if more else None, answered_by=self._door.where)
+
+    async def read(
+        self,
+        ids: Annotated[list[str], Field(min_length=1, max_length=20, description="Of documents.")],
+        start: Annotated[int, Field(ge=0, description="Character to begin at, to continue with a long text.")] = 0,
+        index: IndexName = None,
+        max_chars: Budget = 20_000,
+    ) -> Texts:
+        """Read documents by their ids. A text that is longer than the budget is cut; continue at its `end`."""
+        texts: list[Text] = []
+        for number, wanted in enumerate(ids):
+            if max_chars < 200:
+                return Texts(texts=texts, left_out=ids[number:])
+            found = await self._ask("GET", index, f"/documents/{quote(wanted, safe='')}")
+            text = found["text"][start : start + max_chars]
+            max_chars -= len(text)
+            length, end = len(found["text"]), min(start + len(text), len(found["text"]))
+            texts.append(
+                Text(id=found["id"], title=found["title"], text=text, start=start, end=end, length=length,
+                     fields=found["metadata"])
+            )  # fmt: skip
+        return Texts(texts=texts, left_out=[])
+
+    async def topics(
+        self,
+        topic: Annotated[int | None, Field(description="Id of a topic, to list its documents.")] = None,
+        index: IndexName = None,
+        max_chars: Budget = 6_000,
+        cursor: Cursor = None,
+    ) -> Topics:
+        """List what the documents are about, or the documents of one topic. Needs `llm2comp cluster` to have run."""
+        offset = _offset(cursor)
+        if topic is not None:
+            listed = await self._ask("GET", index, f"/topics/{topic}?offset={offset}&limit={_DOCUMENTS_OF_TOPIC}")
+            shown = [each["id"] for each in listed["documents"]]
+            more = offset + len(shown) < listed["topic"]["size"]
+            return Topics(
+                topics=[_topic(listed["topic"])], documents=shown, cursor=str(offset + len(shown)) if more else None
+            )
+        found = (await self._ask("GET", index, "/topics"))["topics"]
+        topics: list[Topic] = []
+        found = sorted((each for each in found if each["level"] == 1), key=lambda each: -each["size"])
+        for each in found[offset:]:
+            made = _topic(each)
+            max_chars -= len(made.model_dump_json())
+            if topics and max_chars < 0:
+                break
+            topics.append(made)
+        end = offset + len(topics)
+        return Topics(topics=topics, documents=[], cursor=str(end) if end < len(found) else None)
+
+    async def status(self) -> dict[str, Any]:
+        """List the indexes: how many documents, which encoder, which fields, and who answers."""
+        try:
+            found = await self._door.indexes()
+        except AskError as error:
+            raise ToolError(str(error)) from error
+        return {"indexes": found, "answered_by": self._door.where}
+
+    async def add(
+        self,
+        documents: Annotated[
+            list[dict[str, Any]],
+            Field(min_length=1, max_length=100, description="Each with id, text, and maybe title and metadata."),
+        ],
+        index: IndexName = None,
+    ) -> dict[str, Any]:
+        """Add documents, or replace those with the same ids."""
+        answer: dict[str, Any] = await self._ask("POST", index, "/documents", {"documents": documents})
+        return answer
+
+    async def delete(
+        self, ids: Annotated[list[str], Field(min_length=1, max_length=1000)], index: IndexName = None
+    ) -> dict[str, Any]:
+        """Delete documents by their ids."""
+        answer: dict[str, Any] = await self._ask("POST", index, "/documents/delete", {"ids": ids})
+        return answer
+
+
+def mcp_server(door: Door, *, write: bool = False) -> MCPServer:
+    """Tools over the indexes of a door.
+
+    Args:
+        door: whom the tools ask.
+        write: offer ``add`` and ``delete``, too.
+    """
+    server = MCPServer("llm2comp", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING")
+    tools = Tools(door)
+    reading: list[Callable[..., Any]] = [tools.search, tools.read, tools.similar, tools.topics, tools.status]
+    writing: list[Callable[..., Any]] = [tools.add, tools.delete] if write else []
+    for tool in reading:
+        server.tool(annotations=_READS)(tool)
+    for tool in writing:
+        server.tool(annotations=_WRITES)(tool)
+
+    @server.resource("doc://{index}/{id}", mime_type="text/plain", description="A document, title and text.")
+    async def document(index: str, id: str) -> str:  # noqa: A002 - the word
+        found = await tools.read([id], index=index, max_chars=100_000)
+        return f"{found.texts[0].title}\n\n{found.texts[0].text}".strip()
+
+    return server
+
+
+def _offset(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isdecimal() or len(cursor) > 9:
+        raise ToolError(f"not a cursor of an answer: {cursor[:50]!r}")
+    return int(cursor)
+
+
+def _topic(record: dict[str, Any]) -> Topic:
+    words = [each["term"] for each in record["keywords"][:_KEYWORDS]]
+    return Topic(id=record["id"], name=record["name"], size=record["size"], keywords=words)
+
+
+def _short_fields(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are short, as long as there is room."""
+    room, kept = _FIELDS_LENGTH, {}
+    for name, value in metadata.items():
+        size = len(name) + len(str(value))
+        if size <= room:
+            kept[name] = value
+            room -= size
+    return kept
+
+
+def mcp_routes(state: State) -> tuple[list[BaseRoute], Callable[[], AbstractAsyncContextManager[None]]]:
+    """The tools at ``/mcp`` of a server: the routes, and what must run around them.
+
+    The server's own guard looks at names, origins and keys before them.
+    """
+    server = mcp_server(InnerDoor(state), write=state.settings.write)
+    unguarded = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    app = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unguarded)
+    return list(app.routes), server.session_manager.run

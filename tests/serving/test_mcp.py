@@ -1,0 +1,188 @@
+"""The tools, asked by the protocol's own client: in the process, over standard input and output, beside a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+
+import pytest
+from mcp import Client, StdioServerParameters
+
+from llm2comp_apps import Collection, Document
+from llm2comp_apps.serving import ServeSettings, State
+from llm2comp_apps.serving.door import InnerDoor, StandingDoor
+from llm2comp_apps.serving.mcp import mcp_server
+from llm2comp_apps.serving.running import announced, find_running, running_folder
+
+
+@pytest.fixture(autouse=True)
+def own_runtime_folder(tmp_path, monkeypatch):
+    """No server of somebody else is found."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+
+
+@pytest.fixture
+def state(loads_hash, library):
+    state = State(ServeSettings(indexes=[library]))
+    state.start()
+    for engine in state.engines.values():
+        engine.loaded.result(10)
+    yield state
+    state.close()
+
+
+async def call(server, tool: str, **arguments):
+    """The structured answer of a tool, or its error's text."""
+    async with Client(server) as client:
+        answer = await client.call_tool(tool, arguments)
+    return answer.content[0].text if answer.is_error else answer.structured_content
+
+
+def called(server, tool: str, **arguments):
+    """The same, with a loop of its own."""
+    return asyncio.run(call(server, tool, **arguments))
+
+
+def test_tools_describe_themselves_and_change_nothing(state) -> None:
+    async def listed(server):
+        async with Client(server) as client:
+            assert "search" in client.instructions
+            return (await client.list_tools()).tools
+
+    tools = {tool.name: tool for tool in asyncio.run(listed(mcp_server(InnerDoor(state))))}
+    assert set(tools) == {"search", "read", "similar", "topics", "status"}
+    for tool in tools.values():
+        assert tool.annotations.read_only_hint
+        assert tool.description
+        assert all("description" in each for each in tool.input_schema["properties"].values()), tool.name
+    writing = {tool.name: tool for tool in asyncio.run(listed(mcp_server(InnerDoor(state), write=True)))}
+    assert set(writing) - set(tools) == {"add", "delete"}
+    assert not writing["delete"].annotations.read_only_hint
+
+
+def test_search_gives_snippets_and_a_cursor(state) -> None:
+    server = mcp_server(InnerDoor(state))
+    first = called(server, "search", query="bread rises", k=2)
+    assert first["hits"][0]["id"].startswith("bread-")
+    assert "yeast" in first["hits"][0]["snippet"]
+    assert first["hits"][0]["fields"]["topic"] == "bread"
+    assert first["answered_by"] == "this server"
+    second = called(server, "search", query="bread rises", k=2, cursor=first["cursor"])
+    assert [hit["rank"] for hit in second["hits"]] == [3, 4]
+    assert not {hit["id"] for hit in first["hits"]} & {hit["id"] for hit in second["hits"]}
+    found = called(server, "search", query="bread", where="year >= 2006", mode="lexical")
+    assert [hit["id"] for hit in found["hits"]] == ["bread-10", "bread-6"] or {hit["id"] for hit in found["hits"]} == {
+        "bread-6",
+        "bread-10",
+    }
+    assert found["cursor"] is None
+
+
+def test_answers_keep_to_their_budget(state) -> None:
+    server = mcp_server(InnerDoor(state))
+    small = called(server, "search", query="bread ships", k=10, max_chars=700)
+    assert 1 <= len(small["hits"]) < 10
+    assert len(json.dumps(small["hits"])) < 1100
+    assert small["cursor"] == str(len(small["hits"]))
+    long = called(server, "read", ids=["bread-2", "ships-3", "stars-1"], max_chars=260)
+    assert len(long["texts"]) < 3
+    assert long["left_out"]
+
+
+def test_read_continues_in_a_long_text(loads_hash, tmp_path) -> None:
+    text = " ".join(f"word{number}" for number in range(400))
+    with Collection.create(tmp_path / "long.index", encoder=loads_hash) as library:
+        library.update([Document("a/b c", text, "A title", {"year": 1999})])
+    state = State(ServeSettings(indexes=[tmp_path / "long.index"]))
+    server = mcp_server(InnerDoor(state))
+    first = called(server, "read", ids=["a/b c"], max_chars=1000)["texts"][0]
+    assert (first["start"], first["end"], first["length"]) == (0, 1000, len(text))
+    rest = called(server, "read", ids=["a/b c"], start=1000, max_chars=10_000)["texts"][0]
+    assert first["text"] + rest["text"] == text
+    assert first["fields"] == {"year": 1999}
+
+    async def resource():
+        async with Client(server) as client:
+            return (await client.read_resource("doc://long/a%2Fb%20c")).contents[0].text
+
+    assert asyncio.run(resource()) == f"A title\n\n{text}"
+    state.close()
+
+
+def test_similar_and_status(state) -> None:
+    server = mcp_server(InnerDoor(state))
+    near = called(server, "similar", id="stars-1", k=2)
+    assert {hit["id"].partition("-")[0] for hit in near["hits"]} == {"stars"}
+    (index,) = called(server, "status")["indexes"]
+    assert (index["name"], index["documents"]) == ("library", 12)
+
+
+def test_wrong_calls_are_explained(state) -> None:
+    server = mcp_server(InnerDoor(state))
+    assert "less than or equal to 50" in called(server, "search", query="x", k=500)
+    assert "no index 'other'; there are: library" in called(server, "search", query="x", index="other")
+    assert "where" in called(server, "search", query="x", where="year >")
+    assert "no document 'none'" in called(server, "read", ids=["none"])
+    assert "not a cursor" in called(server, "search", query="x", cursor="../x")
+    assert "no topics" in called(server, "topics")
+
+
+def test_a_running_server_answers_and_is_replaced_when_it_ends(running, library) -> None:
+    door = StandingDoor(ServeSettings(indexes=[library]))
+    tools = mcp_server(door)
+
+    async def session():
+        with (
+            running(indexes=[f"books={library}"]) as server,
+            announced(server.ask.url, {"books": library}, key=False, write=False),
+        ):
+            first = await call(tools, "search", query="bread")
+            assert first["answered_by"] == f"the server at {server.ask.url}"
+            assert first["hits"][0]["id"].startswith("bread")
+            assert [each["name"] for each in (await call(tools, "status"))["indexes"]] == ["library"]
+            assert find_running([library], write=True) is None, "it may not be written to"
+        return await call(tools, "search", query="bread", mode="lexical")
+
+    found = asyncio.run(session())
+    assert found["answered_by"] == "this server"
+    assert found["hits"]
+
+
+def test_a_server_that_still_announces_itself_but_does_not_listen_is_passed_over(loads_hash, library) -> None:
+    tools = mcp_server(StandingDoor(ServeSettings(indexes=[library])))
+    with announced("http://127.0.0.1:1", {"library": library}, key=False, write=False):
+        assert called(tools, "search", query="bread")["answered_by"] == "this server"
+
+
+def test_servers_that_are_not_there_are_not_found(library, tmp_path) -> None:
+    with announced("http://127.0.0.1:1", {"library": library}, key=True, write=True):
+        assert find_running([library], write=True).names == ("library",)
+        assert find_running([library, tmp_path]) is None
+        (record,) = running_folder().glob("*.json")
+        record.rename(record.with_name("999999999.json"))  # as after kill -9
+        assert find_running([library]) is None
+        assert not list(running_folder().glob("*.json"))
+        (running_folder() / f"{os.getpid()}.json").write_text("no json")
+        assert find_running([library]) is None
+
+
+def test_over_standard_input_and_output(library, tiny_encoder_dir, tmp_path) -> None:
+    path = tmp_path / "notes.index"
+    with Collection.create(path, encoder=str(tiny_encoder_dir)) as collection:
+        collection.update([Document("cells", "Cells divide."), Document("bread", "Bread rises.")])
+    code = "from llm2comp_apps.cli.main import main; main()"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = StdioServerParameters(command=sys.executable, args=["-c", code, "mcp", str(path)], env=environment)
+
+    async def session():
+        async with Client(command, read_timeout_seconds=60) as client:
+            words = await client.call_tool("search", {"query": "cells", "mode": "lexical"})
+            meaning = await client.call_tool("search", {"query": "cells", "mode": "dense"})
+            return words.structured_content, meaning
+
+    words, meaning = asyncio.run(session())
+    assert [hit["id"] for hit in words["hits"]] == ["cells"]
+    assert not meaning.is_error, meaning.content
+    assert len(meaning.structured_content["hits"]) == 2
