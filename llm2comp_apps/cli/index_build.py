@@ -18,7 +18,7 @@ from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.errors import INTERRUPTED
 from llm2comp_apps.cli.ui.log import describe_index_device
 from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration, stop_on_interrupt
-from llm2comp_apps.cli.ui.reading import describe_reading
+from llm2comp_apps.cli.ui.reading import describe_reading, show_kinds
 from llm2comp_apps.corpus.options import CorpusOptions
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ def build(
     describe_index_device(device)
     with make_collection(path, settings, look, encoder=encoder, device=device) as (library, survey):
         run = partial(mirror, library, prune=prune, allow_most=allow_most)
-        report = _fill(library, corpus, reading, survey, run)
+        report, read = _fill(library, corpus, reading, survey, run)
     if report.others:
         named = _named(report.other_ids, report.others)
         note(
             f"{report.others} documents of the index are not in this corpus; they stay: {named} (--prune removes them)"
         )
-    _conclude(library, report, as_json=as_json)
+    _conclude(library, report, read, as_json=as_json)
 
 
 @with_groups(reading=READING)
@@ -110,7 +110,8 @@ def add(
     describe_index_device(device)
     library = Collection.open(index, encoder=encoder, device=device)
     survey = look(library.index, library.plan, library.encoder)
-    _conclude(library, _fill(library, corpus, reading, survey, partial(_update, library)), as_json=as_json)
+    report, read = _fill(library, corpus, reading, survey, partial(_update, library))
+    _conclude(library, report, read, as_json=as_json)
 
 
 def _update(library: Collection, documents: Iterator[Document], _: ReadReport, **how: Any) -> UpdateReport:
@@ -144,7 +145,7 @@ def _fill(
     reading: CorpusOptions,
     survey: Survey | None,
     run: Callable[..., UpdateReport],
-) -> UpdateReport:
+) -> tuple[UpdateReport, ReadReport]:
     """Encode and commit with progress; ctrl-C commits what is there."""
     from llm2comp_apps.corpus import ReadReport, read_corpus
     from llm2comp_apps.retrieval.making import options_as_held
@@ -162,7 +163,9 @@ def _fill(
         report = run(documents, reading_report, on_progress=show, should_stop=should_stop)
     if survey is None:
         describe_reading(reading_report)
-    return report
+    if not report.interrupted:
+        show_kinds(reading_report)
+    return report, reading_report
 
 
 def _named(ids: Sequence[str], count: int) -> str:
@@ -170,10 +173,13 @@ def _named(ids: Sequence[str], count: int) -> str:
     return ", ".join(ids) + (f" and {count - len(ids)} more" if count > len(ids) else "")
 
 
-def _conclude(library: Collection, report: UpdateReport, *, as_json: bool) -> None:
+def _conclude(library: Collection, report: UpdateReport, read: ReadReport, *, as_json: bool) -> None:
     """Say what was done; exits with 130 after an interruption."""
     if as_json:
-        print_json({"index": str(library.path), **asdict(report)})
+        kinds = {kind: asdict(count) for kind, count in read.kinds.items()}
+        passed_over = [asdict(file) for file in read.passed_over]
+        reading = {"kinds": kinds, "passed_over": passed_over, "other_kinds": dict(read.other_kinds)}
+        print_json({"index": str(library.path), **asdict(report), "reading": reading})
     took = f"in {format_duration(report.seconds)}, {format_duration(report.encode_seconds)} of it encoding"
     if report.interrupted:
         note(f"Interrupted: {report.added} documents are added and safe in {library.path} ({took}).")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from llm2comp_apps.corpus.readers import CODE_SUFFIXES, READERS
 from llm2comp_apps.corpus.records import TOO_LARGE, BrokenFileError
 from llm2comp_apps.corpus.report import ReadReport
 
@@ -42,6 +43,9 @@ FORMAT_BY_SUFFIX = {
     ".text": "txt",
     ".md": "md",
     ".markdown": "md",
+    ".rst": "rst",
+    **{suffix: kind for kind, form in READERS.items() for suffix in form.suffixes},
+    **dict.fromkeys(CODE_SUFFIXES, "code"),
 }
 COMPRESSION_SUFFIXES = (".gz", ".zst", ".zstd")
 _GZIP_MAGIC = b"\x1f\x8b"

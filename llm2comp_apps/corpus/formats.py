@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 from llm2comp_apps.corpus.files import OpenFile, SourceFile
 from llm2comp_apps.corpus.json_stream import JSON, read_json_values, syntax_problem
 from llm2comp_apps.corpus.options import CorpusOptions, find_field
+from llm2comp_apps.corpus.readers import READERS
+from llm2comp_apps.corpus.readers.code import cut_code
+from llm2comp_apps.corpus.readers.isolation import read_isolated
+from llm2comp_apps.corpus.readers.markdown import read_front_matter, title_of
+from llm2comp_apps.corpus.readers.parts import Part
 from llm2comp_apps.corpus.records import TOO_LARGE, BrokenFileError, Fault, Record, json_type, read_lines
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.corpus.sniff import encoding_of, guess_format
 from llm2comp_apps.corpus.tables import read_parquet, read_table
 
 __all__ = ["parse"]
-
-_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$", re.MULTILINE)
-_FENCE = re.compile(r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def parse(opened: OpenFile, options: CorpusOptions, report: ReadReport, fault: Fault) -> tuple[str, Iterator[Record]]:
@@ -40,17 +42,19 @@ def parse(opened: OpenFile, options: CorpusOptions, report: ReadReport, fault: F
     kind = guess_format(opened.file, opened.head, options)
     if kind == "parquet":
         return kind, read_parquet(opened, options, report)
+    if kind in READERS:
+        return kind, (_record(part, opened.file, options) for part in read_isolated(opened, kind, options, report))
     text = io.TextIOWrapper(
         opened.stream,
         encoding=encoding_of(opened.head, options),
         errors="surrogateescape",  # a bad byte must spoil its record only; the reader looks for what it leaves
-        newline={"csv": "", "tsv": "", "txt": None, "md": None}.get(kind, "\n"),
+        newline="\n" if kind in ("json", "jsonl", "lines") else "" if kind in ("csv", "tsv") else None,
     )
-    return kind, _records(kind, text, opened.file, options, fault)
+    return kind, _records(kind, text, opened.file, options, report, fault)
 
 
 def _records(
-    kind: str, text: io.TextIOBase, file: SourceFile, options: CorpusOptions, fault: Fault
+    kind: str, text: io.TextIOBase, file: SourceFile, options: CorpusOptions, report: ReadReport, fault: Fault
 ) -> Iterator[Record]:
     if kind in ("csv", "tsv"):
         return read_table(text, file.name, "\t" if kind == "tsv" else None, options, fault)
@@ -60,7 +64,7 @@ def _records(
         return _json_lines(text, file.name, options, fault)
     if kind == "lines":
         return _lines(text, file.name, options, fault)
-    return _whole_text(text, file, kind, options)
+    return _whole_text(text, file, kind, options, report)
 
 
 def _json_lines(text: io.TextIOBase, name: str, options: CorpusOptions, fault: Fault) -> Iterator[Record]:
@@ -103,14 +107,33 @@ def _lines(text: io.TextIOBase, name: str, options: CorpusOptions, fault: Fault)
             yield Record({options.text_fields[0]: line.rstrip("\r\n")}, name, number)
 
 
-def _whole_text(text: io.TextIOBase, file: SourceFile, kind: str, options: CorpusOptions) -> Iterator[Record]:
+def _whole_text(
+    text: io.TextIOBase, file: SourceFile, kind: str, options: CorpusOptions, report: ReadReport
+) -> Iterator[Record]:
     content = text.read(options.max_record_chars + 1)
     if len(content) > options.max_record_chars:
         raise BrokenFileError(0, f"the text is longer than {options.max_record_chars} characters", TOO_LARGE)
-    heading = _HEADING.search(_FENCE.sub("", content)) if kind == "md" else None
+    if kind == "code":
+        name = PurePosixPath(file.relative).name
+        yield from (_record(part, file, options) for part in cut_code(content, file.suffix, name))
+        return
+    fields: dict[str, Any] = {}
+    if kind == "md":
+        fields, content, problem = read_front_matter(content)
+        if problem:
+            report.note(f"{file.name}: what stands between the lines of --- is no metadata that can be read: {problem}")
+    said = fields.pop("title", None)
+    title = said if isinstance(said, str) else title_of(content, kind) if kind in ("md", "rst") else ""
+    yield _record(Part(text=content, title=title, fields=fields), file, options)
+
+
+def _record(part: Part, file: SourceFile, options: CorpusOptions) -> Record:
+    """A part of a file as a record: its id is the file's, and the part's name behind it."""
+    whole = file.id or file.relative
     fields = {
-        options.id_fields[0]: file.id or file.relative,
-        options.title_fields[0]: heading.group(1) if heading else "",
-        options.text_fields[0]: content,
+        **{key: value for key, value in part.fields.items() if not find_field((key,), options.text_fields)},
+        options.id_fields[0]: f"{whole}#{part.name}" if part.name else whole,
+        options.title_fields[0]: part.title,
+        options.text_fields[0]: part.text,
     }
-    yield Record(fields, file.name, 0)
+    return Record(fields, file.name, 0)

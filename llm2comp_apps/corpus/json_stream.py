@@ -164,8 +164,10 @@ def _shape(window: _Window, options: CorpusOptions, *, named: bool) -> str:
     if kinds <= {dict} or (named and kinds <= {str}):
         return MAPPING
     keys = ", ".join(map(repr, list(whole)[:_KEYS_NAMED]))
-    reason = "strings by name; name the file itself to read them as texts" if kinds == {str} else "no document"
-    raise BrokenFileError(window.line, f"an object of {reason} (its keys: {keys})", FOREIGN)
+    reason = "an object that holds no documents"
+    if kinds == {str}:
+        reason = "an object of strings; name the file itself to read them as texts"
+    raise BrokenFileError(window.line, f"{reason} (its keys: {keys})", FOREIGN)
 
 
 def _long_list(text: str) -> str:

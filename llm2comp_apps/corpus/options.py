@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from llm2comp_apps.corpus.readers import READERS
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["FORMATS", "ID_FIELDS", "TEXT_FIELDS", "TITLE_FIELDS", "CorpusOptions", "find_field"]
+__all__ = ["DATA_FORMATS", "FORMATS", "ID_FIELDS", "TEXT_FIELDS", "TITLE_FIELDS", "CorpusOptions", "find_field"]
 
-FORMATS = ("auto", "jsonl", "json", "csv", "tsv", "parquet", "txt", "md", "lines")
+DATA_FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "txt", "md", "lines")
+FORMATS = ("auto", *DATA_FORMATS, "rst", "code", *READERS)
 
 # Looked for in this order when no field is named. BEIR, MS MARCO, Pyserini and Hugging Face dumps use these.
 ID_FIELDS = ("_id", "id", "doc_id", "docid", "docno")
@@ -41,6 +43,8 @@ class CorpusOptions:
         folder_in_ids: the id of a file that is one document is its path, from the folder that was named
             (``notes/a.md``). ``False`` leaves that folder's name out, as version 0.1 did.
         gitignore: leave out of folders what their ``.gitignore`` files leave out.
+        pages: each page of a PDF, slide of a presentation and chapter of a book is a document, and not the whole file.
+        max_seconds: a PDF, page, office document or mail that takes longer is passed over.
     """
 
     format: str = "auto"
@@ -53,6 +57,8 @@ class CorpusOptions:
     max_record_chars: int = 64 * 2**20
     folder_in_ids: bool = True
     gitignore: bool = True
+    pages: bool = False
+    max_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         """Refuse what no reader understands.
@@ -68,6 +74,8 @@ class CorpusOptions:
         except LookupError:
             reason = f"must be a text encoding that Python knows, not {self.encoding!r}"
             raise UsageError(reason, field="encoding") from None
+        if self.max_seconds <= 0:
+            raise UsageError(f"must be above 0, not {self.max_seconds:g}", field="max_seconds")
         if self.max_record_chars < 1:
             raise UsageError(f"must be at least 1, not {self.max_record_chars}", field="max_record_chars")
 

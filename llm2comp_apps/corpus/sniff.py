@@ -14,7 +14,8 @@ from llm2comp_apps.corpus.records import BrokenFileError
 
 __all__ = ["DELIMITERS", "encoding_of", "guess_delimiter", "guess_format"]
 
-PARQUET_MAGIC = b"PAR1"
+_MAGIC = {b"PAR1": "parquet", b"%PDF-": "pdf"}
+_PAGE = re.compile(r"(?i)<(?:!doctype\s+)?html[\s>]")
 DELIMITERS = ",;\t|"
 _OBJECT = re.compile(r'\{\s*(?:["}]|\Z)')
 _ARRAY = re.compile(r'\[\s*(?:["{\]]|\Z)')  # and not "[a link](...)"
@@ -24,7 +25,7 @@ def guess_format(file: SourceFile, head: bytes, options: CorpusOptions) -> str:
     """Name a file's format: ``options.format``, else what the extension says, else what the content looks like.
 
     A ``.json`` file that holds one object a line is JSON lines. Content without a telling name is, in this order,
-    parquet, JSON, a table whose header has a field name of :class:`CorpusOptions`, or one text.
+    parquet, PDF, JSON, HTML, a table whose header has a field name of :class:`CorpusOptions`, or one text.
 
     Args:
         file: the file.
@@ -39,13 +40,16 @@ def guess_format(file: SourceFile, head: bytes, options: CorpusOptions) -> str:
     by_name = FORMAT_BY_SUFFIX.get(file.suffix)
     if by_name and by_name != "json":
         return by_name
-    if head.startswith(PARQUET_MAGIC):
-        return "parquet"
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
     text = head.decode(encoding_of(head, options), errors="replace").lstrip("\ufeff").lstrip()
     if _OBJECT.match(text):
         return "jsonl" if _is_json_lines(text, options) else "json"
     if by_name or _ARRAY.match(text):
         return "json"
+    if _PAGE.match(text):
+        return "html"
     if "\0" in text:
         raise BrokenFileError(0, "binary data; none of the formats that can be read")
     header = text.split("\n", 1)[0]

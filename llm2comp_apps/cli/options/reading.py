@@ -16,7 +16,8 @@ CorpusArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="CORPUS...",
-        help="Files (jsonl json csv tsv parquet txt md, also .gz .zst), folders, patterns ('notes/**/*.md'), or -.",
+        help="Files (jsonl json csv tsv parquet txt md, also .gz .zst; pdf html docx pptx odt epub eml mbox; "
+        "source code), folders, patterns ('notes/**/*.md'), or -.",
     ),
 ]
 _PANEL = "Reading documents"
@@ -32,6 +33,7 @@ def _field(what: str, looked_for: tuple[str, ...], otherwise: str = "") -> inspe
     return option(f"{what}_field", str | None, None, "FIELD", text, panel=_PANEL)
 
 
+_PAGES = "Make a document of each page of a PDF, slide of a presentation and chapter of a book."
 READING = Group(
     CorpusOptions,
     (
@@ -49,6 +51,15 @@ READING = Group(
             "on_error",
             "POLICY",
             "Broken records: stop at the first; skip, count and list them; auto skips in what a folder brought along.",
+        ),
+        option("pages", bool, False, None, _PAGES, flag="--pages/--no-pages", panel=_PANEL),
+        option(
+            "max_seconds",
+            float,
+            CorpusOptions.__dataclass_fields__["max_seconds"].default,
+            "SECONDS",
+            "Time after which a PDF, office document, page or mail is passed over.",
+            panel=_PANEL,
         ),
         option(
             "gitignore",

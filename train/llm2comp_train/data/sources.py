@@ -12,6 +12,7 @@ from urllib.request import urlopen
 
 from llm2comp_apps.corpus import Record, read_records
 from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, format_suffix, readable_once
+from llm2comp_apps.corpus.options import DATA_FORMATS
 from llm2comp_apps.errors import CorpusError, TrainingError
 
 __all__ = ["DataFile", "Row", "find_data", "pair_rows", "sentence_rows", "single_rows", "text_rows"]
@@ -109,7 +110,7 @@ def _holds_rows(path: Path) -> bool:
     """Whether a file of a folder is training data; in subfolders, where anything may lie, its name has to say so."""
     if path.name.startswith("README") or any(part.startswith(".") for part in path.parts):
         return False
-    return len(path.parts) == 1 or format_suffix(path.name) in FORMAT_BY_SUFFIX
+    return len(path.parts) == 1 or FORMAT_BY_SUFFIX.get(format_suffix(path.name)) in DATA_FORMATS
 
 
 def _nothing(source: str) -> list[DataFile]:

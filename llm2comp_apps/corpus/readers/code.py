@@ -1,0 +1,121 @@
+"""Source code: a part for each function or class, where a line without indentation plainly begins one.
+
+Nothing is parsed: what all these languages have in common is that a definition begins at the margin (or at that of its
+class), behind an empty line or the comment that explains it. Short ones are kept together, long classes are cut between
+their methods. A file in which no border is plain is one part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from llm2comp_apps.corpus.readers import CODE_SUFFIXES
+from llm2comp_apps.corpus.readers.parts import Part
+
+__all__ = ["cut_code"]
+
+_SHORT, _LONG = 600, 6000  # characters: what is shorter joins its neighbours, what is longer is cut inside
+# What leads to a name, in the languages above: def name, func (r *T) name, pub fn name, export async function name, ...
+_WORDS = (
+    "def|class|func|fun|function|fn|struct|enum|trait|impl|interface|module|object|protocol|namespace|type|record|"
+    "macro_rules!|sub|defmodule|defp|procedure|table|view"
+)
+_NAME = re.compile(
+    rf"(?i)\b(?:{_WORDS})\s+(?:if\s+not\s+exists\s+)?(?:\([^)]*\)\s*)?(?:<[^>]*>\s*)?([A-Za-z_$][\w$.:]*)"
+)
+_C_NAME = re.compile(r"([A-Za-z_$][\w$:~]*)\s*\([^;]*$")
+_NO_NAME = {"if", "for", "while", "switch", "return", "else", "catch", "with"}
+_CLOSING = re.compile(r"[)\]}]|end\b|fi\b|done\b|esac\b|else\b|elif\b|except\b|finally\b|catch\b")
+_LEADS = re.compile(
+    r"@|#\[|#(?!include|define|if|endif)|//|/\*|\*|--|\"\"\"|'''|%"
+)  # decorators and comments belong below
+
+
+def cut_code(text: str, suffix: str, title: str) -> Iterator[Part]:
+    """The parts of a source file.
+
+    Args:
+        text: the file.
+        suffix: of its name, in lower case.
+        title: what the file is called; each part's title begins with it.
+    """
+    language = CODE_SUFFIXES.get(suffix, "")
+    lines = text.split("\n")
+    pieces = [(start, end) for start, end in _pieces(lines) if any(line.strip() for line in lines[start:end])]
+    used: dict[str, int] = {}
+    for start, end in pieces:
+        fields = {"language": language, "line": start + 1} if language else {"line": start + 1}
+        body = "\n".join(lines[start:end]).strip("\n")
+        if len(pieces) == 1:
+            yield Part(text=body, title=title, fields=fields)
+            return
+        called = _called(lines[start:end])
+        name = called or "part"
+        used[name] = used.get(name, 0) + 1
+        name = name if used[name] == 1 else f"{name}~{used[name]}"
+        yield Part(text=body, title=f"{title}: {called}" if called else title, name=name, fields=fields)
+
+
+def _pieces(lines: list[str]) -> list[tuple[int, int]]:
+    """Runs of lines, short ones joined and long ones cut."""
+    found: list[tuple[int, int]] = []
+    for start, end in _runs(lines, 0, len(lines), 0):
+        size = _size(lines, start, end)
+        if size > _LONG:
+            margin = min((_indent(line) for line in lines[start:end] if _indent(line) > 0 and line.strip()), default=0)
+            inner = _joined(lines, _runs(lines, start, end, margin)) if margin else [(start, end)]
+            found += inner
+        else:
+            found.append((start, end))
+    return _joined(lines, found)
+
+
+def _runs(lines: list[str], first: int, last: int, margin: int) -> list[tuple[int, int]]:
+    """The runs of lines between those that begin something at a margin."""
+    borders = [first]
+    for number in range(first + 1, last):
+        line = lines[number]
+        begins = line.strip() and _indent(line) == margin and not _CLOSING.match(line.strip())
+        if begins and (not lines[number - 1].strip() or _leads(lines[number - 1], margin)):
+            top = number
+            while top > borders[-1] and _leads(lines[top - 1], margin):
+                top -= 1
+            if top > borders[-1]:
+                borders.append(top)
+    return list(zip(borders, [*borders[1:], last], strict=True))
+
+
+def _leads(line: str, margin: int) -> bool:
+    """Whether a line explains or decorates what comes below it."""
+    return bool(line.strip()) and _indent(line) in (margin, margin + 1) and bool(_LEADS.match(line.strip()))
+
+
+def _joined(lines: list[str], runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Neighbours together as long as they are short."""
+    joined: list[tuple[int, int]] = []
+    for start, end in runs:
+        if joined and _size(lines, joined[-1][0], joined[-1][1]) + _size(lines, start, end) <= _SHORT:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _size(lines: list[str], start: int, end: int) -> int:
+    return sum(map(len, lines[start:end]))
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
+
+
+def _called(lines: list[str]) -> str:
+    """The name of the first definition."""
+    for line in lines:
+        if not line.strip() or _LEADS.match(line.strip()):
+            continue
+        found = _NAME.search(line) or (_C_NAME.search(line) if line[:1].strip() else None)
+        if found and found.group(1) not in _NO_NAME:
+            return found.group(1).strip(":.")
+    return ""

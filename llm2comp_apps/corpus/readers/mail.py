@@ -1,0 +1,147 @@
+"""Mails: subject, sender, date and text, and what is attached, by its own reader."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.header import decode_header, make_header
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from typing import IO, Any
+
+from llm2comp_apps.corpus.readers import READERS, form_of
+from llm2comp_apps.corpus.readers.parts import Job, Part, clean, read_bytes, tidy
+from llm2comp_apps.corpus.records import BrokenFileError
+
+__all__ = ["mail_parts", "read"]
+
+_DEEPEST = 3  # mails in mails
+_MOST_PARTS = 500  # of one mail
+_HEADERS = {"from": "From", "to": "To", "cc": "Cc"}
+_PLAIN = (".txt", ".text", ".md", ".markdown")
+
+
+def read(file: IO[bytes], job: Job) -> Iterator[Part]:
+    """The mail as one part, and each attachment that can be read as one or several more.
+
+    Raises:
+        BrokenFileError: it has no header that mails have, or is longer than ``job.limit`` bytes.
+    """
+    yield from mail_parts(read_bytes(file, job.limit), job, "")
+
+
+def mail_parts(data: bytes, job: Job, name: str) -> Iterator[Part]:
+    """The parts of a mail whose own part is called ``name``; see :func:`read`."""
+    message = message_from_bytes(data)
+    if not any(message[header] for header in ("From", "Subject", "Date", "Message-ID", "Received")):
+        raise BrokenFileError(0, "no mail: it has neither sender nor subject nor date")
+    fields: dict[str, Any] = {}
+    for field, header in _HEADERS.items():
+        if message[header]:
+            fields[field] = _decoded(message[header])
+    fields.update(_date(message))
+    subject = _decoded(message["Subject"] or "")
+    leaves = list(_leaves(message))
+    attached = [(part, _file_name(part)) for part in leaves if _file_name(part)]
+    if attached:
+        fields["attachments"] = [file for _, file in attached]
+    yield Part(text=_body([part for part in leaves if not _file_name(part)]), title=subject, name=name, fields=fields)
+    about: dict[str, Any] = {key: fields[key] for key in ("from", "date") if key in fields}
+    about["mail"] = subject
+    for part, file in attached:
+        yield from _attachment(part, file, job, name, about)
+
+
+def _leaves(message: Message) -> Iterator[Message]:
+    """The parts of a mail that hold something; a mail in it is one."""
+    waiting: list[Message] = [message]
+    count = 0
+    while waiting and count < _MOST_PARTS:
+        part = waiting.pop(0)
+        inner = part.get_payload()
+        if part.get_content_maintype() == "multipart" and isinstance(inner, list):
+            waiting[:0] = [each for each in inner if isinstance(each, Message)]
+        else:
+            count += 1
+            yield part
+
+
+def _file_name(part: Message) -> str:
+    """What an attachment is called, without folders; empty for a part of the text."""
+    name = part.get_filename()
+    if name:
+        return posixpath.basename(_decoded(name).replace("\\", "/"))[:200]
+    if part.get_content_type() == "message/rfc822":
+        return "message.eml"
+    return "attachment" if part.get_content_disposition() == "attachment" else ""
+
+
+def _body(parts: list[Message]) -> str:
+    """The plain text, or that of the HTML where there is none."""
+    for kind in ("text/plain", "text/html"):
+        texts = [_text(part) for part in parts if part.get_content_type() == kind]
+        texts = [_of_page(text) if kind == "text/html" else text for text in texts]
+        if any(text.strip() for text in texts):
+            return tidy("\n\n".join(texts))
+    return ""
+
+
+def _of_page(source: str) -> str:
+    if READERS["html"].missing:
+        return ""
+    from llm2comp_apps.corpus.readers.html import page_of
+
+    return page_of(source)[1]
+
+
+def _text(part: Message) -> str:
+    data = _payload(part)
+    for charset in (part.get_content_charset() or "utf-8", "utf-8"):
+        try:
+            return data.decode(charset).replace("\r\n", "\n")
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return data.decode("cp1252", "replace").replace("\r\n", "\n")
+
+
+def _payload(part: Message) -> bytes:
+    inner = part.get_payload()
+    if isinstance(inner, list):  # a mail in a mail
+        return inner[0].as_bytes() if inner and isinstance(inner[0], Message) else b""
+    data = part.get_payload(decode=True)
+    return data if isinstance(data, bytes) else b""
+
+
+def _attachment(part: Message, file: str, job: Job, name: str, about: dict[str, Any]) -> Iterator[Part]:
+    """The parts of an attached file; one that cannot be read is a note."""
+    form = form_of(file)
+    below = f"{name}/attachment={file}" if name else f"attachment={file}"
+    inner = Job(pages=job.pages, limit=job.limit, name=file, depth=job.depth + 1, notes=job.notes)
+    try:
+        if file.lower().endswith(_PLAIN):
+            yield Part(text=tidy(_text(part)), title=file, name=below, fields=about)
+        elif form == "eml" and inner.depth <= _DEEPEST:
+            yield from mail_parts(_payload(part), inner, below)
+        elif form and form not in ("eml", "mbox") and not READERS[form].missing:
+            for found in READERS[form].load()(io.BytesIO(_payload(part)), inner):
+                called = f"{below}/{found.name}" if found.name else below
+                yield Part(text=found.text, title=found.title or file, name=called, fields={**found.fields, **about})
+    except BrokenFileError as error:
+        job.notes.append(f"the attachment {file} of {about['mail']!r} cannot be read: {error.reason}")
+
+
+def _decoded(value: Any) -> str:
+    """A header's value with the characters that it means."""
+    try:
+        return " ".join(clean(str(make_header(decode_header(str(value))))).split())
+    except (ValueError, LookupError, TypeError):
+        return " ".join(clean(str(value)).split())
+
+
+def _date(message: Message) -> dict[str, str]:
+    try:
+        return {"date": parsedate_to_datetime(str(message["Date"])).isoformat()}
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return {}
