@@ -11,6 +11,7 @@ until its segment is merged.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -28,6 +29,7 @@ from llm2comp_indexes.errors import DamageWarning, IndexWriteError, OutdatedWarn
 from llm2comp_indexes.operators import Clause
 from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.checked import difference
+from llm2comp_indexes.storage.fs import FileRecord
 from llm2comp_indexes.storage.store import SegmentRecord
 from llm2comp_indexes.types import Float32Array, IndexedDocument, Int64Array
 
@@ -171,23 +173,35 @@ class LexicalReader:
         record: the snapshot of this generation.
         language: stemmer.
         documents: every document of this generation with its number, read only if the snapshot is doubtful.
+        former: a reader of another generation; files that both share, as links, are not compared again.
+
+    Attributes:
+        compared: the SHA-256 of each file that was compared, by what tells it apart from others on this machine.
     """
 
     def __init__(
-        self, index: Path, record: SegmentRecord, language: str, documents: Iterable[tuple[int, IndexedDocument]]
+        self,
+        index: Path,
+        record: SegmentRecord,
+        language: str,
+        documents: Iterable[tuple[int, IndexedDocument]],
+        former: LexicalReader | None = None,
     ) -> None:
+        self.compared: dict[tuple[int, int, int], str] = {}
+        self._former = {} if former is None else former.compared
         self._path = index
         self._language = language
         self._private: tempfile.TemporaryDirectory[str] | None = None
         self._version = int(record.detail.get("analysis", 1))
         self._searcher: tantivy.Searcher = self._open(index, record) or self._rebuild(documents)
+        self._former = {}
 
     def _open(self, index: Path, record: SegmentRecord) -> tantivy.Searcher | None:
         import tantivy
 
         directory = index / record.directory
         for file in record.files:
-            if reason := difference(directory / file.name, file):
+            if reason := self._difference(directory / file.name, file):
                 self._doubt(directory / file.name, reason)
                 return None
         try:
@@ -201,6 +215,19 @@ class LexicalReader:
         if self._version < _FIRST_PLAIN:
             self._tell("finds fewer of those with accents or invisible characters")
         return searcher
+
+    def _difference(self, path: Path, record: FileRecord) -> str | None:
+        """How a file differs from what was committed; what was compared for the former reader is not read again."""
+        key = None
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            key = (found.st_dev, found.st_ino, found.st_mtime_ns)
+        if key is None or self._former.get(key) != record.sha256:
+            reason = difference(path, record)
+            if reason is not None or key is None:
+                return reason
+        self.compared[key] = record.sha256
+        return None
 
     def _tell(self, shortcoming: str) -> None:
         """Warn of what the words of an older version cannot do."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from llm2comp_apps.errors import LLM2CompError
 
 __all__ = ["register"]
 
+_INDEX = "Indexes to serve, each DIR or NAME=DIR. [default: $LLM2COMP_INDEX, else every *.index here]"
 _OPTIONS = (
     option("encoder", str | None, None, "NAME", "Encoder for embeddings. [default: those of the indexes]"),
     option("host", str, "127.0.0.1", "ADDRESS", "Address to listen at."),
@@ -43,9 +43,7 @@ def register(app: typer.Typer) -> None:
 
 @with_groups(*_OPTIONS)
 def serve(
-    index: Annotated[
-        list[str] | None, typer.Argument(metavar="[INDEX]...", help="Indexes to serve, each DIR or NAME=DIR.")
-    ] = None,
+    index: Annotated[list[str] | None, typer.Argument(metavar="[INDEX]...", help=_INDEX, show_default=False)] = None,
     *,
     encoder: str | None,
     host: str,
@@ -67,7 +65,7 @@ def serve(
     except ImportError as error:
         raise LLM2CompError(f"{error.name} is not installed: pip install 'llm2comp-apps[serve]'") from error
     settings = room.ServeSettings(
-        indexes=index or [str(each) for each in sorted(Path().glob("*.index")) if encoder is None],
+        indexes=index or ([] if encoder else room.usual_indexes()),
         encoder=encoder, host=host, port=port, key_hash=room.key_hash(api_key), auth=not no_auth,
         allow_hosts=allow_host, cors=cors, write=write, device=device, limits=room.Limits(max_wait=max_wait),
     )  # fmt: skip

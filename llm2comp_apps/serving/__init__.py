@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from llm2comp_apps.serving.http import create_app
 from llm2comp_apps.serving.run import serve
-from llm2comp_apps.serving.settings import Limits, ServeSettings, key_hash
+from llm2comp_apps.serving.settings import Limits, ServeSettings, key_hash, usual_indexes
 from llm2comp_apps.serving.state import State
 
-__all__ = ["Limits", "ServeSettings", "State", "create_app", "key_hash", "serve"]
+__all__ = ["Limits", "ServeSettings", "State", "create_app", "key_hash", "serve", "usual_indexes"]

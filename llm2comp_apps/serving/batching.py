@@ -197,7 +197,7 @@ class Engine:
                 raise OverloadedError(max(1.0, self.waiting_seconds(lane) - self.max_wait / 2))
             self._lanes[lane].append(job)
             self._tokens[lane] += tokens
-            self.metrics.queue_tokens.set(sum(self._tokens.values()))
+            self.metrics.queue_tokens.labels(self.name).set(sum(self._tokens.values()))
             self._changed.notify()
         return job.future
 
@@ -291,7 +291,7 @@ class Engine:
                 (begun if piece else passed_over).append(job)
                 break
         self._lanes[lane] = passed_over + jobs + begun
-        self.metrics.queue_tokens.set(sum(self._tokens.values()))
+        self.metrics.queue_tokens.labels(self.name).set(sum(self._tokens.values()))
         return batch
 
     def _forget(self, job: Job) -> None:

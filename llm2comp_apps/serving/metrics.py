@@ -44,7 +44,7 @@ class Metrics:
         self.requests = Counter("llm2comp_requests", "Requests answered.", ["route", "code"], registry=self.registry)
         self.request_seconds = self._seconds("llm2comp_request_seconds", "Time of a request.", "route")
         self.queue_wait_seconds = self._seconds("llm2comp_queue_wait_seconds", "Time before the first batch.", "lane")
-        self.queue_tokens = self._gauge("llm2comp_queue_tokens", "Tokens that wait for the encoder.")
+        self.queue_tokens = self._gauge("llm2comp_queue_tokens", "Tokens that wait for an encoder.", "model")
         self.batch_tokens = Histogram(
             "llm2comp_batch_tokens", "Tokens of a batch.", buckets=_TOKENS, registry=self.registry
         )

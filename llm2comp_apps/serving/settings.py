@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llm2comp_apps import UsageError
 
-__all__ = ["LOOPBACK", "Limits", "ServeSettings", "key_hash", "named_indexes"]
+__all__ = ["LOOPBACK", "Limits", "ServeSettings", "key_hash", "named_indexes", "usual_indexes"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
@@ -110,6 +110,12 @@ def key_hash(key: str | None) -> bytes | None:
     if len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key:
         raise UsageError("must be at least 8 printable ASCII characters without blanks", field="api_key")
     return hashlib.sha256(key.encode()).digest()
+
+
+def usual_indexes() -> list[str]:
+    """Indexes to serve where none are named: ``$LLM2COMP_INDEX``, else every ``*.index`` in the working directory."""
+    named = os.environ.get("LLM2COMP_INDEX")
+    return [named] if named else sorted(str(each) for each in Path().glob("*.index"))
 
 
 def named_indexes(indexes: Sequence[str | Path]) -> dict[str, Path]:

@@ -281,6 +281,7 @@ def test_what_is_opened_at_first_use_is_opened_once(make_index, fill, monkeypatc
 
 def test_what_has_not_changed_stays_open_across_commits(make_index, fill, monkeypatch):
     """FAISS indexes and vectors of a segment are opened once, however many commits come after it."""
+    from llm2comp_indexes import lexical
     from llm2comp_indexes.core.snapshot import Segment
     from llm2comp_indexes.dense.ann import AnnIndex
 
@@ -295,17 +296,26 @@ def test_what_has_not_changed_stays_open_across_commits(make_index, fill, monkey
     make, load = Segment.__init__, AnnIndex.load.__func__
     monkeypatch.setattr(Segment, "__init__", lambda self, *rest: (opened.append(rest), make(self, *rest))[1])
     monkeypatch.setattr(AnnIndex, "load", classmethod(lambda cls, *rest: (loaded.append(rest), load(cls, *rest))[1]))
+    compared: list[Path] = []
+    difference = lexical.difference
+    monkeypatch.setattr(lexical, "difference", lambda path, file: (compared.append(path), difference(path, file))[1])
     with Index.open(index.path) as other:
         other.search(query, 5)
+        other.search_lexical("number", 5)
         assert (len(opened), len(loaded)) == (1, 1)
+        files = set(compared)
         for step in range(3):
             with index.writer() as writer:
                 writer.add([IndexedDocument(f"new{step}", "something new")], np.ones((1, 8), np.float32) * (step + 1))
                 writer.commit()
             opened.clear()
             loaded.clear()
+            compared.clear()
             assert other.refresh()
             assert len(loaded) == 0
+            again = {path.name for path in compared} & {path.name for path in files}
+            assert again == {"meta.json", ".managed.json"}, "the others are those of the documents that came"
+            assert len(other.search_lexical("new", 10)) == step + 1
             assert len(opened) <= 1  # the segment that came
             assert other.search(np.ones(8), step + 1)[0][0].id.startswith("new")
             assert {hit.id for hit in other.search(query, 9)[0]} >= {hit.id for hit in before[0]}

@@ -77,6 +77,7 @@ class Snapshot(Leased):
         """
         super().__init__()
         self._known = {segment.record.name: segment for segment in former.segments} if former is not None else {}
+        self._former_lexical: LexicalReader | None = former.__dict__.get("lexical") if former is not None else None
         self._former_dense: DenseSearch | None = former.__dict__.get("dense") if former is not None else None
         self.loading = threading.RLock()
         self.index = index
@@ -165,7 +166,8 @@ class Snapshot(Leased):
         if record is None:
             return None
         language = self.manifest.settings.get("language", DEFAULT_LANGUAGE)
-        return LexicalReader(self.index, record, language, rows_of.iterate(self.connection))
+        former, self._former_lexical = self._former_lexical, None
+        return LexicalReader(self.index, record, language, rows_of.iterate(self.connection), former)
 
     @loaded_once
     def dense(self) -> DenseSearch:
