@@ -36,14 +36,14 @@ class Alignment:
     weights: Sequence[float]
     map: Tensor | None
 
-    def teacher(self, rows: Sequence[int]) -> Tensor:
+    def teacher(self, rows: Sequence[int], device: torch.device | None = None) -> Tensor:
         """``(n, t)`` of rows: all teachers as one, see :func:`~llm2comp_train.losses.align.joined`."""
-        return joined([torch.from_numpy(vectors[rows].astype(np.float32)) for vectors in self.vectors], self.weights)
+        return joined([torch.from_numpy(vectors[rows]).to(device) for vectors in self.vectors], self.weights)
 
-    def targets(self, rows: Sequence[int]) -> Tensor:
-        """``(n, d)``: where the student is to put the texts of rows."""
-        wanted = self.teacher(rows)
-        return wanted if self.map is None else wanted @ self.map
+    def targets(self, rows: Sequence[int], device: torch.device) -> Tensor:
+        """``(n, d)`` on a device: where the student is to put the texts of rows."""
+        wanted = self.teacher(rows, device)
+        return wanted if self.map is None else wanted @ self.map.to(device)
 
 
 def describe_teachers(teachers: Sequence[TextEncoder], weights: Sequence[float]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,9 +63,8 @@ def write_store(
                 texts = [text for row in batch for text in row.texts]
                 whole = [text for row in batch for text in (row.prompt + row.texts[0], *row.texts[1:])]
                 encoded = tokenizer(whole, truncation=True, max_length=max_length, return_attention_mask=False)
-                for ids in encoded["input_ids"]:
-                    np.asarray(ids, dtype=np.uint32).tofile(out)
-                    starts.append(starts[-1] + len(ids))
+                np.fromiter(chain.from_iterable(encoded["input_ids"]), np.uint32).tofile(out)
+                starts.extend(accumulate(map(len, encoded["input_ids"]), initial=starts.pop()))
                 digests.extend(_digest(text) for text in texts)
                 for row in batch:
                     firsts.append(firsts[-1] + len(row.texts))
@@ -103,9 +102,10 @@ class TokenStore:
 
     def __init__(self, directory: Path) -> None:
         self.names: list[str] = json.loads((directory / "store.json").read_text("utf-8"))["names"]
-        self._tokens = np.memmap(directory / "tokens.u32", dtype=np.uint32, mode="r")
+        # As plain arrays over the same mapping: indexing a memmap makes a new object of that class, ten times as slow.
+        self._tokens = np.asarray(np.memmap(directory / "tokens.u32", dtype=np.uint32, mode="r"))
         self._starts, self._firsts, self._lines, self.files, self.digests = (
-            np.load(directory / f"{column}.npy", mmap_mode="r")
+            np.asarray(np.load(directory / f"{column}.npy", mmap_mode="r"))
             for column in ("starts", "firsts", "lines", "files", "digests")
         )
         path = directory / "prompted.npy"  # stores of earlier versions have none, and no stage that asks

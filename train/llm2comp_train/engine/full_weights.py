@@ -121,4 +121,4 @@ def _merge_adapter(layers: Any, places: dict[int, int], init: Path) -> None:
             target = layers[places[int(found[1])]].get_submodule(found[2]).weight
         except AttributeError as error:
             raise TrainingError(f"`init` {init}: its adapter does not fit the backbone ({error}).") from error
-        target += scale * (up.float() @ down.float())
+        target += scale * (up.float() @ down.float()).to(target.device)

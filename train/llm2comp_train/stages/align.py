@@ -69,7 +69,7 @@ class _Align(Stage):
 
             def backward(self, step: int) -> Outcome:
                 rows = batches.batch(step)
-                targets = alignment.targets(rows).to(device)
+                targets = alignment.targets(rows, device)
 
                 def loss_of(vectors: Tensor) -> Tensor:
                     return align_loss(vectors, targets, cosine_weight=weight)
@@ -85,7 +85,7 @@ class _Align(Stage):
             def figures(self) -> dict[str, float]:
                 rows = batches.held_out()
                 vectors = embed_rows(bench, rows)
-                targets = alignment.targets(rows).to(vectors.device)
+                targets = alignment.targets(rows, vectors.device)
                 near = torch.nn.functional.cosine_similarity(vectors, targets).mean()
                 loss = align_loss(vectors, targets, cosine_weight=weight)
                 return {
