@@ -36,12 +36,15 @@ if TYPE_CHECKING:
         TrainingStoppedError,
         UsageError,
     )
+    from llm2comp_apps.evaluation.mteb_bridge import MtebEncoder
     from llm2comp_apps.retrieval.blueprint import IndexBlueprint
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.creation import draw_blueprint
     from llm2comp_apps.retrieval.hits import SearchHit
     from llm2comp_apps.retrieval.parts import import_parts, read_part, write_part
+    from llm2comp_apps.retrieval.rerank import load_reranker
     from llm2comp_apps.retrieval.rerank.memory import max_sim
+    from llm2comp_apps.retrieval.search import rerank_documents
     from llm2comp_apps.retrieval.watching import FolderWatch
 
 # OpenMP's threads spin while they wait for one another, and on a busy machine that costs two to four times the time and
@@ -64,6 +67,7 @@ __all__ = [
     "IndexBlueprint",
     "LLM2Comp",
     "LLM2CompError",
+    "MtebEncoder",
     "ReadReport",
     "SearchHit",
     "TopicModel",
@@ -76,10 +80,12 @@ __all__ = [
     "export_model",
     "import_parts",
     "load_encoder",
+    "load_reranker",
     "max_sim",
     "read_corpus",
     "read_part",
     "read_slices",
+    "rerank_documents",
     "write_part",
 ]
 
@@ -92,6 +98,7 @@ _HOME = {
     "FolderWatch": "retrieval.watching",
     "IndexBlueprint": "retrieval.blueprint",
     "LLM2Comp": "encoder.model",
+    "MtebEncoder": "evaluation.mteb_bridge",
     "ReadReport": "corpus.report",
     "SearchHit": "retrieval.hits",
     "TopicModel": "clustering.topic_model",
@@ -100,10 +107,12 @@ _HOME = {
     "export_model": "encoder.publishing.export",
     "import_parts": "retrieval.parts",
     "load_encoder": "encoder.names",
+    "load_reranker": "retrieval.rerank",
     "max_sim": "retrieval.rerank.memory",
     "read_corpus": "corpus.reader",
     "read_part": "retrieval.parts",
     "read_slices": "corpus.slices",
+    "rerank_documents": "retrieval.search",
     "write_part": "retrieval.parts",
 }
 """Where each name lives; the errors live in ``errors``."""

@@ -1,0 +1,71 @@
+"""Writing ``where`` conditions (``llm2comp_indexes.storage.filters``) from what frameworks call filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llm2comp_apps import UsageError
+
+__all__ = ["all_of", "any_of", "compared", "equal", "field", "listed", "literal"]
+
+
+def field(name: str) -> str:
+    """A field by its name; dots lead into objects. Every part is quoted, so that it is no keyword.
+
+    Raises:
+        UsageError: the index has no way to name it.
+    """
+    if name == "_id":
+        return name
+    if not all(name.split(".")) or '"' in name or "\\" in name:
+        raise UsageError(f"a condition cannot name the field {name!r}")
+    return ".".join(f'"{part}"' for part in name.split("."))
+
+
+def literal(value: Any) -> str:
+    """A value as it is typed.
+
+    Raises:
+        UsageError: it is no string, number or flag.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    raise UsageError(f"a condition compares with strings, numbers and flags, not with {value!r}")
+
+
+def compared(name: str, operator: str, value: Any) -> str:
+    """A field beside a value: ``"year" >= 2020``; with ``None``, whether it is missing."""
+    if value is None and operator in ("=", "!="):
+        return f"{field(name)} is {'not ' if operator == '!=' else ''}null"
+    return f"{field(name)} {operator} {literal(value)}"
+
+
+def listed(name: str, values: Iterable[Any], *, negated: bool = False) -> str:
+    """A field that is one of some values, or none of them."""
+    written = ", ".join(map(literal, values))
+    if not written:  # nothing is one of no values
+        return f"_id is {'not ' if negated else ''}null"
+    return f"{field(name)} {'not ' if negated else ''}in ({written})"
+
+
+def equal(filters: Mapping[str, Any]) -> str:
+    """Every field has its value, or one of its values where these are a list."""
+    return all_of(
+        listed(name, value) if isinstance(value, list | tuple | set) else compared(name, "=", value)
+        for name, value in filters.items()
+    )
+
+
+def all_of(conditions: Iterable[str]) -> str:
+    """All conditions."""
+    return " and ".join(f"({condition})" for condition in conditions)
+
+
+def any_of(conditions: Iterable[str]) -> str:
+    """At least one condition."""
+    return " or ".join(f"({condition})" for condition in conditions)

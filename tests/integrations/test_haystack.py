@@ -1,0 +1,152 @@
+"""Haystack's own suite for document stores, and our components in a pipeline."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
+pytest.importorskip("haystack", reason="needs the extra haystack")
+pytest.importorskip("faiss")
+
+from dataclasses import replace
+
+from haystack import Document, Pipeline
+from haystack.document_stores.errors import DuplicateDocumentError
+from haystack.document_stores.types import DuplicatePolicy
+from haystack.errors import FilterError
+from haystack.testing.document_store import DocumentStoreBaseTests
+
+from llm2comp_apps import Collection
+from llm2comp_apps.integrations import haystack as ours
+from llm2comp_apps.integrations.haystack import (
+    LLM2CompDocumentEmbedder,
+    LLM2CompDocumentStore,
+    LLM2CompRetriever,
+    LLM2CompTextEmbedder,
+)
+
+
+@pytest.fixture(name="empty_store")
+def _empty_store(tmp_path, hash_encoder):
+    with Collection.create(tmp_path / "store.index", encoder=hash_encoder) as made:
+        yield LLM2CompDocumentStore.of(made)
+
+
+@pytest.fixture
+def document_store(empty_store):
+    return empty_store
+
+
+class TestDocumentStore(DocumentStoreBaseTests):
+    """A collection makes its own vectors, so those of the suite's documents do not come back."""
+
+    @pytest.fixture
+    def document_store(self, empty_store):
+        return empty_store
+
+    @staticmethod
+    def assert_documents_are_equal(received, expected):
+        def bare(documents):
+            return sorted((replace(one, embedding=None) for one in documents), key=lambda one: one.id)
+
+        assert bare(received) == bare(expected)
+
+    def test_write_documents(self, document_store):
+        one = Document(content="a text")
+        assert document_store.write_documents([one]) == 1
+        with pytest.raises(DuplicateDocumentError):
+            document_store.write_documents([one])
+        with pytest.raises(DuplicateDocumentError):
+            document_store.write_documents([Document(content="twice"), Document(content="twice")])
+
+
+def documents():
+    texts = {"cells": "Cells divide by mitosis.", "stars": "Stars burn hydrogen.", "bread": "Bread rises by yeast."}
+    return [
+        Document(id=key, content=text, meta={"year": 1990 + place * 10, "tags": [key, "all"], "author": {"name": key}})
+        for place, (key, text) in enumerate(texts.items())
+    ]
+
+
+def test_order_and_skipping(document_store):
+    document_store.write_documents(documents())
+    assert {one.id for one in document_store.filter_documents()} == {"cells", "stars", "bread"}
+    more = [Document(id="cells", content="other"), Document(id="new", content="new"), Document(id="new", content="x")]
+    assert document_store.write_documents(more, DuplicatePolicy.SKIP) == 1
+    assert [one.content for one in document_store.filter_documents()][-1] == "new"
+    with pytest.raises(ValueError, match="needs content"):
+        document_store.write_documents([Document(content=None, meta={"a": 1})])
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"field": "meta.year", "operator": "in", "value": []}, []),
+        ({"field": "meta.year", "operator": "not in", "value": []}, ["cells", "stars", "bread"]),
+        ({"field": "meta.author.name", "operator": "==", "value": "stars"}, ["stars"]),
+        ({"field": "meta.tags", "operator": "==", "value": "bread"}, ["bread"]),
+        ({"field": "id", "operator": "!=", "value": "bread"}, ["cells", "stars"]),
+        ({"field": "meta.it's odd", "operator": "==", "value": "it's"}, []),
+        (
+            {"operator": "OR", "conditions": [
+                {"field": "meta.year", "operator": "<", "value": 1995},
+                {"field": "meta.year", "operator": ">=", "value": 2010},
+            ]},
+            ["cells", "bread"],
+        ),
+    ],
+)  # fmt: skip
+def test_filters(document_store, filters, found):
+    document_store.write_documents(documents())
+    assert {one.id for one in document_store.filter_documents(filters)} == set(found)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"field": "meta.a", "operator": "~", "value": 1},
+        {"operator": "XOR", "conditions": []},
+        {"field": 'meta."', "operator": "==", "value": 1},
+    ],
+)
+def test_filters_that_are_none(document_store, filters):
+    with pytest.raises(FilterError):
+        document_store.filter_documents(filters)
+
+
+def test_a_pipeline_written_down_and_read_again(tmp_path, hash_encoder, monkeypatch):
+    path = tmp_path / "p.index"
+    with Collection.create(path, encoder=hash_encoder) as made:
+        LLM2CompDocumentStore.of(made).write_documents(documents())
+    pipeline = Pipeline()
+    pipeline.add_component("retriever", LLM2CompRetriever(LLM2CompDocumentStore(path), top_k=2, mode="lexical"))
+    again = Pipeline.loads(pipeline.dumps(), allowed_modules=["llm2comp_apps.integrations.haystack"])
+    only = {"field": "meta.year", "operator": ">", "value": 1995}
+    found = again.run({"retriever": {"query": "yeast or mitosis", "filters": only}})["retriever"]["documents"]
+    assert [one.id for one in found] == ["bread"]
+    assert found[0].score > 0
+    assert found[0].meta["author"] == {"name": "bread"}
+
+
+def test_a_store_makes_its_collection(tmp_path, hash_encoder, monkeypatch):
+    monkeypatch.setattr("llm2comp_apps.retrieval.creation.load_encoder", lambda *_, **__: hash_encoder, raising=False)
+    store = LLM2CompDocumentStore(tmp_path / "new.index", settings={"chunk": 4})
+    again = LLM2CompDocumentStore.from_dict(store.to_dict())
+    assert (again.path, again.settings) == (str(tmp_path / "new.index"), {"chunk": 4})
+
+
+def test_embedders(hash_encoder, monkeypatch):
+    monkeypatch.setattr(ours, "load_encoder", lambda name, device=None: hash_encoder)
+    asked = LLM2CompTextEmbedder().run("cells")["embedding"]
+    assert asked == hash_encoder.encode(["cells"], prompt="find: ")[0].tolist()
+    given = documents()
+    made = LLM2CompDocumentEmbedder().run(given)["documents"]
+    assert made[1].embedding == hash_encoder.encode([given[1].content])[0].tolist()
+    assert given[1].embedding is None
+    assert LLM2CompDocumentEmbedder().run([])["documents"] == []
+    with pytest.raises(TypeError):
+        LLM2CompTextEmbedder().run(given)
+    with pytest.raises(TypeError):
+        LLM2CompDocumentEmbedder().run("cells")

@@ -1,0 +1,184 @@
+"""LangChain's own suites, and what they do not ask."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+pytest.importorskip("langchain_core", reason="needs the extra langchain")
+pytest.importorskip("langchain_tests", reason="needs langchain-tests, which has LangChain's suites")
+pytest.importorskip("faiss")
+
+from langchain_core.documents import Document as LangChainDocument
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_tests.integration_tests import EmbeddingsIntegrationTests, RetrieversIntegrationTests
+from langchain_tests.integration_tests.vectorstores import VectorStoreIntegrationTests
+from langchain_tests.unit_tests import EmbeddingsUnitTests
+
+from llm2comp_apps import Collection, Document, UsageError
+from llm2comp_apps.integrations import langchain as ours
+from llm2comp_apps.integrations.langchain import (
+    LLM2CompEmbeddings,
+    LLM2CompReranker,
+    LLM2CompRetriever,
+    LLM2CompVectorStore,
+)
+
+
+def with_asyncio(suite):
+    """A suite whose asynchronous tests are marked: it is written for pytest-asyncio's automatic mode."""
+    for name in dir(suite):
+        test = getattr(suite, name)
+        if inspect.iscoroutinefunction(test):
+            setattr(suite, name, pytest.mark.asyncio(test))
+    return suite
+
+
+TEXTS = {
+    "cells": "Cells divide by mitosis. Before a cell divides it copies its chromosomes.",
+    "stars": "Stars are born in clouds of gas. A star burns hydrogen for most of its life.",
+    "bread": "Bread rises because yeast makes gas. The dough rests before it is baked.",
+}
+
+
+@pytest.fixture
+def collection(tmp_path, hash_encoder):
+    with Collection.create(tmp_path / "texts.index", encoder=hash_encoder) as made:
+        years = {"cells": 1990, "stars": 2005, "bread": 2020}
+        made.update(Document(key, text, key.title(), {"year": years[key]}) for key, text in TEXTS.items())
+        yield made
+
+
+@with_asyncio
+class TestVectorStore(VectorStoreIntegrationTests):
+    @pytest.fixture
+    def vectorstore(self):
+        store = LLM2CompVectorStore.from_texts([], self.get_embeddings())
+        yield store
+        store.collection.close()
+
+
+@with_asyncio
+class TestEmbeddings(EmbeddingsIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _encoder(self, hash_encoder):
+        type(self).held = hash_encoder
+
+    @property
+    def embeddings_class(self):
+        return LLM2CompEmbeddings
+
+    @property
+    def embedding_model_params(self):
+        return {"encoder": self.held}
+
+
+class TestEmbeddingsByName(EmbeddingsUnitTests):
+    @pytest.fixture(autouse=True)
+    def _by_name(self, hash_encoder, monkeypatch):
+        monkeypatch.setattr(ours, "load_encoder", lambda name, device=None: hash_encoder)
+
+    @property
+    def embeddings_class(self):
+        return LLM2CompEmbeddings
+
+    @property
+    def embedding_model_params(self):
+        return {"encoder": "default"}
+
+
+@with_asyncio
+class TestRetriever(RetrieversIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _collection(self, collection):
+        type(self).held = collection
+
+    @property
+    def retriever_constructor(self):
+        return LLM2CompRetriever
+
+    @property
+    def retriever_constructor_params(self):
+        return {"collection": self.held}
+
+    @property
+    def retriever_query_example(self):
+        return "how do cells and stars make bread"
+
+
+def test_queries_have_their_prompt(hash_encoder):
+    embeddings = LLM2CompEmbeddings(hash_encoder)
+    assert embeddings.embed_query("cells") == hash_encoder.encode(["cells"], prompt="find: ")[0].tolist()
+    assert embeddings.embed_documents(["cells"]) == hash_encoder.encode(["cells"]).tolist()
+
+
+def test_a_store_over_what_is_there(collection):
+    store = LLM2CompVectorStore(collection)
+    (found, score), *_ = store.similarity_search_with_score("mitosis of cells", k=2)
+    assert (found.id, found.metadata) == ("cells", {"year": 1990, "title": "Cells"})
+    assert score > 0
+    assert [one.id for one in store.similarity_search("gas", k=5, where="year >= 2005 and year < 2010")] == ["stars"]
+    assert [one.id for one in store.similarity_search("gas", k=5, filter={"year": [2020, 1], "title": None})] == [
+        "bread"
+    ]
+    assert [one.id for one in store.similarity_search("gas", k=5, filter="year = 1990", mode="dense")] == ["cells"]
+    reranked = store.similarity_search_with_score("Bread rises because yeast", k=1, rerank="memory")
+    assert reranked[0][0].id == "bread"
+    relevant = store.similarity_search_with_relevance_scores("yeast makes gas", k=3)
+    assert all(0 <= score <= 1 for _, score in relevant)
+    assert store.get_by_ids(["bread", "nothing", "cells"])[0].id == "bread"
+
+
+def test_scores_without_a_bound_are_no_relevance(collection):
+    store = LLM2CompVectorStore(collection, mode="lexical")
+    with pytest.raises(UsageError, match="BM25 has no upper bound"):
+        store.similarity_search_with_relevance_scores("gas", k=1)
+
+
+def test_titles_are_part_of_what_is_searched(collection):
+    store = LLM2CompVectorStore(collection)
+    store.add_documents([LangChainDocument(page_content="no word of it", metadata={"title": "Submarines"}, id="s")])
+    assert store.similarity_search("submarines", k=1, mode="lexical")[0].id == "s"
+    assert next(collection.documents("_id = 's'")).title == "Submarines"
+    store.delete(where="year < 2000")
+    assert store.get_by_ids(["cells"]) == []
+    store.delete()
+    assert len(collection) == 0
+
+
+def test_different_documents_by_marginal_relevance(tmp_path, hash_encoder):
+    store = LLM2CompVectorStore.from_texts(
+        ["cells divide", "cells divide", "cells divide now", "stars burn"],
+        LLM2CompEmbeddings(hash_encoder), ids=list("abcd"), path=tmp_path / "m.index",
+    )  # fmt: skip
+    near = [one.id for one in store.similarity_search("cells divide", k=2, mode="dense")]
+    far = [one.id for one in store.max_marginal_relevance_search("cells divide", k=2, lambda_mult=0.1)]
+    assert set(near) <= {"a", "b", "c"}
+    assert "d" in far
+    store.collection.close()
+    assert len(LLM2CompVectorStore.open(tmp_path / "m.index", encoder=hash_encoder).collection) == 4
+
+
+def test_lists_that_do_not_belong_together(collection):
+    with pytest.raises(UsageError, match="2 texts, 1 metadatas and 2 ids do not belong together"):
+        LLM2CompVectorStore(collection).add_texts(["a", "b"], [{}], ids=["1", "2"])
+
+
+def test_another_embedding_is_another_encoder(tmp_path):
+    store = LLM2CompVectorStore.from_texts(["a text"], DeterministicFakeEmbedding(size=6), path=tmp_path / "x.index")
+    assert store.collection.encoder.name == "langchain:DeterministicFakeEmbedding"
+    store.collection.close()
+    with pytest.raises(Exception, match="encoder"):
+        LLM2CompVectorStore.open(tmp_path / "x.index").similarity_search("a", mode="dense")
+
+
+def test_reranking_what_others_found(hash_encoder, monkeypatch):
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, device=None: hash_encoder)
+    found = [LangChainDocument(page_content=text, metadata={"n": 1}, id=key) for key, text in TEXTS.items()]
+    kept = LLM2CompReranker(top_n=2).compress_documents(found, "Bread rises because yeast makes gas")
+    assert kept[0].id == "bread"
+    assert len(kept) == 2
+    assert kept[0].metadata["relevance_score"] > kept[1].metadata["relevance_score"]
+    assert found[2].metadata == {"n": 1}
+    assert LLM2CompReranker().compress_documents([], "anything") == []

@@ -1,0 +1,161 @@
+"""LlamaIndex: indexes built and queried over a collection, filters, and reranking."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+pytest.importorskip("llama_index.core", reason="needs the extra llama-index")
+pytest.importorskip("faiss")
+
+from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core.schema import NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores import (
+    FilterCondition,
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+)
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
+
+from llm2comp_apps import Collection, UsageError
+from llm2comp_apps.integrations.llama_index import LLM2CompEmbedding, LLM2CompReranker, LLM2CompVectorStore
+
+TEXTS = {
+    "cells": "Cells divide by mitosis. Before a cell divides it copies its chromosomes.",
+    "stars": "Stars are born in clouds of gas. A star burns hydrogen for most of its life.",
+    "bread": "Bread rises because yeast makes gas. The dough rests before it is baked.",
+}
+
+
+def nodes():
+    made = []
+    for place, (key, text) in enumerate(TEXTS.items()):
+        node = TextNode(id_=key, text=text, metadata={"year": 1990 + 10 * place, "tags": [key, "all"]})
+        node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=f"file-{place}")
+        made.append(node)
+    return made
+
+
+@pytest.fixture
+def store(tmp_path, hash_encoder):
+    with Collection.create(tmp_path / "l.index", encoder=hash_encoder) as collection:
+        yield LLM2CompVectorStore(collection)
+
+
+@pytest.fixture
+def embedding(hash_encoder):
+    return LLM2CompEmbedding(hash_encoder)
+
+
+@pytest.fixture
+def filled(store, embedding):
+    VectorStoreIndex(nodes(), storage_context=StorageContext.from_defaults(vector_store=store), embed_model=embedding)
+    return store
+
+
+def test_embeddings(embedding, hash_encoder):
+    assert embedding.model_name == "hash"
+    assert embedding.get_query_embedding("cells") == hash_encoder.encode(["cells"], prompt="find: ")[0].tolist()
+    assert embedding.get_text_embedding_batch(["a", "b"]) == hash_encoder.encode(["a", "b"]).tolist()
+    assert asyncio.run(embedding.aget_query_embedding("a")) == embedding.get_query_embedding("a")
+
+
+@pytest.mark.parametrize("mode", ["default", "hybrid", "text_search"])
+def test_an_index_over_a_collection(filled, embedding, mode):
+    index = VectorStoreIndex.from_vector_store(filled, embed_model=embedding)
+    retriever = index.as_retriever(similarity_top_k=2, vector_store_query_mode=mode)
+    best = retriever.retrieve("how does a cell divide by mitosis")[0]
+    assert (best.node.node_id, best.node.metadata["year"]) == ("cells", 1990)
+    assert best.node.ref_doc_id == "file-0"
+    assert best.node.get_content() == TEXTS["cells"]
+    assert best.score > 0
+
+
+def test_a_collection_is_open_to_other_programs(filled, tmp_path, hash_encoder):
+    assert [hit.id for hit in filled.client.search("yeast", k=1, where="year >= 2000")] == ["bread"]
+    filled.client.close()
+    again = LLM2CompVectorStore.open(tmp_path / "l.index", encoder=hash_encoder)
+    assert len(again.get_nodes()) == 3
+
+
+def test_nodes_without_vectors_are_embedded(store):
+    assert store.add(nodes()) == list(TEXTS)
+    assert len(store.client) == 3
+    assert store.add(nodes()[:1]) == ["cells"]
+    assert len(store.client) == 3
+
+
+def ids(store, *filters, condition=FilterCondition.AND):
+    return [
+        node.node_id for node in store.get_nodes(filters=MetadataFilters(filters=list(filters), condition=condition))
+    ]
+
+
+OPERATORS = FilterOperator
+
+
+@pytest.mark.parametrize(
+    ("key", "operator", "value", "found"),
+    [
+        ("year", OPERATORS.EQ, 2000, ["stars"]),
+        ("year", OPERATORS.NE, 2000, ["cells", "bread"]),
+        ("year", OPERATORS.GTE, 2000, ["stars", "bread"]),
+        ("year", OPERATORS.IN, [1990, 2010], ["cells", "bread"]),
+        ("year", OPERATORS.NIN, [1990, 2010], ["stars"]),
+        ("tags", OPERATORS.CONTAINS, "bread", ["bread"]),
+        ("tags", OPERATORS.ANY, ["bread", "cells"], ["cells", "bread"]),
+        ("tags", OPERATORS.ALL, ["bread", "all"], ["bread"]),
+        ("ref_doc_id", OPERATORS.TEXT_MATCH, "file-1", ["stars"]),
+        ("nothing", OPERATORS.IS_EMPTY, None, ["cells", "stars", "bread"]),
+    ],
+)
+def test_filters(filled, key, operator, value, found):
+    assert ids(filled, MetadataFilter(key=key, operator=operator, value=value)) == found
+
+
+def test_filters_together(filled):
+    first, last = (MetadataFilter(key="year", value=year) for year in (1990, 2010))
+    assert ids(filled, first, last) == []
+    assert ids(filled, first, last, condition=FilterCondition.OR) == ["cells", "bread"]
+    assert ids(filled, first, last, condition=FilterCondition.NOT) == ["stars"]
+    inner = MetadataFilters(filters=[first, last], condition=FilterCondition.OR)
+    assert ids(filled, inner, MetadataFilter(key="tags", operator=OPERATORS.CONTAINS, value="bread")) == ["bread"]
+
+
+def test_deleting(filled):
+    filled.delete("file-1")
+    assert [node.node_id for node in filled.get_nodes()] == ["cells", "bread"]
+    filled.delete_nodes(["cells", "nothing"])
+    filled.delete_nodes(filters=MetadataFilters(filters=[MetadataFilter(key="year", value=1)]))
+    assert [node.node_id for node in filled.get_nodes()] == ["bread"]
+    filled.delete("nothing")
+    filled.clear()
+    assert filled.get_nodes() == []
+
+
+def test_what_cannot_be_searched(filled, embedding):
+    asked = embedding.get_query_embedding("cells")
+    with pytest.raises(UsageError, match="mode must be one of"):
+        filled.query(VectorStoreQuery(query_embedding=asked, mode=VectorStoreQueryMode.SVM))
+    with pytest.raises(UsageError, match="needs the query's vector"):
+        filled.query(VectorStoreQuery(query_str="cells"))
+    with pytest.raises(UsageError, match="have 3 numbers, and this collection's 32"):
+        filled.query(VectorStoreQuery(query_embedding=[1.0, 2.0, 3.0]))
+    only = filled.query(VectorStoreQuery(query_embedding=asked, similarity_top_k=5, doc_ids=["file-2"]))
+    assert only.ids == ["bread"]
+    assert filled.query(VectorStoreQuery(query_embedding=asked, node_ids=["stars", "x"], similarity_top_k=5)).ids == [
+        "stars"
+    ]
+
+
+def test_reranking_what_others_found(hash_encoder, monkeypatch):
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, device=None: hash_encoder)
+    found = [NodeWithScore(node=node, score=0.5) for node in nodes()]
+    kept = LLM2CompReranker(top_n=1).postprocess_nodes(found, query_str="Bread rises because yeast makes gas")
+    assert [one.node.node_id for one in kept] == ["bread"]
+    assert LLM2CompReranker().postprocess_nodes([], query_str="x") == []
+    with pytest.raises(UsageError, match="needs the query"):
+        LLM2CompReranker().postprocess_nodes(found)

@@ -1,0 +1,42 @@
+"""Conditions written for frameworks are read by the index as they are meant."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llm2comp_indexes import compile_filter
+
+from llm2comp_apps import UsageError
+from llm2comp_apps.integrations.where import all_of, any_of, compared, equal, field, listed, literal
+
+SCALARS = st.one_of(st.text(max_size=8), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@given(
+    name=st.text(min_size=1, max_size=8).filter(lambda name: all(name.split(".")) and not set(name) & {'"', "\\"}),
+    values=st.lists(SCALARS, max_size=3),
+)
+def test_any_name_and_any_value_can_be_read(name, values):
+    conditions = [listed(name, values), *(compared(name, "=", value) for value in values)]
+    compile_filter(all_of([any_of(conditions), f"not ({conditions[0]})"]))
+
+
+def test_how_they_are_written():
+    assert field("author.name") == '"author"."name"'
+    assert field("_id") == "_id"
+    assert literal("it's") == "'it''s'"
+    assert compared("year", "!=", None) == '"year" is not null'
+    assert equal({"year": 2020, "lang": ["en", "de"]}) == "(\"year\" = 2020) and (\"lang\" in ('en', 'de'))"
+    assert listed("year", []) == "_id is null"
+
+
+def test_what_has_no_literal():
+    with pytest.raises(UsageError, match="not with"):
+        literal({"a": 1})
+
+
+@pytest.mark.parametrize("name", ["", "a..b", 'a"b', "a\\b"])
+def test_what_has_no_name(name):
+    with pytest.raises(UsageError, match="cannot name the field"):
+        field(name)
