@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -118,3 +119,21 @@ def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = EncoderSettings(backbone=str(backbone), backbone_sha256=loaded.sha256, k=4, max_length=128, name="tiny")
     LLM2Comp(CompressionNetwork.fresh(loaded.lm, 4), loaded.tokenizer, settings).save_pretrained(root / "encoder")
     return root / "encoder"
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser. Of a module, not of the session: while it runs, no test can run an event loop of its own."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser on the PATH: none of {', '.join(BROWSERS)}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # As root, and in most containers, Chromium's sandbox cannot start; the only pages it sees here are our own.
+        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()

@@ -42,6 +42,7 @@ class ServedIndex:
     def __init__(self, name: str, path: Path, device: str | None = None) -> None:
         self.name = name
         self.path = path
+        self._clusters = path.with_name(f"{path.name.removesuffix('.index')}.clusters")
         self.device = device
         self.engine: Engine | None = None
         self.sound = True
@@ -83,19 +84,23 @@ class ServedIndex:
         return moved
 
     @property
+    def has_topics(self) -> bool:
+        """Whether a clustering lies beside the index."""
+        return (self._clusters / "topics.json").is_file()
+
+    @property
     def topics(self) -> TopicModel:
         """The clustering beside the index, read again when it has changed.
 
         Raises:
             ApiError: there is none.
         """
-        folder = self.path.with_name(f"{self.path.name.removesuffix('.index')}.clusters")
         try:
-            changed = max(entry.stat().st_mtime for entry in folder.iterdir())
+            changed = max(entry.stat().st_mtime for entry in self._clusters.iterdir())
         except (OSError, ValueError):
             raise not_found(f"the index {self.name} has no topics; `llm2comp cluster` finds them") from None
         if self._topics is None or self._topics[0] != changed:
-            self._topics = changed, TopicModel.load(folder)
+            self._topics = changed, TopicModel.load(self._clusters)
         return self._topics[1]
 
     @property

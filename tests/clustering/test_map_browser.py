@@ -7,7 +7,6 @@ names a folder in which the pictures that the tests take are kept, to be looked 
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -20,23 +19,8 @@ from llm2comp_apps.clustering.describing.topics import Topic
 from llm2comp_apps.clustering.output import map_html as map_page
 from llm2comp_apps.clustering.output.map_html import MapData, map_html
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 NEXT_FRAME = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 NAMES = ("dough, yeast", "orbit, moon", "pawn, knight", "whale, reef", "gun, law", "goal, match")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser on the PATH: none of {', '.join(BROWSERS)}")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # As root, and in most containers, Chromium's sandbox cannot start; the only page it sees here is our own.
-        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

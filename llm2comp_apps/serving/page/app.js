@@ -69,6 +69,7 @@ async function askAll() {
 
 function changed({ typing = false } = {}) {
   clearTimeout(timer);
+  $("status").dataset.final = "false";
   asked += 1;
   full.stop();
   remember();
@@ -264,7 +265,7 @@ async function chooseIndex(name) {
   [...$("modes").children].forEach((button, at) => { button.dataset.mode = MODES[at][0]; });
   const [found] = await Promise.all([
     ask(`${indexPath(about.name)}/fields`),
-    topicMap.loadMap(about.name, { open, titleOf, lasso(corners) { topicMap.toggleLasso(false); state.shape = corners; state.topic = null; changed(); } }),
+    topicMap.loadMap(about, { open, titleOf, lasso(corners) { topicMap.toggleLasso(false); state.shape = corners; state.topic = null; changed(); } }),
   ]);
   fields = worthShowing(found.fields, about.documents);
 }

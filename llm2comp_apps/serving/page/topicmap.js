@@ -17,9 +17,9 @@ export const hasMap = () => map !== null;
 export const topics = () => data?.topics ?? [];
 
 // takes: { open(hit), lasso(corners), topic(topic) }
-export async function loadMap(index, given) {
+export async function loadMap(about, given) {
   actions = given;
-  const found = await ask(`${indexPath(index)}/map`).catch((error) => { if (error.status === 404) return null; throw error; });
+  const found = about.topics ? await ask(`${indexPath(about.name)}/map`) : null;
   map = null; data = found; lit = null; selected = hovered = -1; titles = new Map();
   $("map").hidden = !found;
   $("no-map").hidden = Boolean(found);

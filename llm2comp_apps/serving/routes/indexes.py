@@ -34,6 +34,7 @@ async def listed(call: Call) -> Response:
                 "generation": index.generation,
                 "dimension": index.dimension,
                 "encoder": served.encoder_record.get("name"),
+                "topics": served.has_topics,
                 "modes": [mode for mode in MODES if mode == "lexical" or served.engine is not None],
             }
         )
