@@ -73,8 +73,13 @@ class Client:
 class Running:
     """A server in a thread; ``ask`` asks it."""
 
-    def __init__(self, settings: ServeSettings, **parts) -> None:
+    def __init__(self, settings: ServeSettings, *, mcp: bool = False, **parts) -> None:
         self.state = State(settings)
+        if mcp:
+            from llm2comp_apps.serving.mcp import mcp_routes
+
+            routes, around = mcp_routes(self.state)
+            parts = {"more": routes, "around": [around]}
         self.app = create_app(self.state, **parts)
         self.listener = socket.socket()
         self.listener.bind(("127.0.0.1", 0))
@@ -159,8 +164,8 @@ def own_library(library, tmp_path):
 def running(loads_hash):
     """Starts servers: ``with running(indexes=[...]) as server``."""
 
-    def start(*, more=(), public=(), around=(), **settings):
-        return Running(ServeSettings(**settings), more=more, public=public, around=around)
+    def start(*, more=(), public=(), mcp=False, **settings):
+        return Running(ServeSettings(**settings), more=more, public=public, mcp=mcp)
 
     return start
 

@@ -11,7 +11,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from llm2comp_apps import Collection, Document
-from llm2comp_apps.serving import ServeSettings, State
+from llm2comp_apps.serving import ServeSettings, State, key_hash
 from llm2comp_apps.serving.door import InnerDoor, StandingDoor
 from llm2comp_apps.serving.mcp import mcp_server
 from llm2comp_apps.serving.running import announced, find_running, running_folder
@@ -186,3 +186,47 @@ def test_over_standard_input_and_output(library, tiny_encoder_dir, tmp_path) -> 
     assert [hit["id"] for hit in words["hits"]] == ["cells"]
     assert not meaning.is_error, meaning.content
     assert len(meaning.structured_content["hits"]) == 2
+
+
+def test_over_http_at_a_running_server(running, clustered, loads_hash) -> None:
+    """The server's own loop runs in a thread; the client speaks to it through a socket."""
+    with running(indexes=[clustered], key_hash=key_hash("secret-key-1"), mcp=True) as server:
+        status, _, _ = server.ask.raw("POST", "/mcp", b"{}", {"content-type": "application/json"})
+        assert status == 401
+    with running(indexes=[clustered], mcp=True) as server:
+
+        async def session():
+            async with Client(f"{server.ask.url}/mcp") as client:
+                names = {tool.name for tool in (await client.list_tools()).tools}
+                found = await client.call_tool("search", {"query": "bread rises", "mode": "dense"})
+                topics = await client.call_tool("topics", {})
+                first = topics.structured_content["topics"][0]
+                listed = await client.call_tool("topics", {"topic": first["id"]})
+                return names, found.structured_content, topics.structured_content, listed.structured_content
+
+        names, found, topics, listed = asyncio.run(session())
+        foreign = {"host": "evil.example", "content-type": "application/json"}
+        assert server.ask.raw("POST", "/mcp", b"{}", foreign)[0] == 400, "a page that rebinds its name"
+    assert names == {"search", "read", "similar", "topics", "status"}
+    assert found["hits"][0]["id"].startswith("bread")
+    assert found["answered_by"] == "this server"
+    assert sum(topic["size"] for topic in topics["topics"]) == 60
+    assert len(listed["documents"]) == min(20, listed["topics"][0]["size"])
+    assert all(topic["keywords"] for topic in topics["topics"])
+
+
+def test_writing_where_the_server_lets(loads_hash, own_library) -> None:
+    state = State(ServeSettings(indexes=[own_library], write=True))
+    state.start()
+    server = mcp_server(InnerDoor(state), write=True)
+    document = {"id": "new", "text": "A walrus sleeps.", "title": "Walrus", "metadata": {"year": 2026}}
+    added = called(server, "add", documents=[document])
+    assert added["added"] == 1, added
+    assert called(server, "search", query="walrus", mode="lexical")["hits"][0]["id"] == "new"
+    assert called(server, "delete", ids=["new", "nobody"])["deleted"] == 1
+    assert "documents[0]" in called(server, "add", documents=[{"id": "x"}])
+    state.close()
+    reading = State(ServeSettings(indexes=[own_library]))
+    refused = called(mcp_server(InnerDoor(reading), write=True), "delete", ids=["bread-2"])
+    assert "only reads" in refused
+    reading.close()
