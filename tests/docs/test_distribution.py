@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 TOP = {
     *(".ci", ".gitignore", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "PKG-INFO"),
     *("README.md", "SECURITY.md", "constraints.txt", "mkdocs.yml", "pyproject.toml"),
-    *("docs", "examples", "indexes", "llm2comp_apps", "tests", "train"),
+    *("deploy", "docs", "examples", "indexes", "llm2comp_apps", "tests", "train"),
 }
 """What the source archive holds at its top: anything else is something that a tool left behind."""
 
