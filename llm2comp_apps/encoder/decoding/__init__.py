@@ -1,0 +1,25 @@
+"""Memory vectors read back: the frozen LM that they were made for says what they hold.
+
+* :mod:`.loading` loads an encoder with its adapter beside the LM, so that one copy of the weights encodes and decodes;
+* :mod:`.reader` writes text from memory, and measures how much memory helps to predict a text (*gain*);
+* :mod:`.explanation` puts that together for a text, a pair of texts, a query and a text;
+* :mod:`.page` shows it as HTML.
+"""
+
+from __future__ import annotations
+
+from llm2comp_apps.encoder.decoding.explanation import Explanation, Match, explain, match_memory
+from llm2comp_apps.encoder.decoding.loading import load_reader
+from llm2comp_apps.encoder.decoding.page import explanation_page
+from llm2comp_apps.encoder.decoding.reader import MemoryReader, TokenGain
+
+__all__ = [
+    "Explanation",
+    "Match",
+    "MemoryReader",
+    "TokenGain",
+    "explain",
+    "explanation_page",
+    "load_reader",
+    "match_memory",
+]

@@ -1,0 +1,55 @@
+"""``llm2comp explain``: what memory vectors hold, of a text and of a document of an index."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+FAST = ("--tokens", "3", "--beams", "2", "--device", "cpu")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_text_beside_another_with_a_query(cli, tiny_encoder_dir, tmp_path):
+    page = tmp_path / "page.html"
+    result = cli(
+        "explain", "a few words", "--other", "something to learn", "--query", "few", "--html", page, "--json",
+        "--encoder", tiny_encoder_dir, *FAST,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(result.stdout)
+    shown = [text["text"].replace("Ġ", "").replace(" ", "") for text in answer["texts"]]  # as this tokenizer decodes
+    assert shown == ["afewwords", "somethingtolearn"]
+    assert all(text["other"] and len(text["matches"]) == 4 for text in answer["texts"])
+    assert "last stage was not compression" in result.stderr
+    assert "What memory holds" in page.read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_document_is_read_from_its_stored_memory(cli, tiny_encoder_dir, write_corpus):
+    cli("index", "build", write_corpus(4), "--memory", "--encoder", tiny_encoder_dir, "--device", "cpu")
+    result = cli("explain", "--id", "stars-1", "--json", *FAST)
+    assert result.exit_code == 0, result.stderr
+    (text,) = json.loads(result.stdout)["texts"]
+    assert text["text"].replace("Ġ", "").replace(" ", "").startswith("StarsStarsareborn")
+    shown = cli("explain", "--id", "stars-1", *FAST)
+    assert "vector 3:" in shown.stdout
+    assert "greedy:" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a text or the id of a document"),
+        (["a text", "--id", "x"], "give a text or the id of a document"),
+        (["--id", "nothing"], "has no document 'nothing'"),
+        (["text", "--encoder", "baseline:lt"], "--encoder must be a checkpoint of ours"),
+        (["text", "--beams", "0"], "--beams must be at least 1, not 0"),
+    ],
+)
+def test_wrong_calls_are_one_line(cli, encoders, write_corpus, arguments, message):
+    cli("index", "build", write_corpus(4))
+    result = cli("explain", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
