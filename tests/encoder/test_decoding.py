@@ -82,7 +82,7 @@ def test_the_pieces_of_a_text_add_up_to_it(reader):
     assert "".join(token.text for token in found) == text
 
 
-def test_memory_that_contrast_has_moved_is_centred_anew(make_checkpoint):
+def test_memory_that_contrast_has_moved_is_centred_again(make_checkpoint):
     kept = load_reader(str(make_checkpoint(k=2, training={"stage": "kl"})), device="cpu")
     moved = load_reader(str(make_checkpoint(k=2, training={"stage": "scl"})), device="cpu")
     assert (kept.drifted, moved.drifted) == (False, True)
