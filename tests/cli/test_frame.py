@@ -80,6 +80,7 @@ def test_all_commands_are_there():
         "export-model",
         "push",
         "doctor",
+        "explain",
         "shard",
     }
 
