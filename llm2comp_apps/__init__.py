@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.retrieval.rerank import load_reranker
     from llm2comp_apps.retrieval.rerank.memory import max_sim
     from llm2comp_apps.retrieval.search import rerank_documents
+    from llm2comp_apps.retrieval.shards import open_shards
     from llm2comp_apps.retrieval.watching import FolderWatch
 
 # OpenMP's threads spin while they wait for one another, and on a busy machine that costs two to four times the time and
@@ -82,6 +83,7 @@ __all__ = [
     "load_encoder",
     "load_reranker",
     "max_sim",
+    "open_shards",
     "read_corpus",
     "read_part",
     "read_slices",
@@ -109,6 +111,7 @@ _HOME = {
     "load_encoder": "encoder.names",
     "load_reranker": "retrieval.rerank",
     "max_sim": "retrieval.rerank.memory",
+    "open_shards": "retrieval.shards",
     "read_corpus": "corpus.reader",
     "read_part": "retrieval.parts",
     "read_slices": "corpus.slices",

@@ -16,9 +16,11 @@ The rooms, from the disk up; each uses only those before it:
     dense/          comparing vectors: kinds, FAISS, GPUs
     analysis        what counts as a word, and when two are the same
     operators       what quotes, + and - in a query mean
+    statistics      what words are worth, also beside the documents of other indexes
     lexical         searching words
     core/           generations: reading one, writing the next, verifying, moving to and from other programs
     index           `Index`, which puts them together
+    sharded         several of them as one
 """
 
 from __future__ import annotations
@@ -56,6 +58,8 @@ from llm2comp_indexes.errors import (
 )
 from llm2comp_indexes.index import Index
 from llm2comp_indexes.operators import Clause, ParsedQuery, parse_query
+from llm2comp_indexes.sharded import ShardedIndex
+from llm2comp_indexes.statistics import LexicalStatistics
 from llm2comp_indexes.storage.dates import date_key
 from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount
 from llm2comp_indexes.storage.filters import compile_filter
@@ -86,10 +90,12 @@ __all__ = [
     "IndexedDocument",
     "InputError",
     "KindError",
+    "LexicalStatistics",
     "OutdatedWarning",
     "ParsedQuery",
     "Policy",
     "PredicateCount",
+    "ShardedIndex",
     "Word",
     "Writer",
     "check_kind",

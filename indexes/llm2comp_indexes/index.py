@@ -25,6 +25,7 @@ from llm2comp_indexes.dense.vectors import as_queries
 from llm2comp_indexes.errors import IndexExistsError, IndexStoreError, IndexWriteError, InputError, OlderFormatError
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
 from llm2comp_indexes.operators import Clause
+from llm2comp_indexes.statistics import LexicalStatistics
 from llm2comp_indexes.storage import documents as rows_of
 from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.fields import (
@@ -288,8 +289,19 @@ class Index:
                 allowed = (mask, len(nums))
             return snapshot.hits(snapshot.dense.search(queries, k, allowed, exact=exact))
 
+    def lexical_statistics(self, query: str) -> LexicalStatistics:
+        """What other indexes must know of this one so that scores by words can be compared; see `ShardedIndex`."""
+        with self._lease() as snapshot:
+            return snapshot.lexical.statistics(query) if snapshot.lexical is not None else LexicalStatistics()
+
     def search_lexical(
-        self, query: str, k: int, *, where: str | None = None, clauses: Sequence[Clause] = ()
+        self,
+        query: str,
+        k: int,
+        *,
+        where: str | None = None,
+        clauses: Sequence[Clause] = (),
+        statistics: LexicalStatistics | None = None,
     ) -> list[Hit]:
         """The k best documents by BM25 over title and text. Any text is a query; nothing in it is syntax.
 
@@ -298,6 +310,7 @@ class Index:
             k: documents wanted.
             where: only documents whose metadata satisfies this expression.
             clauses: operators, which `llm2comp_indexes.operators.parse_query` finds in what people type.
+            statistics: the sum of `lexical_statistics` of all indexes whose hits are compared; None = of this one.
 
         Raises:
             InputError: k is below 1.
@@ -308,7 +321,7 @@ class Index:
             if snapshot.lexical is None:
                 return []
             allowed = None if where is None else snapshot.allowed(where)[0]
-            return snapshot.lexical_hits(*snapshot.lexical.search(query, k, allowed, clauses))
+            return snapshot.lexical_hits(*snapshot.lexical.search(query, k, allowed, clauses, statistics))
 
     def get(self, ids: Sequence[str]) -> list[IndexedDocument]:
         """The documents of ``ids``, in that order.

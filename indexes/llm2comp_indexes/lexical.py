@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +27,7 @@ import numpy as np
 from llm2comp_indexes.analysis import ANALYSIS, DEFAULT_LANGUAGE, analyzer, check_language, matching_spans, plain, words
 from llm2comp_indexes.errors import DamageWarning, IndexWriteError, OutdatedWarning
 from llm2comp_indexes.operators import Clause
+from llm2comp_indexes.statistics import BALLAST, Balance, LexicalStatistics
 from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.checked import difference
 from llm2comp_indexes.storage.fs import FileRecord
@@ -87,6 +88,12 @@ def _document(num: int, document: IndexedDocument) -> tantivy.Document:
     entry.add_text("title", title)
     entry.add_text("forms", body)
     return entry
+
+
+def _leaf(term: str) -> tantivy.Query:
+    import tantivy
+
+    return tantivy.Query.term_query(_schema(), "body", term, index_option="freq")
 
 
 def is_outdated(record: SegmentRecord) -> bool:
@@ -165,8 +172,8 @@ class LexicalWriter:
 class LexicalReader:
     """A snapshot, open for searching.
 
-    A doubtful snapshot is never searched: the reader warns and indexes ``documents`` in memory instead. One of an older
-    version is searched as that version did, with a warning; the next commit makes it again.
+    A doubtful snapshot is never searched: the reader warns and indexes ``documents`` in a temporary folder instead. One
+    of an older version is searched as that version did, with a warning; the next commit makes it again.
 
     Args:
         index: the index directory.
@@ -193,8 +200,10 @@ class LexicalReader:
         self._language = language
         self._private: tempfile.TemporaryDirectory[str] | None = None
         self._version = int(record.detail.get("analysis", 1))
+        self._directory: Path
         self._searcher: tantivy.Searcher = self._open(index, record) or self._rebuild(documents)
         self._former = {}
+        self._balance = Balance(self._directory, self._searcher, _leaf)
 
     def _open(self, index: Path, record: SegmentRecord) -> tantivy.Searcher | None:
         import tantivy
@@ -205,7 +214,8 @@ class LexicalReader:
                 self._doubt(directory / file.name, reason)
                 return None
         try:
-            searcher = tantivy.Index.open(self._writable(directory)).searcher()
+            self._directory = Path(self._writable(directory))
+            searcher = tantivy.Index.open(str(self._directory)).searcher()
         except (ValueError, OSError) as error:
             self._doubt(directory, f"cannot be opened ({error})")
             return None
@@ -255,7 +265,7 @@ class LexicalReader:
     @staticmethod
     def _doubt(path: Path, reason: str) -> None:
         warnings.warn(
-            f"{path}: {reason}; searching a lexical index rebuilt in memory (the next commit repairs it)",
+            f"{path}: {reason}; searching a lexical index rebuilt for this reader (the next commit repairs it)",
             DamageWarning,
             stacklevel=2,
         )
@@ -264,7 +274,9 @@ class LexicalReader:
         import tantivy
 
         self._version = ANALYSIS
-        index = tantivy.Index(_schema())
+        self._private = tempfile.TemporaryDirectory(prefix="llm2comp-lexical-")
+        self._directory = Path(self._private.name)
+        index = tantivy.Index(_schema(), path=self._private.name)
         _register(index, self._language)
         writer = index.writer(heap_size=_HEAP_BYTES, num_threads=1)
         for num, document in documents:
@@ -274,8 +286,17 @@ class LexicalReader:
         index.reload()
         return index.searcher()
 
+    def statistics(self, query: str) -> LexicalStatistics:
+        """What another index must know of this one to compare scores for a query."""
+        return self._balance.statistics(self._counts(query))
+
     def search(
-        self, query: str, k: int, allowed: Int64Array | None = None, clauses: Sequence[Clause] = ()
+        self,
+        query: str,
+        k: int,
+        allowed: Int64Array | None = None,
+        clauses: Sequence[Clause] = (),
+        statistics: LexicalStatistics | None = None,
     ) -> tuple[Int64Array, Float32Array]:
         """The k best documents for any text at all: it is analysed, never parsed.
 
@@ -284,23 +305,24 @@ class LexicalReader:
             k: documents wanted; fewer are returned when fewer share a word with the query.
             allowed: ascending numbers of the documents that may be returned; None = all.
             clauses: what documents must hold besides, must not hold, or may hold (`llm2comp_indexes.operators`).
+            statistics: of several indexes for this query, this one among them: scores are then those that one index
+                of all documents would give. None = of this one.
 
         Returns:
             Numbers (n,) and BM25 scores (n,), best first, the lower number first among equals.
         """
-        terms: dict[str, int] = {}
-        for term in self._terms(query):
-            if term in terms or len(terms) < MOST_TERMS:
-                terms[term] = terms.get(term, 0) + 1
-        total = self._searcher.num_docs
+        terms, searcher = self._counts(query), self._searcher
+        if statistics is not None:
+            searcher, terms = self._balance.weighed(terms, statistics)
+        total = searcher.num_docs
         if not (terms or clauses) or not total or k < 1 or (allowed is not None and not len(allowed)):
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         tree = self._tree(terms, clauses, allowed if allowed is not None and len(allowed) <= _FEW_DOCUMENTS else None)
         limit = min(k + 1, total)
         while True:
-            nums, scores = self._best(tree, limit)
+            nums, scores = _best(searcher, tree, limit)
             exhausted = len(nums) < limit or limit == total
-            kept = np.ones(len(nums), dtype=bool) if allowed is None else np.isin(nums, allowed)
+            kept = nums < BALLAST if allowed is None else np.isin(nums, allowed)
             # A tie across the cut could hide a lower number, so continue until the score drops or nothing is left.
             settled = kept.sum() >= k and scores[kept][k - 1] > scores[-1]
             if exhausted or settled:
@@ -317,7 +339,7 @@ class LexicalReader:
         if not total:
             return np.empty(0, dtype=np.int64)
         tree = tantivy.Query.boolean_query([(tantivy.Occur.Must, tantivy.Query.all_query()), *self._demands(clauses)])
-        return np.sort(self._best(tree, total)[0])
+        return np.sort(_best(self._searcher, tree, total)[0])
 
     def _terms(self, text: str) -> list[str]:
         """The terms of a text in the words of this snapshot."""
@@ -325,13 +347,21 @@ class LexicalReader:
         terms: list[str] = analyzer(self._language, self._version).analyze(read)
         return terms
 
-    def _tree(self, terms: dict[str, int], clauses: Sequence[Clause], allowed: Int64Array | None) -> tantivy.Query:
+    def _counts(self, query: str) -> dict[str, float]:
+        """The terms of a query, with how often each is in it."""
+        terms: dict[str, float] = {}
+        for term in self._terms(query):
+            if term in terms or len(terms) < MOST_TERMS:
+                terms[term] = terms.get(term, 0) + 1
+        return terms
+
+    def _tree(self, terms: Mapping[str, float], clauses: Sequence[Clause], allowed: Int64Array | None) -> tantivy.Query:
         import tantivy
 
         leaves: list[tuple[Any, Any]] = []
-        for term, count in terms.items():
-            leaf = tantivy.Query.term_query(_schema(), "body", term, index_option="freq")
-            leaves.append((tantivy.Occur.Should, tantivy.Query.boost_query(leaf, float(count)) if count > 1 else leaf))
+        for term, weight in terms.items():
+            leaf = _leaf(term)
+            leaves.append((tantivy.Occur.Should, tantivy.Query.boost_query(leaf, weight) if weight != 1 else leaf))
         for clause in clauses:
             if clause.kind == "prefix" and clause.sign != "must not":
                 scored = tantivy.Query.const_score_query(self._query_of(clause), _PREFIX_SCORE)
@@ -376,12 +406,14 @@ class LexicalReader:
         every = [tantivy.Query.term_query(_schema(), field, term, index_option="freq") for term in terms]
         return tantivy.Query.boolean_query([(tantivy.Occur.Must, leaf) for leaf in every])
 
-    def _best(self, tree: tantivy.Query, limit: int) -> tuple[Int64Array, Float32Array]:
-        hits: Sequence[tuple[float, Any]] = self._searcher.search(tree, limit, count=False).hits
-        nums = self._searcher.fast_field_values("num", [address for _, address in hits])
-        return np.array(nums, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float32)
-
     def close(self) -> None:
-        """Remove what was made for reading a read-only directory."""
+        """Remove what was made for this reader alone."""
+        self._balance.close()
         if self._private is not None:
             self._private.cleanup()
+
+
+def _best(searcher: tantivy.Searcher, tree: tantivy.Query, limit: int) -> tuple[Int64Array, Float32Array]:
+    hits: Sequence[tuple[float, Any]] = searcher.search(tree, limit, count=False).hits
+    nums = searcher.fast_field_values("num", [address for _, address in hits])
+    return np.array(nums, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float32)

@@ -10,7 +10,8 @@ import llm2comp_indexes
 import pytest
 
 ROOM = Path(llm2comp_indexes.__file__).parent
-ORDER = ("errors", "types", "threads", "storage", "dense", "analysis", "operators", "lexical", "core", "index")
+_LOW = ("errors", "types", "threads", "storage", "dense", "analysis", "operators", "statistics")
+ORDER = (*_LOW, "lexical", "core", "index", "sharded")
 
 
 def drawer_of(module: str) -> str:

@@ -1,0 +1,268 @@
+"""Several indexes as one: the same hits and scores as one index of all their documents.
+
+Vectors are compared one with another, so the best of all are among the best of each. Words are worth what all documents
+make them (see `statistics`). Equal scores are in the order of the indexes, and in each in the order in which the
+documents were added: that of one index into which they were put one after another.
+
+Two limits. Where an index has an approximate FAISS index, each shard has one of its own, and what is missed differs.
+And deleted documents count in the statistics of words until they are merged away, which happens to each index at
+another time; after `compact` they agree.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from llm2comp_indexes.errors import InputError
+from llm2comp_indexes.index import Index
+from llm2comp_indexes.operators import Clause
+from llm2comp_indexes.statistics import LexicalStatistics
+from llm2comp_indexes.types import Float32Array, Hit, IndexedDocument, IndexInfo
+
+__all__ = ["WORDS_ROUNDING", "ShardedIndex", "merged"]
+
+WORDS_ROUNDING = 5e-7
+"""By how much BM25 of two indexes differs for the same words: a few roundings of float32."""
+_SAME = ("metric", "language")  # settings without which scores cannot be compared
+
+
+class ShardedIndex:
+    """Reads several indexes as one. Each document is in one of them only; write to them one by one.
+
+    Attributes:
+        shards: the indexes.
+    """
+
+    def __init__(self, shards: Sequence[Index]) -> None:
+        """Join open indexes, which are closed with this one.
+
+        Raises:
+            InputError: there is none, or they do not fit each other.
+        """
+        if not shards:
+            raise InputError("needs at least one index", field="shards")
+        first = shards[0]
+        for shard in shards[1:]:
+            ours, theirs = _identity(first), _identity(shard)
+            if wrong := [name for name in ours if ours[name] != theirs[name]]:
+                both = f"{theirs[wrong[0]]!r}, and {first.path} has {ours[wrong[0]]!r}"
+                raise InputError(f"{shard.path}: cannot be searched together, its {wrong[0]} is {both}")
+        self.shards = list(shards)
+
+    @classmethod
+    def open(cls, paths: Sequence[str | Path], *, device: str = "cpu") -> ShardedIndex:
+        """Open several indexes; raises what `Index.open` does, or `InputError`."""
+        with ExitStack() as stack:
+            shards = [stack.enter_context(Index.open(path, device=device)) for path in paths]
+            made = cls(shards)
+            stack.pop_all()
+        return made
+
+    def search(
+        self,
+        vectors: npt.ArrayLike,
+        k: int,
+        *,
+        where: str | None = None,
+        exact: bool = False,
+        clauses: Sequence[Clause] = (),
+    ) -> list[list[Hit]]:
+        """The k nearest documents of each query vector; see `Index.search`."""
+        found = [shard.search(vectors, k, where=where, exact=exact, clauses=clauses) for shard in self.shards]
+        return [merged(hits, k) for hits in zip(*found, strict=True)]
+
+    def lexical_statistics(self, query: str) -> LexicalStatistics:
+        """Those of all documents."""
+        return LexicalStatistics.total(shard.lexical_statistics(query) for shard in self.shards)
+
+    def search_lexical(
+        self,
+        query: str,
+        k: int,
+        *,
+        where: str | None = None,
+        clauses: Sequence[Clause] = (),
+        statistics: LexicalStatistics | None = None,
+    ) -> list[Hit]:
+        """The k best documents by BM25; see `Index.search_lexical`."""
+        known = self.lexical_statistics(query) if statistics is None else statistics
+        found = [
+            shard.search_lexical(query, k, where=where, clauses=clauses, statistics=known) for shard in self.shards
+        ]
+        return merged(found, k, rounding=WORDS_ROUNDING)
+
+    def get(self, ids: Sequence[str]) -> list[IndexedDocument]:
+        """The documents of ``ids``, in that order.
+
+        Raises:
+            KeyError: an id is in none of the indexes.
+        """
+        found: dict[str, IndexedDocument] = {}
+        for shard, held in self._held(ids):
+            found.update(zip(held, shard.get(held), strict=True))
+        return [found[id_] for id_ in ids]
+
+    def _held(self, ids: Sequence[str]) -> Iterator[tuple[Index, list[str]]]:
+        """The ids that each index has."""
+        missing = list(dict.fromkeys(ids))
+        for shard in self.shards:
+            there = shard.hashes(missing)
+            if there:
+                yield shard, [id_ for id_ in missing if id_ in there]
+                missing = [id_ for id_ in missing if id_ not in there]
+        if missing:
+            raise KeyError(missing[0])
+
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        """Content hash of each of ``ids`` that is in one of the indexes."""
+        return {id_: hash_ for shard in self.shards for id_, hash_ in shard.hashes(ids).items()}
+
+    def ids(self, *, where: str | None = None) -> Iterator[str]:
+        """Every id, or those whose document satisfies ``where``, one index after another."""
+        for shard in self.shards:
+            yield from shard.ids(where=where)
+
+    def unknown_fields(self, where: str) -> dict[str, list[str]]:
+        """The fields that ``where`` names and no document of any index has; see `Index.unknown_fields`."""
+        found = [shard.unknown_fields(where) for shard in self.shards]
+        common = set(found[0]).intersection(*found[1:])
+        return {name: sorted({each for one in found for each in one[name]}) for name in found[0] if name in common}
+
+    def vectors(self, ids: Sequence[str]) -> Float32Array:
+        """The vectors of documents, all rows of each in turn.
+
+        Raises:
+            KeyError: an id is in none of the indexes.
+        """
+        rows = {id_: shard.vectors([id_]) for shard, held in self._held(ids) for id_ in held}
+        return np.concatenate([rows[id_] for id_ in ids]) if ids else np.empty((0, self.dimension), dtype=np.float32)
+
+    def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None] | None = None) -> Float32Array:
+        """Stored memory vectors; see `Index.memory`."""
+        wanted = list(zip(ids, spans or [None] * len(ids), strict=True))
+        gathered = np.empty((len(ids), self.memory_tokens, self.dimension), dtype=np.float32)
+        for shard, held in self._held(ids):
+            there = set(held)
+            places = [place for place, (id_, _) in enumerate(wanted) if id_ in there]
+            gathered[places] = shard.memory([ids[place] for place in places], [wanted[place][1] for place in places])
+        return gathered
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete documents, index by index; returns how many there were. Ids that are in none are passed over."""
+        count = 0
+        for shard in self.shards:
+            if held := list(shard.hashes(ids)):
+                with shard.writer() as writer:
+                    count += writer.delete(held)
+                    writer.commit()
+        return count
+
+    def writer(self, device: str = "cpu") -> NoReturn:  # noqa: ARG002 - as of `Index.writer`
+        """There is none: which index a new document belongs to is not known here.
+
+        Raises:
+            InputError: says so.
+        """
+        raise InputError(f"{self.path} and others are read as one; write to them one by one")
+
+    def info(self) -> IndexInfo:
+        """What the indexes say of themselves: sums, and the rest of the first."""
+        known = [shard.info() for shard in self.shards]
+        counts = ("generation", "documents", "vectors", "deleted", "segments", "bytes")
+        return replace(known[0], **{name: sum(getattr(one, name) for one in known) for name in counts})
+
+    def refresh(self) -> bool:
+        """Move on to the newest generation of each; returns whether there was a newer one."""
+        moved = [shard.refresh() for shard in self.shards]
+        return any(moved)
+
+    def pinned(self) -> ShardedIndex:
+        """These generations as a reader of its own; see `Index.pinned`."""
+        pinned = copy.copy(self)
+        pinned.shards = [shard.pinned() for shard in self.shards]
+        return pinned
+
+    @property
+    def path(self) -> Path:
+        """The folder of the first; for messages."""
+        return self.shards[0].path
+
+    @property
+    def generation(self) -> int:
+        """Grows with each commit that this reader sees."""
+        return sum(shard.generation for shard in self.shards)
+
+    @property
+    def dimension(self) -> int:
+        """Width of a vector."""
+        return self.shards[0].dimension
+
+    @property
+    def memory_tokens(self) -> int:
+        """Memory vectors kept per row; 0 = none."""
+        return self.shards[0].memory_tokens
+
+    @property
+    def encoder(self) -> dict[str, str]:
+        """What made the vectors."""
+        return self.shards[0].encoder
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of the first."""
+        return self.shards[0].settings
+
+    def __len__(self) -> int:
+        return sum(map(len, self.shards))
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for shard in self.shards:
+            shard.close()
+
+    def __enter__(self) -> ShardedIndex:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def merged(rankings: Sequence[Sequence[Hit]], k: int, *, rounding: float = 0.0) -> list[Hit]:
+    """The k best hits of several rankings; the earlier ranking comes first among equals.
+
+    Args:
+        rankings: best first. Of an id that is in two of them the better hit counts.
+        k: hits wanted.
+        rounding: scores that differ by no more, relative to the score, are taken for equal: one index would have them
+            so, and each of several rounds in another way.
+    """
+    every = sorted((hit for ranking in rankings for hit in ranking), key=lambda hit: -hit.score)  # stable
+    order = {id(hit): place for place, hit in enumerate(hit for ranking in rankings for hit in ranking)}
+    best: dict[str, Hit] = {}
+    start = 0
+    while start < len(every) and len(best) < k:
+        first, stop = every[start].score, start + 1
+        while stop < len(every) and first - every[stop].score <= rounding * abs(first):
+            stop += 1
+        for hit in sorted(every[start:stop], key=lambda hit: order[id(hit)]):
+            best.setdefault(hit.id, hit._replace(score=first))
+        start = stop
+    return list(best.values())[:k]
+
+
+def _identity(index: Index) -> dict[str, Any]:
+    """What must be the same in all indexes that are searched together."""
+    settings = {name: index.settings.get(name) for name in _SAME}
+    known = {"dimension": index.dimension, "memory_tokens": index.memory_tokens, **settings}
+    return {**known, "encoder": index.encoder.get("fingerprint")}

@@ -1,0 +1,40 @@
+"""A collection over several indexes."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm2comp_apps import Collection, Document, open_shards
+
+TOPICS = ["cells divide by mitosis", "stars are born in clouds", "bread rises by yeast", "ships float on water"]
+
+
+def documents(count):
+    return [
+        Document(f"d{number}", f"{TOPICS[number % 4]} note {number} " * (1 + number % 5), metadata={"year": number})
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_hits_are_those_of_one_collection(tmp_path, hash_encoder, mode):
+    every = documents(90)
+    with Collection.create(tmp_path / "one.index", encoder=hash_encoder, memory=True) as one:
+        one.update(every)
+        paths = []
+        for number, (start, stop) in enumerate([(0, 20), (20, 25), (25, 90)]):
+            paths.append(tmp_path / f"{number}.index")
+            with Collection.create(paths[-1], encoder=hash_encoder, memory=True) as part:
+                part.update(every[start:stop])
+        with open_shards(paths, encoder=hash_encoder) as several:
+            assert len(several) == 90
+            for query in ("how do cells divide", "clouds note 17", "water"):
+                for settings in ({}, {"where": "year >= 30"}, {"rerank": "memory"}):
+                    found = several.search(query, k=7, mode=mode, **settings)
+                    expected = one.search(query, k=7, mode=mode, **settings)
+                    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], rel=2e-6)
+                    last = expected[-1].score * (1 + 1e-5)  # of equal ones, those that were added first are there
+                    above = [{hit.id for hit in hits if hit.score > last} for hits in (found, expected)]
+                    assert above[0] == above[1]
+                    assert found[0].snippet.text
+            assert [hit.id for hit in several.similar("d50", k=3)] == [hit.id for hit in one.similar("d50", k=3)]
