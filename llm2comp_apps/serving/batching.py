@@ -37,7 +37,7 @@ Lane: TypeAlias = Literal["query", "bulk"]
 
 SLICE_SECONDS = 0.35
 """Wanted duration of a batch: what a query may have to wait behind bulk work."""
-MIN_BATCH_TOKENS = 512
+MIN_BATCH_TOKENS = 256
 MAX_BATCH_TOKENS = 65_536
 _BULK_TURN = 8  # after so many batches of queries in a row, bulk gets one
 _MOST_WAITING_TOKENS = 20_000_000  # bounds memory where the encoder is very fast

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from llm2comp_apps.serving.topic_maps import TopicMap
 __all__ = ["ServedIndex", "Watcher"]
 
 LOGGER = logging.getLogger(__name__)
+_RETIREMENT_SECONDS = 60.0
 _MOST_VALUES = 200  # of a field that are shown
 
 
@@ -49,6 +51,7 @@ class ServedIndex:
         self.writing = threading.Lock()
         self._by_words = Collection.open(path)
         self._by_meaning: Collection | None = None
+        self._retired_at: float | None = None
         self._moving = threading.Lock()
         self._topics: tuple[float, TopicModel] | None = None
         self._map: TopicMap | None = None
@@ -63,7 +66,7 @@ class ServedIndex:
                 if self._by_meaning is None:
                     encoder: Any = encoder_in_lane(self.engine, "query")
                     self._by_meaning = Collection.open(self.path, encoder=encoder)
-                    self._by_words.close()
+                    self._retired_at = time.monotonic()
         return self._by_meaning or self._by_words
 
     def load_encoder(self) -> Any:
@@ -80,6 +83,8 @@ class ServedIndex:
     def refresh(self) -> bool:
         """Move on to the newest commit; returns whether there was a newer one."""
         moved = self.collection.index.refresh()
+        if self._retired_at is not None and time.monotonic() - self._retired_at > _RETIREMENT_SECONDS:
+            self._by_words.close()  # whoever was given it before there was the other has begun to read by now
         self.sound = True
         return moved
 

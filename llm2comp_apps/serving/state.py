@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 from llm2comp_apps import load_encoder
 from llm2comp_apps.serving.batching import Engine
@@ -56,6 +57,8 @@ class State:
             if fingerprint not in self.engines:
                 self._add_engine(fingerprint, served.load_encoder, served.encoder_record["name"])
             served.engine = self.engines[fingerprint]
+            # Opened for searches by meaning as soon as that is possible, and not by the first request.
+            served.engine.loaded.add_done_callback(partial(_open_by_meaning, served))
         if settings.encoder is not None or not self.indexes:
             name = settings.encoder or "default"
             self._add_engine(name, lambda: load_encoder(name, device=settings.device), name)
@@ -151,6 +154,11 @@ class State:
     def leave(self) -> None:
         """End a request that has entered."""
         self.at_work -= 1
+
+
+def _open_by_meaning(served: ServedIndex, loaded: Future[Any]) -> None:
+    if loaded.exception() is None:
+        _ = served.collection
 
 
 def _calmly(work: Callable[[], T]) -> T:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,13 +36,13 @@ class TokenCounter:
     """
 
     def __init__(self, encoder: Any) -> None:
-        # A copy: a tokenizer of transformers keeps its truncation as a state that the encoder would see.
+        # A copy: a tokenizer of transformers keeps its truncation as a state that the encoder would see. Here it has
+        # none, so that any number of threads may count at once, and no query waits until a long list is counted.
         self.tokenizer = copy.deepcopy(getattr(encoder, "tokenizer", None))
         self.max_length: int | None = getattr(encoder, "max_length", None)
         room = getattr(encoder, "room", None)
         prompts = {None, *dict(encoder.prompts).values()}
         self._rooms = {prompt: int(room(prompt)) if room is not None else _NO_LIMIT for prompt in prompts}
-        self._lock = threading.Lock()
 
     def room(self, prompt: str | None = None) -> int:
         """Tokens of a text that the encoder reads behind one of its prompts."""
@@ -53,16 +52,14 @@ class TokenCounter:
         """Token ids of texts; ``None`` where the encoder shows no tokenizer."""
         if self.tokenizer is None:
             return None
-        with self._lock:
-            found: list[list[int]] = self.tokenizer(list(texts))["input_ids"]
+        found: list[list[int]] = self.tokenizer(list(texts))["input_ids"]
         return found
 
     def tokens(self, texts: Sequence[str], *, special: bool = True) -> list[list[dict[str, Any]]] | None:
         """The tokens of texts as clients of Text Embeddings Inference know them; ``None`` without a tokenizer."""
         if self.tokenizer is None:
             return None
-        with self._lock:
-            found = self.tokenizer(list(texts), add_special_tokens=special, return_offsets_mapping=True)
+        found = self.tokenizer(list(texts), add_special_tokens=special, return_offsets_mapping=True)
         places = found.get("offset_mapping") or [[(None, None)] * len(ids) for ids in found["input_ids"]]
         return [
             [_token(*one, text) for one in zip(ids, spans, strict=True)]

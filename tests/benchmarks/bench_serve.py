@@ -205,9 +205,9 @@ def throughput(server: Server, count: int, rounds: int) -> None:
     print(f"throughput of /v1/embeddings is {wall:.2f} of encode's by wall time, {cpu:.2f} by CPU time")
 
 
-async def words(port: int) -> None:
+async def words(server: Server) -> None:
     """Queries as they are typed, a letter at a time, each when the answer before it is there."""
-    client, generator, times = Client(port), random.Random(2), []
+    client, generator, times, cpu = Client(server.port), random.Random(2), [], server.cpu()
     for _ in range(40):
         whole = text(generator, 3)
         for end in range(3, len(whole) + 1):
@@ -216,7 +216,8 @@ async def words(port: int) -> None:
             status, _, answer = await client.ask("POST", "/indexes/library/search", body)
             times.append(time.monotonic() - start)
             assert status == 200, answer
-    print(f"{len(times)} keystrokes, lexical, with facets: {shares(times)}")
+    cpu = 1000 * (server.cpu() - cpu) / len(times)
+    print(f"{len(times)} keystrokes, lexical, with facets: {shares(times)}; {cpu:.1f} ms of CPU each")
 
 
 async def memory(server: Server, requests: int) -> None:
@@ -274,7 +275,7 @@ def main() -> None:
             asyncio.run(until_ready(server.port))
             work: dict[str, Callable[[], Awaitable[None]]] = {
                 "load": lambda: load(server.port, chosen.clients, chosen.seconds),
-                "words": lambda: words(server.port),
+                "words": lambda: words(server),
                 "memory": lambda: memory(server, chosen.requests),
             }
             if chosen.what == "throughput":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.responses import Response
 
 from llm2comp_apps.serving.batching import Engine, FloatArray
@@ -10,9 +12,10 @@ from llm2comp_apps.serving.lanes import encoder_in_lane
 from llm2comp_apps.serving.schemas import encoded_vectors, shortened
 from llm2comp_apps.serving.tokens import Tokenized
 
-__all__ = ["embeddings", "encode_texts", "models", "prompt_of"]
+__all__ = ["embeddings", "encode_texts", "models", "prompt_of", "written"]
 
 _FEW = 4  # texts of a request that somebody may be waiting for: it goes before bulk
+_MANY_NUMBERS = 50_000
 _SHORT = 4_000  # characters that are counted in the event loop; more go to a thread
 
 
@@ -34,17 +37,23 @@ async def embeddings(call: Call) -> Response:
     prompt = prompt_of(call, engine)
     dimensions = fields.optional_integer("dimensions", least=1, most=engine.encoder.dimension)
     vectors, tokenized = await encode_texts(call, engine, texts, prompt)
-    data = [
-        {"object": "embedding", "index": index, "embedding": vector}
-        for index, vector in enumerate(encoded_vectors(shortened(vectors, dimensions), encoding))
-    ]
-    answer = {
-        "object": "list",
-        "data": data,
-        "model": engine.name,
-        "usage": {"prompt_tokens": tokenized.total, "total_tokens": tokenized.total},
-    }
-    return json_response({**answer, "truncated": tokenized.truncated} if tokenized.truncated else answer)
+
+    def answer() -> Response:
+        rows = encoded_vectors(shortened(vectors, dimensions), encoding)
+        found = {
+            "object": "list",
+            "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],
+            "model": engine.name,
+            "usage": {"prompt_tokens": tokenized.total, "total_tokens": tokenized.total},
+        }
+        return json_response({**found, "truncated": tokenized.truncated} if tokenized.truncated else found)
+
+    return await written(call, vectors, answer)
+
+
+async def written(call: Call, vectors: FloatArray, answer: Callable[[], Response]) -> Response:
+    """Write an answer that holds vectors; many of them in a thread, so that other requests need not wait."""
+    return await call.in_thread(answer) if vectors.size > _MANY_NUMBERS else answer()
 
 
 def prompt_of(call: Call, engine: Engine) -> str | None:

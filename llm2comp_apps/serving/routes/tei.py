@@ -10,7 +10,7 @@ from starlette.responses import Response
 from llm2comp_apps import __version__
 from llm2comp_apps.serving.batching import Engine
 from llm2comp_apps.serving.call import Call, json_response
-from llm2comp_apps.serving.routes.embeddings import encode_texts, prompt_of
+from llm2comp_apps.serving.routes.embeddings import encode_texts, prompt_of, written
 from llm2comp_apps.serving.schemas import shortened
 from llm2comp_apps.serving.tokens import Tokenized
 
@@ -47,7 +47,8 @@ async def embed(call: Call) -> Response:
     dimensions = call.fields.optional_integer("dimensions", least=1, most=engine.encoder.dimension)
     vectors, tokenized = await encode_texts(call, engine, texts, prompt)
     _check_whole(call, tokenized)
-    return json_response(list(shortened(vectors, dimensions)), headers=_headers(texts, tokenized, start))
+    headers = _headers(texts, tokenized, start)
+    return await written(call, vectors, lambda: json_response(list(shortened(vectors, dimensions)), headers=headers))
 
 
 async def embed_all(call: Call) -> Response:
@@ -58,7 +59,8 @@ async def embed_all(call: Call) -> Response:
         raise call.fields.wrong("inputs", f"have one vector each: the encoder {engine.name} has no memory vectors")
     memory, tokenized = await encode_texts(call, engine, texts, prompt, memory=True)
     _check_whole(call, tokenized)
-    return json_response(list(memory), headers=_headers(texts, tokenized, start))
+    headers = _headers(texts, tokenized, start)
+    return await written(call, memory, lambda: json_response(list(memory), headers=headers))
 
 
 async def similarity(call: Call) -> Response:
