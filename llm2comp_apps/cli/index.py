@@ -23,6 +23,7 @@ from llm2comp_apps.cli.options.index_settings import DELETE, IMPORT, POLICY, Exi
 from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.log import describe_index_device
+from llm2comp_apps.cli.ui.progress import ProgressDisplay
 from llm2comp_apps.cli.ui.reading import documents_of
 from llm2comp_apps.corpus.options import CorpusOptions
 
@@ -51,7 +52,7 @@ def register(app: typer.Typer) -> None:
     compacted = "llm2comp index compact corpus.index"
     add_command(group, compact, compacted, f"{compacted} --kind hnsw")
     exported = "llm2comp index export corpus.index"
-    add_command(group, export, f"{exported} corpus.parquet", f"{exported} vectors.npy")
+    add_command(group, export, f"{exported} corpus.parquet", f"{exported} http://localhost:6333 --to qdrant")
     add_command(
         group,
         import_,
@@ -144,17 +145,46 @@ def compact(index: ExistingIndex, *, policy: dict[str, Any], device: DeviceOptio
 def export(
     index: ExistingIndex,
     target: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Output file: .parquet (documents too), .npy or .faiss.")
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="Output file: .parquet (documents too), .npy or .faiss. With --to: a folder or URL (qdrant, lancedb), "
+            "a connection string (pgvector), a folder (parquet).",
+        ),
     ],
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="ENGINE", help="Engine to fill: qdrant, lancedb, pgvector or parquet."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Collection or table of the engine. [default: the index's name]"),
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write vectors to a file that other programs read.
+    """Write vectors to a file that other programs read, or fill another engine.
 
     Beside .npy and .faiss comes .ids.jsonl, a line for each row. A .parquet file keeps the settings of the index too
     (chunks, language, kind). Memory vectors are not exported.
+
+    An engine gets vectors, ids, texts and metadata. An export that was cut off continues where it stopped, and a later
+    one sends what has changed. In the end rows are counted, and 100 of them are searched for.
     """
     from llm2comp_apps.retrieval.collection import Collection
+    from llm2comp_apps.retrieval.engines import export_to
 
-    note(f"{target}: {Collection.open(index).export(target)} vectors")
+    library = Collection.open(index)
+    if to is None:
+        note(f"{target}: {library.export(target)} vectors")
+        return
+    with ProgressDisplay("exporting", "rows") as progress:
+        done = export_to(library.index, to, target, name=name, on_progress=progress.update)
+    if as_json:
+        print_json(asdict(done))
+    note(
+        f"{target}: {done.rows} rows in {done.name}, {done.written} of them sent now; {done.found} of {done.searches} "
+        f"were found again, with {100 * done.overlap:.1f} % of the neighbours that the index finds"
+    )
 
 
 @with_groups(settings=IMPORT, reading=READING)

@@ -309,3 +309,17 @@ def test_faiss_reads_the_export(cli, built):
 
     assert cli("index", "export", built, "plain.faiss").exit_code == 0
     assert faiss.read_index("plain.faiss").ntotal == Index.open(built).info().vectors
+
+
+def test_export_to_an_engine(cli, write_corpus, encoders):
+    assert cli("index", "build", write_corpus(8), "-o", "c.index").exit_code == 0
+    result = cli("index", "export", "c.index", "parts", "--to", "parquet", "--name", "notes", "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["engine"], report["name"], report["rows"], report["written"]) == ("parquet", "notes", 8, 8)
+    assert (
+        "8 rows in notes, 8 of them sent now; 8 of 8 were found again, with 100.0 % of the neighbours" in result.stderr
+    )
+    assert [path.name for path in Path("parts").iterdir()] == ["notes-000000.parquet"]
+    wrong = cli("index", "export", "c.index", "x", "--to", "milvus")
+    assert (wrong.exit_code, wrong.stderr.startswith("Error: --to must be one of qdrant, lancedb")) == (2, True)

@@ -1,0 +1,189 @@
+"""From an index to another engine: streaming, again from where it stopped, and checked.
+
+Rows go over in batches, and each batch stays when it is written. A later run asks the engine which rows it has, and
+sends those that are missing or have changed. In the end rows are counted, and 100 of the index's own vectors are
+searched for: each must be found, and the neighbours that the engine gives are compared with the index's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from llm2comp_indexes import IndexWriteError
+
+from llm2comp_apps.errors import UsageError
+from llm2comp_apps.files import first_line
+from llm2comp_apps.retrieval.engines.rows import Engine, Row, batches_of
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
+__all__ = ["ENGINES", "EngineExport", "export_to"]
+
+ENGINES = {"qdrant": "qdrant-client", "lancedb": "lancedb", "pgvector": "psycopg", "parquet": "pyarrow"}
+"""Engines by name, and the library that each needs."""
+
+BATCH = 1000
+SEARCHES = 100
+NEIGHBOURS = 10
+_SAME = 0.999  # cosine of a vector to itself, where an engine rounds
+LEAST_FOUND = 0.95
+"""Of the rows that are searched for by their own vectors; engines that search approximately may miss some."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineExport:
+    """What was done.
+
+    Attributes:
+        engine: one of :data:`ENGINES`.
+        target: where.
+        name: of the collection, table or folder.
+        rows: there now.
+        written: sent by this run; the others were there.
+        searches: rows that were searched for by their own vectors.
+        found: those that came back.
+        overlap: of the engine's ten nearest rows with the index's own, in the mean; 1.0 means the same ones.
+        seconds: wall time.
+    """
+
+    engine: str
+    target: str
+    name: str
+    rows: int
+    written: int
+    searches: int
+    found: int
+    overlap: float
+    seconds: float
+
+
+def export_to(
+    index: Index,
+    to: str,
+    target: str,
+    *,
+    name: str | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    batch: int = BATCH,
+) -> EngineExport:
+    """Fill another engine with vectors, ids, texts and metadata of an index.
+
+    Args:
+        index: an open one; what others add meanwhile is not exported.
+        to: one of :data:`ENGINES`.
+        target: a folder or URL (``qdrant``, ``lancedb``), a connection string (``pgvector``), a folder (``parquet``).
+        name: of the collection or table; by default the index's own.
+        on_progress: called with the rows that are over.
+        batch: documents that go over at a time.
+
+    Raises:
+        UsageError: an unknown engine, or a name that it does not take.
+        IndexWriteError: its library is missing, it refuses, or what it holds in the end is not what the index holds.
+    """
+    if to not in ENGINES:
+        raise UsageError(f"must be one of {', '.join(ENGINES)}, not {to!r}", field="to")
+    chosen = name or index.path.stem
+    started, over, written = time.perf_counter(), 0, 0
+    try:
+        opened = _open(to, target, chosen, index.dimension)
+    except ModuleNotFoundError as error:
+        raise IndexWriteError(f"{to} needs {ENGINES[to]}; pip install 'llm2comp-apps[{to}]'") from error
+    except (UsageError, IndexWriteError):
+        raise
+    except Exception as error:  # every library has errors of its own
+        raise IndexWriteError(f"{target}: {to} cannot be opened: {first_line(error)}") from error
+    try:
+        with index.pinned() as generation:
+            sample = _Sample(_rows_of(generation))
+            for rows in batches_of(generation, batch):
+                known = opened.known(rows)
+                fresh = [row for row in rows if not row.content_hash or known.get(row.key) != row.content_hash]
+                if fresh:
+                    opened.write(fresh)
+                written += len(fresh)
+                sample.look_at(rows)
+                over += len(rows)
+                if on_progress is not None:
+                    on_progress(over)
+            opened.finish()
+            count = opened.count()
+            if count != over:
+                raise IndexWriteError(
+                    f"{target}: {chosen} holds {count} rows, and the index {over}; remove what is there, or "
+                    "name another one, and export again"
+                )
+            found, overlap = sample.search(generation, opened)
+    except (UsageError, IndexWriteError):
+        raise
+    except Exception as error:  # every library has errors of its own
+        raise IndexWriteError(f"{target}: {to} refused after {over} rows: {first_line(error)}") from error
+    finally:
+        opened.close()
+    searches = len(sample.rows)
+    if found < LEAST_FOUND * searches:
+        raise IndexWriteError(f"{target}: of {searches} rows that were searched for, {chosen} found {found}")
+    return EngineExport(
+        engine=to,
+        target=target,
+        name=chosen,
+        rows=count,
+        written=written,
+        searches=searches,
+        found=found,
+        overlap=round(overlap, 4),
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def _open(engine: str, target: str, name: str, dimension: int) -> Engine:
+    module: Any = import_module(f"llm2comp_apps.retrieval.engines.{engine}_engine")
+    opened: Engine = module.open_engine(target, name, dimension)
+    return opened
+
+
+def _rows_of(index: Index) -> int:
+    facts = index.info()
+    return facts.vectors - facts.deleted
+
+
+class _Sample:
+    """Rows evenly spread over an index, to be searched for."""
+
+    def __init__(self, total: int) -> None:
+        self.rows: list[Row] = []
+        self._wanted = np.unique(np.linspace(0, max(total - 1, 0), min(SEARCHES, total)).astype(int)).tolist()
+        self._seen = 0
+
+    def look_at(self, rows: list[Row]) -> None:
+        """Keep what is wanted of the next rows."""
+        end = self._seen + len(rows)
+        while self._wanted and self._wanted[0] < end:
+            self.rows.append(rows[self._wanted.pop(0) - self._seen])
+        self._seen = end
+
+    def search(self, index: Index, engine: Engine) -> tuple[int, float]:
+        """How many rows are found by their own vectors, and how far the engine's neighbours are the index's."""
+        if not self.rows:
+            return 0, 1.0
+        vectors = np.stack([row.vector for row in self.rows])
+        theirs = engine.nearest(vectors, NEIGHBOURS)
+        ours = index.search(vectors, k=NEIGHBOURS)
+        found = sum(_is_found(row, near) for row, near in zip(self.rows, theirs, strict=True))
+        shares = []
+        for near, hits in zip(theirs, ours, strict=True):
+            documents, expected = {key.rpartition("#")[0] or key for key, _ in near}, {hit.id for hit in hits}
+            documents |= {key for key, _ in near}
+            shares.append(len(documents & expected) / max(1, min(len(expected), len(near))))
+        return found, min(1.0, float(np.mean(shares)))
+
+
+def _is_found(row: Row, near: list[tuple[str, float]]) -> bool:
+    """Whether a row came back for its own vector; of more copies than were asked for, any will do."""
+    copies = [key for key, cosine in near if cosine > _SAME]
+    return row.key in copies or len(copies) == NEIGHBOURS

@@ -1,0 +1,101 @@
+"""What an engine gets of an index, and what every engine can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from llm2comp_indexes import Index, IndexedDocument
+
+    from llm2comp_apps.encoder.protocol import FloatArray
+
+__all__ = ["Engine", "Row", "batches_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A vector with what it stands for: a document, or a chunk of one.
+
+    Attributes:
+        key: the document's id; with ``#`` and its number for a chunk.
+        id: the document's.
+        title: of the document.
+        text: of the document, or of the chunk.
+        start: of the chunk in the document's text, ``None`` for a whole document.
+        end: see ``start``.
+        metadata: of the document.
+        content_hash: changes with what the vector was made of.
+        vector: ``(d,)`` float32 of unit length.
+    """
+
+    key: str
+    id: str
+    title: str
+    text: str
+    start: int | None
+    end: int | None
+    metadata: dict[str, Any]
+    content_hash: str
+    vector: FloatArray
+
+
+class Engine(Protocol):
+    """A collection, table or folder of another engine."""
+
+    def known(self, rows: Sequence[Row]) -> dict[str, str]:
+        """The content hash of each of these rows that is there, by its key."""
+        ...
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Add rows, or replace those whose keys are there; when this returns, they stay."""
+        ...
+
+    def finish(self) -> None:
+        """Do what is better done once, such as building an index for searches."""
+        ...
+
+    def count(self) -> int:
+        """How many rows there are."""
+        ...
+
+    def nearest(self, vectors: FloatArray, k: int) -> list[list[tuple[str, float]]]:
+        """Keys and cosines of the ``k`` nearest rows of each vector ``(q, d)``."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+def batches_of(index: Index, size: int) -> Iterator[list[Row]]:
+    """All rows of an index, those of ``size`` documents at a time."""
+    ids = index.ids()
+    while held := list(islice(ids, size)):
+        vectors = index.vectors(held)
+        made, place = [], 0
+        for document in index.get(held):
+            rows = _rows(document, vectors[place : place + document.rows])
+            made += rows
+            place += document.rows
+        yield made
+
+
+def _rows(document: IndexedDocument, vectors: FloatArray) -> list[Row]:
+    spans: Sequence[tuple[int, int] | None] = document.spans or (None,)
+    return [
+        Row(
+            key=document.id if span is None else f"{document.id}#{number}",
+            id=document.id,
+            title=document.title,
+            text=document.text if span is None else document.text[slice(*span)],
+            start=None if span is None else span[0],
+            end=None if span is None else span[1],
+            metadata=document.metadata,
+            content_hash=document.content_hash,
+            vector=vector,
+        )
+        for number, (span, vector) in enumerate(zip(spans, vectors, strict=True))
+    ]

