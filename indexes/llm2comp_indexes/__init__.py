@@ -25,7 +25,14 @@ The rooms, from the disk up; each uses only those before it:
 
 from __future__ import annotations
 
-from llm2comp_indexes.analysis import DEFAULT_LANGUAGE, Word, check_language, matching_spans, words
+from llm2comp_indexes.analysis import (
+    DEFAULT_LANGUAGE,
+    Word,
+    check_language,
+    is_function_word,
+    matching_spans,
+    words,
+)
 from llm2comp_indexes.core.import_export import (
     Batch,
     export_index,
@@ -64,7 +71,7 @@ from llm2comp_indexes.storage.dates import date_key
 from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.schema import FORMAT
-from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo
+from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo, QueryWords
 
 __all__ = [
     "DEFAULT_LANGUAGE",
@@ -95,6 +102,7 @@ __all__ = [
     "ParsedQuery",
     "Policy",
     "PredicateCount",
+    "QueryWords",
     "ShardedIndex",
     "Word",
     "Writer",
@@ -105,6 +113,7 @@ __all__ = [
     "export_index",
     "gpu_count",
     "import_vectors",
+    "is_function_word",
     "matching_spans",
     "pair_in_order",
     "parse_query",

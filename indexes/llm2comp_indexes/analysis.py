@@ -20,7 +20,17 @@ from llm2comp_indexes.errors import InputError
 if TYPE_CHECKING:
     import tantivy
 
-__all__ = ["ANALYSIS", "DEFAULT_LANGUAGE", "Word", "analyzer", "check_language", "matching_spans", "plain", "words"]
+__all__ = [
+    "ANALYSIS",
+    "DEFAULT_LANGUAGE",
+    "Word",
+    "analyzer",
+    "check_language",
+    "is_function_word",
+    "matching_spans",
+    "plain",
+    "words",
+]
 
 DEFAULT_LANGUAGE: Final = "english"
 
@@ -36,6 +46,24 @@ _NAMED = r"[A-Za-z](?:\+\+|#)"  # C++, C#, F#: a letter alone would be another w
 _WORD_2 = rf"[{_UNSPACED}]|[\p{{Alphabetic}}\p{{M}}\p{{N}}--[{_UNSPACED}]]+"
 _WORD = rf"{_NAMED}|{_WORD_2}"
 _LONGEST_WORD = 255  # bytes; longer runs are not words
+
+# Languages for which tantivy lists function words; for any other it fails, and old versions of it abort.
+_LISTED_LANGUAGES: Final = {
+    *("danish", "dutch", "finnish", "french", "german", "hungarian", "italian", "norwegian", "portuguese"),
+    *("russian", "spanish", "swedish"),
+}
+# tantivy knows 33 English ones, and none of those that a question is made of.
+_ENGLISH: Final = frozenset(
+    """
+    a about above after again against all also am an and any anybody anything are as at be because been before being
+    below between both but by can cannot could did do does doing down during each every everybody everything few for
+    from further get got had has have having he her here hers him his how i if in into is it its itself just let
+    lets make many may me might more most much must my myself need no nor not now of off on once only or other our
+    ours out over own per same shall she should so some somebody something such than that the their theirs them
+    themselves then there these they thing things this those through to too under until up upon us very via want was
+    way ways we were what when where which while who whom whose why will with within without would you your yours
+    """.split()  # noqa: SIM905 - a table is easier to read
+)
 
 # Unicode's Default_Ignorable_Code_Point: soft hyphens, joiners, direction marks, variation selectors, fillers.
 _IGNORABLE: Final = (
@@ -98,6 +126,21 @@ def analyzer(language: str, version: int = ANALYSIS) -> tantivy.TextAnalyzer:
         .filter(tantivy.Filter.ascii_fold())
     )
     return chain.build() if language == "none" else chain.filter(tantivy.Filter.stemmer(language)).build()
+
+
+def is_function_word(form: str, language: str) -> bool:
+    """Whether a word, lower-cased and not stemmed, says nothing by itself: *the*, *how*, *und*."""
+    if language == "english":
+        return form in _ENGLISH
+    return language in _LISTED_LANGUAGES and not _function_words(language).analyze(form)
+
+
+@cache
+def _function_words(language: str) -> tantivy.TextAnalyzer:
+    """Gives nothing for a function word."""
+    import tantivy
+
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.raw()).filter(tantivy.Filter.stopword(language)).build()
 
 
 def words(text: str, language: str = DEFAULT_LANGUAGE) -> list[Word]:

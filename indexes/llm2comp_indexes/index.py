@@ -42,7 +42,7 @@ from llm2comp_indexes.storage.lock import LOCK_NAME
 from llm2comp_indexes.storage.memory_forms import INT8
 from llm2comp_indexes.storage.schema import FORMAT
 from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, newest_generation, size_on_disk
-from llm2comp_indexes.types import Damage, Float32Array, Hit, IndexedDocument, IndexInfo
+from llm2comp_indexes.types import Damage, Float32Array, Hit, IndexedDocument, IndexInfo, QueryWords
 
 __all__ = ["Index"]
 
@@ -322,6 +322,17 @@ class Index:
                 return []
             allowed = None if where is None else snapshot.allowed(where)[0]
             return snapshot.lexical_hits(*snapshot.lexical.search(query, k, allowed, clauses, statistics))
+
+    def query_words(self, query: str, *, statistics: LexicalStatistics | None = None) -> QueryWords:
+        """What a query asks of the words here: by how much BM25 could answer it, and how many words say something.
+
+        Args:
+            query: words.
+            statistics: of several indexes for this query; None = of this one.
+        """
+        with self._lease() as snapshot:
+            lexical = snapshot.lexical
+            return QueryWords(0.0, 0) if lexical is None else lexical.query_words(query, statistics)
 
     def get(self, ids: Sequence[str]) -> list[IndexedDocument]:
         """The documents of ``ids``, in that order.

@@ -26,7 +26,8 @@ from llm2comp_indexes.errors import InputError
 from llm2comp_indexes.index import Index
 from llm2comp_indexes.operators import Clause
 from llm2comp_indexes.statistics import LexicalStatistics
-from llm2comp_indexes.types import Float32Array, Hit, IndexedDocument, IndexInfo
+from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount, joined
+from llm2comp_indexes.types import Float32Array, Hit, IndexedDocument, IndexInfo, QueryWords
 
 __all__ = ["WORDS_ROUNDING", "ShardedIndex", "merged"]
 
@@ -100,6 +101,11 @@ class ShardedIndex:
         ]
         return merged(found, k, rounding=WORDS_ROUNDING)
 
+    def query_words(self, query: str) -> QueryWords:
+        """What a query asks of the words of all documents; see `Index.query_words`."""
+        known = self.lexical_statistics(query)
+        return max(shard.query_words(query, statistics=known) for shard in self.shards)  # one without words has none
+
     def get(self, ids: Sequence[str]) -> list[IndexedDocument]:
         """The documents of ``ids``, in that order.
 
@@ -130,6 +136,19 @@ class ShardedIndex:
         """Every id, or those whose document satisfies ``where``, one index after another."""
         for shard in self.shards:
             yield from shard.ids(where=where)
+
+    def predicate_counts(self, where: str) -> list[PredicateCount]:
+        """How many documents of all indexes meet each predicate of ``where`` alone; see `Index.predicate_counts`."""
+        total: dict[str, PredicateCount] = {}
+        for shard in self.shards:
+            for count in shard.predicate_counts(where):
+                before = total.get(count.text)
+                total[count.text] = replace(count, documents=count.documents + (before.documents if before else 0))
+        return list(total.values())
+
+    def field(self, *names: str) -> FieldSummary:
+        """What a metadata field holds in all indexes; see `Index.field`."""
+        return joined([shard.field(*names) for shard in self.shards])
 
     def unknown_fields(self, where: str) -> dict[str, list[str]]:
         """The fields that ``where`` names and no document of any index has; see `Index.unknown_fields`."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Damage", "Float16Array", "Float32Array", "Hit", "IndexInfo", "IndexedDocument", "Int64Array"]
+__all__ = ["Damage", "Float16Array", "Float32Array", "Hit", "IndexInfo", "IndexedDocument", "Int64Array", "QueryWords"]
 
 Float16Array = npt.NDArray[np.float16]
 Float32Array = npt.NDArray[np.float32]
@@ -53,6 +53,19 @@ class Hit(NamedTuple):
     id: str
     score: float
     span: tuple[int, int] | None = None
+
+
+class QueryWords(NamedTuple):
+    """What a query asks of the words of an index.
+
+    Attributes:
+        most: what BM25 gives to no document for it, however well it fits: its score divided by this is the share of the
+            query that a document covers.
+        content: different words in it that are no function words.
+    """
+
+    most: float
+    content: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,41 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.corpus import Document
 
-__all__ = ["Ranked", "SearchHit", "to_hits"]
+__all__ = ["Parts", "Ranked", "SearchHit", "to_hits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What either side of a hybrid search said of a document.
+
+    Attributes:
+        cosine: of query and document; ``None`` if it is not among the nearest.
+        bm25: of its words; ``None`` if it has none of the query.
+        most: the most that BM25 gives to any document for this query.
+    """
+
+    cosine: float | None
+    bm25: float | None
+    most: float
+
+    @property
+    def coverage(self) -> float:
+        """Share of the query's words, weighed by rarity, that the document holds."""
+        return 0.0 if self.bm25 is None or self.most <= 0 else self.bm25 / self.most
+
+    def to_dict(self) -> dict[str, float | None]:
+        """The parts as plain data, for JSON."""
+        return {"cosine": self.cosine, "bm25": self.bm25, "coverage": self.coverage}
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A place in a ranking: the document's id, its score, and the chunk that a dense search found best, if any."""
+    """A place in a ranking: a document's id and score, the chunk that a dense search found best, the score's parts."""
 
     id: str
     score: float
     span: tuple[int, int] | None = None
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +60,14 @@ class SearchHit:
     Attributes:
         rank: from 1.
         id: the document's id.
-        score: larger is better; a cosine (dense), BM25 (lexical), a share of 1 (hybrid, min-max) or a reranker's own.
+        score: larger is better; a cosine (dense), BM25 (lexical), a reranker's own, or (hybrid) a mean of the cosine
+            and of the share of the query's words that the document covers (:mod:`llm2comp_apps.retrieval.fusion`).
         title: may be empty.
         text: the whole text.
         metadata: the document's other fields.
         span: character range of the best chunk in ``text``, where documents were chunked and a dense search ran.
         snippet: the piece of ``text`` to show.
+        parts: what the score of a hybrid search is of.
     """
 
     rank: int
@@ -51,6 +78,7 @@ class SearchHit:
     metadata: dict[str, Any]
     span: tuple[int, int] | None
     snippet: Snippet
+    parts: Parts | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The hit as plain data, for JSON."""
@@ -58,6 +86,7 @@ class SearchHit:
             "rank": self.rank,
             "id": self.id,
             "score": self.score,
+            **({} if self.parts is None else {"parts": self.parts.to_dict()}),
             "title": self.title,
             "snippet": self.snippet.text,
             "marks": [list(mark) for mark in self.snippet.marks],
@@ -92,6 +121,7 @@ def to_hits(
             metadata=document.metadata,
             span=ranked.span,
             snippet=make_snippet(document.text, query.text, span=ranked.span, language=language, prefixes=prefixes),
+            parts=ranked.parts,
         )
         for rank, (ranked, document) in enumerate(zip(ranking, documents, strict=True), start=1)
     ]

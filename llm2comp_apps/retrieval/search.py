@@ -14,8 +14,8 @@ from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.conditions import check_condition
-from llm2comp_apps.retrieval.fusion import Fusion, fuse
-from llm2comp_apps.retrieval.hits import Ranked, SearchHit, to_hits
+from llm2comp_apps.retrieval.fusion import Fusion, check_fusion, fuse
+from llm2comp_apps.retrieval.hits import Parts, Ranked, SearchHit, to_hits
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.query_text import check_query
@@ -23,7 +23,7 @@ from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, Reranker
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from llm2comp_indexes import Hit, Index, IndexedDocument
+    from llm2comp_indexes import Hit, Index, IndexedDocument, QueryWords
 
     from llm2comp_apps.corpus import Document
 
@@ -54,6 +54,7 @@ class SearchSettings(TypedDict, total=False):
     k: int
     mode: Mode
     fusion: Fusion
+    alpha: float | None
     where: str | None
     rerank_depth: int
     operators: bool | None
@@ -66,7 +67,8 @@ class SearchOptions:
     Attributes:
         k: hits wanted; fewer come back only if fewer documents match.
         mode: ``dense`` compares embeddings, ``lexical`` words (BM25), ``hybrid`` joins both.
-        fusion: how hybrid search joins: ``minmax`` or ``rrf``.
+        fusion: how hybrid search joins: ``weighted``, ``minmax`` or ``rrf`` (:mod:`llm2comp_apps.retrieval.fusion`).
+        alpha: weight of meaning in a hybrid search, from 0 to 1; ``None`` for one that suits each query (``weighted``).
         where: keep only documents whose metadata meet this condition.
         rerank_depth: candidates to rerank, if there is a reranker; at least k are.
         operators: whether quotes, ``+``, ``-``, ``title:`` and ``*`` in a query are operators
@@ -76,7 +78,8 @@ class SearchOptions:
 
     k: int = 10
     mode: Mode = "hybrid"
-    fusion: Fusion = "minmax"
+    fusion: Fusion = "weighted"
+    alpha: float | None = None
     where: str | None = None
     rerank_depth: int = RERANK_DEPTH
     operators: bool | None = None
@@ -94,8 +97,7 @@ class SearchOptions:
             raise UsageError(f"must be at least 1, not {self.rerank_depth}", field="rerank_depth")
         if self.mode not in get_args(Mode):
             raise UsageError(f"must be one of {', '.join(get_args(Mode))}, not {self.mode!r}", field="mode")
-        if self.fusion not in get_args(Fusion):
-            raise UsageError(f"must be one of {', '.join(get_args(Fusion))}, not {self.fusion!r}", field="fusion")
+        check_fusion(self.fusion, self.alpha)
         check_condition(self.where)
 
     def parsed(self, queries: Sequence[str], *, typed: bool) -> list[ParsedQuery]:
@@ -238,7 +240,7 @@ class Searcher:
                 vectors = self._reranker.embeddings(memory, self._encoder)
         dense = self._dense(queries, depth, options.where, vectors) if options.mode != "lexical" else None
         lexical = self._lexical(queries, depth, options.where) if options.mode != "dense" else None
-        rankings = self._join(dense, lexical, options.fusion)
+        rankings = self._join(queries, dense, lexical, options)
         if self._reranker is not None:
             texts = [query.text for query in queries]
             rankings = [self._rerank(*each, options) for each in zip(texts, asked, rankings, strict=True)]
@@ -284,12 +286,17 @@ class Searcher:
         return [[Ranked(hit.id, hit.score) for hit in hits] for hits in found]
 
     def _join(
-        self, dense: list[list[Ranked]] | None, lexical: list[list[Ranked]] | None, fusion: Fusion
+        self,
+        queries: Sequence[ParsedQuery],
+        dense: list[list[Ranked]] | None,
+        lexical: list[list[Ranked]] | None,
+        options: SearchOptions,
     ) -> list[list[Ranked]]:
         if dense is None or lexical is None:
             return dense if dense is not None else lexical or []
         with self._clock.part("fusion"):
-            return [_fuse_pair(*pair, fusion) for pair in zip(dense, lexical, strict=True)]
+            words = [self._index.query_words(query.text) for query in queries]
+            return [_fuse_pair(*each, options) for each in zip(dense, lexical, words, strict=True)]
 
     def _rerank(
         self, query: str, asked: FloatArray | None, ranking: list[Ranked], options: SearchOptions
@@ -309,7 +316,7 @@ class Searcher:
         best: dict[str, Ranked] = {}
         for (_, old), score in zip(pairs, scores.tolist(), strict=True):
             if old.id not in best or score > best[old.id].score:
-                best[old.id] = Ranked(old.id, score, old.span)
+                best[old.id] = replace(old, score=score)
         return sorted(best.values(), key=lambda ranked: -ranked.score)
 
     def _documents(self, ranking: Sequence[Ranked]) -> list[IndexedDocument]:
@@ -340,7 +347,7 @@ def _pieces(document: IndexedDocument, found: Ranked) -> list[Ranked]:
     """A document that was found by its words alone as each of its chunks, all of whose memory vectors are stored."""
     if found.span is not None or not document.spans:
         return [found]
-    return [Ranked(found.id, found.score, span) for span in document.spans]
+    return [replace(found, span=span) for span in document.spans]
 
 
 def _passage(document: IndexedDocument, ranked: Ranked) -> Passage:
@@ -348,7 +355,12 @@ def _passage(document: IndexedDocument, ranked: Ranked) -> Passage:
     return Passage(document.id, document.title, text, ranked.span)
 
 
-def _fuse_pair(dense: list[Ranked], lexical: list[Ranked], fusion: Fusion) -> list[Ranked]:
+def _fuse_pair(dense: list[Ranked], lexical: list[Ranked], words: QueryWords, options: SearchOptions) -> list[Ranked]:
     spans = {ranked.id: ranked.span for ranked in dense}
-    pairs = [[(ranked.id, ranked.score) for ranked in ranking] for ranking in (dense, lexical)]
-    return [Ranked(document, score, spans.get(document)) for document, score in fuse(pairs, fusion)]
+    near, found = ([(ranked.id, ranked.score) for ranked in ranking] for ranking in (dense, lexical))
+    fused = fuse(near, found, words, fusion=options.fusion, alpha=options.alpha)
+    cosines, bm25 = dict(near), dict(found)
+    return [
+        Ranked(document, score, spans.get(document), Parts(cosines.get(document), bm25.get(document), words.most))
+        for document, score in fused
+    ]

@@ -10,12 +10,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from llm2comp_indexes import DEFAULT_LANGUAGE, words
-
-if TYPE_CHECKING:
-    import tantivy
+from llm2comp_indexes import DEFAULT_LANGUAGE, is_function_word, words
 
 __all__ = ["SNIPPET_WIDTH", "Snippet", "make_snippet"]
 
@@ -25,12 +22,6 @@ SNIPPET_WIDTH = 220
 _LEAD_CHARACTERS = 40
 #: Longer texts are searched for matches only this far: a snippet has to be quick, not exhaustive.
 _MAX_SCANNED = 200_000
-
-#: Languages for which tantivy has stop words; for any other it fails, and old versions of it abort.
-_STOP_WORD_LANGUAGES = {
-    *("danish", "dutch", "english", "finnish", "french", "german", "hungarian", "italian", "norwegian", "portuguese"),
-    *("russian", "spanish", "swedish"),
-}
 
 _Match: TypeAlias = tuple[int, int, str]  # start and end in the text, stem
 
@@ -168,19 +159,8 @@ def _matches(text: str, start: int, end: int, query: str, language: str, prefixe
 
 @lru_cache(maxsize=256)
 def _wanted(query: str, language: str) -> frozenset[str]:
-    """The stems of a query that are worth marking: no stop words, unless there is nothing else."""
-    stop_words = _stop_word_filter(language)
-    # Stop words are known by their form in the text; a word is stemmed alone, after the stop words have gone.
-    kept = [word.term for word in words(query, "none") if stop_words is None or stop_words.analyze(word.term)]
+    """The stems of a query that are worth marking: no function words, unless there is nothing else."""
+    # Function words are known by their form in the text; a word is stemmed alone, after they have gone.
+    kept = [word.term for word in words(query, "none") if not is_function_word(word.term, language)]
     stems = {word.term for form in kept for word in words(form, language)}
     return frozenset(stems) or frozenset(word.term for word in words(query, language))
-
-
-@lru_cache(maxsize=8)
-def _stop_word_filter(language: str) -> tantivy.TextAnalyzer | None:
-    """An analyzer that gives nothing for a stop word; ``None`` for languages without a list."""
-    import tantivy
-
-    if language not in _STOP_WORD_LANGUAGES:
-        return None
-    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.raw()).filter(tantivy.Filter.stopword(language)).build()

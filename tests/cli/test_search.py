@@ -30,7 +30,7 @@ def queries(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
-@pytest.mark.parametrize("fusion", ["minmax", "rrf"])
+@pytest.mark.parametrize("fusion", ["weighted", "minmax", "rrf"])
 def test_the_obvious_document_comes_first(cli, built, mode, fusion):
     for query, topic in (
         ("cells divide", "cells"),
@@ -109,7 +109,7 @@ def test_another_encoder_is_refused_by_name(cli, built):
         (["q", "-k", "0"], "-k must be at least 1"),
         (["q", "-k", "-3"], "-k must be at least 1"),
         (["q", "--mode", "sparse"], "dense, lexical, hybrid"),
-        (["q", "--fusion", "sum"], "--fusion must be one of minmax, rrf, not 'sum'"),
+        (["q", "--fusion", "sum"], "--fusion must be one of weighted, minmax, rrf, not 'sum'"),
         (["q", "--queries", "x.jsonl"], "not both"),
         (["q", "--format", "trec"], "--queries"),
         (["q", "-o", "out"], "--queries"),

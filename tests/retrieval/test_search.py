@@ -12,7 +12,7 @@ from llm2comp_indexes import Index
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.retrieval.build import fill_index
-from llm2comp_apps.retrieval.fusion import min_max_average, reciprocal_rank_fusion
+from llm2comp_apps.retrieval.fusion import fuse
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.rerank import MemoryReranker
 from llm2comp_apps.retrieval.search import Searcher, SearchOptions
@@ -72,17 +72,30 @@ def test_lexical_finds_only_documents_with_the_word(searcher):
     assert {hit.id for hit in found} == {document.id for document in corpus() if "yeast" in document.text}
 
 
-@pytest.mark.parametrize("fusion", ["minmax", "rrf"])
-def test_hybrid_is_the_fusion_of_both_sides(searcher, index, hash_encoder, fusion):
+@pytest.mark.parametrize("fusion", ["weighted", "minmax", "rrf"])
+@pytest.mark.parametrize("alpha", [None, 0.8])
+def test_hybrid_is_the_fusion_of_both_sides(searcher, index, hash_encoder, fusion, alpha):
+    alpha = None if fusion == "rrf" else alpha
     query = "gas star"
     vectors = hash_encoder.encode([query], prompt="find: ")
-    sides = [
-        [(hit.id, hit.score) for hit in index.search(vectors, 200)[0]],
-        [(hit.id, hit.score) for hit in index.search_lexical(query, 200)],
-    ]
-    expected = {"minmax": min_max_average, "rrf": reciprocal_rank_fusion}[fusion](sides)[:7]
-    found = searcher.rank([query], SearchOptions(k=7, fusion=fusion))[0]
-    assert [(ranked.id, ranked.score) for ranked in found] == expected
+    near = [(hit.id, hit.score) for hit in index.search(vectors, 200)[0]]
+    found = [(hit.id, hit.score) for hit in index.search_lexical(query, 200)]
+    words = index.query_words(query)
+    expected = fuse(near, found, words, fusion=fusion, alpha=alpha)[:7]
+    ranked = searcher.rank([query], SearchOptions(k=7, fusion=fusion, alpha=alpha))[0]
+    assert [(one.id, one.score) for one in ranked] == expected
+    for one in ranked:
+        assert one.parts.cosine == dict(near).get(one.id)
+        assert one.parts.bm25 == dict(found).get(one.id)
+        assert 0 <= one.parts.coverage <= 1
+
+
+def test_a_hit_that_only_chance_brought_has_a_low_score(searcher):
+    """Both sides are stretched to [0, 1] to be compared, and the scores that are shown are not."""
+    good = searcher.search("gas star cloud water ship yeast", SearchOptions(k=1))[0]
+    chance = searcher.search("gas taxes of nineteen former kingdoms overseas", SearchOptions(k=1))[0]
+    assert good.score > 0.5 > 2 * chance.score
+    assert good.to_dict()["parts"].keys() == {"cosine", "bm25", "coverage"}
 
 
 def test_hits_carry_what_is_shown(searcher):
@@ -126,7 +139,9 @@ def test_conditions_hold_in_every_mode(searcher):
     [
         ({"k": 0}, "^k must be at least 1, not 0"),
         ({"mode": "sparse"}, "dense, lexical, hybrid"),
-        ({"fusion": "sum"}, "minmax, rrf"),
+        ({"fusion": "sum"}, "weighted, minmax, rrf"),
+        ({"alpha": 1.5}, "^alpha must be from 0"),
+        ({"alpha": 0.5, "fusion": "rrf"}, "^alpha weighs scores"),
         ({"rerank_depth": 0}, "^rerank_depth must"),
     ],
 )

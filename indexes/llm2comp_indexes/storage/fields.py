@@ -101,6 +101,25 @@ def values_among(connection: apsw.Connection, names: Sequence[str], ids: Sequenc
     return tuple((kind == "true" if kind in ("true", "false") else value, often) for kind, value, often in found)
 
 
+def joined(parts: Sequence[FieldSummary]) -> FieldSummary:
+    """The same field in several indexes."""
+    types: dict[str, int] = {}
+    values: dict[tuple[type, str | float], int] = {}  # True is no 1
+    for part in parts:
+        for kind, often in part.types.items():
+            types[kind] = types.get(kind, 0) + often
+        for value, often in part.values:
+            values[type(value), value] = values.get((type(value), value), 0) + often
+    ordered = sorted(values.items(), key=lambda pair: -pair[1])
+    return FieldSummary(
+        parts[0].name,
+        sum(part.documents for part in parts),
+        sum(part.looked_at for part in parts),
+        types,
+        tuple((value, often) for (_, value), often in ordered),
+    )
+
+
 def all_fields(connection: apsw.Connection, most: int = MOST_DOCUMENTS) -> list[FieldSummary]:
     """Every field by name, those inside objects too; looks at the first ``most`` documents."""
     return [summary(connection, names, most) for names in _names(connection, ())]

@@ -22,12 +22,15 @@ _OPERATORS = (
     "[default: in a typed query, not in --queries]"
 )
 
+_ALPHA = "Weight of meaning beside words, from 0 to 1. [default: by how decisive either is for the query]"
+
 SEARCH = Group(
     _make,
     (
         spelled("k", Annotated[int, k_option("Number of hits.")], 10),
         option("mode", str, "hybrid", "MODE", "Search by dense (meaning), lexical (words) or hybrid (both)."),
-        option("fusion", str, "minmax", "METHOD", "Fusion of meaning and words: minmax or rrf."),
+        option("fusion", str, "weighted", "METHOD", "Fusion of meaning and words: weighted, minmax or rrf."),
+        option("alpha", float | None, None, "SHARE", _ALPHA),
         option("rerank_depth", int, 100, "N", "Number of hits that --rerank scores again."),
         option("operators", bool | None, None, None, _OPERATORS, flag="--operators/--no-operators"),
         option("where", str | None, None, "CONDITION", "Condition on fields that each hit must meet."),

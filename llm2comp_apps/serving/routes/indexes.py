@@ -19,7 +19,7 @@ from llm2comp_apps.serving.narrowing import narrowed
 __all__ = ["document", "listed", "search", "similar", "topics"]
 
 MODES = ("dense", "lexical", "hybrid")
-FUSIONS = ("minmax", "rrf")
+FUSIONS = ("weighted", "minmax", "rrf")
 
 
 async def listed(call: Call) -> Response:
@@ -55,7 +55,7 @@ async def search(call: Call) -> Response:
         "k": fields.integer("limit", 10, least=1, most=limits.k),
         "offset": fields.integer("offset", 0, least=0, most=10 * limits.k),
         "mode": mode,
-        "fusion": fields.choice("fusion", FUSIONS, "minmax"),
+        "fusion": fields.choice("fusion", FUSIONS, "weighted"),
         "where": await narrowed(call, served),
         "facets": fields.strings("facets", most=limits.facets),
     }
