@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from llm2comp_apps.cli import eval_trec
 from llm2comp_apps.cli.options.common import JsonOption, add_command, examples
 from llm2comp_apps.cli.options.evaluation import (
     DATA,
@@ -41,6 +42,7 @@ _EXAMPLES = (
     "llm2comp eval run --suite poster --encoder default",
     _ANALYZE,
     _CURVE,
+    eval_trec.EXAMPLE,
 )
 _AGAINST = "Row that the others are compared with. [default: the first]"
 _PAIRS = "STS set whose sentences are the sample and whose best pairs should align."
@@ -69,6 +71,7 @@ def register(app: typer.Typer) -> None:
     add_command(group, run, *_EXAMPLES)
     add_command(group, analyze, _ANALYZE)
     add_command(group, curve, _CURVE)
+    eval_trec.register(group)
     app.add_typer(group, name="eval")
 
 

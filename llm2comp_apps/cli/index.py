@@ -9,7 +9,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from llm2comp_apps.cli import index_build, index_watch
+from llm2comp_apps.cli import index_build, index_look, index_watch
 from llm2comp_apps.cli.options.common import (
     DeviceOption,
     EncoderOption,
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
     )
     index_build.register(group)
     index_watch.register(group)
-    add_command(group, info, "llm2comp index info corpus.index --json")
+    index_look.register(group)
     add_command(group, verify, "llm2comp index verify corpus.index")
     add_command(
         group,
@@ -61,17 +61,6 @@ def register(app: typer.Typer) -> None:
         name="import",
     )
     app.add_typer(group)
-
-
-def info(index: IndexArgument = None, as_json: JsonOption = False) -> None:
-    """Show what is in an index: documents, encoder, kind, size."""
-    from llm2comp_apps.retrieval.collection import Collection
-
-    found = Collection.open(index).info()
-    if as_json:
-        print_json(asdict(found))
-    for line in () if as_json else found.lines():
-        typer.echo(line)
 
 
 def verify(index: IndexArgument = None, as_json: JsonOption = False) -> None:

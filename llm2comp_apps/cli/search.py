@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
         "llm2comp search 'title:vaccine \"side effects\" -mouse'",
         'llm2comp search "flu vaccine" --mode lexical --where "year >= 2020 and lang = \'en\'" --json',
         'llm2comp search "flu vaccine" --query-encoder runs/align/encoder',
+        "llm2comp search --like doc-17 --show year --show author.name",
         "llm2comp search --queries queries.jsonl -k 100 --format trec -o run.trec",
         "llm2comp search                       (a prompt; an empty line or ctrl-D leaves it)",
     )
@@ -55,6 +56,8 @@ def search(
     output: Path | None,
     encoder: EncoderOption = None,
     query_encoder: str | None,
+    show: list[str] | None,
+    like: str | None,
     device: DeviceOption = None,
     timings: bool,
 ) -> None:
@@ -67,6 +70,9 @@ def search(
     from llm2comp_apps.retrieval.query_file import read_queries
     from llm2comp_apps.retrieval.runs import check_run
 
+    if like is not None:
+        _show_similar(ctx, index, like, options, as_json=as_json, shown=show or ())
+        return
     _check_call(ctx, query, queries)
     check_run(format or "trec", output)
     if rerank is None:
@@ -88,11 +94,23 @@ def search(
     elif query is not None:
         for line in operator_notes(query, options):
             note(line)
-        show_hits(searcher.search(query, options), as_json=as_json, query=query, mode=options.mode)
+        show_hits(searcher.search(query, options), as_json=as_json, shown=show or (), query=query, mode=options.mode)
     else:
-        _prompt(searcher, options)
+        _prompt(searcher, options, show or ())
     for line in ["Timings:", *(f"  {line}" for line in library.stopwatch.lines())] if timings else ():
         note(line)
+
+
+def _show_similar(
+    ctx: typer.Context, index: Path | None, like: str, options: SearchOptions, *, as_json: bool, shown: Sequence[str]
+) -> None:
+    """The nearest documents of a document, by the vectors that are stored: no encoder is loaded."""
+    from llm2comp_apps.retrieval.collection import Collection
+
+    others = [name for name in ctx.params if name not in ("index", "k", "where", "like", "as_json", "show")]
+    refuse_given(ctx, others, "--like compares the vectors of documents; it takes -k, --where, --show and --json")
+    hits = Collection.open(index).similar(like, k=options.k, where=options.where)
+    show_hits(hits, as_json=as_json, shown=shown, like=like)
 
 
 def _check_call(ctx: typer.Context, query: str | None, queries: Path | None) -> None:
@@ -126,7 +144,7 @@ def _write_run(
     note(f"{len(queries)} queries answered" + (f", run written to {output}" if output is not None else ""))
 
 
-def _prompt(searcher: Searcher, options: SearchOptions) -> None:
+def _prompt(searcher: Searcher, options: SearchOptions, shown: Sequence[str]) -> None:
     """Ask for queries until an empty line or the end of input; the line editor keeps a history.
 
     An error ends its query only: what has been loaded is worth more than that.
@@ -138,7 +156,7 @@ def _prompt(searcher: Searcher, options: SearchOptions) -> None:
     note("Type a query; an empty line or ctrl-D leaves.")
     while query := _ask():
         try:
-            show_hits(searcher.search(query, options), as_json=False)
+            show_hits(searcher.search(query, options), as_json=False, shown=shown)
         except (LLM2CompError, IndexStoreError, OSError, RuntimeError) as error:  # RuntimeError: torch, out of memory
             note(f"Error: {error}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.corpus import Document
 
-__all__ = ["Parts", "Ranked", "SearchHit", "to_hits"]
+__all__ = ["Parts", "Ranked", "SearchHit", "field_of", "to_hits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,15 @@ class SearchHit:
             "text": self.text,
             "metadata": self.metadata,
         }
+
+
+def field_of(metadata: Mapping[str, Any], name: str) -> Any:
+    """The value of a field, ``author.name`` for one inside another; ``None`` if it is not there."""
+    if name in metadata:
+        return metadata[name]
+    outer, _, inner = name.partition(".")
+    held = metadata.get(outer)
+    return field_of(held, inner) if inner and isinstance(held, dict) else None
 
 
 def to_hits(

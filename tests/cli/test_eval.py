@@ -235,3 +235,13 @@ def test_curve_scores_the_checkpoints_of_a_run(cli, encoders, data, make_hash_en
 def test_a_run_without_checkpoints(cli, data):
     done = cli("eval", "curve", data, "--data", data)
     assert (done.exit_code, "no checkpoint" in done.stderr) == (1, True)
+
+
+def test_a_run_is_scored(cli, tmp_path):
+    (tmp_path / "run").write_text("q1 Q0 d2 1 2.0 t\nq1 Q0 d1 2 1.0 t\nq3 Q0 d1 1 1.0 t\n")
+    (tmp_path / "qrels").write_text("q1 0 d1 1\nq2 0 d1 1\n")
+    done = cli("eval", "trec", tmp_path / "run", tmp_path / "qrels")
+    assert "mrr@10       25.00" in done.stdout
+    assert "2 judged queries, 1 of them not in the run; 1 not judged" in done.stderr
+    means = json.loads(cli("eval", "trec", tmp_path / "run", tmp_path / "qrels", "--json").stdout)["means"]
+    assert means["mrr@10"] == 0.25

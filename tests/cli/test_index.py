@@ -452,3 +452,22 @@ def test_prune_of_most_documents_wants_a_yes(cli, encoders, folders):
     assert len(listed("i.index")) == 8
     cli("index", "build", "notes", "-o", "i.index", "--prune", "--yes")
     assert listed("i.index") == {"notes/1.md", "notes/2.md", "notes/3.md"}
+
+
+def test_an_index_is_looked_into(cli, encoders, write_corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    corpus = write_corpus(8)
+    index = corpus.with_suffix(".index")
+    assert cli("index", "build", corpus, "-o", index).exit_code == 0
+    shown = cli("index", "show", index, "cells-0")
+    assert "Cells" in shown.stdout.splitlines()[0]
+    assert json.loads(cli("index", "show", index, "cells-0", "--json").stdout)["id"] == "cells-0"
+    assert "'no' is not the id" in cli("index", "show", index, "no").stderr
+    assert index.name in cli("index", "list", index.parent).stdout
+    (row,) = json.loads(cli("index", "list", index.parent, "--json").stdout)["indexes"]
+    assert row["documents"] == 8
+    facts = json.loads(cli("index", "info", index, "--json").stdout)
+    assert facts["documents"] == 8
+    assert isinstance(facts["fields"], list)
+    (tmp_path / "empty").mkdir()
+    assert "holds no *.index folder" in cli("index", "list", tmp_path / "empty").stderr

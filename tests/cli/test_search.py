@@ -395,3 +395,33 @@ def test_operators_are_understood_told_and_turned_off(cli, built):
     plain = cli("search", "cells -divide", "-k", "8", "--mode", "lexical", "--no-operators")
     assert "operators" not in plain.stderr
     assert "**divide**" in plain.stdout
+
+
+def test_fields_are_shown_and_an_untitled_hit_has_its_id_once(cli, encoders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"_id": "a1", "text": "Cells divide.", "year": 1990, "by": {"name": "Ada"}, "tags": ["x", "y"]}]
+    Path("c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cli("index", "build", "c.jsonl").exit_code == 0
+    fields = ("--show", "year", "--show", "by.name", "--show", "tags", "--show", "none")
+    lines = cli("search", "cells", *fields).stdout.splitlines()
+    assert lines[0] == " 1. a1"
+    assert "a1" not in lines[1]
+    assert [line.strip() for line in lines[2:5]] == ["year: 1990", "by.name: Ada", "tags: x, y"]
+
+
+def test_the_nearest_documents_of_a_document(cli, built, encoders):
+    done = cli("search", "--like", "cells-0", "-k", "3", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["like"] == "cells-0"
+    assert len(answer["hits"]) == 3
+    assert "cells-0" not in [hit["id"] for hit in answer["hits"]]
+    assert encoders.loaded == []
+    assert "'none' is not the id" in cli("search", "--like", "none").stderr
+    assert "--like compares the vectors" in cli("search", "stars", "--like", "cells-0").stderr
+
+
+def test_values_of_options_are_completed():
+    from llm2comp_apps.cli.options.search import SEARCH
+
+    (mode,) = (one.annotation.__metadata__[0] for one in SEARCH.options if one.name == "mode")
+    assert mode.autocompletion("h") == ["hybrid"]

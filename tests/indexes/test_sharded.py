@@ -289,3 +289,20 @@ def test_merging_takes_scores_within_rounding_for_equal():
     first, second = merged([a, b], 2, rounding=5e-7)
     assert first.score == second.score
     assert merged([], 3) == []
+
+
+def test_what_queries_and_fields_are_worth_is_that_of_all_documents(pair):
+    one, several = pair
+    for query in [*queries(10), "unheard of", "the and of"]:
+        ours, theirs = several.query_words(query), one.query_words(query)
+        assert ours.content == theirs.content
+        assert ours.most == pytest.approx(theirs.most, rel=1e-6)
+    assert several.predicate_counts("year > 2000 and year != 1993") == one.predicate_counts(
+        "year > 2000 and year != 1993"
+    )
+    found, expected = several.field("year"), one.field("year")
+    assert (found.documents, found.types, dict(found.values)) == (
+        expected.documents,
+        expected.types,
+        dict(expected.values),
+    )

@@ -18,31 +18,37 @@ __all__ = ["show_hits"]
 _INDENT = 4
 
 
-def show_hits(hits: Sequence[SearchHit], *, as_json: bool, **facts: Any) -> None:
-    """Print hits, as JSON with the facts of the call before them, or for people."""
+def show_hits(hits: Sequence[SearchHit], *, as_json: bool, shown: Sequence[str] = (), **facts: Any) -> None:
+    """Print hits, as JSON with the facts of the call before them, or for people, who may want fields ``shown``."""
     if as_json:
         print_json({**facts, "hits": [hit.to_dict() for hit in hits]})
     elif hits:
-        _print_hits(hits)
+        _print_hits(hits, shown)
     else:
         note("No hits.")
 
 
-def _print_hits(hits: Sequence[SearchHit]) -> None:
-    """Print hits on stdout: rank and title, score and id, then the snippet.
+def _print_hits(hits: Sequence[SearchHit], shown: Sequence[str]) -> None:
+    """Print hits on stdout: rank and title, score and id, fields, then the snippet. Without a title the id is it.
 
     A terminal shows matching words bold; elsewhere ``**`` stands around them. Control characters of documents are left
     out, since a terminal would obey them.
     """
     from rich.text import Text
 
+    from llm2comp_apps.retrieval.hits import field_of
+
     console = stdout_console()
     for hit in hits:
         title = Text(printable(" ".join((hit.title or hit.id).split())), style="bold")
-        facts = Text(f"{hit.score:.4g}  {printable(hit.id)}", style="dim")
+        facts = Text(f"{hit.score:.4g}  {printable(hit.id) if hit.title else ''}".rstrip(), style="dim")
+        held = [(name, field_of(hit.metadata, name)) for name in shown]
+        fields = [
+            Text(printable(f"{name}: {_spelled(value)}"), style="dim") for name, value in held if value is not None
+        ]
         lines = [
             line
-            for part in (title, facts, _snippet(hit.snippet, styled=console.is_terminal))
+            for part in (title, facts, *fields, _snippet(hit.snippet, styled=console.is_terminal))
             for line in part.wrap(console, max(20, console.width - _INDENT))
         ]
         for number, line in enumerate(lines):
@@ -50,6 +56,10 @@ def _print_hits(hits: Sequence[SearchHit]) -> None:
             # Indented by hand: rich's own padding would fill every line with blanks, which a pipe would carry along.
             console.print(Text(f"{hit.rank:>2}. " if number == 0 else " " * _INDENT) + line, soft_wrap=True)
         console.print()
+
+
+def _spelled(value: Any) -> str:
+    return ", ".join(map(_spelled, value)) if isinstance(value, list) else " ".join(str(value).split())
 
 
 def _snippet(snippet: Snippet, *, styled: bool) -> Text:
