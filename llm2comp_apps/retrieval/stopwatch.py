@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.parts: dict[str, float] = {}
+        self._adding = threading.Lock()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -24,7 +26,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            with self._adding:
+                self.parts[name] = self.parts.get(name, 0.0) + seconds
 
     def lines(self) -> list[str]:
         """The parts and, where the system says when the process began, the whole since then; a line each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -69,6 +70,7 @@ class State:
         self._slow_threads = ThreadPoolExecutor(_SLOW_THREADS, "work")
 
     def _add_engine(self, key: str, load: object, name: str) -> None:
+        name = _shown(name)
         limit = self.settings.limits.max_wait
         self.engines[key] = Engine(load, name=name, max_wait=limit, metrics=self.metrics)  # type: ignore[arg-type]
 
@@ -154,6 +156,11 @@ class State:
     def leave(self) -> None:
         """End a request that has entered."""
         self.at_work -= 1
+
+
+def _shown(name: str) -> str:
+    """An encoder's name without the folders of this machine, which are nobody's business."""
+    return re.sub(r"(?:^|(?<=[:@]))/(?:[^/@]*/)*(?=[^/])", "", name)
 
 
 def _open_by_meaning(served: ServedIndex, loaded: Future[Any]) -> None:

@@ -93,3 +93,21 @@ def test_answers_name_no_folder_of_this_machine(running, library, monkeypatch) -
     for answer in answers:
         assert str(library.parent).encode() not in answer
         assert b"/tmp" not in answer
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("/srv/models/mine", "mine"),
+        ("/srv/models/mine@merge", "mine@merge"),
+        ("st:/srv/models/bge", "st:bge"),
+        ("runs/kl/encoder", "runs/kl/encoder"),
+        ("org/model", "org/model"),
+        ("default", "default"),
+    ],
+)
+def test_models_are_called_without_folders_of_this_machine(running, name, shown) -> None:
+    with running(encoder=name) as server:
+        assert [model["id"] for model in server.ask("GET", "/v1/models")[1]["data"]] == [shown]
+        for model in (name, shown):
+            assert server.ask("POST", "/v1/embeddings", {"input": "x", "model": model})[0] == 200
