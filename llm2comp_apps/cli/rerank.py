@@ -15,7 +15,9 @@ from llm2comp_apps.corpus.options import CorpusOptions
 
 __all__ = ["register"]
 
-_MODEL = option("model", str, "memory", "MODEL", "Model: memory (MaxSim), or a reranker's folder or name.")
+_MODEL = option(
+    "model", str, "memory", "MODEL", "Model: a reranker's folder or name; or memory (MaxSim), likelihood, upr."
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.retrieval.index_encoder import load_index_encoder, load_query_encoder
-from llm2comp_apps.retrieval.rerank import MEMORY, MemoryReranker, Reranker, load_joint_reranker
+from llm2comp_apps.retrieval.rerank import (
+    LIKELIHOOD,
+    MEMORY,
+    UPR,
+    MemoryReranker,
+    Reranker,
+    load_joint_reranker,
+    load_likelihood_reranker,
+)
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -56,10 +64,18 @@ class Models:
         return self._query_encoder
 
     def reranker(self, name: str) -> Reranker:
-        """The reranker over memory vectors, stored ones if there are, or one that reads query and passage together."""
+        """A reranker by name, see :mod:`.rerank`; by memory vectors, stored ones are read if there are."""
         if name == MEMORY:
             return MemoryReranker(self.encoder, self.index.memory if self.index.memory_tokens else None)
         if name not in self._joint_rerankers:
             with self.stopwatch.part("load reranker"):
-                self._joint_rerankers[name] = load_joint_reranker(name, self.device)
+                self._joint_rerankers[name] = self._load(name)
         return self._joint_rerankers[name]
+
+    def _load(self, name: str) -> Reranker:
+        if name not in (LIKELIHOOD, UPR):
+            return load_joint_reranker(name, self.device)
+        record = self.index.encoder
+        encoder = self.named if isinstance(self.named, str) else record.get("source") or record["name"]
+        stored = self.index.memory if self.index.memory_tokens else None
+        return load_likelihood_reranker(name, encoder, stored=stored, device=self.device)

@@ -19,7 +19,7 @@ from llm2comp_apps.retrieval.hits import Parts, Ranked, SearchHit, to_hits
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.query_text import check_query
-from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, Reranker
+from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Searcher:
         with self._index.pinned() as index:
             pinned = copy.copy(self)
             pinned._index = index
-            if isinstance(self._reranker, MemoryReranker) and index.memory_tokens:
+            if isinstance(self._reranker, ReadsStored) and index.memory_tokens:
                 pinned._reranker = self._reranker.reading(index.memory)
             yield pinned
 
@@ -306,7 +306,7 @@ class Searcher:
         head = ranking[: max(options.k, options.rerank_depth)]
         with self._clock.part("rerank"):
             pairs = list(zip(self._documents(head), head, strict=True))
-            if isinstance(self._reranker, MemoryReranker) and self._reranker.has_stored:
+            if isinstance(self._reranker, ReadsStored) and self._reranker.has_stored:
                 pairs = [(document, piece) for document, found in pairs for piece in _pieces(document, found)]
             passages = [_passage(*pair) for pair in pairs]
             if isinstance(self._reranker, MemoryReranker):

@@ -130,3 +130,15 @@ def test_the_decoder_is_the_untouched_backbone(folder, reader):
     with torch.inference_mode():
         own = reader._network.decode(reader._network.embed(ids))
         torch.testing.assert_close(own, plain.get_decoder()(ids).last_hidden_state)
+
+
+def test_the_likelihood_of_a_text_behind_another_is_the_lm_s_own(folder, reader):
+    plain = load_backbone(read_settings(folder).backbone, device="cpu", dtype=torch.float32).lm
+    text, given = "cell", "a star"
+    head, row = (reader._tokenizer(each)["input_ids"] for each in (given + "?", text))
+    with torch.inference_mode():
+        logits = plain(torch.tensor([[*head, *row]])).logits[0, len(head) - 1 : -1].log_softmax(-1)
+    wanted = float(logits.gather(-1, torch.tensor(row)[:, None]).mean())
+    found = reader.likelihood_after([text, "x"], [given, ""], prompt="?")
+    assert found[0] == pytest.approx(wanted, abs=1e-4)
+    assert np.isfinite(found).all()

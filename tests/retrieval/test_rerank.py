@@ -11,7 +11,14 @@ from hypothesis.extra import numpy as hnp
 from llm2comp_apps import Collection
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import EncoderError, UsageError
-from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker, Passage, max_sim, pool_memory
+from llm2comp_apps.retrieval.rerank import (
+    CrossEncoderReranker,
+    LikelihoodReranker,
+    MemoryReranker,
+    Passage,
+    max_sim,
+    pool_memory,
+)
 from llm2comp_apps.retrieval.search import rerank_documents
 
 FLOATS = st.floats(-100, 100, width=16)
@@ -189,3 +196,51 @@ def test_a_search_reranked_by_memory_encodes_the_query_once(hash_encoder, tmp_pa
         fresh = rerank_documents("stars burn", DOCUMENTS, MemoryReranker(hash_encoder))
         scores = {hit.id: hit.score for hit in fresh}
         assert {hit.id: hit.score for hit in hits} == pytest.approx({hit.id: scores[hit.id] for hit in hits}, abs=0.02)
+
+
+class Reader:
+    """Stands for a decoder: a query is the likelier, the nearer its words are to what was read."""
+
+    def __init__(self, encoder):
+        self._encoder = encoder
+        self.prompts = {}
+
+    def memory(self, texts, *, prompt=""):
+        return self._encoder.encode_memory(texts, prompt=prompt)
+
+    def likelihood(self, texts, memory, *, prompt):
+        assert "question" in prompt
+        return np.array(
+            [max_sim(self.memory([text])[0], one[None])[0] for text, one in zip(texts, memory, strict=True)]
+        )
+
+    def likelihood_after(self, texts, given, *, prompt):
+        return self.likelihood(texts, self.memory(given), prompt=prompt)
+
+
+@pytest.mark.parametrize("given", ["memory", "text"])
+def test_documents_are_ordered_by_the_likelihood_of_the_query(hash_encoder, given):
+    reranker = LikelihoodReranker(Reader(hash_encoder), given=given)
+    assert rerank_documents("cells divide by mitosis", DOCUMENTS, reranker)[0].id == "b"
+    assert reranker.score("q", []).shape == (0,)
+
+
+def test_likelihood_reads_stored_memory(hash_encoder, tmp_path):
+    with Collection.create(tmp_path / "a.index", encoder=hash_encoder, memory=True) as made:
+        made.update(DOCUMENTS)
+        reranker = LikelihoodReranker(Reader(hash_encoder), stored=made.index.memory)
+        calls = hash_encoder.calls
+        hits = made.search("stars burn", mode="lexical", rerank=reranker, k=3)
+        assert hits[0].id == "a"
+        assert hash_encoder.calls == calls + len(hits)  # the query, for each passage by this stand-in
+
+
+def test_names_of_rerankers(monkeypatch):
+    from llm2comp_apps.encoder import decoding
+    from llm2comp_apps.retrieval.rerank import load_reranker
+
+    loaded = []
+    monkeypatch.setattr(decoding, "load_reader", lambda name, device: loaded.append((name, device)))
+    assert isinstance(load_reranker("likelihood", encoder="runs/kl", device="cpu"), LikelihoodReranker)
+    assert isinstance(load_reranker("upr"), LikelihoodReranker)
+    assert loaded == [("runs/kl", "cpu"), ("default", None)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +10,14 @@ import numpy.typing as npt
 from llm2comp_apps.encoder.backends.poolings import pool
 from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, TextEncoder
 from llm2comp_apps.errors import UsageError
-from llm2comp_apps.retrieval.rerank.protocol import Passage
+from llm2comp_apps.retrieval.rerank.protocol import Passage, StoredMemory
 
 __all__ = [
     "MemoryReranker",
-    "StoredMemory",
     "encode_memory_with",
     "max_sim",
     "pool_memory",
 ]
-
-StoredMemory: TypeAlias = Callable[[Sequence[str], Sequence[tuple[int, int] | None]], npt.NDArray[np.floating]]
 
 
 def max_sim(query: FloatArray, documents: npt.NDArray[np.floating]) -> FloatArray:

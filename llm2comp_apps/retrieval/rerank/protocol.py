@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from llm2comp_apps.encoder.protocol import FloatArray
 
-__all__ = ["Passage", "Reranker"]
+__all__ = ["Passage", "ReadsStored", "Reranker", "StoredMemory"]
+
+StoredMemory: TypeAlias = Callable[[Sequence[str], Sequence[tuple[int, int] | None]], npt.NDArray[np.floating]]
+"""Stored memory vectors ``(n, k, d)`` by ids and spans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +49,18 @@ class Reranker(Protocol):
         Returns:
             ``(n,)``, larger is better, in the order of ``passages``; comparable within one query only.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsStored(Reranker, Protocol):
+    """A reranker that may read stored memory vectors in place of texts."""
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether memory vectors of every chunk are stored, so that none has to be encoded."""
+        ...
+
+    def reading(self, stored: StoredMemory) -> ReadsStored:
+        """The same reranker with memory vectors from elsewhere, if it takes stored ones at all."""
         ...
