@@ -72,16 +72,8 @@ def explain(
     if reader.drifted:
         warn(_DRIFTED)
     texts = [stored.text if stored else text or "", *([other] if other is not None else [])]
-    memory = reader.memory(texts, prompt=reader.prompts.get("document", ""))
-    if stored is not None and stored.memory is not None:
-        memory[0] = stored.memory
-    found = [
-        decoding.explain(
-            reader, each, memory=memory[place], query=query, tokens=tokens, beams=beams,
-            other=memory[1 - place] if other is not None else None,
-        )
-        for place, each in enumerate(texts)
-    ]  # fmt: skip
+    memory = stored.memory if stored else None
+    found = decoding.explain_all(reader, texts, memory=memory, query=query, tokens=tokens, beams=beams)
     if html is not None:
         html.write_text(decoding.explanation_page(found, encoder=reader.name, query=query), "utf-8")
         note(f"page: {html}")
