@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from llm2comp_apps.encoder.decoding.explanation import Explanation, Match, explain, match_memory
+from llm2comp_apps.encoder.decoding.explanation import Explanation, Match, explain, explain_all, match_memory
 from llm2comp_apps.encoder.decoding.loading import load_reader
 from llm2comp_apps.encoder.decoding.page import explanation_page
 from llm2comp_apps.encoder.decoding.reader import MemoryReader, TokenGain
@@ -19,6 +19,7 @@ __all__ = [
     "MemoryReader",
     "TokenGain",
     "explain",
+    "explain_all",
     "explanation_page",
     "load_reader",
     "match_memory",

@@ -12,7 +12,7 @@ from llm2comp_apps.encoder.decoding.reader import MemoryReader, TokenGain
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["Explanation", "Match", "explain", "match_memory"]
+__all__ = ["Explanation", "Match", "explain", "explain_all", "match_memory"]
 
 _WORDS = 4
 
@@ -113,6 +113,38 @@ def explain(
         other=found[1] if other is not None else None,
         matches=None if query is None else match_memory(reader, query, memory, words),
     )
+
+
+def explain_all(
+    reader: MemoryReader,
+    texts: Sequence[str],
+    *,
+    memory: FloatArray | None = None,
+    query: str | None = None,
+    tokens: int = 48,
+    beams: int = 4,
+) -> list[Explanation]:
+    """Explain a text, or two texts, each also by the memory of the other.
+
+    Args:
+        reader: the encoder.
+        texts: one or two.
+        memory: ``(k, d)`` of the first, as an index stored it; ``None`` to encode it.
+        query: see :func:`explain`, as for the following.
+        tokens: most that are written.
+        beams: width of the beam search.
+
+    Raises:
+        UsageError: see :func:`explain`.
+    """
+    memories = reader.memory(texts, prompt=reader.prompts.get("document", ""))
+    if memory is not None:
+        memories[0] = memory
+    others = [None] if len(texts) == 1 else [memories[1], memories[0]]
+    return [
+        explain(reader, text, memory=own, other=other, query=query, tokens=tokens, beams=beams)
+        for text, own, other in zip(texts, memories, others, strict=True)
+    ]
 
 
 def match_memory(reader: MemoryReader, query: str, memory: FloatArray, words: Sequence[tuple[str, ...]]) -> list[Match]:
