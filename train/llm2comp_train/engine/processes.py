@@ -9,7 +9,8 @@ parameters have gradients at all. ``accelerate launch`` (or ``torchrun``) starts
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -56,7 +57,8 @@ class Processes:
     def wait(self) -> None:
         """Until all are here."""
         if self._state is not None:
-            self._state.wait_for_everyone()
+            with _together():
+                self._state.wait_for_everyone()
 
     def share(self, items: Sequence[Any]) -> list[Any]:
         """My part of a list that all processes hold: every ``world``-th item."""
@@ -70,7 +72,8 @@ class Processes:
         if not self.in_step:
             return 0
         most = torch.tensor(count, device=self.device)
-        torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
+        with _together():
+            torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
         return int(most) - count
 
     def total(self, *numbers: float) -> list[float]:
@@ -78,14 +81,16 @@ class Processes:
         if self.world == 1:
             return list(numbers)
         sums = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(sums)
+        with _together():
+            torch.distributed.all_reduce(sums)
         return [float(value) for value in sums]
 
     def added(self, *tensors: Tensor) -> list[Tensor]:
         """Tensors added up over the processes."""
         if self.world > 1:
-            for tensor in tensors:
-                torch.distributed.all_reduce(tensor)
+            with _together():
+                for tensor in tensors:
+                    torch.distributed.all_reduce(tensor)
         return list(tensors)
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -103,7 +108,8 @@ class Processes:
         if not mine:  # all are sharded
             return
         flat = torch.cat([parameter.grad.flatten() for parameter in mine if parameter.grad is not None])
-        torch.distributed.all_reduce(flat)
+        with _together():
+            torch.distributed.all_reduce(flat)
         for parameter, part in zip(mine, flat.split([parameter.numel() for parameter in mine]), strict=True):
             parameter.grad = part.view_as(parameter)
 
@@ -114,5 +120,23 @@ class Processes:
         most = -(-count // self.world)
         padded = nn.functional.pad(rows.detach(), (0, 0, 0, most - len(rows)))
         parts = [torch.empty_like(padded) for _ in range(self.world)]
-        torch.distributed.all_gather(parts, padded.contiguous())
+        with _together():
+            torch.distributed.all_gather(parts, padded.contiguous())
         return torch.stack(parts, dim=1).flatten(0, 1)[:count]
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Name the cause where the others do not answer any more: gloo and NCCL only tell what happened to a connection.
+
+    Raises:
+        TrainingError: another process was lost.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TrainingError(
+            f"another process of this run is gone ({reason}); start all of them again: `resume` continues from the "
+            "last checkpoint"
+        ) from error
