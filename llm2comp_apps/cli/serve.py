@@ -25,6 +25,7 @@ _OPTIONS = (
     option("no_auth", bool, False, None, "Serve other machines without a key; something else must guard the port."),
     option("allow_host", list[str], [], "NAME", "Further name under which clients reach the server; repeatable."),
     option("cors", list[str], [], "ORIGIN", "Origin of web pages that may read answers; repeatable."),
+    option("watch", list[str], [], "FOLDER", "Folder that the index FOLDER.index beside it follows; repeatable."),
     option("write", bool, False, None, "Let clients add and delete documents."),
     option("max_wait", float, 30.0, "SECONDS", "Longest wait for the encoder; a longer one is refused at once."),
 )  # fmt: skip
@@ -52,6 +53,7 @@ def serve(
     no_auth: bool,
     allow_host: list[str],
     cors: list[str],
+    watch: list[str],
     write: bool,
     max_wait: float,
     device: DeviceOption = None,
@@ -64,9 +66,23 @@ def serve(
         from llm2comp_apps import serving as room
     except ImportError as error:
         raise LLM2CompError(f"{error.name} is not installed: pip install 'llm2comp-apps[serve]'") from error
+    following = {_followed(folder, device): folder for folder in watch}
+    named = list(dict.fromkeys([*(index or ()), *following]))
     settings = room.ServeSettings(
-        indexes=index or ([] if encoder else room.usual_indexes()),
+        indexes=named or ([] if encoder else room.usual_indexes()),
+        watch=dict(zip(room.named_indexes(list(following)), following.values(), strict=True)),
         encoder=encoder, host=host, port=port, key_hash=room.key_hash(api_key), auth=not no_auth,
         allow_hosts=allow_host, cors=cors, write=write, device=device, limits=room.Limits(max_wait=max_wait),
     )  # fmt: skip
     room.serve(settings, on_start=lambda url: note(f"Serving at {url}; ctrl-C stops."))
+
+
+def _followed(folder: str, device: str | None) -> str:
+    """The index that follows a folder, made where there is none."""
+    from llm2comp_apps.retrieval.discovery import default_index_path
+    from llm2comp_apps.retrieval.watching import check_folder, open_or_create
+
+    check_folder(folder, field="watch")
+    path = default_index_path(folder)
+    open_or_create(path, device=device).close()
+    return str(path)

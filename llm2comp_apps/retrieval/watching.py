@@ -305,14 +305,14 @@ class FolderWatch:
                 report.deleted += self.library.delete(block).deleted
 
 
-def check_folder(folder: str | Path) -> None:
-    """Refuse what is no folder.
+def check_folder(folder: str | Path, field: str = "folder") -> None:
+    """Refuse what is no folder; ``field`` is the setting that names it.
 
     Raises:
         UsageError: says so.
     """
     if not Path(folder).is_dir():
-        raise UsageError(f"must be a folder: {folder} is none", field="folder")
+        raise UsageError(f"must be a folder: {folder} is none", field=field)
 
 
 def open_or_create(

@@ -12,6 +12,7 @@ From the thread that owns a model up to the process that listens:
     tokens       counting tokens beside the encoder
     batching     the engine: one thread, batches under a token budget
     lanes        the engine as an encoder, for collections
+    following    indexes that follow folders
     generations  indexes that move on to new commits while requests run
     state        all of that together
     schemas      bodies of requests, checked
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 from llm2comp_apps.serving.http import create_app
 from llm2comp_apps.serving.run import serve
-from llm2comp_apps.serving.settings import Limits, ServeSettings, key_hash, usual_indexes
+from llm2comp_apps.serving.settings import Limits, ServeSettings, key_hash, named_indexes, usual_indexes
 from llm2comp_apps.serving.state import State
 
-__all__ = ["Limits", "ServeSettings", "State", "create_app", "key_hash", "serve", "usual_indexes"]
+__all__ = ["Limits", "ServeSettings", "State", "create_app", "key_hash", "named_indexes", "serve", "usual_indexes"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class ServeSettings:
         auth: whether an address beside loopback needs a key; turn off what others guard.
         allow_hosts: further names under which clients reach the server, for the check of the Host header.
         cors: origins of web pages that may read answers.
+        watch: folders by the name of the index that follows each.
         write: whether clients may add and delete documents.
         device: where encoders run; ``None`` for the best there is.
         refresh_seconds: between two looks for commits of other programs.
@@ -80,6 +81,7 @@ class ServeSettings:
     auth: bool = True
     allow_hosts: Sequence[str] = ()
     cors: Sequence[str] = ()
+    watch: Mapping[str, str | Path] = field(default_factory=dict)
     write: bool = False
     device: str | None = None
     refresh_seconds: float = 1.0
@@ -96,7 +98,9 @@ class ServeSettings:
                 f"{self.host} is reached by other machines: set `api_key`, or `no_auth` if something else guards it",
                 field="host",
             )
-        named_indexes(self.indexes)
+        unknown = sorted(self.watch.keys() - named_indexes(self.indexes).keys())
+        if unknown:
+            raise UsageError(f"names the index {unknown[0]!r}, which is not served", field="watch")
 
 
 def key_hash(key: str | None) -> bytes | None:

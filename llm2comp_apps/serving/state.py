@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from llm2comp_apps import load_encoder
 from llm2comp_apps.serving.batching import Engine
 from llm2comp_apps.serving.errors import ApiError, busy, not_found
+from llm2comp_apps.serving.following import Follower
 from llm2comp_apps.serving.generations import ServedIndex, Watcher
 from llm2comp_apps.serving.metrics import Metrics, SearchSeconds
 from llm2comp_apps.serving.settings import ServeSettings, named_indexes
@@ -66,6 +67,7 @@ class State:
         self.metrics.registry.register(
             SearchSeconds(lambda: [served.collection.stopwatch.parts for served in self.indexes.values()])
         )
+        self._followers = [Follower(self.indexes[name], folder) for name, folder in settings.watch.items()]
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, "search")
         self._slow_threads = ThreadPoolExecutor(_SLOW_THREADS, "work")
 
@@ -84,11 +86,15 @@ class State:
         for engine in self.engines.values():
             engine.start()
         self._watcher.start()
+        for follower in self._followers:
+            follower.start()
 
     def close(self) -> None:
         """Stop."""
         self.draining = True
         self._watcher.close()
+        for follower in self._followers:
+            follower.close()
         for engine in self.engines.values():
             engine.close()
         for pool in (self._threads, self._slow_threads):
