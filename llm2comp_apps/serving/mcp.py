@@ -6,8 +6,9 @@ id when it is wanted. Nothing can be changed unless the server says so. The tool
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -245,7 +246,8 @@ def mcp_server(door: Door, *, write: bool = False) -> MCPServer:
         door: whom the tools ask.
         write: offer ``add`` and ``delete``, too.
     """
-    server = MCPServer("llm2comp", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING")
+    with _root_logger_kept():
+        server = MCPServer("llm2comp", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING")
     tools = Tools(door)
     reading: list[Callable[..., Any]] = [tools.search, tools.read, tools.similar, tools.topics, tools.status]
     writing: list[Callable[..., Any]] = [tools.add, tools.delete] if write else []
@@ -284,6 +286,18 @@ def _short_fields(metadata: dict[str, Any]) -> dict[str, Any]:
             kept[name] = value
             room -= size
     return kept
+
+
+@contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    """``MCPServer`` sets up logging for the whole process, which is not its business."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def mcp_routes(state: State) -> tuple[list[BaseRoute], Callable[[], AbstractAsyncContextManager[None]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 
@@ -60,6 +61,13 @@ def test_tools_describe_themselves_and_change_nothing(state) -> None:
     writing = {tool.name: tool for tool in asyncio.run(listed(mcp_server(InnerDoor(state), write=True)))}
     assert set(writing) - set(tools) == {"add", "delete"}
     assert not writing["delete"].annotations.read_only_hint
+
+
+def test_logging_of_the_process_stays_as_it_was(state) -> None:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    mcp_server(InnerDoor(state))
+    assert (root.handlers[:], root.level) == before
 
 
 def test_search_gives_snippets_and_a_cursor(state) -> None:
