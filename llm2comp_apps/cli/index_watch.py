@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,9 +19,6 @@ from llm2comp_apps.cli.ui.log import describe_index_device
 from llm2comp_apps.cli.ui.progress import format_duration, stop_on_interrupt
 from llm2comp_apps.corpus.options import CorpusOptions
 
-if TYPE_CHECKING:
-    from llm2comp_apps.retrieval.watching import SyncReport
-
 __all__ = ["register"]
 
 #: Broken records are always left out, since what runs for weeks must not end with the first of them.
@@ -30,9 +27,7 @@ _READING = Group(CorpusOptions, tuple(each for each in READING.options if each.n
 
 def register(app: typer.Typer) -> None:
     """Add the command to the ``index`` group."""
-    add_command(
-        app, watch, "llm2comp index watch notes/", "llm2comp index watch notes/ -o library.index --chunk 256 --once"
-    )
+    add_command(app, watch, "llm2comp index watch notes/", "llm2comp index watch notes/ -o library.index --once")
 
 
 @with_groups(settings=BUILD, reading=_READING)
@@ -74,7 +69,7 @@ def watch(
             raise typer.Exit(INTERRUPTED)
 
 
-def _show(path: Path, as_json: bool, report: SyncReport) -> None:
+def _show(path: Path, as_json: bool, report: Any) -> None:
     """Say what one look found."""
     if as_json:
         print_json({"index": str(path), **asdict(report)}, line=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from llm2comp_apps.errors import LLM2CompError
 
 __all__ = ["register"]
 
+_INDEX = "Indexes, each DIR or NAME=DIR. [default: $LLM2COMP_INDEX, else every *.index here]"
 _OPTIONS = (
     option("write", bool, False, None, "Let the assistant add and delete documents."),
     option(
@@ -29,10 +29,7 @@ def register(app: typer.Typer) -> None:
 
 @with_groups(*_OPTIONS)
 def mcp(
-    index: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[INDEX]...", help="Indexes, each DIR or NAME=DIR. [default: the one *.index here]"),
-    ] = None,
+    index: Annotated[list[str] | None, typer.Argument(metavar="[INDEX]...", help=_INDEX, show_default=False)] = None,
     *,
     write: bool,
     api_key: str | None,
@@ -43,15 +40,11 @@ def mcp(
     The assistant's program starts this command and speaks with it through standard input and output. A running
     llm2comp serve with the same indexes answers, so that no second model is loaded; without one, this command does.
     """
-    from llm2comp_apps.retrieval.discovery import find_index
-
     try:
         from llm2comp_apps.serving.door import StandingDoor
         from llm2comp_apps.serving.mcp import mcp_server
-        from llm2comp_apps.serving.settings import ServeSettings
+        from llm2comp_apps.serving.settings import ServeSettings, usual_indexes
     except ImportError as error:
         raise LLM2CompError(f"{error.name} is not installed: pip install 'llm2comp-apps[mcp]'") from error
-    for each in index or ():
-        find_index(Path(each.partition("=")[2] or each))  # what is missing is said at once
-    settings = ServeSettings(indexes=index or [find_index(None)], write=write, device=device)
+    settings = ServeSettings(indexes=index or usual_indexes(), write=write, device=device)
     mcp_server(StandingDoor(settings, api_key), write=write).run("stdio")

@@ -62,11 +62,13 @@ def serve(
 
     Clients of OpenAI, Cohere and Text Embeddings Inference can be pointed at it. Ctrl-C stops it.
     """
+    from llm2comp_apps.retrieval.watching import followed_index
+
     try:
         from llm2comp_apps import serving as room
     except ImportError as error:
         raise LLM2CompError(f"{error.name} is not installed: pip install 'llm2comp-apps[serve]'") from error
-    following = {_followed(folder, device): folder for folder in watch}
+    following = {followed_index(folder, device): folder for folder in watch}
     named = list(dict.fromkeys([*(index or ()), *following]))
     settings = room.ServeSettings(
         indexes=named or ([] if encoder else room.usual_indexes()),
@@ -75,14 +77,3 @@ def serve(
         allow_hosts=allow_host, cors=cors, write=write, device=device, limits=room.Limits(max_wait=max_wait),
     )  # fmt: skip
     room.serve(settings, on_start=lambda url: note(f"Serving at {url}; ctrl-C stops."))
-
-
-def _followed(folder: str, device: str | None) -> str:
-    """The index that follows a folder, made where there is none."""
-    from llm2comp_apps.retrieval.discovery import default_index_path
-    from llm2comp_apps.retrieval.watching import check_folder, open_or_create
-
-    check_folder(folder, field="watch")
-    path = default_index_path(folder)
-    open_or_create(path, device=device).close()
-    return str(path)

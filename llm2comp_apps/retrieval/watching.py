@@ -36,12 +36,12 @@ from llm2comp_apps.errors import CorpusError, UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.build import BuildProgress
 from llm2comp_apps.retrieval.collection import Collection
-from llm2comp_apps.retrieval.discovery import is_taken
+from llm2comp_apps.retrieval.discovery import default_index_path, is_taken
 from llm2comp_apps.retrieval.making import options_as_held
 from llm2comp_apps.retrieval.settings import check_same_settings
 from llm2comp_apps.retrieval.watched_files import FileState, WatchedFiles
 
-__all__ = ["FolderWatch", "SyncReport", "open_or_create"]
+__all__ = ["FolderWatch", "SyncReport", "followed_index", "open_or_create"]
 
 _BLOCK = 2**20
 _DELETED = 4096
@@ -303,6 +303,19 @@ class FolderWatch:
         with self._files.releasing(held) as ids:
             for block in batched(ids, _DELETED):
                 report.deleted += self.library.delete(block).deleted
+
+
+def followed_index(folder: str, device: str | None = None) -> str:
+    """The index beside a folder that follows it, made where there is none.
+
+    Raises:
+        UsageError: there is no such folder.
+        EncoderError: the default encoder cannot be loaded.
+    """
+    check_folder(folder, field="watch")
+    path = default_index_path(folder)
+    open_or_create(path, device=device).close()
+    return str(path)
 
 
 def check_folder(folder: str | Path, field: str = "folder") -> None:

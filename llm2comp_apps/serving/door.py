@@ -18,6 +18,7 @@ from urllib.parse import quote
 import httpx2
 from starlette.applications import Starlette
 
+from llm2comp_apps import UsageError
 from llm2comp_apps.serving.http import routes
 from llm2comp_apps.serving.running import Running, find_running
 from llm2comp_apps.serving.settings import ServeSettings
@@ -145,6 +146,8 @@ class StandingDoor(Door):
     """
 
     def __init__(self, settings: ServeSettings, key: str | None = None) -> None:
+        if not settings.indexes:
+            raise UsageError("no index here; name one, or make one with: llm2comp index build CORPUS")
         self._settings = settings
         self._key = key
         self._state = State(settings)  # opens the indexes: what is wrong with them is said at the start
