@@ -105,5 +105,40 @@ def test_topics(run, tmp_path, tiny_encoder_dir) -> None:
     assert (tmp_path / "papers.clusters" / "map.html").is_file()
 
 
-def test_there_are_five() -> None:
-    assert len(EXAMPLES) == 5
+@pytest.fixture
+def papers(tmp_path):
+    rows = [{"_id": f"{key}{i}", "text": f"{text} Note {i}."} for key, text in TEXTS.items() for i in range(20)]
+    (tmp_path / "papers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return "papers.jsonl"
+
+
+@pytest.fixture
+def exported(tmp_path, tiny_encoder_dir, monkeypatch):
+    """The folder of a tiny encoder; that it is compared in a process of its own is tested elsewhere."""
+    from llm2comp_apps.encoder.publishing import alone, comparison, export
+
+    def compare(folder, kind, texts, expected):
+        return comparison.compared(texts, alone.vectors_of(str(folder), kind, texts), expected)
+
+    monkeypatch.setattr(export, "compare", compare)
+    return "exported", str(tiny_encoder_dir)
+
+
+def test_bertopic_model(run, papers, exported) -> None:
+    pytest.importorskip("bertopic", reason="needs bertopic")
+    found = [line.split(maxsplit=2) for line in run("bertopic_model", papers, *exported)]
+    assert sum(int(count) for _, count, _ in found) == 60
+    assert len(found) >= 2
+    words = [words for _, _, words in found]
+    assert any("mitosis" in each for each in words)
+    assert any("dough" in each for each in words)
+
+
+def test_txtai_search(run, papers, exported) -> None:
+    pytest.importorskip("txtai", reason="needs txtai")
+    best, *_ = run("txtai_search", papers, "Bread rises because yeast makes gas. The dough rests.", *exported)
+    assert best.split()[1].startswith("bread")
+
+
+def test_all_of_them_are_tested() -> None:
+    assert {f"test_{path.stem}" for path in EXAMPLES} <= set(globals())
