@@ -55,13 +55,15 @@ def cluster(
     update: Path | None,
     name_with_llm: bool,
     parquet: bool,
+    atlas: bool,
     encoding: dict[str, Any],
     as_json: JsonOption = False,
 ) -> None:
     """Find the topics of a corpus, and draw a map of it.
 
-    Writes a folder: documents.jsonl (topic of each document, probability, next best topic), topics.json, map.html to
-    open in a browser, map.png, report.md, and the model that --with and --update take.
+    Writes a folder: documents.jsonl and documents.csv (each document with its topic, probability and next best topic),
+    topics.json and topics.csv, map.html to open in a browser, map.png, report.md, and the model that --with and
+    --update take. With --label-field also labels.csv, with --time-field time.csv and time.png.
     """
     from llm2comp_apps.clustering import ClusterSettings, TopicModel
     from llm2comp_apps.clustering.output.destinations import choose_target
@@ -72,7 +74,11 @@ def cluster(
     refuse_needless(
         ctx,
         (with_, ["update"], "with --with, nothing is added"),
-        (with_, [*CLUSTERING.names, "name_with_llm"], f"--with assigns to the topics of {with_} as they were made"),
+        (
+            with_,
+            [*CLUSTERING.names, "name_with_llm", "atlas"],
+            f"--with assigns to the topics of {with_} as they were made",
+        ),
         (update, sorted({*CLUSTERING.names} - {"min_cluster_size"}), f"--update has the settings of {update}"),
         (settings["k"], ["merge"], "with --k, no topics are joined"),
         (index, READING.names, f"{index} is an index, its documents are read already"),
@@ -87,12 +93,12 @@ def cluster(
         if with_ is None:
             work["namer"] = "llm" if name_with_llm else None
         if model is None:
-            shown = _find(work, made, target, parquet=parquet)
+            shown = _find(work, made, target, parquet=parquet, atlas=atlas)
         elif update is None:
             shown = _assign(work, model, target, parquet=parquet)
         else:
             work["min_cluster_size"] = settings["min_cluster_size"]
-            shown = _update(work, model, update, target, parquet=parquet)
+            shown = _update(work, model, update, target, parquet=parquet, atlas=atlas)
     _show(shown, target, time.perf_counter() - start, as_json=as_json)
 
 
@@ -108,13 +114,13 @@ def _show(summary: Summary, target: Path, seconds: float, *, as_json: bool) -> N
     note(f"{target}: {summary.done}; {format_duration(seconds)}")
 
 
-def _find(work: dict[str, Any], settings: ClusterSettings, target: Path, *, parquet: bool) -> Summary:
+def _find(work: dict[str, Any], settings: ClusterSettings, target: Path, *, parquet: bool, atlas: bool) -> Summary:
     """Cluster, and write the folder."""
     from llm2comp_apps.clustering import TopicModel
     from llm2comp_apps.clustering.output.summary import summarize_topics
 
     model = TopicModel.fit(**{**work, "encoder": work["encoder"] or "default"}, settings=settings)
-    return summarize_topics(model.clustering, model.save(target, parquet=parquet))
+    return summarize_topics(model.clustering, model.save(target, parquet=parquet, atlas=atlas))
 
 
 def _assign(work: dict[str, Any], model: TopicModel, target: Path, *, parquet: bool) -> Summary:
@@ -122,16 +128,20 @@ def _assign(work: dict[str, Any], model: TopicModel, target: Path, *, parquet: b
     from llm2comp_apps.clustering.output.store import write_rows
     from llm2comp_apps.clustering.output.summary import summarize_assigned
 
-    rows = model.assign(**work)
+    rows = model.assign(**work, contents=True)
     write_rows(rows, target, parquet=parquet)
     return summarize_assigned(rows, model.names)
 
 
-def _update(work: dict[str, Any], model: TopicModel, old: Path, target: Path, *, parquet: bool) -> Summary:
+def _update(work: dict[str, Any], model: TopicModel, old: Path, target: Path, *, parquet: bool, atlas: bool) -> Summary:
     """Add documents to a clustering, and write its folder again if anything changed."""
     from llm2comp_apps.clustering.output.summary import summarize_update
 
     report, left_out = model.update(**work), []
-    if report.unchanged < report.documents or target != old:
-        left_out = model.save(target, parquet=parquet or (old / "documents.parquet").is_file())
+    if report.unchanged < report.documents or target != old or (atlas and not (old / "atlas.parquet").is_file()):
+        left_out = model.save(
+            target,
+            parquet=parquet or (old / "documents.parquet").is_file(),
+            atlas=atlas or (old / "atlas.parquet").is_file(),
+        )
     return summarize_update(report, model.clustering, left_out)

@@ -38,7 +38,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
     Args:
         method: ``hdbscan``, ``kmeans``, ``agglomerative`` or ``spectral``.
         n_clusters: k of the last three; ``None`` takes the k with the best silhouette. ``hdbscan`` finds its own.
-        min_cluster_size: of ``hdbscan``; ``None`` for ``0.8 sqrt(n)``, at least 5.
+        min_cluster_size: of ``hdbscan``; ``None`` for ``0.8 sqrt(n)``, less from 100 to 5,000 vectors, at least 5.
         min_samples: of ``hdbscan``: neighbours that make a region dense.
         cluster_selection: of ``hdbscan``: ``leaf``, ``eom``, or ``auto`` for the better of both.
         reduce: ``neighbor``, ``umap``, ``pca`` or ``none``: what brings the vectors down to few dimensions first.

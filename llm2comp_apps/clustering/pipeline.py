@@ -12,11 +12,12 @@ import numpy as np
 from llm2comp_apps.clustering.algorithms import quality
 from llm2comp_apps.clustering.algorithms.assign import Assigner, KeyArray, hash_texts
 from llm2comp_apps.clustering.algorithms.membership import OUTLIER_POLICIES
-from llm2comp_apps.clustering.algorithms.methods import METHODS, default_cluster_size
+from llm2comp_apps.clustering.algorithms.methods import METHODS, default_cluster_size, is_lopsided
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 from llm2comp_apps.clustering.algorithms.reduce import REDUCTIONS, map_positions
 from llm2comp_apps.clustering.describing.keywords import count_terms
 from llm2comp_apps.clustering.describing.llm_names import Namer
+from llm2comp_apps.clustering.describing.timeline import day_of
 from llm2comp_apps.clustering.describing.topics import Topic, build_topics, find_duplicates
 from llm2comp_apps.clustering.describing.words import mostly_unspaced
 from llm2comp_apps.clustering.sources import Source, check_vectors
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _MANY_OUTLIERS = 0.3
+_LEAST_SIZE = 3  # below, chance makes clusters
 # A silhouette below the first, or below the second with a DBCV below the third, is that of noise. Measured with
 # HDBSCAN, over the documents that it put into topics itself, since the outlier policy blurs both scores:
 #   noise, 300 to 3,000 vectors of 128 to 768 dimensions    silhouette -0.02 to 0.01 (median 0.00)    DBCV -0.6 to 0.6
@@ -79,6 +81,7 @@ class ClusterSettings:
         merge: topics are joined when the cosine of their keyword profiles is at least this; never with a given ``k``.
         language: of the stop words: ``english`` or ``none``.
         label_field: metadata field with the true label, to compare with.
+        time_field: metadata field with a date, for topics over time.
         seed: random seed.
     """
 
@@ -92,6 +95,7 @@ class ClusterSettings:
     merge: float = 0.7
     language: str = "english"
     label_field: str | None = None
+    time_field: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -213,7 +217,7 @@ def cluster(
         positions=map_positions(source.vectors, model.neighborhood_, model.embedding_, settings.reduce, settings.seed),
         left_out=int((~model.inside_).sum()),
         scores=score_labels(source.vectors, model.labels_, truth, model.embedding_),
-        warnings=lines + _no_structure(source.vectors, model),
+        warnings=[*lines, *_uneven(settings, topics, n), *_no_structure(source.vectors, model)],
         assigner=model.assigner_,
         text_keys=hash_texts(texts),
         next_id=len(topics),
@@ -224,7 +228,7 @@ def check_documents(documents: Sequence[Document], settings: ClusterSettings) ->
     """Refuse what cannot be clustered as asked; to be called as soon as the documents are read, before any is encoded.
 
     Raises:
-        ClusteringError: no documents, more topics asked for than documents, no such label field.
+        ClusteringError: no documents, more topics asked for than documents, no such field of labels or dates.
     """
     n = len(documents)
     if not n:
@@ -232,6 +236,9 @@ def check_documents(documents: Sequence[Document], settings: ClusterSettings) ->
     if settings.k is not None and settings.k > n:
         raise ClusteringError(f"`k={settings.k}`: there are only {n} documents")
     true_labels(documents, settings.label_field)
+    field = settings.time_field
+    if field is not None and all(day_of(document.metadata.get(field)) is None for document in documents):
+        raise ClusteringError(f"`time_field={field}`: no document has a date in this field{_fields_of(documents)}")
 
 
 def be_quiet(line: str) -> None:
@@ -258,10 +265,13 @@ def true_labels(documents: Sequence[Document], field: str | None) -> list[str | 
         return []
     labels = [document.metadata.get(field) for document in documents]
     if all(label is None for label in labels):
-        known = sorted({name for document in documents[:100] for name in document.metadata})
-        hint = f"; they have {', '.join(known)}" if known else ""
-        raise ClusteringError(f"`label_field={field}`: no document has this field{hint}")
+        raise ClusteringError(f"`label_field={field}`: no document has this field{_fields_of(documents)}")
     return [None if label is None else str(label) for label in labels]
+
+
+def _fields_of(documents: Sequence[Document]) -> str:
+    known = sorted({name for document in documents[:100] for name in document.metadata})
+    return f"; they have {', '.join(known)}" if known else ""
 
 
 def score_labels(
@@ -311,6 +321,27 @@ def warnings_of(source: Source, settings: ClusterSettings, labels: IntArray, tru
     unlabelled = sum(label is None for label in truth)
     if unlabelled:
         lines.append(f"{unlabelled} documents have no {settings.label_field}; the comparison leaves them out")
+    return lines
+
+
+def _uneven(settings: ClusterSettings, topics: Sequence[Topic], n: int) -> list[str]:
+    """Warn of a topic that holds most of what there is, with what would split it, and of levels that are not there."""
+    lines = []
+    sizes = sorted((topic.size for topic in topics if topic.level == 1), reverse=True)
+    if is_lopsided(sizes, n):
+        big = next(topic for topic in topics if topic.level == 1 and topic.size == sizes[0])
+        smaller = (settings.min_cluster_size or default_cluster_size(n)) // 2
+        advice = "`method=kmeans` cuts more evenly"
+        if settings.method != "hdbscan":
+            advice = f"`k={2 * len(sizes)}` makes more topics"
+        elif smaller >= _LEAST_SIZE:
+            advice = f"`min_cluster_size={smaller}` looks for smaller topics, `method=kmeans` cuts more evenly"
+        lines.append(f"topic {big.id} ({big.name}) holds {sizes[0] / n:.0%} of the documents; {advice}")
+    there = max((topic.level for topic in topics), default=0)
+    if topics and settings.levels > max(there, 2):
+        lines.append(
+            f"`levels={settings.levels}`: {len(sizes)} topics give {there} level{'s' * (there > 1)} and not more"
+        )
     return lines
 
 

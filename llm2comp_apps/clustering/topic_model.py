@@ -29,6 +29,7 @@ from llm2comp_apps.clustering.output.map_points import map_points
 from llm2comp_apps.clustering.output.model_files import load_model, read_clustering
 from llm2comp_apps.clustering.output.report import report_markdown
 from llm2comp_apps.clustering.output.store import document_rows, write_clustering, write_map
+from llm2comp_apps.clustering.output.tables import with_contents
 from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer, check_documents, cluster
 from llm2comp_apps.clustering.sources import DocumentSource, offered
 from llm2comp_apps.clustering.update import TopicUpdate, update
@@ -155,6 +156,7 @@ class TopicModel:
         device: str | None = None,
         cache: bool = True,
         on_progress: ProgressCallback | None = None,
+        contents: bool = False,
     ) -> list[dict[str, Any]]:
         """Find the topics of documents; nothing is changed, and those that were fitted get what they got then.
 
@@ -165,6 +167,7 @@ class TopicModel:
             device: as in :meth:`fit`.
             cache: as in :meth:`fit`.
             on_progress: as in :meth:`fit`.
+            contents: put title, text and fields of each document into its line, too.
 
         Returns:
             For each document a line of the table: ``_id``, ``cluster`` (the topic's id, -1 for an outlier), ``name``,
@@ -177,7 +180,8 @@ class TopicModel:
         encoded = DocumentEncoder(encoder or self.encoder.get("source"), device, cache, progress, self.encoder)
         offer = offered(source, vectors, encoded)
         labels, membership = self._model.assign([document.content for document in offer.documents], offer.vectors_of)
-        return document_rows([document.id for document in offer.documents], labels, membership, self._model)
+        rows = document_rows([document.id for document in offer.documents], labels, membership, self._model)
+        return with_contents(rows, offer.documents) if contents else rows
 
     def update(
         self,
@@ -225,8 +229,13 @@ class TopicModel:
         self._model = FittedModel.of(self._clustering)
         return report
 
-    def save(self, folder: str | Path, *, parquet: bool = False) -> list[str]:
+    def save(self, folder: str | Path, *, parquet: bool = False, atlas: bool = False) -> list[str]:
         """Write the folder: table of documents, topics, map, report and the model; an older clustering is replaced.
+
+        Args:
+            folder: where.
+            parquet: the table of documents as Parquet, too.
+            atlas: ``atlas.parquet`` for Embedding Atlas, too.
 
         Returns:
             Lines about what had to be left out.
@@ -235,7 +244,7 @@ class TopicModel:
             UsageError: something else is at ``folder``.
             ClusteringError: it cannot be written.
         """
-        return write_clustering(self.clustering, Path(folder), parquet=parquet)
+        return write_clustering(self.clustering, Path(folder), parquet=parquet, atlas=atlas)
 
     def report(self, title: str = "Topics") -> str:
         """Settings, scores, topics and warnings as Markdown."""

@@ -178,7 +178,7 @@ def plot_curve(checkpoints: Sequence[Checkpoint], report: Report, run: Path, pat
         EvaluationError: matplotlib is not installed.
     """
     losses = _losses(run)
-    figure, axes = new_figure(11 if losses else 7, 4.5, columns=2 if losses else 1)
+    figure, axes = new_figure(13 if losses else 8, 4.5, columns=2 if losses else 1)
     _draw_scores(axes[0], checkpoints, report)
     for index, (stage, points) in enumerate(losses.items()):
         axes[1].plot(*zip(*points, strict=True), label=stage or "loss", color=COLOURS[index % len(COLOURS)])
@@ -204,7 +204,7 @@ def _draw_scores(axis: Any, checkpoints: Sequence[Checkpoint], report: Report) -
             axis.axvline(before.total_step, color="#999", linestyle=":")
     axis.set_xlabel("step")
     axis.set_ylabel("score x 100")
-    axis.legend(frameon=False, fontsize="small")
+    axis.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the lines
 
 
 def _losses(run: Path) -> dict[str, list[tuple[int, float]]]:

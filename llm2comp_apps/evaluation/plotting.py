@@ -34,8 +34,8 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, list
 
 
 def save_png(figure: Any, path: Path) -> None:
-    """Write ``figure`` as PNG."""
-    figure.savefig(path, dpi=150)
+    """Write ``figure`` as PNG, as large as all of its titles and labels need."""
+    figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.1)
 
 
 def as_data_uri(figure: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-FILES = ["documents.jsonl", "map.html", "map.png", "model", "report.md", "topics.json"]
+FILES = ["documents.csv", "documents.jsonl", "map.html", "map.png", "model", "report.md", "topics.csv", "topics.json"]
 TOPICS = ("cells", "stars", "bread", "ships")
 
 

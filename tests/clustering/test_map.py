@@ -203,3 +203,36 @@ def test_letters_that_no_font_has_are_told_in_one_line(drawn, tmp_path):
     topics = [replace(each, name="कोशिका विभाजन") for each in drawn.topics]
     (line,) = write_map_png(replace(drawn, topics=topics), tmp_path / "hindi.png")
     assert "which no font here has; map.html shows them" in line
+
+
+def test_every_large_topic_is_named_inside_the_picture_and_in_the_legend(drawn, tmp_path, monkeypatch):
+    """Three topics in one place: their names must make room for one another."""
+    from dataclasses import replace
+
+    from matplotlib.figure import Figure
+
+    figures = []
+    save = Figure.savefig
+
+    def remember(figure, *args, **options):
+        figures.append(figure)
+        return save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", remember)
+    crowded = replace(drawn, positions=(drawn.positions * 0.01).astype(np.float32))
+    write_map_png(crowded, tmp_path / "map.png")
+    (figure,) = figures
+    renderer = figure.canvas.get_renderer()
+    texts = {text.get_text().replace("\n", " "): text.get_window_extent(renderer) for text in figure.axes[0].texts}
+    assert set(texts) == {"bread, dough", "orbit, <moon>", "chess"}
+    boxes = list(texts.values())
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[i + 1 :])
+    for box in boxes:
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "bread, dough  25", "orbit, <moon>  20", "chess  10", "outliers  5",
+    ]  # fmt: skip

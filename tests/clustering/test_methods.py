@@ -161,3 +161,30 @@ def test_kmeans_takes_mini_batches_above_a_size(clumps, monkeypatch):
 def test_k_chosen_for_one_or_two_points_is_one(n):
     points = np.eye(n, 3, dtype=np.float32)
     assert methods.kmeans(points, points, None, 0).tolist() == [0] * n
+
+
+@pytest.mark.parametrize(("n", "size"), [(15, 5), (80, 7), (300, 8), (600, 8), (2_000, 25), (5_000, 57), (20_000, 113)])
+def test_smallest_cluster_suits_small_and_large_corpora(n, size):
+    assert methods.default_cluster_size(n) == size
+
+
+def test_a_cluster_is_lopsided_beside_small_ones_only():
+    assert methods.is_lopsided([60, 20, 20], 100)
+    assert not methods.is_lopsided([50, 48], 100)
+    assert not methods.is_lopsided([39, 10, 10], 100)
+    assert not methods.is_lopsided([100], 100)
+
+
+def test_a_cluster_that_dwarfs_the_others_is_split_where_its_parts_hold_together():
+    """Six clumps in one place and two elsewhere: the most stable clusters would be three, one of them of 75 %."""
+    random = np.random.default_rng(0)
+    near = [(x, y) for x in (0, 4.5) for y in (0, 4.5, 9)]
+    middles = np.array([*near, (60, 0), (0, 60)])
+    truth = np.repeat(np.arange(8), 40)
+    points = (middles[truth] + random.standard_normal((320, 2))).astype(np.float32)
+    graph = fuzzy_graph(*self_neighbors(points, 15))
+    found = methods.hdbscan(points, graph, 15, 10)
+    assert np.bincount(found[found >= 0]).max() <= methods.BIG_SHARE * 320
+    assert adjusted_rand_score(truth[found >= 0], found[found >= 0]) > 0.8
+    whole = methods.hdbscan(points, graph, 15, 10, "eom")
+    assert np.bincount(whole[whole >= 0]).max() > methods.BIG_SHARE * 320, "otherwise this proves nothing"

@@ -12,6 +12,7 @@ from llm2comp_apps.clustering import ClusterSettings, Source, cluster, read_inde
 from llm2comp_apps.clustering.algorithms.quality import agreement
 from llm2comp_apps.clustering.output.report import report_markdown
 from llm2comp_apps.clustering.sources import is_index
+from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import ClusteringError, UsageError
 
 
@@ -93,23 +94,30 @@ def noise(source, n, dimension, seed=0):
     return replace(source(n), vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-@pytest.mark.parametrize(("n", "dimension", "seed"), [(300, 128, 7), (1000, 384, 1)])
-def test_topics_of_noise_come_with_a_warning_and_take_in_little_of_it(n, dimension, seed, source):
+@pytest.mark.parametrize(("n", "dimension", "seed", "size"), [(300, 128, 7, 14), (1000, 384, 1, 25)])
+def test_topics_of_noise_come_with_a_warning_and_take_in_little_of_it(n, dimension, seed, size, source):
     """Few topics: that each outlier belongs to one of them by 0.2 is no news, and they took in everything."""
     # The layout of noise is chaotic: the last digits of the distances, which differ with the processor and its threads,
     # decide which topics there are. Of these seeds they are few and loose with one thread and with two.
     made = noise(source, n, dimension, seed=seed)
-    found = cluster(made, ClusterSettings(merge=2.0))
+    found = cluster(made, ClusterSettings(merge=2.0, min_cluster_size=size))
     assert 2 <= len(found.base_topics) < 10, "of ten topics on, nothing has changed"
     assert found.left_out > 0.4 * n
     assert found.scores["outlier_share"] > 0.4
-    absorbed = cluster(made, ClusterSettings(merge=2.0, outlier_threshold=0.2))
+    absorbed = cluster(made, ClusterSettings(merge=2.0, min_cluster_size=size, outlier_threshold=0.2))
     assert absorbed.scores["outlier_share"] < found.scores["outlier_share"]
     for clustering in (found, absorbed):  # which is judged by the documents that HDBSCAN put there
         (warning,) = [line for line in clustering.warnings if "chance" in line]
         assert warning.startswith("the topics may be chance: they are hardly apart (silhouette ")
         assert "DBCV" in warning
     assert found.left_out == absorbed.left_out
+
+
+@pytest.mark.parametrize(("n", "dimension", "seed"), [(300, 128, 7), (1000, 384, 1)])
+def test_topics_of_noise_of_the_usual_size_come_with_a_warning_too(n, dimension, seed, source):
+    found = cluster(noise(source, n, dimension, seed=seed), ClusterSettings(merge=2.0))
+    assert any("the topics may be chance" in line for line in found.warnings)
+    assert found.left_out > 0.1 * n
 
 
 @pytest.mark.parametrize("method", ["kmeans", "agglomerative"])
@@ -248,3 +256,34 @@ def test_an_empty_index(tmp_path):
     Index.create(tmp_path / "e.index", dimension=4, encoder={"name": "n", "fingerprint": "f"}).close()
     with pytest.raises(ClusteringError, match="the index holds no documents"):
         read_index(tmp_path / "e.index")
+
+
+def uneven(blobs, sizes, **settings):
+    """Clusters of these sizes, found with these settings."""
+    vectors, truth = blobs(sizes, spread=0.12)
+    words = ["orbit rocket", "dough yeast", "pawn knight", "whale coral", "tenor aria"]
+    documents = [Document(str(n), f"{words[label]} text {n}") for n, label in enumerate(truth.tolist())]
+    return cluster(Source(documents, vectors, {}), ClusterSettings(**settings))
+
+
+def test_a_topic_that_dwarfs_the_others_is_told_with_what_to_type(blobs):
+    found = uneven(blobs, (120, 30, 25, 25))
+    (line,) = [line for line in found.warnings if "holds" in line]
+    assert line.startswith("topic 0 (")
+    assert "holds 60% of the documents; `min_cluster_size=4` looks for smaller topics, `method=kmeans` cuts" in line
+    found = uneven(blobs, (120, 30, 25, 25), min_cluster_size=5)
+    assert any("of the documents; `method=kmeans` cuts more evenly" in line for line in found.warnings)
+    found = uneven(blobs, (120, 30, 25, 25), method="kmeans", k=4)
+    assert any("`k=8` makes more topics" in line for line in found.warnings)
+
+
+def test_topics_of_about_one_size_are_not_called_big(blobs):
+    assert not [line for line in uneven(blobs, (60, 50)).warnings if "holds" in line]
+    assert not [line for line in uneven(blobs, (60, 50, 45, 40)).warnings if "holds" in line]
+
+
+def test_levels_that_change_nothing_are_told(blobs):
+    (line,) = [line for line in uneven(blobs, (50, 50, 50), levels=5).warnings if "levels" in line]
+    assert line == "`levels=5`: 3 topics give 2 levels and not more"
+    assert not [line for line in uneven(blobs, (50, 50, 50, 50, 50), levels=3).warnings if "levels" in line]
+    assert not [line for line in uneven(blobs, (50, 50)).warnings if "levels" in line]

@@ -16,8 +16,8 @@ from llm2comp_apps.clustering.output.store import write_rows
 from llm2comp_apps.errors import ClusteringError, UsageError
 
 FILES = {
-    "documents.jsonl", "map.html", "map.png", "model/documents.jsonl.gz", "model/model.json",
-    "model/model.safetensors", "report.md", "topics.json",
+    "documents.csv", "documents.jsonl", "labels.csv", "map.html", "map.png", "model/documents.jsonl.gz",
+    "model/model.json", "model/model.safetensors", "report.md", "topics.csv", "topics.json",
 }  # fmt: skip
 
 

@@ -19,7 +19,13 @@ _how = partial(option, panel=_HOW)
 _OPTIONS = (
     option("method", str, "hdbscan", "NAME", "Algorithm: hdbscan, kmeans, agglomerative or spectral."),
     option("k", int | None, None, "N", "Number of topics, not for hdbscan. [default: best silhouette]"),
-    option("min_cluster_size", int | None, None, "N", "Smallest topic of hdbscan. [default: 0.8 sqrt(documents)]"),
+    option(
+        "min_cluster_size",
+        int | None,
+        None,
+        "N",
+        "Smallest topic of hdbscan. [default: 8 of 600 documents, 25 of 2000, 113 of 20000]",
+    ),
     option("reduce", str, "neighbor", "NAME", "Method of reduction: neighbor, umap, pca or none."),
     option(
         "outliers",
@@ -40,6 +46,7 @@ _OPTIONS = (
     option("levels", int, 2, "N", "Levels of topics; 1 for no parents.", panel=_WHAT),
     option("language", str, "english", "NAME", "Language of the stop words: english or none.", panel=_WHAT),
     option("label_field", str | None, None, "FIELD", "Field with labels to compare with.", panel=_WHAT),
+    option("time_field", str | None, None, "FIELD", "Field with dates, for topics over time.", panel=_WHAT),
 )
 CLUSTERING = Group(dict, _OPTIONS)
 """Settings of :class:`~llm2comp_apps.clustering.pipeline.ClusterSettings` as a dict, since that imports numpy and more;
@@ -58,4 +65,5 @@ WRITING = (
     option("update", Path | None, None, "DIR", _UPDATE),
     option("name_with_llm", bool, False, None, "Let the language model name the topics.", panel=_WHAT),
     option("parquet", bool, False, None, "Write the table of documents as .parquet too.", panel=_WHAT),
+    option("atlas", bool, False, None, "Write atlas.parquet for Embedding Atlas too.", panel=_WHAT),
 )

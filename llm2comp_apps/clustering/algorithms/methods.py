@@ -8,7 +8,7 @@ between 0.88 and 1.00 of the best k's adjusted Rand index; Calinski-Harabasz alw
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 __all__ = [
+    "BIG_SHARE",
     "METHODS",
     "agglomerative",
     "cluster_count_candidates",
     "default_cluster_size",
     "hdbscan",
+    "is_lopsided",
     "kmeans",
     "modularity",
     "spectral",
@@ -37,14 +39,23 @@ FULL_TREE_BELOW = 2_000
 _SILHOUETTE_SAMPLE = 4_000
 _CANDIDATES = 16
 _GAIN = 0.1
+BIG_SHARE = 0.4
+_BIG_RATIO = 1.5
+_WORTH_KEPT = 0.75
+_LARGE = 5_000
+_SMALL = 8.0
 
 
 def default_cluster_size(n: int) -> int:
-    """The smallest cluster of n documents that HDBSCAN keeps: ``0.8 sqrt(n)``, at least 5.
+    """The smallest cluster of n documents that HDBSCAN keeps: ``0.8 sqrt(n)``, less from 100 to 5,000, at least 5.
 
-    A share of n would hide every small topic of a large corpus, a constant would cut it into thousands.
+    A share of n would hide every small topic of a large corpus, a constant would cut it into thousands. Hundreds of
+    documents have topics of few: with ``0.8 sqrt(n)`` one topic held half of 600 search snippets and 63 % of 1,000
+    subject lines; with ``0.8 sqrt(n) (n / 5000)^0.4`` (8 and 13 documents) a fifth, and the adjusted Rand index rose
+    by .2. Below 8 documents, topics of noise take in most of it.
     """
-    return max(5, round(0.8 * n**0.5))
+    usual = 0.8 * n**0.5
+    return max(5, round(min(usual, max(_SMALL, usual * (n / _LARGE) ** 0.4))))
 
 
 def hdbscan(
@@ -61,7 +72,8 @@ def hdbscan(
             one neighbour less is taken where :func:`modularity` gains by 0.1. Always taken, it would cut clusters of
             chance out of small corpora.
         selection: ``leaf`` takes the finest clusters, which may be parts of one; ``eom`` the most stable, two of which
-            may hold everything; ``auto`` of these two the clusters of higher :func:`modularity`.
+            may hold everything; ``auto`` of these two the clusters of higher :func:`modularity`, and in place of a
+            cluster that dwarfs the others (:func:`is_lopsided`) its parts, if that keeps three quarters of it.
 
     Returns:
         ``(n,)``, -1 for outliers. A corpus without any split is one cluster.
@@ -85,7 +97,16 @@ def hdbscan(
     if usual == min_cluster_size:
         finer = max((fit(usual - 1, cluster_selection_method=one) for one in selections), key=worth)
         labels = finer if worth(finer) > worth(labels) + _GAIN else labels
+    if selection == "auto" and is_lopsided(np.bincount(labels[labels >= 0]), n):
+        split = fit(usual, cluster_selection_method="eom", max_cluster_size=int(BIG_SHARE * n))
+        labels = split if worth(split) >= _WORTH_KEPT * worth(labels) else labels
     return labels if labels.max() >= 0 else fit(usual, allow_single_cluster=True)
+
+
+def is_lopsided(sizes: Sequence[int] | npt.NDArray[np.int64], n: int) -> bool:
+    """Whether one of several clusters holds 40 % of n documents, and half as many again as the next one."""
+    largest = sorted(map(int, sizes), reverse=True)[:2]
+    return len(largest) == 2 and largest[0] >= max(BIG_SHARE * n, _BIG_RATIO * largest[1])
 
 
 def modularity(graph: sparse.csr_matrix, labels: IntArray) -> float:

@@ -35,6 +35,8 @@ _SAME_START = 5  # letters
 _PHRASE_SHARE = 0.6
 _ACRONYM = 4  # letters of the longest
 _QUIET_SHARE = 0.2
+_FEW = 3  # documents that a keyword is in, fewer in a topic of less than 16
+_RARE_WEIGHT = np.float32(0.1)
 
 # What scikit-learn's English list has not: contractions as the pattern above keeps them, and words of talk and mail.
 _MORE_STOP_WORDS = """
@@ -42,7 +44,9 @@ a's ain't aren't can't couldn't didn't doesn't don't hadn't hasn't haven't he'd 
 it'll it's let's mustn't shan't she'd she'll she's shouldn't that's there's they'd they'll they're they've wasn't we'd
 we'll we're we've weren't what's where's who's won't wouldn't you'd you'll you're you've im ive dont doesnt didnt cant
 just like know think want use used using need way really good make make going got did does said says say let ve ll re
-don new use thanks mr mrs ms thank subject re fwd edu com www http https html
+don new use thanks mr mrs ms thank subject re fwd edu com www http https html lt gt amp quot nbsp href
+monday tuesday wednesday thursday friday saturday sunday ago today yesterday tomorrow tonight week weeks month months
+year years day days said told announce announces announced announcing report reports reported according including
 """
 
 
@@ -129,6 +133,9 @@ def topic_keywords(
         relevance = np.asarray(weights[topic, candidates].todense()).ravel()
         present = (counts.counts[members][:, candidates] > 0).astype(np.float32).tocsc()
         together = np.asarray((present.T @ present).todense())  # documents that have both terms, (c, c)
+        # In a small corpus, a word of one or two documents is in no other topic by chance: it comes after the others.
+        rare = together.diagonal() < min(_FEW, 1 + len(members) // 8)
+        relevance = np.where(rare, relevance * _RARE_WEIGHT, relevance)
         relevance = _favor_phrases(relevance, together, [str(term) for term in counts.terms[candidates]])
         size = np.sqrt(np.maximum(together.diagonal(), 1.0))
         likeness = (together / np.outer(size, size) + _alike(counts.terms[candidates])).astype(np.float32)

@@ -31,9 +31,9 @@ __all__ = [
 
 TOPICS = "topics.json"
 MODEL = "model/model.json"
-#: Of the table of documents.
+#: Of the table of documents; behind them, titles, texts and fields.
 COLUMNS = ("_id", "cluster", "name", "probability", "second_cluster", "second_probability")
-_LONGEST_ROW = 2**20  # bytes of a first line that may be one of ours
+_LONGEST_ROW = 2**26  # bytes of a first line that may be one of ours
 _NEVER_READ = ".clusters"  # a folder of this name among the documents is passed over
 
 
@@ -189,7 +189,7 @@ def _is_table(path: Path) -> bool:
         return False
     if not path.stat().st_size:
         return True
-    return _columns(path) == COLUMNS
+    return _columns(path)[: len(COLUMNS)] == COLUMNS
 
 
 def _columns(path: Path) -> tuple[str, ...]:

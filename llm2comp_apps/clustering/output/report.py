@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.clustering.algorithms import quality
 from llm2comp_apps.clustering.algorithms.methods import default_cluster_size
+from llm2comp_apps.clustering.output.tables import label_rows, timeline_of
 
 if TYPE_CHECKING:
     from llm2comp_apps.clustering.describing.topics import Topic
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["SCORE_NAMES", "outlier_policy_effect", "report_markdown"]
 
 _SNIPPET = 100  # characters
+_LABEL_TOPICS = 4
+_TIME_TOPICS = 8
 SCORE_NAMES = {
     "outlier_share": "outlier share",
     "silhouette": "silhouette (cosine, original vectors)",
@@ -37,6 +40,8 @@ def report_markdown(clustering: Clustering, title: str) -> str:
         _scores(clustering),
         "## Topics",
         _topics(clustering),
+        *(["## Labels", _labels(clustering)] if clustering.settings.label_field else []),
+        *(["## Over time", _over_time(clustering)] if clustering.settings.time_field else []),
         *(["## Updates", _updates(clustering)] if clustering.updates else []),
         "## Settings",
         _settings(clustering),
@@ -91,6 +96,31 @@ def _topics(clustering: Clustering) -> str:
 
     header = ("id", "name", "documents", "parent", "keywords", "most central document")
     return _table(header, [row(topic) for topic in clustering.topics])
+
+
+def _labels(clustering: Clustering) -> str:
+    """Documents by label, and the topics that most of them are in; a page has no room for the whole table."""
+    rows = []
+    for row in label_rows(clustering):
+        inside = {name: count for name, count in row.items() if name not in ("label", "documents") and count}
+        first = sorted(inside.items(), key=lambda item: -item[1])[:_LABEL_TOPICS]
+        rows.append((row["label"], str(row["documents"]), "; ".join(f"{name}: {count}" for name, count in first)))
+    table = _table((str(clustering.settings.label_field), "documents", "in the topics"), rows)
+    return f"{table}\n\nlabels.csv has the whole table."
+
+
+def _over_time(clustering: Clustering) -> str:
+    timeline = timeline_of(clustering)
+    if timeline is None or not timeline.periods:
+        return "No document has a date."
+    topics = clustering.base_topics[:_TIME_TOPICS]
+    rows = [
+        (period, str(sum(counts)), *(str(count) for count in counts[: len(topics)]))
+        for period, counts in zip(timeline.periods, timeline.counts.tolist(), strict=True)
+    ]
+    table = _table((timeline.unit, "documents", *(topic.name for topic in topics)), rows)
+    undated = f" {timeline.undated} documents have no date." if timeline.undated else ""
+    return f"{table}\n\ntime.csv has all topics, time.png shows them.{undated}"
 
 
 def _updates(clustering: Clustering) -> str:

@@ -2,9 +2,12 @@
 
 | file | content |
 |---|---|
-| ``documents.jsonl`` | a line for each document, see :func:`document_rows` |
+| ``documents.jsonl``, ``documents.csv`` | each document: :func:`document_rows`, and its title, text and fields |
 | ``documents.parquet`` | the same, on request |
-| ``topics.json`` | the topics: size, name, keywords, representative documents, parent |
+| ``atlas.parquet`` | the same with places on the map, for Embedding Atlas, on request |
+| ``topics.json``, ``topics.csv`` | the topics: size, name, keywords, representative documents, parent |
+| ``labels.csv`` | documents by true label and topic, where a field has labels |
+| ``time.csv``, ``time.png`` | documents by period and topic, where a field has dates |
 | ``map.html``, ``map.png`` | the map |
 | ``report.md`` | settings, scores, warnings |
 | ``model/`` | what assigns and updates, see :mod:`.model_files` |
@@ -29,6 +32,15 @@ from llm2comp_apps.clustering.output.destinations import TOPICS, check_picture, 
 from llm2comp_apps.clustering.output.map_html import MapData, map_html
 from llm2comp_apps.clustering.output.model_files import write_json, write_model
 from llm2comp_apps.clustering.output.report import report_markdown
+from llm2comp_apps.clustering.output.tables import (
+    arrow_table,
+    label_rows,
+    time_rows,
+    timeline_of,
+    topic_rows,
+    with_contents,
+    write_csv,
+)
 from llm2comp_apps.clustering.pipeline import Clustering
 from llm2comp_apps.errors import ClusteringError
 from llm2comp_apps.files import replaced_file, replaced_folder
@@ -36,14 +48,20 @@ from llm2comp_apps.files import replaced_file, replaced_folder
 __all__ = ["clustering_rows", "document_rows", "map_data", "write_clustering", "write_map", "write_rows"]
 
 
-def write_clustering(clustering: Clustering, target: Path, *, parquet: bool = False, png: bool = True) -> list[str]:
+ATLAS = "atlas.parquet"
+
+
+def write_clustering(
+    clustering: Clustering, target: Path, *, parquet: bool = False, atlas: bool = False, png: bool = True
+) -> list[str]:
     """Write the folder.
 
     Args:
         clustering: what was found.
         target: the folder; an older clustering there is replaced.
         parquet: ``documents.parquet`` too.
-        png: ``map.png`` too, where matplotlib is installed.
+        atlas: ``atlas.parquet`` too.
+        png: pictures too, where matplotlib is installed.
 
     Returns:
         Lines about what had to be left out or looks wrong.
@@ -52,14 +70,21 @@ def write_clustering(clustering: Clustering, target: Path, *, parquet: bool = Fa
         UsageError: something else is at ``target``.
         ClusteringError: it cannot be written.
     """
-    rows = clustering_rows(clustering)
+    rows = with_contents(clustering_rows(clustering), clustering.source.documents)
     drawn = map_data(clustering, target.name.removesuffix(".clusters"))
     left_out: list[str] = []
     check_replaceable(target)
     with on_disk(target), replaced_folder(target) as folder:
         _write_jsonl(rows, folder / "documents.jsonl")
+        write_csv(rows, folder / "documents.csv")
+        write_csv(topic_rows(clustering), folder / "topics.csv")
         if parquet:
             _write_parquet(rows, folder / "documents.parquet")
+        if atlas:
+            places = [{"x": x, "y": y} for x, y in clustering.positions.tolist()]
+            pairs = zip(rows, places, strict=True)
+            _write_parquet([{**row, "name": row["name"] or "(outlier)", **at} for row, at in pairs], folder / ATLAS)
+        left_out += _write_comparisons(clustering, folder, png=png)
         ids = [document.id for document in clustering.source.documents]
         write_json({"format": 1, "topics": [topic.record(ids) for topic in clustering.topics]}, folder / TOPICS)
         (folder / "map.html").write_text(map_html(drawn), "utf-8")
@@ -171,6 +196,25 @@ def write_rows(rows: list[dict[str, Any]], target: Path, *, parquet: bool = Fals
                 _write_jsonl(rows, partial)
 
 
+def _write_comparisons(clustering: Clustering, folder: Path, *, png: bool) -> list[str]:
+    """Topics beside true labels and over time; returns lines on what is left out."""
+    labels, timeline = label_rows(clustering), timeline_of(clustering)
+    if labels:
+        write_csv(labels, folder / "labels.csv")
+    if timeline is None or not timeline.periods:
+        return []
+    write_csv(time_rows(clustering, timeline), folder / "time.csv")
+    if not png:
+        return []
+    from llm2comp_apps.clustering.output.time_png import write_time_png
+
+    try:
+        write_time_png(timeline, clustering.base_topics, folder / "time.png")
+    except ClusteringError as error:
+        return [f"time.png is left out: {error}"]
+    return []
+
+
 def _draw(drawn: MapData, path: Path) -> list[str]:
     from llm2comp_apps.clustering.output.map_png import write_map_png
 
@@ -190,7 +234,7 @@ def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    types = {
+    types: dict[str, pyarrow.DataType] = {
         "_id": pyarrow.string(),
         "cluster": pyarrow.int32(),
         "name": pyarrow.string(),
@@ -198,4 +242,4 @@ def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
         "second_cluster": pyarrow.int32(),
         "second_probability": pyarrow.float32(),
     }
-    parquet.write_table(pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(types)), path)
+    parquet.write_table(arrow_table(rows, types), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def _geometry(studies: Sequence[Study], path: Path) -> Path:
 
 
 def _correlations(studies: Sequence[Study], path: Path) -> Path:
-    figure, axes = new_figure(3.2 * len(studies) + 0.8, 3.4, columns=len(studies))
+    figure, axes = new_figure(3.4 * len(studies) + 0.8, 3.8, columns=len(studies))
     image = None
     for axis, study in zip(axes, studies, strict=True):
         matrix = np.asarray(study.memory_correlation)
@@ -73,7 +74,8 @@ def _correlations(studies: Sequence[Study], path: Path) -> Path:
         image = axis.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r", extent=(0.5, edge, edge, 0.5))
         _whole_numbers(axis.xaxis, axis.yaxis)
         mean = study.mean_memory_correlation
-        axis.set_title(study.label if mean is None else f"{study.label}\nmean off the diagonal {mean:.2f}", fontsize=9)
+        label = textwrap.fill(study.label, 34)
+        axis.set_title(label if mean is None else f"{label}\nmean off the diagonal {mean:.2f}", fontsize=9)
         axis.set_xlabel("memory vector")
     figure.colorbar(image, ax=axes, label="correlation")
     save_png(figure, path)

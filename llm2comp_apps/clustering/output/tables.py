@@ -1,0 +1,141 @@
+"""Tables of a clustering for other programs: documents with their texts, topics, labels by topic, topics over time.
+
+CSV files begin with a byte order mark, by which spreadsheets know that they are UTF-8.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm2comp_apps.clustering.describing.timeline import Timeline, topics_over_time
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from llm2comp_apps.clustering.pipeline import Clustering
+    from llm2comp_apps.corpus import Document
+
+__all__ = ["arrow_table", "label_rows", "time_rows", "timeline_of", "topic_rows", "with_contents", "write_csv"]
+
+Row = dict[str, Any]
+_OWN = ("title", "text")
+
+
+def with_contents(rows: Sequence[Row], documents: Sequence[Document]) -> list[Row]:
+    """Rows of documents with title, text and fields behind; a field of a taken name gets ``document_`` before it."""
+    made = []
+    for row, document in zip(rows, documents, strict=True):
+        taken = {*row, *_OWN}
+        fields = {f"document_{name}" if name in taken else name: value for name, value in document.metadata.items()}
+        made.append({**row, "title": document.title, "text": document.text, **fields})
+    return made
+
+
+def topic_rows(clustering: Clustering) -> list[Row]:
+    """A row for each topic of any level: numbers, names, keywords and the most central document."""
+    n, names = len(clustering.labels), {topic.id: topic.name for topic in clustering.topics}
+    documents = clustering.source.documents
+    return [
+        {
+            "topic": topic.id,
+            "level": topic.level,
+            "name": topic.name,
+            "documents": topic.size,
+            "share": round(topic.size / n, 4),
+            "parent": topic.parent,
+            "parent_name": None if topic.parent is None else names[topic.parent],
+            "keywords": ", ".join(term for term, _ in topic.keywords),
+            "central_id": documents[topic.representatives[0]].id if topic.representatives else None,
+            "central_text": documents[topic.representatives[0]].content if topic.representatives else None,
+        }
+        for topic in clustering.topics
+    ]
+
+
+def label_rows(clustering: Clustering) -> list[Row]:
+    """A row for each true label, the most frequent first: how many of its documents are in each topic."""
+    field = clustering.settings.label_field
+    if field is None:
+        return []
+    columns = [f"{topic.id} {topic.name}" for topic in clustering.base_topics] + ["outliers"]
+    counts: dict[str, Counter[int]] = {}
+    for document, label in zip(clustering.source.documents, clustering.labels.tolist(), strict=True):
+        value = document.metadata.get(field)
+        if value is not None:
+            counts.setdefault(str(value), Counter())[label] += 1
+    places = [*range(len(columns) - 1), -1]
+    return [
+        {"label": label, "documents": found.total(), **{c: found[p] for c, p in zip(columns, places, strict=True)}}
+        for label, found in sorted(counts.items(), key=lambda item: (-item[1].total(), item[0]))
+    ]
+
+
+def timeline_of(clustering: Clustering) -> Timeline | None:
+    """Topics over time; ``None`` where no field with a date is named."""
+    field = clustering.settings.time_field
+    if field is None:
+        return None
+    values = [document.metadata.get(field) for document in clustering.source.documents]
+    return topics_over_time(values, clustering.labels, len(clustering.base_topics))
+
+
+def time_rows(clustering: Clustering, timeline: Timeline) -> list[Row]:
+    """A row for each period and topic that has documents in it, with the topic's share of the period."""
+    names = [(topic.id, topic.name) for topic in clustering.base_topics] + [(-1, "(outliers)")]
+    return [
+        {
+            "period": period,
+            "topic": id_,
+            "name": name,
+            "documents": int(count),
+            "share": round(float(count / counts.sum()), 4),
+        }
+        for period, counts in zip(timeline.periods, timeline.counts, strict=True)
+        for (id_, name), count in zip(names, counts, strict=True)
+        if count
+    ]
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Write rows with all columns that any of them has; lists and objects are written as JSON."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def arrow_table(rows: Sequence[Row], types: Mapping[str, pyarrow.DataType]) -> pyarrow.Table:
+    """Rows as a table of Arrow.
+
+    Args:
+        rows: of any columns.
+        types: of the columns that must be there; others take the type of their values, and text where these differ.
+    """
+    import pyarrow
+
+    columns = list(dict.fromkeys([*types, *(name for row in rows for name in row)]))
+    return pyarrow.table({name: _array([row.get(name) for row in rows], types.get(name)) for name in columns})
+
+
+def _array(values: list[Any], kind: pyarrow.DataType | None) -> pyarrow.Array:
+    import pyarrow
+
+    if kind is not None:
+        return pyarrow.array(values, kind)
+    if not any(isinstance(value, list | dict) for value in values):
+        try:
+            return pyarrow.array(values)
+        except (pyarrow.ArrowException, OverflowError):
+            pass
+    texts = [None if value is None else _cell(value) for value in values]
+    return pyarrow.array([text if text is None else str(text) for text in texts], pyarrow.string())
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
