@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_OF_TOPICS = ("name_with_llm", "atlas")  # which an assignment does not write
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -74,11 +76,7 @@ def cluster(
     refuse_needless(
         ctx,
         (with_, ["update"], "with --with, nothing is added"),
-        (
-            with_,
-            [*CLUSTERING.names, "name_with_llm", "atlas"],
-            f"--with assigns to the topics of {with_} as they were made",
-        ),
+        (with_, [*CLUSTERING.names, *_OF_TOPICS], f"--with assigns to the topics of {with_} as they were made"),
         (update, sorted({*CLUSTERING.names} - {"min_cluster_size"}), f"--update has the settings of {update}"),
         (settings["k"], ["merge"], "with --k, no topics are joined"),
         (index, READING.names, f"{index} is an index, its documents are read already"),
