@@ -78,7 +78,9 @@ def _mcp(state: State) -> tuple[list[BaseRoute], list[Callable[[], AbstractAsync
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # By its protocol asyncio knows a connection of TCP, and sends each piece of an answer at once. Otherwise the second
+    # piece would wait some 40 ms for the client's word that the first has come.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

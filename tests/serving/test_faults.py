@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -326,3 +327,17 @@ def test_a_server_that_is_asked_to_stop_answers_what_it_has_begun(process, own_l
         assert [status for status, _ in answers] == [200] * 3
         assert np.shape(answers[0][1]["data"][7]["embedding"]) == (32,)
         assert server.wait(20) == 0
+
+
+def test_answers_are_sent_at_once(process, own_library) -> None:
+    """Header and body are two pieces; nothing may hold the second back until the client has confirmed the first."""
+    with process(str(own_library)) as (_, ask):
+        connection = http.client.HTTPConnection("127.0.0.1", ask.port, timeout=10)
+        times = []
+        with contextlib.closing(connection):
+            for _ in range(30):
+                start = time.monotonic()
+                connection.request("GET", "/livez")
+                connection.getresponse().read()
+                times.append(time.monotonic() - start)
+    assert min(times[1:]) < 0.03
