@@ -47,7 +47,7 @@ def search(
     ctx: typer.Context,
     query: Annotated[str | None, typer.Argument(help="Query; without one, a prompt asks for some.")] = None,
     *,
-    index: Path | None,
+    index: list[Path] | None,
     options: SearchOptions,
     rerank: str | None,
     as_json: JsonOption = False,
@@ -71,7 +71,7 @@ def search(
     from llm2comp_apps.retrieval.runs import check_run
 
     if like is not None:
-        _show_similar(ctx, index, like, options, as_json=as_json, shown=show or ())
+        _show_similar(ctx, _only(index), like, options, as_json=as_json, shown=show or ())
         return
     _check_call(ctx, query, queries)
     check_run(format or "trec", output)
@@ -82,7 +82,7 @@ def search(
         device = None
     questions = read_queries(queries) if queries is not None else None  # a broken file is reported right here
     describe_index_device(device)
-    library = Collection.open(index, encoder=encoder, query_encoder=query_encoder, device=device)
+    library = Collection.open(_only(index), encoder=encoder, query_encoder=query_encoder, device=device)
     warn(*search_warnings(library.index, options, rerank))
     if rerank == "memory" and not library.index.memory_tokens:
         note("index build --memory stores them")
@@ -111,6 +111,14 @@ def _show_similar(
     refuse_given(ctx, others, "--like compares the vectors of documents; it takes -k, --where, --show and --json")
     hits = Collection.open(index).similar(like, k=options.k, where=options.where)
     show_hits(hits, as_json=as_json, shown=shown, like=like)
+
+
+def _only(indexes: list[Path] | None) -> Path | None:
+    """The one index that is named; of two, the last would else be searched without a word."""
+    if indexes and len(indexes) > 1:
+        reason = "names several indexes; search one after another, or bring them into one with index add"
+        raise UsageError(reason, field="index")
+    return indexes[0] if indexes else None
 
 
 def _check_call(ctx: typer.Context, query: str | None, queries: Path | None) -> None:

@@ -53,7 +53,7 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOCK = 2**17
 HEAD_BYTES = 2**16
 #: Texts pack to a tenth of their size, tables to a hundredth; a thousandth is what a bomb is made of.
-_SUSPICIOUS_RATIO, _SUSPICIOUS_BYTES = 500, 256 * 2**20
+_SUSPICIOUS_RATIO, _SUSPICIOUS_BYTES = 500, 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

@@ -471,3 +471,39 @@ def test_an_index_is_looked_into(cli, encoders, write_corpus, tmp_path, monkeypa
     assert isinstance(facts["fields"], list)
     (tmp_path / "empty").mkdir()
     assert "holds no *.index folder" in cli("index", "list", tmp_path / "empty").stderr
+
+
+def test_a_folder_of_mixed_files_ends_with_a_table_of_what_was_read_and_what_was_not(cli, encoders, folders):
+    mixed = folders / "notes"
+    (mixed / "page.html").write_text("<nav>menu</nav><main><p>Whales sing.</main>")
+    (mixed / "scan.pdf").write_bytes(b"%PDF-1.4 broken")
+    (mixed / "package.json").write_text('{"name": "x", "source": "y"}')
+    (mixed / "picture.png").write_bytes(b"\x89PNG")
+    (mixed / ".gitignore").write_text("3.md\n")
+    result = cli("index", "build", "notes", "--json")
+    assert result.exit_code == 0
+    table = [" ".join(line.split()) for line in result.stderr.splitlines()]
+    assert "md 3 3" in table
+    assert "html 1 1" in table
+    assert "pdf 1 damaged: scan.pdf" in table
+    assert "json 1 not made of documents: package.json" in table
+    assert ".png 1 another kind of file" in table
+    assert ".gitignore 1 kept out; --no-gitignore reads them" in table
+    assert "scan.pdf: not a PDF that can be read" in result.stderr
+    assert "Passed over: notes/package.json:1: an object of strings; name the file itself" in result.stderr
+    reading = json.loads(result.stdout)["reading"]
+    assert reading["kinds"] == {"md": {"files": 3, "documents": 3}, "html": {"files": 1, "documents": 1}}
+    assert {file["path"] for file in reading["passed_over"]} == {"notes/scan.pdf", "notes/package.json"}
+    assert "4 documents added" in cli("index", "build", "notes", "-o", "n.index").stderr
+    found = cli("search", "whales", "--mode", "lexical", "--index", "n.index", "--json").stdout
+    assert [hit["id"] for hit in json.loads(found)["hits"]] == ["notes/page.html"]
+
+
+def test_pages_of_a_pdf_are_hits_of_their_own(cli, encoders, folders):
+    from tests.corpus import forms
+
+    (folders / "notes" / "a.pdf").write_bytes(forms.pdf(["First whales.", "Then gold."]))
+    cli("index", "build", "notes", "--pages")
+    found = cli("search", "gold", "--mode", "lexical", "--index", "notes.index", "--json").stdout
+    (hit,) = json.loads(found)["hits"]
+    assert (hit["id"], hit["metadata"]["page"]) == ("notes/a.pdf#page=2", 2)

@@ -211,6 +211,12 @@ def test_a_run_equals_single_searches(cli, built, queries):
         assert [hit["score"] for hit in batch["hits"]] == pytest.approx([hit["score"] for hit in single], abs=1e-5)
 
 
+def test_two_indexes_are_refused_and_not_the_last_one_searched(cli, built):
+    result = cli("search", "stars", "--index", "corpus.index", "--index", "corpus.index")
+    assert result.exit_code == 2
+    assert "--index names several indexes; search one after another" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("typed", "ids"),
     [

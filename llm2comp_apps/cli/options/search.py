@@ -52,7 +52,7 @@ _FORMAT = "Format of a run over --queries: trec or json (lines)."
 _OUTPUT = output_option("FILE", "Output file of the run. [default: stdout]")
 _QUERY_ENCODER = "Encoder of the queries: one aligned to the index's own."
 CALL = (
-    option("index", Path | None, None, "DIR", _INDEX),
+    option("index", list[Path] | None, None, "DIR", _INDEX),
     option("rerank", str | None, None, "MODEL", _RERANK, values=("memory",)),
     option("queries", Path | None, None, "FILE", _QUERIES),
     option("format", str | None, None, "FORMAT", _FORMAT, values=("trec", "json")),

@@ -1,8 +1,8 @@
 """Readers in a process of their own: what a file does to its parser happens there.
 
-The process reads one file after another and ends by itself when nothing comes for a minute. It has a gigabyte of memory
-at most and may write no files. Where it crashes or takes too long over a part, it is ended, the file is named, and the
-next file gets a new one.
+The process reads one file after another and ends by itself when nothing comes for a minute. It has three quarters of a
+gigabyte of memory at most and may write no files. Where it crashes or takes too long over a part, it is ended, the file
+is named, and the next file gets a new one.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _crash(process: subprocess.Popen[bytes]) -> BrokenFileError:
     """What became of a process that ended in the middle of a file."""
     code = process.wait()
     what = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-    return BrokenFileError(0, f"its parser {what}: damaged, or too large for a gigabyte of memory", DAMAGED)
+    return BrokenFileError(0, f"its parser {what}: the file is damaged, or takes too much memory", DAMAGED)
 
 
 _IDLE: list[_Worker] = []

@@ -122,7 +122,9 @@ def _attachment(part: Message, file: str, job: Job, name: str, about: dict[str, 
     try:
         if file.lower().endswith(_PLAIN):
             yield Part(text=tidy(_text(part)), title=file, name=below, fields=about)
-        elif form == "eml" and inner.depth <= _DEEPEST:
+        elif form == "eml" and inner.depth > _DEEPEST:
+            job.notes.append(f"mails in mails are read {_DEEPEST} deep, and what lies below is not")
+        elif form == "eml":
             yield from mail_parts(_payload(part), inner, below)
         elif form and form not in ("eml", "mbox") and not READERS[form].missing:
             for found in READERS[form].load()(io.BytesIO(_payload(part)), inner):

@@ -17,7 +17,7 @@ from llm2comp_apps.corpus.records import DAMAGED, NO_TEXT, TOO_LARGE, BrokenFile
 
 __all__ = ["answers", "main"]
 
-_MEMORY = 2**30
+_MEMORY = 768 * 2**20  # bytes; with the program that waits for it, less than a gigabyte
 _IDLE = 60.0  # seconds
 _IN, _OUT = 0, 1
 
