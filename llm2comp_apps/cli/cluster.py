@@ -85,6 +85,7 @@ def cluster(
     made, folder = ClusterSettings(**settings), with_ or update
     model = None if folder is None else TopicModel.load(folder)
     target = choose_target(docs, output or update, model=with_, parquet=parquet)
+    reading = reading if model is None or index else _as_held(model, docs, reading)
     source = index or list(documents_of(docs, reading))
     with show_steps() as show:
         work = {"source": source, **encoding, "on_progress": show}
@@ -98,6 +99,14 @@ def cluster(
             work["min_cluster_size"] = settings["min_cluster_size"]
             shown = _update(work, model, update, target, parquet=parquet, atlas=atlas)
     _show(shown, target, time.perf_counter() - start, as_json=as_json)
+
+
+def _as_held(model: TopicModel, docs: list[str], reading: CorpusOptions) -> CorpusOptions:
+    """Give documents the ids that they have in the clustering."""
+    from llm2comp_apps.corpus.earlier_ids import options_as_held
+
+    there = {document.id for document in model.documents}
+    return options_as_held(lambda ids: len(there.intersection(ids)), docs, reading)
 
 
 def _show(summary: Summary, target: Path, seconds: float, *, as_json: bool) -> None:

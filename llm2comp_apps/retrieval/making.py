@@ -5,14 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from llm2comp_apps.corpus import CorpusOptions, read_corpus
+from llm2comp_apps.corpus import CorpusOptions, earlier_ids, read_corpus
 from llm2comp_apps.corpus.files import readable_once
-from llm2comp_apps.corpus.walk import find_files
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.creation import NewIndex
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_sources", "make_collection", "options_as_held"]
 
-_SAMPLE = 500  # files whose ids are looked up
 
 T = TypeVar("T")
 Look: TypeAlias = "Callable[[Index | None, EmbeddingPlan, TextEncoder], T]"
@@ -95,7 +91,7 @@ def check_sources(sources: Sequence[str], options: CorpusOptions) -> bool:
 
 
 def options_as_held(index: Index | None, sources: Sequence[str], options: CorpusOptions) -> CorpusOptions:
-    """The options by which files get the ids that they have in an index: those of version 0.1 lack the folder's name.
+    """The options by which files get the ids that they have in an index already.
 
     Args:
         index: an open index; ``None`` before it is made.
@@ -104,7 +100,4 @@ def options_as_held(index: Index | None, sources: Sequence[str], options: Corpus
     """
     if index is None or not len(index):
         return options
-    files = [file for file in islice(find_files(sources, options), _SAMPLE) if file.found]
-    now, before = [file.id for file in files], [file.relative for file in files]
-    held_now, held_before = (len(index.hashes(ids)) for ids in (now, before))
-    return replace(options, folder_in_ids=False) if held_before > max(held_now, len(files) // 2) else options
+    return earlier_ids.options_as_held(lambda ids: len(index.hashes(ids)), sources, options)

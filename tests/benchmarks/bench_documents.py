@@ -148,7 +148,7 @@ def measure_finding(folder: Path, encoder: str) -> dict[str, Any]:
 
     index = folder.with_suffix(".index")
     command = [sys.executable, "-c", "from llm2comp_apps.cli.main import main; main()", "index", "build", str(folder)]
-    command += ["-o", str(index), "--encoder", encoder, "--chunk", "256", "--json"]
+    command += ["-o", str(index), "--encoder", encoder, "--chunk", "128", "--json"]
     start = time.perf_counter()
     built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     report = json.loads(built.stdout)

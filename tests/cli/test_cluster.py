@@ -272,6 +272,21 @@ def test_update_adds_documents_and_topics(cli, corpus, mail, encoders):
     assert all(row == table[row["_id"]] for row in rows("again.jsonl"))
 
 
+def test_an_update_keeps_the_ids_that_version_0_1_gave_to_files(cli, corpus, tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    records = [json.loads(line) for line in corpus.read_text().splitlines()]
+    for number, record in enumerate(records):
+        (notes / f"{number}.md").write_text(record["text"])
+    old = [json.dumps({"_id": f"{number}.md", "text": record["text"]}) for number, record in enumerate(records)]
+    (tmp_path / "notes.jsonl").write_text("\n".join(old))
+    assert cli("cluster", "notes.jsonl").exit_code == 0
+    (notes / "new.md").write_text("Another text about stars and gas.")
+    result = cli("cluster", "notes", "--update", "notes.clusters")
+    assert "1 documents added, 0 replaced, 80 unchanged" in result.stderr
+    assert "new.md" in {row["_id"] for row in rows("notes.clusters/documents.jsonl")}
+
+
 def test_update_may_write_elsewhere_and_leaves_the_folder_as_it_was_then(cli, corpus, mail):
     assert cli("cluster", corpus).exit_code == 0
     before = bytes_of("corpus.clusters")
