@@ -247,6 +247,12 @@ def test_code_of_other_languages(name: str, source: str, found: list[str], write
     assert [d.id.partition("#")[2] for d in documents][-2:] == found
 
 
+def test_what_strings_of_several_lines_say_begins_nothing(write: Any, read: Any) -> None:
+    text = '"""Title.\n\nclass that is none\n\ndef neither\n"""\n\nROOT = Path(__file__)\n' + "a = 1\n" * 200
+    documents, _ = read(write("a.py", text + "\n\ndef real():\n" + "    x = 1\n" * 200))
+    assert [d.id for d in documents] == ["a.py#part", "a.py#part~2", "a.py#real"]
+
+
 def test_a_long_class_is_cut_between_its_methods(write: Any, read: Any) -> None:
     methods = "".join(f"    def method_{n}(self):\n" + "        call(something)\n" * 40 + "\n" for n in range(20))
     documents, _ = read(write("a.py", "class Big:\n    x = 1\n\n" + methods))

@@ -21,15 +21,20 @@ _WORDS = (
     "def|class|func|fun|function|fn|struct|enum|trait|impl|interface|module|object|protocol|namespace|type|record|"
     "macro_rules!|sub|defmodule|defp|procedure|table|view"
 )
-_NAME = re.compile(
-    rf"(?i)\b(?:{_WORDS})\s+(?:if\s+not\s+exists\s+)?(?:\([^)]*\)\s*)?(?:<[^>]*>\s*)?([A-Za-z_$][\w$.:]*)"
+_BEFORE = (
+    "abstract|async|const|create|data|default|export|extern|final|fileprivate|inline|internal|local|open|or|override|"
+    r"partial|private|protected|pub(?:\([^)]*\))?|public|replace|sealed|static|unsafe|virtual"
 )
-_C_NAME = re.compile(r"([A-Za-z_$][\w$:~]*)\s*\([^;]*$")
+_NAME = re.compile(
+    rf"(?i)\s*(?:(?:{_BEFORE})\s+)*(?:{_WORDS})\s+(?:if\s+not\s+exists\s+)?"
+    r"(?:\([^)]*\)\s*)?(?:<[^>]*>\s*)?([A-Za-z_$][\w$.:]*)"
+)
+_C_NAME = re.compile(r"[\w\s*&:<>,~$]*?([A-Za-z_$][\w$:~]*)\s*\([^;]*$")  # int name(, name() {
 _NO_NAME = {"if", "for", "while", "switch", "return", "else", "catch", "with"}
 _CLOSING = re.compile(r"[)\]}]|end\b|fi\b|done\b|esac\b|else\b|elif\b|except\b|finally\b|catch\b")
-_LEADS = re.compile(
-    r"@|#\[|#(?!include|define|if|endif)|//|/\*|\*|--|\"\"\"|'''|%"
-)  # decorators and comments belong below
+#: Decorators and comments, which belong to what stands below them.
+_LEADS = re.compile(r"@|#\[|#(?!include|define|if|endif)|//|/\*|\*|--|\"\"\"|'''|%")
+_QUOTES = ('"""', "'''")
 
 
 def cut_code(text: str, suffix: str, title: str) -> Iterator[Part]:
@@ -42,7 +47,8 @@ def cut_code(text: str, suffix: str, title: str) -> Iterator[Part]:
     """
     language = CODE_SUFFIXES.get(suffix, "")
     lines = text.split("\n")
-    pieces = [(start, end) for start, end in _pieces(lines) if any(line.strip() for line in lines[start:end])]
+    bare = _without_long_strings(lines)
+    pieces = [(start, end) for start, end in _pieces(bare) if any(line.strip() for line in lines[start:end])]
     used: dict[str, int] = {}
     for start, end in pieces:
         fields = {"language": language, "line": start + 1} if language else {"line": start + 1}
@@ -50,11 +56,23 @@ def cut_code(text: str, suffix: str, title: str) -> Iterator[Part]:
         if len(pieces) == 1:
             yield Part(text=body, title=title, fields=fields)
             return
-        called = _called(lines[start:end])
+        called = _called(bare[start:end])
         name = called or "part"
         used[name] = used.get(name, 0) + 1
         name = name if used[name] == 1 else f"{name}~{used[name]}"
         yield Part(text=body, title=f"{title}: {called}" if called else title, name=name, fields=fields)
+
+
+def _without_long_strings(lines: list[str]) -> list[str]:
+    """The lines, those inside of strings of several lines as mere spaces: what they say begins nothing."""
+    bare = []
+    closing = ""
+    for line in lines:
+        bare.append("  " * len(line) if closing else line)
+        for quote in _QUOTES:
+            if closing in ("", quote) and line.count(quote) % 2:
+                closing = "" if closing else quote
+    return bare
 
 
 def _pieces(lines: list[str]) -> list[tuple[int, int]]:
@@ -115,7 +133,7 @@ def _called(lines: list[str]) -> str:
     for line in lines:
         if not line.strip() or _LEADS.match(line.strip()):
             continue
-        found = _NAME.search(line) or (_C_NAME.search(line) if line[:1].strip() else None)
+        found = _NAME.match(line) or (_C_NAME.match(line) if line[:1].strip() else None)
         if found and found.group(1) not in _NO_NAME:
             return found.group(1).strip(":.")
     return ""
