@@ -84,6 +84,8 @@ def _values(field: FieldSummary) -> str:
 
 def _shown(value: str | float) -> str:
     text = str(value).lower() if isinstance(value, bool) else " ".join(str(value).split())
+    if not text:
+        return "''"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
