@@ -354,11 +354,12 @@ class LexicalReader:
 
     def query_words(self, query: str, statistics: LexicalStatistics | None = None) -> QueryWords:
         """What a query asks for, measured by the frequencies of its words here, or by those of several indexes."""
-        known = self.statistics(query) if statistics is None else statistics
-        most = _MOST_OF_A_WORD * sum(
-            weight * inverse_frequency(known.documents, known.frequencies[term])
-            for term, weight in self._weights(query).items()
-        )
+        most = 0.0
+        for term, weight in self._weights(query).items():
+            having = self._searcher.doc_freq("body", term) if statistics is None else statistics.frequencies[term]
+            documents = self._searcher.num_docs if statistics is None else statistics.documents
+            # Deleted documents have their words until they are merged away.
+            most += _MOST_OF_A_WORD * weight * inverse_frequency(max(documents, having), having)
         forms = analyzer("none", self._version).analyze(plain(query))
         return QueryWords(most, len({form for form in forms if not is_function_word(form, self._language)}))
 

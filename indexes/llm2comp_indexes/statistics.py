@@ -164,7 +164,10 @@ class Balance:
                 term = next((found for found, _ in self._searcher.terms_with_prefix("body", "", limit=1)), None)
             if term is None:
                 return _Counted(self._searcher.num_docs, 0.0)
-            _, address = self._searcher.search(self._leaf(term), 1, count=False).hits[0]
+            hits = self._searcher.search(self._leaf(term), 1, count=False).hits
+            if not hits:  # all that have the term are deleted, and not merged away
+                return _Counted(self._searcher.num_docs, 0.0)
+            _, address = hits[0]
             told = self._leaf(term).explain(self._searcher, address).to_json()
             self._counted = _Counted(round(_told(told, "N, total")), _told(told, "avgdl"))
         return self._counted

@@ -210,7 +210,9 @@ class LLM2CompVectorStore(VectorStore):
             raise UsageError(
                 "BM25 has no upper bound; for scores from 0 to 1 take the mode hybrid or dense", field="mode"
             )
-        return (lambda cosine: (1 + cosine) / 2) if self.mode == "dense" else (lambda share: share)
+        if self.mode == "dense":
+            return lambda cosine: (1 + cosine) / 2
+        return lambda score: min(max(score, 0.0), 1.0)  # a mean of cosine and coverage; below 0 is as irrelevant as 0
 
 
 class LLM2CompRetriever(BaseRetriever):

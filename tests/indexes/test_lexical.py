@@ -201,3 +201,15 @@ def test_scifact_by_an_outside_measure(make_index):
     }
     measured = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(run)
     assert np.mean([measured[query]["ndcg_cut_10"] for query in qrels]) >= 0.65
+
+
+def test_an_index_whose_documents_are_all_deleted_finds_nothing_and_asks_for_nothing(make_index):
+    index = make_index()
+    add(index, texts(20))
+    with index.writer() as writer:
+        writer.delete([f"d{n}" for n in range(20)])
+        writer.commit()
+    assert index.search_lexical("hearts of cells", 5) == []
+    assert index.query_words("hearts of cells").content == 2
+    assert index.query_words("hearts of cells").most >= 0
+    assert index.lexical_statistics("hearts of cells").documents == 0
