@@ -188,3 +188,18 @@ def test_a_cluster_that_dwarfs_the_others_is_split_where_its_parts_hold_together
     assert adjusted_rand_score(truth[found >= 0], found[found >= 0]) > 0.8
     whole = methods.hdbscan(points, graph, 15, 10, "eom")
     assert np.bincount(whole[whole >= 0]).max() > methods.BIG_SHARE * 320, "otherwise this proves nothing"
+
+
+@pytest.mark.parametrize("size", range(3, 9))
+@pytest.mark.parametrize("groups", [2, 3, 5])
+def test_loose_groups_of_exactly_the_smallest_size_are_found(size, groups):
+    """What a newcomer tries first: a few texts of each kind, as near to others as real texts are."""
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        truth = np.repeat(np.arange(groups), size)
+        angle = 2 * np.pi * truth / groups
+        middles = np.column_stack([np.cos(angle), np.sin(angle)]) * groups
+        points = (middles + 0.5 * random.standard_normal((len(truth), 2))).astype(np.float32)
+        graph = fuzzy_graph(*self_neighbors(points, max(2, size - 1)))
+        found = methods.hdbscan(points, graph, size, 10)
+        assert adjusted_rand_score(truth, found) > 0.8

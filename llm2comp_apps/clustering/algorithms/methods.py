@@ -44,6 +44,7 @@ _BIG_RATIO = 1.5
 _WORTH_KEPT = 0.75
 _LARGE = 5_000
 _SMALL = 8.0
+_FEW_GROUPS = 8
 
 
 def default_cluster_size(n: int) -> int:
@@ -69,8 +70,9 @@ def hdbscan(
         min_cluster_size: smaller groups are outliers.
         min_samples: neighbours that make a region dense, at most the smallest size of a cluster. The library does not
             count a point as its own neighbour, so that a group of just that size is only as dense as its surroundings:
-            one neighbour less is taken where :func:`modularity` gains by 0.1. Always taken, it would cut clusters of
-            chance out of small corpora.
+            one neighbour less is taken where :func:`modularity` gains by 0.1, and half as many or two
+            where there is no room for eight such groups. Always taken, they would cut clusters of chance out of small
+            corpora.
         selection: ``leaf`` takes the finest clusters, which may be parts of one; ``eom`` the most stable, two of which
             may hold everything; ``auto`` of these two the clusters of higher :func:`modularity`, and in place of a
             cluster that dwarfs the others (:func:`is_lopsided`) its parts, if that keeps three quarters of it.
@@ -95,8 +97,10 @@ def hdbscan(
     usual = min(min_samples, min_cluster_size)
     labels = max((fit(usual, cluster_selection_method=one) for one in selections), key=worth)
     if usual == min_cluster_size:
-        finer = max((fit(usual - 1, cluster_selection_method=one) for one in selections), key=worth)
-        labels = finer if worth(finer) > worth(labels) + _GAIN else labels
+        fewer = {usual - 1} | ({usual // 2, 2} if n < _FEW_GROUPS * min_cluster_size else set())
+        for samples in sorted(fewer, reverse=True):
+            finer = max((fit(samples, cluster_selection_method=one) for one in selections), key=worth)
+            labels = finer if worth(finer) > worth(labels) + _GAIN else labels
     if selection == "auto" and is_lopsided(np.bincount(labels[labels >= 0]), n):
         split = fit(usual, cluster_selection_method="eom", max_cluster_size=int(BIG_SHARE * n))
         labels = split if worth(split) >= _WORTH_KEPT * worth(labels) else labels
