@@ -21,6 +21,10 @@ _CHARACTERS = 4
 """Of a token, about; what is not a character of ours cancels out, as shares are compared within one corpus."""
 
 
+_LONG = 1000
+"""Tokens of a text each of which costs twice what one of a short text does: all of them look at all others."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodingProgress:
     """How far encoding is.
@@ -67,11 +71,12 @@ def tell_watcher(batches: Iterable[list[int]], sizes: Sequence[int]) -> Iterator
     if callback is None:
         yield from batches
         return
-    done, tokens, total = 0, 0, max(sum(sizes), 1)
+    costs = [size * (1 + size / _LONG) for size in sizes]
+    done, cost, total = 0, 0.0, max(sum(costs), 1.0)
     for batch in batches:
         done += len(batch)
-        tokens += sum(sizes[row] for row in batch)
-        callback(EncodingProgress(done=done, total=len(sizes), fraction=tokens / total))
+        cost += sum(costs[row] for row in batch)
+        callback(EncodingProgress(done=done, total=len(sizes), fraction=min(cost / total, 1.0)))
         yield batch
 
 
