@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llm2comp_apps.cli.options.common import JsonOption, add_command, output_option
+from llm2comp_apps.cli.options.common import JsonOption, add_command, dtype_option, output_option
 from llm2comp_apps.cli.ui.console import note, print_json
 
 __all__ = ["register"]
@@ -34,12 +34,7 @@ def export_model(
     ] = "sentence-transformers",
     dtype: Annotated[
         str | None,
-        typer.Option(
-            "--dtype",
-            metavar="DTYPE",
-            help="Weights: float32 or float16; int8 or float32 for onnx. [default: float32; for onnx int8 if it is "
-            "close enough]",
-        ),
+        dtype_option("; int8 or float32 for onnx. [default: float32; for onnx int8 if it is close enough]"),
     ] = None,
     multi_vector: Annotated[
         bool, typer.Option("--multi-vector", help="Write memory vectors, for late interaction (MaxSim).")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llm2comp_apps.cli.options.common import JsonOption, add_command, output_option
+from llm2comp_apps.cli.options.common import JsonOption, add_command, dtype_option, output_option
 from llm2comp_apps.cli.ui.console import note, print_json
 
 __all__ = ["register"]
@@ -32,9 +32,7 @@ def push(
     scores: Annotated[
         Path | None, typer.Option("--scores", metavar="FILE", help="Scores for the card: report.json of eval run.")
     ] = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", metavar="DTYPE", help="Weights: float32 or float16. [default: float32]")
-    ] = None,
+    dtype: Annotated[str | None, dtype_option(". [default: float32]")] = None,
     folder: Annotated[
         Path | None, output_option("FOLDER", "Folder to keep what goes up in. [default: a temporary one]")
     ] = None,

@@ -13,6 +13,7 @@ __all__ = [
     "JsonOption",
     "add_command",
     "cache_option",
+    "dtype_option",
     "examples",
     "k_option",
     "output_option",
@@ -38,6 +39,11 @@ EncoderOption = Annotated[
 def cache_option(text: str) -> Any:
     """``--cache``, ``--no-cache``: whether embeddings are kept, and where ``text`` says so."""
     return typer.Option("--cache/--no-cache", help=text)
+
+
+def dtype_option(text: str) -> Any:
+    """``--dtype``: number format of exported weights, of which ``text`` says more."""
+    return typer.Option("--dtype", metavar="DTYPE", help=f"Weights: float32 or float16{text}")
 
 
 def k_option(text: str) -> Any:
