@@ -105,6 +105,8 @@ def test_words_answer_while_one_types_and_meaning_follows(server, open_page) -> 
     assert (last["mode"], last["q"]) == ("hybrid", "yeast makes gas")
     assert shown(page)[0].startswith("bread-")
     assert page.locator(".hit").first.locator("mark").all_inner_texts()[:1] == ["yeast"]
+    parts = page.locator(".hit").first.locator(".facts .score").all_inner_texts()
+    assert [part.split()[0] for part in parts[1:]] == ["meaning", "words"], "the parts of the score"
     lit = int(page.get_attribute("#ink", "data-lit"))
     assert 15 <= lit <= 60
     assert page.locator(".hit .dot").count() == len(shown(page))

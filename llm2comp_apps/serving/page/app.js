@@ -7,7 +7,7 @@ import { ApiError, Latest, ask, indexPath, isAbort } from "./api.js";
 import { command } from "./command.js";
 import { $, h, number, toast } from "./dom.js";
 import { counted, showFacets, worthShowing } from "./facets.js";
-import { bestParts, currentHit, markOpen, move, rows, showHits } from "./hits.js";
+import { currentHit, markOpen, move, rows, showHits } from "./hits.js";
 import { bindKeys } from "./keys.js";
 import { closeDocument, isOpen, openDocument } from "./reader.js";
 import * as topicMap from "./topicmap.js";
@@ -17,7 +17,7 @@ const PAUSE = 280, PAGE = 20, LIT = 200;
 const MODES = [["hybrid", "Both", "Meaning and words"], ["dense", "Meaning", "By meaning alone"], ["lexical", "Words", "By words alone"]];
 
 const state = { index: "", q: "", mode: "hybrid", where: "", like: null, shape: null, topic: null };
-let indexes = [], about = null, fields = [], shown = [], timer = null, counts = null;
+let indexes = [], about = null, fields = [], shown = [], timer = null, counts = null, ready = false;
 const quick = new Latest(), full = new Latest();
 
 // ---------------------------------------------------------------- asking
@@ -68,6 +68,7 @@ async function askAll() {
 }
 
 function changed({ typing = false } = {}) {
+  if (!ready) return;
   clearTimeout(timer);
   $("status").dataset.final = "false";
   asked += 1;
@@ -102,7 +103,7 @@ function status(...parts) { $("status").replaceChildren(...parts); }
 
 function show(answer, { final }) {
   shown = answer.hits;
-  showHits(shown, hitActions, { best: bestParts(shown) });
+  showHits(shown, hitActions);
   $("results").scrollTop = 0;
   const total = answer.estimatedTotalHits ?? shown.length;
   const waits = !final && state.mode !== "lexical";
@@ -126,7 +127,7 @@ async function showMore() {
   const [path, body] = question({ offset: shown.length });
   const answer = await ask(path, body).catch((error) => { failed(error); return { hits: [] }; });
   shown = [...shown, ...answer.hits];
-  showHits(answer.hits, hitActions, { append: true, best: bestParts(shown) });
+  showHits(answer.hits, hitActions, { append: true });
   $("more").hidden = answer.hits.length < PAGE;
 }
 
@@ -236,7 +237,7 @@ function setMode(mode) {
 function theme(name) {
   document.documentElement.dataset.theme = name;
   topicMap.recolor();
-  if (shown.length) { const at = $("results").scrollTop; showHits(shown, hitActions, { best: bestParts(shown) }); $("results").scrollTop = at; }
+  if (shown.length) { const at = $("results").scrollTop; showHits(shown, hitActions); $("results").scrollTop = at; }
   else if (about) start();
 }
 
@@ -285,10 +286,11 @@ async function begin() {
   $("index").hidden = indexes.length < 2;
   const kept = new URLSearchParams(location.hash.slice(1));
   await chooseIndex(kept.get("index"));
-  state.q = $("q").value = kept.get("q") ?? "";
+  state.q = $("q").value ||= kept.get("q") ?? "";  // somebody may have begun to type
   state.where = $("where").value = kept.get("where") ?? "";
   if (kept.get("like")) state.like = { id: kept.get("like"), title: await titleOf(kept.get("like")).catch(() => kept.get("like")) };
   state.topic = topicMap.topics().find((topic) => String(topic.id) === kept.get("topic")) ?? null;
+  ready = true;
   setMode(about.modes.includes(kept.get("mode")) ? kept.get("mode") : about.modes.at(-1));
 }
 

@@ -3,7 +3,11 @@
 import { $, h, marked } from "./dom.js";
 
 const MOST_FIELDS = 5, LONGEST_VALUE = 60;
-const PARTS = { dense: "meaning", lexical: "words" };
+// The parts of a hybrid score: what each is called, its bar, and how it is written; both run from 0 to 1.
+const PARTS = [
+  ["cosine", "meaning", "dense", "Nearness of meaning (cosine)", (value) => value.toFixed(2)],
+  ["coverage", "words", "lexical", "Share of the query's words, weighed by rarity", (value) => `${Math.round(100 * value)} %`],
+];
 
 let current = -1;
 
@@ -23,41 +27,33 @@ export function markOpen(id) {
 }
 
 // actions: { open(hit), similar(hit), choose(field, value), color(id) }
-export function showHits(hits, actions, { append = false, best = {} } = {}) {
-  const drawn = hits.map((hit) => draw(hit, actions, best));
+export function showHits(hits, actions, { append = false } = {}) {
+  const drawn = hits.map((hit) => draw(hit, actions));
   if (append) $("hits").append(...drawn);
   else { $("hits").replaceChildren(...drawn); current = -1; }
 }
 
-function draw(hit, actions, best) {
+function draw(hit, actions) {
   const color = actions.color(hit.id);
   const dot = color && h("span.dot", { title: color.name });
   if (dot) dot.style.background = color.css;
   const row = h("li.hit", { onclick: (event) => { if (!event.target.closest("button") && !getSelection().toString()) actions.open(hit); } },
     h("h3", {}, h("span.rank", {}, String(hit.rank)), h("span", {}, hit.title || hit.id), dot),
     h("p", {}, marked(hit.snippet, hit.marks)),
-    h("div.facts", {}, ...scores(hit, best), ...fields(hit, actions),
+    h("div.facts", {}, ...scores(hit), ...fields(hit, actions),
       h("button.link", { type: "button", onclick: () => actions.similar(hit) }, "Similar")));
   row.hit = hit;
   return row;
 }
 
-// The parts of a hit's score where the server says them, each as a share of the best of its kind.
-export function bestParts(hits) {
-  const best = {};
-  for (const hit of hits) for (const [name, value] of Object.entries(hit.parts ?? {})) best[name] = Math.max(best[name] ?? 0, value ?? 0);
-  return best;
-}
-
-function scores(hit, best) {
-  const parts = Object.entries(hit.parts ?? {}).filter(([name, value]) => name in PARTS && value !== null);
-  if (!parts.length) return hit.score === undefined || hit.score === null ? [] : [h("span.score", { title: "Score" }, hit.score.toPrecision(3))];
-  return parts.map(([name, value]) => {
-    const filled = h("i");
-    filled.style.width = `${Math.round(100 * Math.max(0, Math.min(1, value / (best[name] || 1))))}%`;
-    return h("span.score", { title: name === "dense" ? "Nearness of meaning (cosine)" : "Shared words (BM25)" },
-      PARTS[name], h(`span.bar.${name}`, {}, filled), value.toPrecision(3));
-  });
+function scores(hit) {
+  if (hit.score === undefined || hit.score === null) return [];
+  const parts = PARTS.filter(([name]) => hit.parts && hit.parts[name] !== null && hit.parts[name] !== undefined);
+  return [h("span.score", { title: "Score" }, hit.score.toPrecision(3)), ...parts.map(([name, label, kind, title, written]) => {
+    const filled = h("i"), value = hit.parts[name];
+    filled.style.width = `${Math.round(100 * Math.max(0, Math.min(1, value)))}%`;
+    return h("span.score", { title }, label, h(`span.bar.${kind}`, {}, filled), written(value));
+  })];
 }
 
 function fields(hit, actions) {
