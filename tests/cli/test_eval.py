@@ -245,3 +245,22 @@ def test_a_run_is_scored(cli, tmp_path):
     assert "2 judged queries, 1 of them not in the run; 1 not judged" in done.stderr
     means = json.loads(cli("eval", "trec", tmp_path / "run", tmp_path / "qrels", "--json").stdout)["means"]
     assert means["mrr@10"] == 0.25
+
+
+def test_searches_are_rows_beside_their_encoder(cli, encoders, data):
+    call = ("eval", "--data", data, "--task", "library", "-o", "out")
+    done = cli(*call, "--encoder", "default", "--search", "hybrid", "--search", "lexical", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert set(json.loads(done.stdout)["systems"]) == {"default", "default hybrid search", "lexical search"}
+    assert "default hybrid search: library ndcg@10 100.00" in done.stderr
+    refused = cli(*call, "--encoder", "default", "--search", "fuzzy")
+    assert refused.exit_code == 2
+    assert "--search must be one of dense, lexical, hybrid, not 'fuzzy'" in refused.stderr
+
+
+def test_an_index_is_a_row(cli, encoders, data):
+    assert cli("index", "build", data / "retrieval/library/corpus.jsonl", "-o", "library.index").exit_code == 0
+    call = ("eval", "--data", data, "-o", "out", "--index", "library.index", "--search", "lexical")
+    done = cli(*call, "--task", "library")
+    assert done.exit_code == 0, done.stderr
+    assert "library.index lexical search: library ndcg@10 100.00" in done.stderr

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.evaluation.compare import TaskChoice
     from llm2comp_apps.evaluation.table import TableOptions
 
-__all__ = ["DATA", "ENCODERS", "LOADING", "SCORING", "chosen_tasks", "loading", "out_folder", "tasks_of"]
+__all__ = ["DATA", "ENCODERS", "LOADING", "SCORING", "SEARCHES", "chosen_tasks", "loading", "out_folder", "tasks_of"]
 
 DATA = option(
     "data", Path | None, None, "DIR", "Folder of evaluation data in plain files.", envvar="LLM2COMP_EVAL_DATA"
@@ -28,6 +28,11 @@ _ENCODER = (
 _BASELINE = "Training-free encoder: lt, wmp, ee, prompteol or metaeol. May be given several times."
 _BACKBONE = "LLM under the baselines, and where a checkpoint's own backbone lies now. [default: smollm2-135m]"
 _PROMPT = "Query prompt of a task or category, instead of its own."
+_SEARCH = (
+    "Rows of this program's search with each encoder: dense, lexical or hybrid, on the retrieval tasks. "
+    "May be given several times."
+)
+_INDEX = "Search this index instead of a temporary one; its documents are those of the task."
 _MODES = "Encoders that get an instruction: auto (those trained with some), task (all) or none."
 
 
@@ -92,3 +97,19 @@ SCORING = Group(
     ),
 )
 """How a table is filled (:class:`~llm2comp_apps.evaluation.table.TableOptions`)."""
+
+
+def _searches(search: list[str] | None, index: Path | None) -> Any:
+    from llm2comp_apps.retrieval.judged import search_rows
+
+    return search_rows(search or (), index=index)
+
+
+SEARCHES = Group(
+    _searches,
+    (
+        option("search", list[str] | None, None, "MODE", _SEARCH, values=("dense", "lexical", "hybrid")),
+        option("index", Path | None, None, "DIR", _INDEX),
+    ),
+)
+"""Searches as rows (:func:`~llm2comp_apps.retrieval.judged.search_rows`)."""

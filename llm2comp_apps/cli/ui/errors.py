@@ -97,9 +97,10 @@ def _told(error: Any) -> str:
 
 
 def _called(command: Any, arguments: list[str]) -> Any:
-    """The command at the end of the path that the arguments begin with."""
+    """The command at the end of the path that the arguments begin with; a group may have one that needs no name."""
     for name in arguments:
-        inner = getattr(command, "commands", {}).get(name)
+        commands = getattr(command, "commands", {})
+        inner = commands.get(name) or commands.get(getattr(command, "unnamed", None))
         if inner is None:
             return command
         command = inner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm2comp_apps.evaluation.tasks.base import Embed, Ranker, Task
+from llm2comp_apps.evaluation.tasks.base import Embed, Ranker, Search, Task
 from llm2comp_apps.evaluation.tasks.classification import ClassificationTask
 from llm2comp_apps.evaluation.tasks.clustering import ClusteringTask
 from llm2comp_apps.evaluation.tasks.pair_classification import PairClassificationTask
@@ -18,6 +18,7 @@ __all__ = [
     "Ranker",
     "RerankingTask",
     "RetrievalTask",
+    "Search",
     "StsTask",
     "Task",
 ]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.evaluation.results import TaskScores
 
-__all__ = ["Embed", "Ranker", "Role", "Task"]
+__all__ = ["Embed", "Ranker", "Role", "Search", "Task"]
 
 Role = Literal["query", "document"]
 Data = TypeVar("Data")
@@ -41,6 +41,22 @@ class Ranker(Protocol):
 
     def search(self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int) -> dict[str, dict[str, float]]:
         """The ``top_k`` best documents of each query: ``{query id: {document id: score}}``."""
+        ...
+
+
+class Search(Protocol):
+    """A way of searching that makes a ranker of an encoder, or needs none.
+
+    :func:`llm2comp_apps.retrieval.judged.search_rows` makes those of this program.
+    """
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether it makes a row with each encoder, instead of one row."""
+        ...
+
+    def ranker(self, encoder: TextEncoder | None = None) -> Ranker:
+        """What ranks the documents of a task."""
         ...
 
 
