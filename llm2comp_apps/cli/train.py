@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from llm2comp_train.recipes import DEFAULT_STAGE, recipe_record, recipe_table
+from llm2comp_train.recipes import DEFAULT_RECIPE, recipe_record, recipe_table
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, add_command, examples
 from llm2comp_apps.cli.options.expand import REQUIRED, option, with_groups
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "llm2comp train --stage kl --data paragraphs/ --out runs/kl",
             "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval",
-            "llm2comp train --stage scl --data pairs/ --init runs/kl --out runs/scl --eval-data data/eval --resume",
+            "llm2comp train --out runs/scl --resume",
             "llm2comp train --show-recipe --recipe llama-2-7b",
             "llm2comp train mine-negatives pairs.jsonl --out mined.jsonl",
         )
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
 def train(
     ctx: typer.Context,
     stage: str | None,
-    recipe: str,
+    recipe: str | None,
     run: dict[str, Any],
     show_recipe: Annotated[
         bool,
@@ -73,7 +73,7 @@ def train(
     if ctx.invoked_subcommand is not None:
         return
     if show_recipe:
-        _show_recipe(recipe, stage or "all", settings, device, as_json=as_json)
+        _show_recipe(recipe or DEFAULT_RECIPE, stage or "all", settings, device, as_json=as_json)
         return
     if run["out"] is None:
         raise UsageError("is missing: the folder of the run", field="out")
@@ -84,11 +84,9 @@ def train(
     from llm2comp_apps.cli.ui.training import show_training
     from llm2comp_apps.evaluation.judge import dev_judge
 
-    data = run.pop("eval_data")
     with show_training() as show:
-        judge = dev_judge(data) if data else None
-        options = RunOptions(**run, device=device, judge=judge, show=show, say=note)
-        encoder = run_recipe(recipe, stage or DEFAULT_STAGE, settings, options)
+        options = RunOptions(**run, device=device, judge_of=dev_judge, show=show, say=note)
+        encoder = run_recipe(recipe, stage, settings, options)
     note(f"encoder: {encoder}")
 
 

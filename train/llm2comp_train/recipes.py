@@ -28,6 +28,7 @@ __all__ = [
     "recipe_record",
     "recipe_table",
     "resolve",
+    "with_changes",
 ]
 
 DEFAULT_RECIPE = "smollm2-135m"
@@ -187,12 +188,21 @@ def resolve(recipe: str, stage: str, changes: Mapping[str, Any] | None = None, *
     Raises:
         UsageError: unknown recipe or stage, or a setting out of range.
     """
-    chosen, kind = get_recipe(recipe), get_stage(stage)
-    values = chosen.settings_of(kind, gpu=gpu)
-    for name, value in (changes or {}).items():
-        if value is not None and value != []:
-            values[name] = ",".join(value) if isinstance(value, list) else value
-    return dataclasses.replace(Settings(), **values)
+    values = get_recipe(recipe).settings_of(get_stage(stage), gpu=gpu)
+    return with_changes(dataclasses.replace(Settings(), **values), changes or {})
+
+
+def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Settings in which those that a call names win; see :func:`resolve`.
+
+    Raises:
+        UsageError: a setting out of range.
+    """
+    given = {name: value for name, value in changes.items() if value is not None and value != []}
+    joined: dict[str, Any] = {
+        name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    return dataclasses.replace(settings, **joined)
 
 
 def recipe_record(

@@ -36,14 +36,15 @@ def _run(data: list[str] | None, instructions: list[str] | None, **values: Any) 
 
 
 STAGE = option("stage", str | None, None, None, _STAGE)
-RECIPE = option("recipe", str, DEFAULT_RECIPE, None, f"Settings that belong together. {_RECIPES}.")
+_RECIPE = f"Settings that belong together. {_RECIPES}. [default: {DEFAULT_RECIPE}]"
+RECIPE = option("recipe", str | None, None, None, _RECIPE)
 RUN = Group(
     _run,
     (
         out_folder("Folder of the run; the finished encoder is in OUT/encoder.", Path | None, None),
         option("data", list[str] | None, None, None, f"{_DATA} {_HUB}"),
         option("init", Path | None, None, None, "Run, checkpoint or name of an encoder to start from."),
-        option("resume", bool, False, None, "Continue the run in OUT."),
+        option("resume", bool, False, None, "Continue the run or chain in OUT; it knows its other options."),
         option("instructions", list[str] | None, None, "FILE=TEXT", _PROMPT, flag="--instruction"),
         option("eval_data", Path | None, None, None, "Evaluation data; its dev suite scores every evaluated step."),
         option("tensorboard", bool, False, None, "Write OUT/tensorboard, too."),

@@ -10,34 +10,45 @@ from typing import Any
 from llm2comp_apps.encoder.backbones import default_device
 from llm2comp_apps.errors import TrainingError
 from llm2comp_train.data.sources import find_data
+from llm2comp_train.engine.again import chain_changes, run_settings, with_record
+from llm2comp_train.engine.claim import chain_claim, check_chain, claim_chain
 from llm2comp_train.engine.run import RunOptions, check_call, run_stage
-from llm2comp_train.recipes import get_recipe, resolve
+from llm2comp_train.recipes import DEFAULT_RECIPE, DEFAULT_STAGE, get_recipe, resolve
 from llm2comp_train.settings import Settings
 from llm2comp_train.stages import Stage, get_stage
 
 __all__ = ["run_chain", "run_recipe"]
 
 
-def run_recipe(recipe: str, stage: str, changes: Mapping[str, Any], options: RunOptions) -> Path:
+def run_recipe(recipe: str | None, stage: str | None, changes: Mapping[str, Any], options: RunOptions) -> Path:
     """Train one stage of a recipe, or with ``all`` its chain; returns the finished encoder.
 
+    With ``resume``, what is not given is taken from the record of the run or chain in ``out``; what is given must
+    agree with it. A record of evaluation data is used where ``judge_of`` makes a judge of them.
+
     Args:
-        recipe: a name in :data:`~llm2comp_train.recipes.RECIPES`.
-        stage: a name in :data:`~llm2comp_train.stages.STAGES`, or ``all``.
+        recipe: a name in :data:`~llm2comp_train.recipes.RECIPES`; ``None`` is the default one.
+        stage: a name in :data:`~llm2comp_train.stages.STAGES`, or ``all``; ``None`` is the default one.
         changes: settings that win over the recipe's; ``None`` values are ignored.
         options: what the run is given besides; without data, the recipe's own.
 
     Raises:
         TrainingError: see :func:`run_chain` and :func:`~.run.run_stage`.
-        UsageError: an unknown recipe or stage, or an impossible setting.
+        UsageError: an unknown recipe or stage, or an impossible setting; or nothing tells how to resume.
     """
+    options, record = with_record(recipe, stage, changes, options)
     options = dataclasses.replace(options, device=options.device or default_device())
+    if options.judge is None and options.judge_of is not None and options.eval_data is not None:
+        options = dataclasses.replace(options, judge=options.judge_of(options.eval_data))
     gpu = str(options.device).startswith("cuda")
+    stage = stage or record.get("stage", DEFAULT_STAGE)
+    known = None if recipe else run_settings(record, changes)
+    recipe = recipe or record.get("recipe", DEFAULT_RECIPE)
     if stage == "all":
-        return run_chain(recipe, changes, options, gpu=gpu)
-    settings = resolve(recipe, stage, changes, gpu=gpu)
+        return run_chain(recipe, chain_changes(record, changes), options, gpu=record.get("gpu", gpu))
+    settings = known or resolve(recipe, stage, changes, gpu=gpu)
     data = options.data or get_recipe(recipe).data_of(get_stage(stage))
-    options.say(f"stage {stage}, recipe {recipe}: {_size(settings)} into {options.out}")
+    options.say(f"stage {stage}, {'as started' if known else f'recipe {recipe}'}: {_size(settings)} into {options.out}")
     return run_stage(stage, settings, dataclasses.replace(options, data=data))
 
 
@@ -71,12 +82,15 @@ def run_chain(recipe: str, changes: Mapping[str, Any], options: RunOptions, *, g
             "instructions": instructions,
             "publish": publish,
         }
-        given = dataclasses.replace(options, data=data[stage.name], **own)
+        given = dataclasses.replace(options, **own)
         steps.append((stage, resolve(recipe, stage.name, changes, gpu=gpu), given))
         init = out
     for stage, settings, given in steps:  # all of them before the first trains: a later one would refuse hours later
         check_call(stage, settings, given)
         stage.teachers(settings, "cpu")
+    record = chain_claim(recipe, changes, options, gpu=gpu)
+    check_chain(options.out, record, resume=options.resume)
+    claim_chain(options.out, record)
     for number, (stage, settings, given) in enumerate(steps, start=1):
         results = [given.out / "encoder", *([given.publish] if given.publish else [])]
         if options.resume and all(result.is_dir() for result in results):

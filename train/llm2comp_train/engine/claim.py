@@ -1,37 +1,63 @@
-"""Whose directory is it: ``run.json`` says what the run in it was started with."""
+"""Whose directory is it: ``run.json`` says what the run in it was started with, ``chain.json`` the same of a chain."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.files import write_text
 from llm2comp_train.engine.metrics import METRICS
 from llm2comp_train.settings import Settings
 
-__all__ = ["check_claim", "claim", "claim_of", "run_name"]
+if TYPE_CHECKING:
+    from llm2comp_train.engine.run import RunOptions
 
-FREE = ("tokens_per_pass", "tokens_kept", "head_chunk", "gradient_checkpointing", "dead_after", "dead_gain")
-"""Settings that a resumed run may change: what is learned does not depend on them. Memory may have run out."""
+__all__ = ["chain_claim", "check_chain", "check_claim", "claim", "claim_chain", "read_record", "run_claim", "run_name"]
+
+RUN, CHAIN = "run.json", "chain.json"
+FREE = ("tokens_per_pass", "tokens_kept", "head_chunk", "gradient_checkpointing", "dead_after", "dead_gain",
+        "eval_data", "tensorboard")  # fmt: skip
+"""What a resumed run may change: what is learned does not depend on it. Memory may have run out."""
 
 
-def claim_of(
-    stage: str, settings: Settings, *, data: Sequence[str], init: Path | None, instructions: Mapping[str, str]
-) -> dict[str, Any]:
+def run_claim(stage: str, settings: Settings, options: RunOptions) -> dict[str, Any]:
     """What ``run.json`` is to say."""
+    return {"stage": stage, **_options_claim(options), **dataclasses.asdict(settings)}
+
+
+def chain_claim(recipe: str, changes: Mapping[str, Any], options: RunOptions, *, gpu: bool) -> dict[str, Any]:
+    """What ``chain.json`` is to say: of the settings those alone that win over the recipe's."""
+    given = {name: value for name, value in changes.items() if value is not None and value != []}
+    return {"stage": "all", "recipe": recipe, "gpu": gpu, **_options_claim(options), **given}
+
+
+def _options_claim(options: RunOptions) -> dict[str, Any]:
     return {
-        "stage": stage,
-        "data": list(data),
-        "init": str(init) if init else None,
-        "instructions": dict(instructions),
-        **dataclasses.asdict(settings),
+        "data": list(options.data),
+        "init": str(options.init) if options.init else None,
+        "instructions": dict(options.instructions),
+        "eval_data": str(options.eval_data) if options.eval_data else None,
+        "tensorboard": options.tensorboard,
     }
+
+
+def read_record(out: Path, *, begun: bool) -> dict[str, Any] | None:
+    """What the chain or the run in ``out`` was started with, if there is one.
+
+    Args:
+        out: the run's directory.
+        begun: only if a step is behind it.
+    """
+    record = _read(out / CHAIN) or _claimed(out)
+    return None if begun and not (_has_begun(out) or _chain_has_begun(out)) else record
 
 
 def check_claim(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
@@ -47,24 +73,49 @@ def check_claim(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
         return
     if not resume:
         raise UsageError(f"{out} already holds a run; add `resume` to continue it", field="out")
-    changed = [name for name, value in wanted.items() if before[name] != value and name not in FREE]
+    _compare(out, before, wanted)
+
+
+def check_chain(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
+    """Check what the stages of a chain that have not begun cannot: whether it continues as it was started.
+
+    Raises:
+        UsageError: it was started with other options or settings.
+    """
+    before = _read(out / CHAIN)
+    if resume and before is not None and _chain_has_begun(out):
+        _compare(out, before, wanted)
+
+
+def _compare(out: Path, before: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    changed = [name for name, value in wanted.items() if before.get(name, value) != value and name not in FREE]
     if changed:
         raise UsageError(
             f"is refused: the run in {out} was started with other values of {', '.join(changed)}; give the same ones "
-            "again, or another `out`",
+            "again, or leave them out, or give another `out`",
             field="resume",
         )
 
 
 def claim(out: Path, wanted: Mapping[str, Any]) -> None:
     """Write ``run.json``, in place of that of a run that never began; see :func:`check_claim`."""
-    before = _claimed(out)
-    if before is not None and _has_begun(out):
+    before, begun = _claimed(out), _has_begun(out)
+    if before == wanted:
         return
-    if before is not None and before != wanted:
+    if before is not None and not begun:
         shutil.rmtree(out / "data", ignore_errors=True)  # token ids that the other call made
     out.mkdir(parents=True, exist_ok=True)
-    (out / "run.json").write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
+    started = (out / RUN).stat() if before is not None and begun else None
+    write_text(out / RUN, json.dumps(wanted, indent=2) + "\n")
+    if started:
+        os.utime(out / RUN, ns=(started.st_atime_ns, started.st_mtime_ns))  # the name of the run has that date
+
+
+def claim_chain(out: Path, wanted: Mapping[str, Any]) -> None:
+    """Write ``chain.json``."""
+    if _read(out / CHAIN) != wanted:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / CHAIN, json.dumps(wanted, indent=2) + "\n")
 
 
 def run_name(out: Path) -> str:
@@ -74,19 +125,28 @@ def run_name(out: Path) -> str:
     """
     folder = out.resolve()
     name = f"{folder.parent.name}-{folder.name}" if re.match(r"\d+-", folder.name) else folder.name
-    started = datetime.fromtimestamp((out / "run.json").stat().st_mtime, tz=UTC)
+    started = datetime.fromtimestamp((out / RUN).stat().st_mtime, tz=UTC)
     return f"{name}-{started:%Y-%m-%d}"
 
 
 def _claimed(out: Path) -> dict[str, Any] | None:
     """What ``run.json`` says, if there is one; a setting that it does not know is younger and had its default."""
-    path = out / "run.json"
+    record = _read(out / RUN)
+    return record if record is None else dataclasses.asdict(Settings()) | record
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    return dataclasses.asdict(Settings()) | json.loads(path.read_text("utf-8"))
+    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return record
 
 
 def _has_begun(out: Path) -> bool:
     """Whether a step of the run is behind it."""
     metrics = out / METRICS
     return (metrics.is_file() and metrics.stat().st_size > 0) or (out / "checkpoints").is_dir()
+
+
+def _chain_has_begun(out: Path) -> bool:
+    return (out / CHAIN).is_file() and any(_has_begun(record.parent) for record in out.glob(f"*/{RUN}"))

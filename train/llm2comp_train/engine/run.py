@@ -23,7 +23,7 @@ from llm2comp_train.data.store import TokenStore, write_store
 from llm2comp_train.engine import checkpoints
 from llm2comp_train.engine.building import build, export
 from llm2comp_train.engine.choosing import with_layers_chosen
-from llm2comp_train.engine.claim import check_claim, claim, claim_of, run_name
+from llm2comp_train.engine.claim import check_claim, claim, run_claim, run_name
 from llm2comp_train.engine.loop import Progress, Run, StopRequest, train
 from llm2comp_train.engine.machine import fit_to_machine, load_for_training
 from llm2comp_train.engine.metrics import best_step, require_tensorboard
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["RunOptions", "check_call", "run_stage"]
 
 
+Judge = Callable[[TextEncoder], Mapping[str, float]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """What a run is given besides its settings.
@@ -50,6 +53,8 @@ class RunOptions:
         resume: continue the run in ``out``.
         device: by default the best there is.
         judge: scores the encoder at every evaluation, by name; ``score`` among them decides which one is the best.
+        eval_data: what the judge reads; a run that is resumed finds it in its record.
+        judge_of: makes a judge of ``eval_data``, see :func:`~.chain.run_recipe`.
         instructions: prompt of the queries of a pair file, by name pattern.
         tensorboard: write its files, too.
         publish: a second place for the finished encoder.
@@ -62,7 +67,9 @@ class RunOptions:
     init: Path | None = None
     resume: bool = False
     device: str | None = None
-    judge: Callable[[TextEncoder], Mapping[str, float]] | None = None
+    judge: Judge | None = None
+    eval_data: Path | None = None
+    judge_of: Callable[[Path], Judge] | None = None
     instructions: Mapping[str, str] = field(default_factory=dict)
     tensorboard: bool = False
     publish: Path | None = None
@@ -90,7 +97,7 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
     probe(network, backbone.name)
     teachers = kind.teachers(settings, processes.device)
     if processes.main:
-        claim(options.out, _claim_of(kind, settings, options))
+        claim(options.out, run_claim(stage, settings, options))
     store = _store(kind, settings, options, files, backbone.tokenizer, processes)
     live = LiveEncoder(network, backbone.tokenizer, settings)
     bench = Bench(
@@ -169,7 +176,7 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
         UsageError: see :func:`~.claim.check_claim`; or the stage refuses a setting; or an instruction is for no file.
     """
     stage.check(settings)
-    check_claim(options.out, _claim_of(stage, settings, options), resume=options.resume)
+    check_claim(options.out, run_claim(stage.name, settings, options), resume=options.resume)
     if options.tensorboard:
         require_tensorboard()
     files = find_data(options.data)
@@ -182,10 +189,6 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
         if not fnmatch.filter(names, pattern):
             raise UsageError(f"{pattern!r} matches none of the data files ({', '.join(names)})", field="instructions")
     return files
-
-
-def _claim_of(stage: Stage, settings: Settings, options: RunOptions) -> dict[str, object]:
-    return claim_of(stage.name, settings, data=options.data, init=options.init, instructions=options.instructions)
 
 
 def _store(
