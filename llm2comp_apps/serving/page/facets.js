@@ -19,6 +19,7 @@ export const counted = (fields) => fields.filter((field) => !isRange(field)).map
 
 // counts: of the hits by field and value, or null where there is no query; write: takes the new condition.
 export function showFacets(fields, counts, where, write) {
+  if ($("filters").contains(document.activeElement) && document.activeElement.matches("input")) return;  // somebody types there
   const drawn = fields.map((field) =>
     h("section.facet", {}, h("h3", {}, field.name), ...(isRange(field) ? [rangeOf(field, where, write)] : valuesOf(field, counts?.[field.name], where, write))));
   $("filters").replaceChildren(...drawn);
