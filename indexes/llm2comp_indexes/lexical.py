@@ -263,14 +263,23 @@ class LexicalReader:
         """Tantivy makes lock files beside what it reads; give it a private view of a directory where it cannot.
 
         That view has lock files of its own: those that another reader left behind may not be writable either.
+
+        Raises:
+            IndexWriteError: it cannot be made. This is no damage, and words indexed in memory would need a folder, too.
         """
         locks = [path for path in map(directory.joinpath, _LOCKS) if path.exists()]
         if all(os.access(path, os.W_OK) for path in (directory, *locks)):
             return str(directory)
-        self._private = tempfile.TemporaryDirectory(prefix="llm2comp-lexical-")
-        for path in directory.iterdir():
-            if path.name not in _LOCKS:
-                (Path(self._private.name) / path.name).symlink_to(path.resolve())
+        try:
+            self._private = tempfile.TemporaryDirectory(prefix="llm2comp-lexical-")
+            for path in directory.iterdir():
+                if path.name not in _LOCKS:
+                    (Path(self._private.name) / path.name).symlink_to(path.resolve())
+        except OSError as error:
+            raise IndexWriteError(
+                f"{directory}: cannot be locked here, and there is no temporary folder to do it in ({error}); set "
+                "TMPDIR to a folder that can be written"
+            ) from error
         return self._private.name
 
     @staticmethod

@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from llm2comp_indexes import Index, IndexedDocument
+from llm2comp_indexes.errors import IndexWriteError
 from llm2comp_indexes.lexical import LexicalReader
 
 SEARCH = """
@@ -199,3 +201,15 @@ def test_a_private_view_is_removed_with_its_reader(make_index, fill, monkeypatch
         assert view is not None
         assert Path(view.name).exists()
     assert not Path(view.name).exists()
+
+
+def test_where_no_file_can_be_made_at_all_it_is_not_called_damaged(make_index, fill, monkeypatch, recwarn):
+    index = make_index()
+    fill(index, 3)
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    monkeypatch.setattr(tempfile, "tempdir", str(index.path / "missing"))
+    with Index.open(index.path) as reader:
+        assert reader.search([1.0] * 8, 1)
+        with pytest.raises(IndexWriteError, match="set TMPDIR to a folder that can be written"):
+            reader.search_lexical("number 1", 1)
+    assert not recwarn.list
