@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
         "llm2comp search 'title:vaccine \"side effects\" -mouse'",
         'llm2comp search "flu vaccine" --mode lexical --where "year >= 2020 and lang = \'en\'" --json',
         'llm2comp search "flu vaccine" --query-encoder runs/align/encoder',
+        'llm2comp search "how do cells divide" --passages -k 5',
         "llm2comp search --like doc-17 --show year --show author.name",
         "llm2comp search --queries queries.jsonl -k 100 --format trec -o run.trec",
         "llm2comp search                       (a prompt; an empty line or ctrl-D leaves it)",
@@ -74,7 +75,8 @@ def search(
         _show_similar(ctx, _only(index), like, options, as_json=as_json, shown=show or ())
         return
     _check_call(ctx, query, queries)
-    check_run(format or "trec", output)
+    run_format = format or ("json" if as_json or options.passages else "trec")
+    check_run(run_format, output, passages=options.passages and queries is not None)
     if rerank is None:
         refuse_given(ctx, ["rerank_depth"], "nothing is scored again without --rerank")
     if device is not None and options.mode == "lexical" and rerank is None:
@@ -84,17 +86,18 @@ def search(
     describe_index_device(device)
     library = Collection.open(_only(index), encoder=encoder, query_encoder=query_encoder, device=device)
     warn(*search_warnings(library.index, options, rerank))
-    if rerank == "memory" and not library.index.memory_tokens:
-        note("index build --memory stores them")
-    for line in search_notes(library.index, options):
+    advice = ["index build --memory stores them"] if rerank == "memory" and not library.index.memory_tokens else []
+    for line in [*advice, *search_notes(library.index, options)]:
         note(line)
     searcher = library.searcher(options.mode, rerank)
     if questions is not None:
-        _write_run(searcher, options, questions, format or ("json" if as_json else "trec"), output)
+        _write_run(searcher, options, questions, run_format, output)
     elif query is not None:
         for line in operator_notes(query, options):
             note(line)
-        show_hits(searcher.search(query, options), as_json=as_json, shown=show or (), query=query, mode=options.mode)
+        hits = searcher.search(query, options)
+        facts = {"query": query, "mode": options.mode}
+        show_hits(hits, as_json=as_json, shown=show or (), spans=options.passages, **facts)
     else:
         _prompt(searcher, options, show or ())
     for line in ["Timings:", *(f"  {line}" for line in library.stopwatch.lines())] if timings else ():
@@ -164,7 +167,7 @@ def _prompt(searcher: Searcher, options: SearchOptions, shown: Sequence[str]) ->
     note("Type a query; an empty line or ctrl-D leaves.")
     while query := _ask():
         try:
-            show_hits(searcher.search(query, options), as_json=False, shown=shown)
+            show_hits(searcher.search(query, options), as_json=False, shown=shown, spans=options.passages)
         except (LLM2CompError, IndexStoreError, OSError, RuntimeError) as error:  # RuntimeError: torch, out of memory
             note(f"Error: {error}")
 

@@ -19,7 +19,7 @@ _FEW = 10  # hits that nobody wonders at: the default
 
 def search_notes(index: Index, options: SearchOptions) -> list[str]:
     """A line if more hits are wanted than there are documents."""
-    if options.k <= max(len(index), _FEW):
+    if options.passages or options.k <= max(len(index), _FEW):
         return []
     which = "all of them" if options.mode != "lexical" and options.where is None else "all that match"
     return [f"{len(index)} documents in the index; `k` {options.k} gives {which}"]

@@ -63,9 +63,10 @@ class SearchHit:
         score: larger is better; a cosine (dense), BM25 (lexical), a reranker's own, or (hybrid) a mean of the cosine
             and of the share of the query's words that the document covers (:mod:`llm2comp_apps.retrieval.fusion`).
         title: may be empty.
-        text: the whole text.
+        text: the whole text; of a passage, its own.
         metadata: the document's other fields.
-        span: character range of the best chunk in ``text``, where documents were chunked and a dense search ran.
+        span: character range of the best chunk in the document's text, where documents were chunked and a dense search
+            ran; of a passage, its own.
         snippet: the piece of ``text`` to show.
         parts: what the score of a hybrid search is of.
     """

@@ -1,7 +1,7 @@
 """Runs: the rankings of a whole file of queries, for evaluation tools and programs.
 
 ``trec`` is what trec_eval, pytrec_eval and ranx read: ``query Q0 document rank score tag``. ``json`` is one object a
-line, with ``query_id`` and ``hits``.
+line, with ``query_id`` and ``hits``; of passages, each hit has its ``span``, too.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ RunFormat: TypeAlias = Literal["trec", "json"]
 _BLOCK = 64
 
 
-def check_run(format: str, output: Path | None) -> None:  # noqa: A002 - the name of the setting
+def check_run(format: str, output: Path | None, *, passages: bool = False) -> None:  # noqa: A002 - the setting
     """Refuse a run that could not be written, before anything is loaded for it.
 
     Raises:
-        UsageError: an unknown format, or a file that cannot be there.
+        UsageError: an unknown format, one that cannot hold passages, or a file that cannot be there.
     """
     if format not in get_args(RunFormat):
         raise UsageError(f"must be one of {', '.join(get_args(RunFormat))}, not {format!r}", field="format")
+    if passages and format == "trec":
+        raise UsageError("needs `format=json`: a TREC run has each document once", field="passages")
     if output is not None and output.is_dir():
         raise UsageError(f"{output} is a folder; name a file in it", field="output")
     if output is not None and not output.parent.is_dir():
@@ -82,14 +84,16 @@ def write_run(
                 pairs = [(ranked.id, ranked.score) for ranked in ranking]
                 file.writelines(f"{line}\n" for line in trec_lines(query.id, pairs, tag=f"llm2comp-{options.mode}"))
             else:
-                file.write(_json_line(query.id, ranking, ascii_only=ascii_only))
+                file.write(_json_line(query.id, ranking, passages=options.passages, ascii_only=ascii_only))
         count += len(block)
         if on_progress is not None:
             on_progress(count)
 
 
-def _json_line(query_id: str, ranking: Sequence[Ranked], *, ascii_only: bool) -> str:
-    hits = [{"id": ranked.id, "score": ranked.score} for ranked in ranking]
+def _json_line(query_id: str, ranking: Sequence[Ranked], *, passages: bool, ascii_only: bool) -> str:
+    hits = [
+        {"id": ranked.id, "score": ranked.score, **({"span": ranked.span} if passages else {})} for ranked in ranking
+    ]
     return json.dumps({"query_id": query_id, "hits": hits}, ensure_ascii=ascii_only) + "\n"
 
 

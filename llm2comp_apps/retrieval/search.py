@@ -8,16 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, get_args
 
+import numpy as np
 from llm2comp_indexes import ParsedQuery, parse_query
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.conditions import check_condition
 from llm2comp_apps.retrieval.fusion import Fusion, check_fusion, fuse
 from llm2comp_apps.retrieval.hits import Parts, Ranked, SearchHit, to_hits
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
+from llm2comp_apps.retrieval.passages import DOCUMENTS, Passages
 from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
@@ -58,6 +61,7 @@ class SearchSettings(TypedDict, total=False):
     where: str | None
     rerank_depth: int
     operators: bool | None
+    passages: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,7 @@ class SearchOptions:
         operators: whether quotes, ``+``, ``-``, ``title:`` and ``*`` in a query are operators
             (:mod:`llm2comp_indexes.operators`) where words are compared; in a dense search they are text. ``None``: in
             what people type (``search``), and not in runs (``rank``).
+        passages: each chunk of a document is a hit of its own (:mod:`llm2comp_apps.retrieval.passages`).
     """
 
     k: int = 10
@@ -83,6 +88,7 @@ class SearchOptions:
     where: str | None = None
     rerank_depth: int = RERANK_DEPTH
     operators: bool | None = None
+    passages: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no search can do.
@@ -107,9 +113,15 @@ class SearchOptions:
             return [ParsedQuery(query) for query in queries]
         return [parse_query(query) for query in queries]
 
+    def wanted(self, *, reranked: bool) -> int:
+        """How many hits are wanted, or candidates of a reranker."""
+        return max(self.k, self.rerank_depth) if reranked else self.k
+
     def depth(self, *, reranked: bool) -> int:
         """How many candidates each side is asked for."""
-        depth = max(self.k, self.rerank_depth) if reranked else self.k
+        depth = self.wanted(reranked=reranked)
+        if self.passages:
+            depth = max(depth, DOCUMENTS)
         return max(depth, _HYBRID_DEPTH) if self.mode == "hybrid" else depth
 
 
@@ -162,10 +174,7 @@ class Searcher:
         with self._pinned() as pinned:
             rankings = pinned._rank(parsed, options)
             with self._clock.part("documents and snippets"):
-                return [
-                    to_hits(query, ranking, pinned._documents(ranking), self._language)
-                    for query, ranking in zip(parsed, rankings, strict=True)
-                ]
+                return [pinned._hits(query, ranking, options) for query, ranking in zip(parsed, rankings, strict=True)]
 
     def page(
         self,
@@ -198,9 +207,9 @@ class Searcher:
             ranking = pinned._rank([parsed], replace(options, k=depth), None if vector is None else vector[None])[0]
             shown = ranking[offset : offset + options.k]
             with self._clock.part("documents and snippets"):
-                hits = to_hits(parsed, shown, pinned._documents(shown), self._language)
+                hits = pinned._hits(parsed, shown, options)
                 hits = [replace(hit, rank=offset + hit.rank) for hit in hits]
-                ids = [found.id for found in ranking]
+                ids = list(dict.fromkeys(found.id for found in ranking))
                 counts = facet_counts(pinned._index, facets, ids)
         return SearchPage(hits, len(ranking), depth, ids, counts)
 
@@ -230,6 +239,8 @@ class Searcher:
     def _rank(
         self, queries: Sequence[ParsedQuery], options: SearchOptions, vectors: FloatArray | None = None
     ) -> list[list[Ranked]]:
+        if options.passages:
+            Passages.check(self._index)
         depth = options.depth(reranked=self._reranker is not None)
         asked: Sequence[FloatArray | None] = [None] * len(queries)
         if isinstance(self._reranker, MemoryReranker):
@@ -238,34 +249,55 @@ class Searcher:
             asked = list(memory)
             if vectors is None and self._encoder is not None:
                 vectors = self._reranker.embeddings(memory, self._encoder)
-        dense = self._dense(queries, depth, options.where, vectors) if options.mode != "lexical" else None
+        if vectors is None and options.mode != "lexical":
+            vectors = self._encode(queries)
+        dense = None
+        if vectors is not None and options.mode != "lexical":
+            dense = self._dense(queries, vectors, depth, options.where)
         lexical = self._lexical(queries, depth, options.where) if options.mode != "dense" else None
         rankings = self._join(queries, dense, lexical, options)
+        if options.passages:
+            with self._clock.part("passages"):
+                taken = Passages(
+                    self._index, options, self._language, depth=options.wanted(reranked=self._reranker is not None)
+                )
+                rankings = [
+                    taken.of(
+                        query,
+                        ranking,
+                        vector=None if dense is None or vectors is None else vectors[number],
+                        dense=None if dense is None else dense[number],
+                        lexical=None if lexical is None else lexical[number],
+                    )
+                    for number, (query, ranking) in enumerate(zip(queries, rankings, strict=True))
+                ]
         if self._reranker is not None:
             texts = [query.text for query in queries]
             rankings = [self._rerank(*each, options) for each in zip(texts, asked, rankings, strict=True)]
         return [ranking[: options.k] for ranking in rankings]
 
-    def _dense(
-        self, queries: Sequence[ParsedQuery], depth: int, where: str | None, given: FloatArray | None = None
-    ) -> list[list[Ranked]]:
-        """Rankings by meaning, of the vectors that are given or else made."""
-        if given is not None:
-            with self._clock.part("dense search"):
-                found = self._nearest(queries, given, depth, where)
-            return [[Ranked(hit.id, hit.score, hit.span) for hit in hits] for hits in found]
+    def _encode(self, queries: Sequence[ParsedQuery]) -> FloatArray:
+        """Vectors of queries ``(q, d)``."""
         if self._encoder is None:
             reason = "must be lexical without an encoder: the others need the one that the index was built with"
             raise UsageError(reason, field="mode")
-        rankings: list[list[Ranked]] = []
-        for start in range(0, len(queries), QUERY_BLOCK):
-            with self._clock.part("encode query"):
-                block = queries[start : start + QUERY_BLOCK]
+        blocks = []
+        with self._clock.part("encode query"):
+            for block in batched(queries, QUERY_BLOCK):
                 texts = [query.text for query in block]
-                vectors = self._encoder.encode(texts, prompt=self._encoder.prompts.get("query"))
-            with self._clock.part("dense search"):
-                found = self._nearest(block, vectors, depth, where)
-            rankings += [[Ranked(hit.id, hit.score, hit.span) for hit in hits] for hits in found]
+                blocks.append(self._encoder.encode(texts, prompt=self._encoder.prompts.get("query")))
+        return np.concatenate(blocks) if blocks else np.empty((0, self._index.dimension), dtype=np.float32)
+
+    def _dense(
+        self, queries: Sequence[ParsedQuery], vectors: FloatArray, depth: int, where: str | None
+    ) -> list[list[Ranked]]:
+        """Rankings by meaning."""
+        rankings: list[list[Ranked]] = []
+        with self._clock.part("dense search"):
+            for start in range(0, len(queries), QUERY_BLOCK):
+                block = slice(start, start + QUERY_BLOCK)
+                found = self._nearest(queries[block], vectors[block], depth, where)
+                rankings += [[Ranked(hit.id, hit.score, hit.span) for hit in hits] for hits in found]
         return rankings
 
     def _nearest(
@@ -313,11 +345,16 @@ class Searcher:
                 scores = self._reranker.score(query, passages, asked=asked)
             else:
                 scores = self._reranker.score(query, passages)
-        best: dict[str, Ranked] = {}
+        best: dict[tuple[str, tuple[int, int] | None], Ranked] = {}
         for (_, old), score in zip(pairs, scores.tolist(), strict=True):
-            if old.id not in best or score > best[old.id].score:
-                best[old.id] = replace(old, score=score)
+            hit = (old.id, old.span if options.passages else None)
+            if hit not in best or score > best[hit].score:
+                best[hit] = replace(old, score=score)
         return sorted(best.values(), key=lambda ranked: -ranked.score)
+
+    def _hits(self, query: ParsedQuery, ranking: Sequence[Ranked], options: SearchOptions) -> list[SearchHit]:
+        hits = to_hits(query, ranking, self._documents(ranking), self._language)
+        return [replace(hit, text=hit.text[slice(*hit.span)]) if options.passages and hit.span else hit for hit in hits]
 
     def _documents(self, ranking: Sequence[Ranked]) -> list[IndexedDocument]:
         return self._index.get([ranked.id for ranked in ranking])

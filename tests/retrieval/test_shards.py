@@ -38,3 +38,22 @@ def test_hits_are_those_of_one_collection(tmp_path, hash_encoder, mode):
                     assert above[0] == above[1]
                     assert found[0].snippet.text
             assert [hit.id for hit in several.similar("d50", k=3)] == [hit.id for hit in one.similar("d50", k=3)]
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_passages_are_those_of_one_collection(tmp_path, hash_encoder, mode):
+    every = [
+        Document(f"d{number}", " ".join(f"{topic} note {number} word{number * place}" for place in range(8)))
+        for number, topic in enumerate(TOPICS * 5)
+    ]
+    with Collection.create(tmp_path / "one.index", encoder=hash_encoder, chunk=16) as one:
+        one.update(every)
+        paths = [tmp_path / "a.index", tmp_path / "b.index"]
+        for path, documents in zip(paths, (every[:7], every[7:]), strict=True):
+            with Collection.create(path, encoder=hash_encoder, chunk=16) as part:
+                part.update(documents)
+        with open_shards(paths, encoder=hash_encoder) as several:
+            found = several.search("how do cells divide", k=9, mode=mode, passages=True)
+            expected = one.search("how do cells divide", k=9, mode=mode, passages=True)
+            assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], rel=2e-6)
+            assert all(hit.span is not None for hit in found)

@@ -28,6 +28,8 @@ _FUSION = "Fusion of meaning and words: weighted, minmax or rrf."
 _FUSIONS = ("weighted", "minmax", "rrf")
 _ALPHA = "Weight of meaning beside words, from 0 to 1. [default: by how decisive either is for the query]"
 
+_PASSAGES = "Find passages, the chunks of documents, as hits of their own."
+
 SEARCH = Group(
     _make,
     (
@@ -38,6 +40,7 @@ SEARCH = Group(
         option("rerank_depth", int, 100, "N", "Number of hits that --rerank scores again."),
         option("operators", bool | None, None, None, _OPERATORS, flag="--operators/--no-operators"),
         option("where", str | None, None, "CONDITION", "Condition on fields that each hit must meet."),
+        option("passages", bool, False, None, _PASSAGES, flag="--passages"),
     ),
 )
 """The fields of :class:`~llm2comp_apps.retrieval.search.SearchOptions`."""

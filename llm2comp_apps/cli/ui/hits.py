@@ -18,17 +18,22 @@ __all__ = ["show_hits"]
 _INDENT = 4
 
 
-def show_hits(hits: Sequence[SearchHit], *, as_json: bool, shown: Sequence[str] = (), **facts: Any) -> None:
-    """Print hits, as JSON with the facts of the call before them, or for people, who may want fields ``shown``."""
+def show_hits(
+    hits: Sequence[SearchHit], *, as_json: bool, shown: Sequence[str] = (), spans: bool = False, **facts: Any
+) -> None:
+    """Print hits, as JSON with the facts of the call before them, or for people, who may want fields ``shown``.
+
+    ``spans`` tells people where in its document each hit is, which JSON always has.
+    """
     if as_json:
         print_json({**facts, "hits": [hit.to_dict() for hit in hits]})
     elif hits:
-        _print_hits(hits, shown)
+        _print_hits(hits, shown, spans)
     else:
         note("No hits.")
 
 
-def _print_hits(hits: Sequence[SearchHit], shown: Sequence[str]) -> None:
+def _print_hits(hits: Sequence[SearchHit], shown: Sequence[str], spans: bool) -> None:
     """Print hits on stdout: rank and title, score and id, fields, then the snippet. Without a title the id is it.
 
     A terminal shows matching words bold; elsewhere ``**`` stands around them. Control characters of documents are left
@@ -41,7 +46,8 @@ def _print_hits(hits: Sequence[SearchHit], shown: Sequence[str]) -> None:
     console = stdout_console()
     for hit in hits:
         title = Text(printable(" ".join((hit.title or hit.id).split())), style="bold")
-        facts = Text(f"{hit.score:.4g}  {printable(hit.id) if hit.title else ''}".rstrip(), style="dim")
+        place = f"  characters {hit.span[0]} to {hit.span[1]}" if spans and hit.span else ""
+        facts = Text(f"{hit.score:.4g}  {printable(hit.id) if hit.title else ''}".rstrip() + place, style="dim")
         held = [(name, field_of(hit.metadata, name)) for name in shown]
         fields = [
             Text(printable(f"{name}: {_spelled(value)}"), style="dim") for name, value in held if value is not None
