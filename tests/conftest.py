@@ -10,8 +10,14 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+
+# A busy machine is no fault of an example; where CI is set, hypothesis says so by itself.
+hypothesis.settings.register_profile("busy", hypothesis.settings(), deadline=None)
+if "CI" not in os.environ:
+    hypothesis.settings.load_profile("busy")
 
 # Networks of two layers gain nothing from threads, and where virtual processors share a core each wait for another
 # thread costs milliseconds: a study of tiny runs took 99 s on two threads and 4 s on one. Processes inherit it.

@@ -9,8 +9,10 @@ who reads it. Rules above a folder that leave out the folder itself do not count
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pathspec import GitIgnoreSpec
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 __all__ = ["IgnoreRules"]
 
@@ -54,6 +56,8 @@ class IgnoreRules:
 
     def _spec(self, folder: Path) -> GitIgnoreSpec | None:
         if folder not in self._specs:
+            from pathspec import GitIgnoreSpec  # 40 ms that a program which searches need not wait for
+
             sources = [folder / _NAME]
             if folder == self._top:
                 sources.insert(0, folder / ".git" / "info" / "exclude")
