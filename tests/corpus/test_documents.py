@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ import pytest
 from llm2comp_apps.corpus import CorpusOptions, ReadReport, read_corpus
 from llm2comp_apps.corpus.readers import READERS, isolation
 from llm2comp_apps.corpus.readers.archive import Archive
+from llm2comp_apps.corpus.records import BrokenFileError
 from llm2comp_apps.errors import CorpusError, UsageError
 
 from . import forms
@@ -339,6 +341,36 @@ def test_a_reader_that_hangs_or_crashes_costs_its_file_only(
         ("1-hangs.html", "took too long"), ("2-crashes.html", "damaged"), ("3-fills.html", "too large"),
     ]  # fmt: skip
     assert f"signal {signal.SIGSEGV.value}" in report.passed_over[1].reason
+
+
+class Slow(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        time.sleep(0.05)
+        return super().read(size)
+
+
+def test_unpacking_may_not_take_longer_than_reading_and_a_pipe_may() -> None:
+    with pytest.raises(BrokenFileError, match=r"took more than 0\.01 seconds") as caught:
+        isolation._copy(Slow(b"text"), io.BytesIO(), 0.01)
+    assert caught.value.why == "took too long"
+    copied = io.BytesIO()
+    assert isolation._copy(Slow(b"text"), copied, math.inf) >= 0.05
+    assert copied.getvalue() == b"text"
+
+
+def test_what_unpacking_took_is_not_there_for_reading(write: Any, read: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    with gzip.open(tmp_path / "hangs.html.gz", "wb") as packed:
+        packed.write(b"<p>text")
+    stand_in = tmp_path / "worker.py"
+    stand_in.write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(isolation, "_PROGRAM", stand_in)
+    monkeypatch.setattr(isolation, "_IDLE", [])
+    copy = isolation._copy
+    monkeypatch.setattr(isolation, "_copy", lambda *given: copy(*given) + 39.9)
+    start = time.monotonic()
+    with pytest.raises(CorpusError, match="took more than 40 seconds"):
+        read(str(tmp_path / "hangs.html.gz"), max_seconds=40.0)
+    assert time.monotonic() - start < 20
 
 
 def test_readings_side_by_side_and_given_up_do_not_mix(write: Any, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ is named, and the next file gets a new one.
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import subprocess
@@ -43,20 +44,23 @@ def read_isolated(opened: OpenFile, kind: str, options: CorpusOptions, report: R
         report: takes notes and progress.
 
     Raises:
-        BrokenFileError: the reader says so; the file took longer over a part than ``max_seconds``; its parser crashed;
-            or the extra that it needs is not installed.
+        BrokenFileError: the reader says so; the file took longer over a part than ``max_seconds``, unpacking it being
+            a piece of the first one; its parser crashed; or the extra that it needs is not installed.
     """
     form = READERS[kind]
     if form.missing:
         reason = f"reading {kind} needs {form.needs}: pip install 'llm2comp-apps[documents]'"
         raise BrokenFileError(0, reason, NO_READER)
+    spent = 0.0
     with tempfile.NamedTemporaryFile() as copy:
         if opened.seekable:
             assert opened.file.path is not None
             path = opened.file.path
         else:
             path = Path(copy.name)
-            _copy(opened.stream, copy)
+            packed = opened.file.path is not None and opened.file.path.is_file()
+            taken = _copy(opened.stream, copy, options.max_seconds if packed else math.inf)
+            spent = taken if packed else 0.0
         job = {
             "kind": kind,
             "path": str(path.absolute()),
@@ -66,20 +70,28 @@ def read_isolated(opened: OpenFile, kind: str, options: CorpusOptions, report: R
         }
         worker = _taken()
         try:
-            yield from worker.parts(job, options.max_seconds, opened.file.name, report)
+            yield from worker.parts(job, options.max_seconds, spent, opened.file.name, report)
         finally:
             _IDLE.append(worker)
     report.bytes_done = max(report.bytes_done, opened.before + opened.file.size)
 
 
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
-    left = _LARGEST
+def _copy(source: IO[bytes], target: IO[bytes], seconds: float) -> float:
+    """Unpack a file, or read a pipe, whose writer may take its time; returns how long that took."""
+    left, begun = _LARGEST, time.monotonic()
     while block := source.read(_BLOCK):
         left -= len(block)
         if left < 0:
             raise BrokenFileError(0, f"it unpacks to more than {_LARGEST} bytes", TOO_LARGE)
+        if time.monotonic() - begun > seconds:
+            raise _too_slow(seconds)
         target.write(block)
     target.flush()
+    return time.monotonic() - begun
+
+
+def _too_slow(seconds: float) -> BrokenFileError:
+    return BrokenFileError(0, f"it took more than {seconds:g} seconds (`max_seconds` allows more)", TOO_SLOW)
 
 
 class _Worker:
@@ -90,13 +102,14 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
 
-    def parts(self, job: dict[str, Any], seconds: float, name: str, report: ReadReport) -> Iterator[Part]:
-        """Have a file read."""
+    def parts(self, job: dict[str, Any], seconds: float, spent: float, name: str, report: ReadReport) -> Iterator[Part]:
+        """Have a file read: so many seconds for each part, of which some are spent already on the first."""
         self._send(job)
         finished = False
         try:
             while True:
-                answer = self._answer(seconds)
+                answer = self._answer(seconds, spent)
+                spent = 0.0
                 if "end" in answer or "error" in answer:
                     finished = True
                 for line in answer.get("notes", ()):
@@ -139,7 +152,7 @@ class _Worker:
             )
         return self._process
 
-    def _answer(self, seconds: float) -> dict[str, Any]:
+    def _answer(self, seconds: float, spent: float) -> dict[str, Any]:
         """The next line that the process says.
 
         Raises:
@@ -148,13 +161,12 @@ class _Worker:
         assert self._process is not None
         assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
-        until = time.monotonic() + seconds
+        until = time.monotonic() + seconds - spent
         blocks = [self._pending]
         while b"\n" not in blocks[-1]:
             ready, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))
             if not ready:
-                reason = f"it took more than {seconds:g} seconds (`max_seconds` allows more)"
-                raise BrokenFileError(0, reason, TOO_SLOW)
+                raise _too_slow(seconds)
             block = os.read(pipe, _BLOCK)
             if not block:
                 raise _crash(self._process)
