@@ -36,7 +36,7 @@ _WORD = re.compile(r"\w+")
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Whatever a library set before: the last digits of a product depend on how many threads share it."""
+    """Numba, which umap computes with, sets the threads of torch, too; last digits of a product depend on them."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 

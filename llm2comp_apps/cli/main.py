@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 from typing import Annotated
@@ -9,26 +10,27 @@ from typing import Annotated
 import typer
 
 from llm2comp_apps import __version__
-from llm2comp_apps.cli import (
-    cluster,
-    doctor,
-    encode,
-    evaluate,
-    explain,
-    export_model,
-    index,
-    mcp,
-    push,
-    rerank,
-    search,
-    serve,
-    shard,
-    train,
-)
 from llm2comp_apps.cli.options.common import examples
 from llm2comp_apps.cli.ui.errors import CommandGroup
 
 __all__ = ["app", "main"]
+
+_COMMANDS = (
+    "cluster",
+    "doctor",
+    "encode",
+    "evaluate",
+    "explain",
+    "export_model",
+    "index",
+    "mcp",
+    "push",
+    "rerank",
+    "search",
+    "serve",
+    "shard",
+    "train",
+)
 
 app = typer.Typer(
     name="llm2comp",
@@ -60,24 +62,8 @@ def _llm2comp(
     """
 
 
-# Each module imports what is heavy inside its commands.
-for _module in (
-    cluster,
-    doctor,
-    encode,
-    evaluate,
-    explain,
-    export_model,
-    index,
-    mcp,
-    push,
-    rerank,
-    search,
-    serve,
-    shard,
-    train,
-):
-    _module.register(app)
+for _name in _COMMANDS:  # each module imports what is heavy inside its commands
+    importlib.import_module(f"llm2comp_apps.cli.{_name}").register(app)
 
 
 def main() -> None:

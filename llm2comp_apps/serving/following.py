@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from llm2comp_apps import FolderWatch
+from llm2comp_apps.serving.calm import calmly
 from llm2comp_apps.serving.generations import ServedIndex
 
 __all__ = ["Follower"]
@@ -55,7 +56,7 @@ class Follower:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self._follow()
+                calmly(self._follow)
             except Exception:
                 LOGGER.exception("%s cannot follow %s; tried again", self._served.path, self._folder)
                 self._stop.wait(self._retry)

@@ -16,6 +16,7 @@ from llm2comp_indexes import FieldSummary
 
 from llm2comp_apps import Collection, TopicModel
 from llm2comp_apps.serving.batching import Engine
+from llm2comp_apps.serving.calm import calmly
 from llm2comp_apps.serving.errors import not_found
 from llm2comp_apps.serving.lanes import encoder_in_lane
 from llm2comp_apps.serving.topic_maps import TopicMap
@@ -170,7 +171,7 @@ class Watcher:
         """Look once."""
         for served in self._indexes:
             try:
-                served.refresh()
+                calmly(served.refresh)
             except Exception:
                 if served.sound:
                     LOGGER.warning("%s: cannot move on to its newest commit", served.path, exc_info=True)

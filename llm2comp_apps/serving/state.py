@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from llm2comp_apps import load_encoder
 from llm2comp_apps.serving.batching import Engine
+from llm2comp_apps.serving.calm import calmly
 from llm2comp_apps.serving.errors import ApiError, busy, not_found
 from llm2comp_apps.serving.following import Follower
 from llm2comp_apps.serving.generations import ServedIndex, Watcher
@@ -105,7 +106,7 @@ class State:
     async def in_thread(self, work: Callable[[], T], *, slow: bool = False) -> T:
         """Run what blocks in one of a few threads; what is ``slow`` has others, so that searches need not wait."""
         pool = self._slow_threads if slow else self._threads
-        return await asyncio.get_running_loop().run_in_executor(pool, _calmly, work)
+        return await asyncio.get_running_loop().run_in_executor(pool, calmly, work)
 
     def index(self, name: str) -> ServedIndex:
         """The index of a name.
@@ -172,13 +173,3 @@ def _shown(name: str) -> str:
 def _open_by_meaning(served: ServedIndex, loaded: Future[Any]) -> None:
     if loaded.exception() is None:
         _ = served.collection
-
-
-def _calmly(work: Callable[[], T]) -> T:
-    """Do it; what libraries in Rust call a panic becomes an error like others."""
-    try:
-        return work()
-    except Exception:
-        raise
-    except BaseException as error:
-        raise RuntimeError(str(error)) from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from functools import partial
 
 import pytest
 
-from llm2comp_apps import Collection, UsageError
+from llm2comp_apps import Collection, Document, UsageError
 from llm2comp_apps.serving.following import Follower
+from llm2comp_apps.serving.generations import ServedIndex
 
 
 @pytest.fixture
@@ -52,12 +54,17 @@ def test_what_is_written_is_found_and_what_is_deleted_is_not(running, empty, not
         assert server.state.unready() == []
 
 
-def test_a_failure_is_tried_again(running, empty, notes, monkeypatch, caplog) -> None:
+class PanicError(BaseException):
+    """What PyO3 raises where Rust panics: no ``Exception``."""
+
+
+@pytest.mark.parametrize("error", [OSError, PanicError])
+def test_a_failure_is_tried_again(running, empty, notes, monkeypatch, caplog, error) -> None:
     update, failures = Collection.update, iter([True])
 
     def failing(self, *given, **named):
         if next(failures, False):
-            raise OSError("no space left on device")
+            raise error("no space left on device")
         return update(self, *given, **named)
 
     monkeypatch.setattr(Collection, "update", failing)
@@ -71,3 +78,20 @@ def test_wrong_settings_are_named(running, empty, notes, tmp_path) -> None:
         running(indexes=[empty], watch={"other": notes})
     with pytest.raises(UsageError, match="must be a folder"):
         running(indexes=[empty], watch={"notes": tmp_path / "none"})
+
+
+def test_a_panic_does_not_end_the_watcher(running, empty, monkeypatch) -> None:
+    refresh, panics = ServedIndex.refresh, []
+
+    def failing(self):
+        if threading.current_thread().name == "watcher" and len(panics) < 2:
+            panics.append(self)
+            raise PanicError("index out of bounds")
+        return refresh(self)
+
+    monkeypatch.setattr(ServedIndex, "refresh", failing)
+    with running(indexes=[empty]) as server:
+        assert soon(lambda: len(panics) == 2)
+        with Collection.open(empty) as library:
+            library.update([Document(id="late", title="", text="A quokka smiles.")])
+        assert soon(lambda: found(server, "quokka") == ["late"])
