@@ -42,7 +42,7 @@ def stored_text(index: Path, document: str) -> StoredText:
         try:
             (found,) = opened.get([document])
         except KeyError as error:
-            raise UsageError(f"{index}: has no document {document!r}", field="document") from error
+            raise UsageError(f"names {document!r}, which {index} does not hold", field="document") from error
         span = found.spans[0] if found.spans else None
         text = found.text[slice(*span)] if span else found.text
         memory = opened.memory([document], [span])[0] if opened.memory_tokens else None

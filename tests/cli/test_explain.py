@@ -42,7 +42,7 @@ def test_a_document_is_read_from_its_stored_memory(cli, tiny_encoder_dir, write_
     [
         ([], "give a text or the id of a document"),
         (["a text", "--id", "x"], "give a text or the id of a document"),
-        (["--id", "nothing"], "has no document 'nothing'"),
+        (["--id", "nothing"], "--id names 'nothing', which"),
         (["text", "--encoder", "baseline:lt"], "--encoder must be a checkpoint of ours"),
         (["text", "--beams", "0"], "--beams must be at least 1, not 0"),
     ],
