@@ -39,6 +39,8 @@ SLICE_SECONDS = 0.35
 """Wanted duration of a batch: what a query may have to wait behind bulk work."""
 MIN_BATCH_TOKENS = 256
 MAX_BATCH_TOKENS = 65_536
+_FIRST_RATE = 1000.0
+"""Tokens a second that are counted on before any speed was measured: what a slow laptop does."""
 _BULK_TURN = 8  # after so many batches of queries in a row, bulk gets one
 _MOST_WAITING_TOKENS = 20_000_000  # bounds memory where the encoder is very fast
 
@@ -128,7 +130,9 @@ class Engine:
         self._lanes: dict[Lane, deque[Job]] = {"query": deque(), "bulk": deque()}
         self._tokens: dict[Lane, int] = {"query": 0, "bulk": 0}
         self._running = 0
-        self._rate: float | None = None
+        self._rate: float | None = None  # tokens a second while a batch runs
+        self._bulk_rate: float | None = None  # of bulk on the clock, while it waits its turns behind queries
+        self._bulk_since = 0.0  # when bulk began to wait, or had its last turn
         self._query_turns = 0
         self._changed = threading.Condition()
         self._closing = False
@@ -170,8 +174,11 @@ class Engine:
 
     def waiting_seconds(self, lane: Lane, tokens: int = 0) -> float:
         """How long ``tokens`` of a lane would wait before the last of them is begun, by the speed that was measured."""
-        ahead = self._running + self._tokens["query"] + (self._tokens["bulk"] if lane == "bulk" else 0)
-        return (ahead + tokens) / self._rate if self._rate else 0.0
+        rate = self._rate or _FIRST_RATE
+        if lane == "query":
+            return (self._running + self._tokens["query"] + tokens) / rate
+        alone = (self._running + self._tokens["query"] + self._tokens["bulk"] + tokens) / rate
+        return max(alone, (self._tokens["bulk"] + tokens) / (self._bulk_rate or rate))
 
     def submit(
         self, texts: Sequence[str], lengths: Sequence[int], *, lane: Lane, prompt: str | None, memory: bool = False
@@ -195,6 +202,8 @@ class Engine:
             if self._is_full(lane):
                 self.metrics.overloaded.inc()
                 raise OverloadedError(max(1.0, self.waiting_seconds(lane) - self.max_wait / 2))
+            if lane == "bulk" and not self._lanes["bulk"]:
+                self._bulk_since = time.monotonic()
             self._lanes[lane].append(job)
             self._tokens[lane] += tokens
             self.metrics.queue_tokens.labels(self.name).set(sum(self._tokens.values()))
@@ -348,7 +357,12 @@ class Engine:
         rate = tokens / max(seconds, 1e-4)
         # Small batches say little about the speed of large ones: each counts by its size.
         weight = 0.3 * min(1.0, tokens / MIN_BATCH_TOKENS)
-        self._rate = rate if self._rate is None else self._rate * (1 - weight) + rate * weight
+        self._rate = _moved(self._rate, rate, weight)
+        if batch[0][0].lane == "bulk":
+            with self._changed:
+                now = time.monotonic()
+                self._bulk_rate = _moved(self._bulk_rate, tokens / max(now - self._bulk_since, 1e-4), weight)
+                self._bulk_since = now
         self.metrics.batch_tokens.observe(tokens)
         self.metrics.batch_seconds.observe(seconds)
         for job, _ in batch:
@@ -389,3 +403,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(
         words in said for words in ("out of memory", "can't allocate memory", "failed to allocate", "bad_alloc")
     )
+
+
+def _moved(mean: float | None, value: float, weight: float) -> float:
+    """A running mean after one more value."""
+    return value if mean is None else mean * (1 - weight) + value * weight

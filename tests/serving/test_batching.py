@@ -220,6 +220,32 @@ def test_waiting_is_bounded_and_refusals_say_when_to_come_back(engine, scripted,
     ask(engine, ["y"])  # what was cancelled waits no longer
 
 
+def test_bulk_that_waits_its_turns_behind_queries_is_counted_by_the_clock(engine, scripted, smallest_batches) -> None:
+    """Nine batches run for one of bulk: who comes then waits nine times as long, and is told so."""
+    scripted.seconds = 0.01
+    ask(engine, ["warm"], tokens=256).result(10)
+    alone = engine.waiting_seconds("bulk", 2560)
+    held(engine, scripted)
+    queries = [ask(engine, [f"q{i}"], lane="query", tokens=256) for i in range(60)]
+    bulk = ask(engine, [f"b{i}" for i in range(6)], tokens=256)
+    scripted.go.set()
+    bulk.result(20)
+    assert engine.waiting_seconds("bulk", 2560) > 3 * alone
+    for each in queries:
+        each.result(20)
+    assert engine.waiting_seconds("query", 2560) < 2 * alone
+
+
+def test_waiting_is_bounded_before_any_speed_is_known(engine, scripted) -> None:
+    engine.max_wait = 1.0
+    held(engine, scripted)
+    ask(engine, ["large"], tokens=2000)
+    with pytest.raises(OverloadedError) as refused:
+        ask(engine, ["more"], tokens=2000)
+    assert refused.value.retry_after >= 1
+    scripted.go.set()
+
+
 def test_a_stuck_engine_is_seen(engine, scripted) -> None:
     assert not engine.stuck(0.05)
     held(engine, scripted)
