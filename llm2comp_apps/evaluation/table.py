@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from llm2comp_apps.encoder import parse_name
 from llm2comp_apps.encoder.cache import files_sha256
-from llm2comp_apps.encoder.embedding_store import EmbeddingStore
-from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.encoder.protocol import MakesMemory, TextEncoder
 from llm2comp_apps.errors import EncoderError, EvaluationError, LLM2CompError, UsageError
 from llm2comp_apps.evaluation.adapters import RANKERS
-from llm2comp_apps.evaluation.cache import CachedEncoder, embedding_cache
+from llm2comp_apps.evaluation.cache import CachedEncoder, CachedMemoryEncoder, embedding_cache, memory_cache
 from llm2comp_apps.evaluation.prompts import InstructionMode, Prompts, resolve_prompts
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.runner import applicable, evaluate_task
@@ -165,12 +166,12 @@ class _Filling:
         except (EncoderError, EvaluationError) as error:
             self.table.failures.append(f"{system.label}: {error}")
             return
-        with _Embeddings(encoder, self.out, self.options) as embedder:
+        with _cached(encoder, self.out, self.options) as embedder:
             self.cells(system, embedder)
             if isinstance(embedder, TextEncoder):
                 for label, search in self.searches.items():
                     if search.needs_encoder:
-                        self.cells(System(f"{system.label} {label}", system.spec), search.ranker(embedder))
+                        self.cells(System(f"{system.label} {label}", system.spec), search.ranker(embedder, system.spec))
 
     def cells(self, system: System, encoder: TextEncoder | Ranker) -> None:
         """The cells of one row."""
@@ -190,23 +191,19 @@ class _Filling:
                 self.on_cell(system, result, kept)
 
 
-class _Embeddings:
+@contextmanager
+def _cached(encoder: TextEncoder | Ranker, out: Path, options: TableOptions) -> Iterator[TextEncoder | Ranker]:
     """The encoder behind its cache for the time of one row; a ranker, or caching switched off, stays as it is."""
-
-    def __init__(self, encoder: TextEncoder | Ranker, out: Path, options: TableOptions) -> None:
-        self._encoder = encoder
-        self._cache: EmbeddingStore | None = None
-        if options.keep_embeddings and isinstance(encoder, TextEncoder):
-            self._cache = embedding_cache(out / "embeddings", encoder.fingerprint)
-
-    def __enter__(self) -> TextEncoder | Ranker:
-        if self._cache is not None and isinstance(self._encoder, TextEncoder):
-            return CachedEncoder(self._encoder, self._cache)
-        return self._encoder
-
-    def __exit__(self, *_: object) -> None:
-        if self._cache is not None:
-            self._cache.close()
+    if not options.keep_embeddings or not isinstance(encoder, TextEncoder):
+        yield encoder
+        return
+    folder, fingerprint = out / "embeddings", encoder.fingerprint
+    with closing(embedding_cache(folder, fingerprint)) as cache:
+        if isinstance(encoder, MakesMemory):
+            with closing(CachedMemoryEncoder(encoder, cache, partial(memory_cache, folder, fingerprint))) as cached:
+                yield cached
+        else:
+            yield CachedEncoder(encoder, cache)
 
 
 def _cell(

@@ -6,7 +6,8 @@
     compare(["default"], tasks, Path("out"), searches=search_rows(["dense", "hybrid"]))
 
 A row indexes the corpus of each task in a temporary folder and asks it every query, with the defaults of a search. An
-index that holds the corpus already is searched as it is.
+index that holds the corpus already is searched as it is. The row ``rerank`` has the best hits of a hybrid search
+scored again by a reranker, and the others below them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
@@ -24,12 +25,26 @@ from typing import get_args
 import numpy as np
 
 from llm2comp_apps.corpus.document import Document
+from llm2comp_apps.encoder.cache import directory_sha256
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.retrieval.collection import Collection
+from llm2comp_apps.retrieval.hits import Ranked
+from llm2comp_apps.retrieval.rerank import (
+    LIKELIHOOD,
+    MEMORY,
+    UPR,
+    MemoryReranker,
+    Reranker,
+    load_joint_reranker,
+    load_likelihood_reranker,
+)
 from llm2comp_apps.retrieval.search import Mode, SearchOptions
 
-__all__ = ["JudgedSearch", "SearchRanker", "search_rows"]
+__all__ = ["RERANK", "JudgedSearch", "RerankModel", "SearchRanker", "search_rows"]
+
+RERANK = "rerank"
+"""The way of searching that reranks the hits of a hybrid search."""
 
 RANKING_VERSION = 1
 """Raised when searches rank in another way, so that kept scores are computed again."""
@@ -39,6 +54,60 @@ DEPTH = 200
 ranking would be of another fusion than the one that people see."""
 
 
+RERANKED = 50
+"""Hits of a query that a reranker scores again."""
+
+_STEPS = (*get_args(Mode), RERANK)
+_MODEL_FILES = ("*.safetensors", "*.bin", "*.json")
+
+
+@dataclass(slots=True, kw_only=True)
+class RerankModel:
+    """A reranker by name, loaded when it is needed first.
+
+    Attributes:
+        name: ``memory``, ``likelihood``, ``upr``, or one that :func:`.load_joint_reranker` takes.
+        device: where it runs; ``None`` for the best there is.
+    """
+
+    name: str
+    device: str | None = None
+    _joint: Reranker | None = field(default=None, repr=False)
+
+    @property
+    def reads_stored(self) -> bool:
+        """Whether it reads memory vectors that an index can hold."""
+        return self.name in (MEMORY, LIKELIHOOD)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides its scores, beside the encoder of the index."""
+        folder = Path(self.name).expanduser()
+        return {"name": self.name, "files": directory_sha256(folder, _MODEL_FILES) if folder.is_dir() else ""}
+
+    def load(self, library: Collection, source: str | None) -> Reranker:
+        """The reranker of the hits of a collection.
+
+        Args:
+            library: with its encoder.
+            source: loads that encoder again, by name; ``None`` for what the collection remembers.
+
+        Raises:
+            EncoderError: it cannot be found or loaded.
+            UsageError: the encoder has no memory vectors.
+        """
+        stored = library.index.memory if library.index.memory_tokens else None
+        if self.name == MEMORY:
+            return MemoryReranker(library.encoder, stored)
+        if self.name in (LIKELIHOOD, UPR):
+            remembered = library.index.encoder
+            encoder = source or remembered.get("source") or remembered["name"]
+            return load_likelihood_reranker(self.name, encoder, stored=stored, device=self.device)
+        if self._joint is None:
+            self._joint = load_joint_reranker(self.name, self.device)
+        return self._joint
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedSearch:
     """A way of searching that can be a row.
@@ -46,47 +115,58 @@ class JudgedSearch:
     Attributes:
         mode: ``dense``, ``lexical`` or ``hybrid``.
         collection: what is searched; ``None`` for an index of each task's corpus.
+        reranker: scores the best hits again.
     """
 
     mode: Mode
     collection: Collection | None = None
+    reranker: RerankModel | None = None
 
     @property
     def needs_encoder(self) -> bool:
         """Whether every encoder makes a row of its own; words, and an index that is there, need none."""
         return self.collection is None and self.mode != "lexical"
 
-    def ranker(self, encoder: TextEncoder | None = None) -> SearchRanker:
-        """What ranks the documents of a task."""
-        return SearchRanker(self.mode, encoder, self.collection)
+    def ranker(self, encoder: TextEncoder | None = None, source: str | None = None) -> SearchRanker:
+        """What ranks the documents of a task; ``source`` is the name of the encoder, by which it can be loaded."""
+        return SearchRanker(self.mode, encoder, self.collection, reranker=self.reranker, source=source)
 
 
 def search_rows(
-    modes: Sequence[str], *, index: Path | None = None, device: str | None = None
+    modes: Sequence[str],
+    *,
+    rerank: Sequence[str] = (),
+    index: Path | None = None,
+    device: str | None = None,
 ) -> dict[str, JudgedSearch]:
     """Rows by their labels; each encoder puts its own in front of those that need one.
 
     Args:
-        modes: any of ``dense``, ``lexical`` and ``hybrid``; none for hybrid if there is an index.
+        modes: any of ``dense``, ``lexical``, ``hybrid`` and ``rerank``; none for hybrid if there is an index.
+        rerank: rerankers by name, a row each; by memory vectors if ``rerank`` is among the modes and none is named.
         index: an index of the corpus, whose ids are those of the task; its own encoder is loaded when it is needed.
-        device: where that runs; ``None`` for the best there is.
+        device: where that and rerankers run; ``None`` for the best there is.
 
     Raises:
         UsageError: an unknown mode, or no such index.
         IndexStoreError: it is no index, or a damaged one.
     """
     for mode in modes:
-        if mode not in get_args(Mode):
-            raise UsageError(f"must be one of {', '.join(get_args(Mode))}, not {mode!r}", field="search")
-    if index is None:
-        return {f"{mode} search": JudgedSearch(mode=mode) for mode in get_args(Mode) if mode in modes}
-    library = Collection.open(index, device=device)
-    chosen = modes or ("hybrid",)
-    return {
-        f"{library.path.name} {mode} search": JudgedSearch(mode=mode, collection=library)
+        if mode not in _STEPS:
+            raise UsageError(f"must be one of {', '.join(_STEPS)}, not {mode!r}", field="search")
+    library = None if index is None else Collection.open(index, device=device)
+    start = "" if library is None else f"{library.path.name} "
+    models = dict.fromkeys(rerank or ((MEMORY,) if RERANK in modes else ()))
+    chosen = modes or (("hybrid",) if library and not models else ())
+    rows = {
+        f"{start}{mode} search": JudgedSearch(mode=mode, collection=library)
         for mode in get_args(Mode)
         if mode in chosen
     }
+    for name in models:
+        model = RerankModel(name=name, device=device)
+        rows[f"{start}rerank search ({name})"] = JudgedSearch(mode="hybrid", collection=library, reranker=model)
+    return rows
 
 
 class SearchRanker:
@@ -96,13 +176,25 @@ class SearchRanker:
         mode: of the search.
         encoder: of documents and queries, with its own prompts; ``None`` for a search by words, or in a collection.
         collection: what is searched; ``None`` for a temporary one of the corpus.
+        reranker: scores the best hits again.
+        source: the name of the encoder, for rerankers that load it in another form.
     """
 
-    def __init__(self, mode: Mode, encoder: TextEncoder | None = None, collection: Collection | None = None) -> None:
-        self.name = f"{mode} search"
+    def __init__(
+        self,
+        mode: Mode,
+        encoder: TextEncoder | None = None,
+        collection: Collection | None = None,
+        *,
+        reranker: RerankModel | None = None,
+        source: str | None = None,
+    ) -> None:
+        self.name = f"{mode} search" if reranker is None else f"{RERANK} search ({reranker.name})"
         self._mode: Mode = mode
         self._encoder = encoder or _Wordless()
         self._collection = collection
+        self._reranker = reranker
+        self._source = source
         about: dict[str, object] = {"ranking": RANKING_VERSION, "mode": mode, "tantivy": version("tantivy")}
         if collection is None:
             about |= {"encoder": self._encoder.fingerprint, "prompts": self._encoder.prompts}
@@ -110,6 +202,8 @@ class SearchRanker:
             info = collection.info()
             made = (collection.path / "store.db").stat().st_ctime_ns
             about |= {"index": [str(collection.path.resolve()), made, info.generation, info.encoder]}
+        if reranker is not None:
+            about |= {"rerank": [reranker.identity, RERANKED]}
         self.fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
     def search(self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int) -> dict[str, dict[str, float]]:
@@ -117,15 +211,27 @@ class SearchRanker:
 
         Raises:
             EvaluationError: the collection holds other documents than the task.
+            EncoderError: the reranker cannot be found or loaded.
+            UsageError: the encoder has no memory vectors that the reranker could read.
         """
         asked = {identifier: text for identifier, text in queries.items() if text.strip()}
         options = SearchOptions(k=min(top_k, DEPTH), mode=self._mode)
         with self._searched(corpus) as library:
-            rankings = library.searcher(self._mode).rank(list(asked.values()), options)
+            rankings = self._rank(library, list(asked.values()), options)
         return {
             identifier: {hit.id: hit.score for hit in ranking}
             for identifier, ranking in zip(asked, rankings, strict=True)
         }
+
+    def _rank(self, library: Collection, queries: Sequence[str], options: SearchOptions) -> list[list[Ranked]]:
+        if self._reranker is None:
+            return library.searcher(self._mode).rank(queries, options)
+        reranker = self._reranker.load(library, self._source)  # its name may be wrong: first
+        rankings = library.searcher(self._mode).rank(queries, options)
+        few = min(options.k, RERANKED)
+        reads = library.searcher(self._mode, reranker)
+        heads = reads.rank(queries, replace(options, k=few, rerank_depth=few))
+        return [_with_rest(*each) for each in zip(heads, rankings, strict=True)]
 
     @contextmanager
     def _searched(self, corpus: Mapping[str, str]) -> Iterator[Collection]:
@@ -134,12 +240,21 @@ class SearchRanker:
             yield self._collection
             return
         kind = "flat" if isinstance(self._encoder, _Wordless) else "auto"
+        memory = self._reranker is not None and self._reranker.reads_stored
         with (
             tempfile.TemporaryDirectory() as folder,
-            Collection.create(Path(folder) / "task.index", encoder=self._encoder, kind=kind) as library,
+            Collection.create(Path(folder) / "task.index", encoder=self._encoder, kind=kind, memory=memory) as library,
         ):
             library.update(Document(identifier, text) for identifier, text in corpus.items())
             yield library
+
+
+def _with_rest(head: Sequence[Ranked], ranking: Sequence[Ranked]) -> list[Ranked]:
+    """A ranking with its head in another order; the scores of the rest only continue those of the head."""
+    read = {found.id for found in head}
+    lowest = min((found.score for found in head), default=0.0)
+    rest = [found for found in ranking if found.id not in read]
+    return [*head, *(replace(found, score=lowest - 1 - place) for place, found in enumerate(rest))]
 
 
 class _Wordless:

@@ -253,9 +253,11 @@ def test_searches_are_rows_beside_their_encoder(cli, encoders, data):
     assert done.exit_code == 0, done.stderr
     assert set(json.loads(done.stdout)["systems"]) == {"default", "default hybrid search", "lexical search"}
     assert "default hybrid search: library ndcg@10 100.00" in done.stderr
+    done = cli(*call, "--encoder", "default", "--search", "rerank")
+    assert "default rerank search (memory): library ndcg@10 100.00" in done.stderr
     refused = cli(*call, "--encoder", "default", "--search", "fuzzy")
     assert refused.exit_code == 2
-    assert "--search must be one of dense, lexical, hybrid, not 'fuzzy'" in refused.stderr
+    assert "--search must be one of dense, lexical, hybrid, rerank, not 'fuzzy'" in refused.stderr
 
 
 def test_an_index_is_a_row(cli, encoders, data):

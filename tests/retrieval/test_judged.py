@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+
+import numpy as np
 import pytest
 
 from llm2comp_apps.corpus.document import Document
@@ -9,6 +12,7 @@ from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.evaluation import compare, evaluate
 from llm2comp_apps.evaluation.datasets import RetrievalData
 from llm2comp_apps.evaluation.tasks import Ranker, RetrievalTask
+from llm2comp_apps.retrieval import judged
 from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.judged import search_rows
 
@@ -20,6 +24,14 @@ CORPUS = {
 }
 QUERIES = {"q1": "how do cells divide", "q2": "stars and hydrogen", "q3": "  ", "q4": "bread and yeast"}
 QRELS = {"q1": {"cells": 1}, "q2": {"stars": 2}, "q3": {"ships": 1}, "q4": {"bread": 1}}
+
+
+class Plain:
+    """An encoder without memory vectors."""
+
+    def __init__(self, inner):
+        self.name, self.fingerprint, self.dimension = inner.name, inner.fingerprint, inner.dimension
+        self.prompts, self.encode, self.encode_stream = inner.prompts, inner.encode, inner.encode_stream
 
 
 @pytest.fixture
@@ -75,6 +87,88 @@ def test_each_encoder_has_its_searches_and_they_share_its_embeddings(task, tmp_p
     assert kept == [("a", True), ("a dense search", True), ("a hybrid search", True), ("lexical search", True)]
 
 
+class Backwards:
+    """A reranker that likes late letters."""
+
+    def score(self, query, passages):
+        return np.asarray([ord(passage.id[0]) for passage in passages], np.float32)
+
+
+def test_reranking_by_memory_ranks_as_a_search_with_it(tmp_path, hash_encoder):
+    (ranker,) = search_rows(["rerank"]).values()
+    found = ranker.ranker(hash_encoder).search(CORPUS, QUERIES, 1000)
+    with Collection.create(tmp_path / "memory.index", encoder=hash_encoder, memory=True) as library:
+        library.update(Document(name, text) for name, text in CORPUS.items())
+        for name, hits in found.items():
+            searched = library.search(QUERIES[name], rerank="memory", operators=False)
+            assert list(hits.items()) == [(hit.id, pytest.approx(hit.score)) for hit in searched]
+
+
+def test_a_reranker_reads_the_head_and_the_rest_follows_in_its_order(monkeypatch, hash_encoder):
+    monkeypatch.setattr(judged, "RERANKED", 2)
+    monkeypatch.setattr(judged, "load_joint_reranker", lambda name, device: Backwards())
+    rows = search_rows(["hybrid"], rerank=["some/model"])
+    assert list(rows) == ["hybrid search", "rerank search (some/model)"]
+    hybrid, reranked = (
+        {name: list(hits) for name, hits in row.ranker(hash_encoder).search(CORPUS, QUERIES, 1000).items()}
+        for row in rows.values()
+    )
+    for name, ids in hybrid.items():
+        assert reranked[name] == [*sorted(ids[:2], reverse=True), *ids[2:]]
+
+
+def test_rows_of_rerankers_are_kept_and_encode_once(task, tmp_path, monkeypatch, make_hash_encoder):
+    encoders = {"a": make_hash_encoder()}
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, **_: encoders[name])
+    rows = search_rows(["rerank"])
+    compare(["a"], [task], tmp_path, searches=rows)
+    assert encoders["a"].calls == 15  # 8 texts for the encoder's row, 7 for memory vectors: one query is empty
+    shutil.rmtree(tmp_path / "results")
+    again = compare(["a"], [task], tmp_path, searches=rows)
+    assert encoders["a"].calls == 15  # both kinds of vectors are kept
+    assert again.report.cells["a rerank search (memory)"]["library"].main_score == pytest.approx(0.75)
+
+
+def test_an_encoder_without_memory_is_named_and_stops_nothing(task, tmp_path, monkeypatch, make_hash_encoder):
+    plain = Plain(make_hash_encoder())
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, **_: plain)
+    outcome = compare(["a"], [task], tmp_path, searches=search_rows(["hybrid", "rerank"]))
+    assert set(outcome.report.cells["a hybrid search"]) == {"library"}
+    (line,) = outcome.failures
+    assert line.startswith("a rerank search (memory), library: the encoder hash has no memory vectors")
+
+
+def test_likelihood_loads_the_encoder_by_the_name_of_its_row(task, tmp_path, monkeypatch, make_hash_encoder):
+    asked = []
+
+    def load(name, encoder, *, stored, device):
+        asked.append((name, encoder, stored is not None))
+        return Backwards()
+
+    monkeypatch.setattr(judged, "load_likelihood_reranker", load)
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, **_: make_hash_encoder())
+    compare(["mine=runs/a"], [task], tmp_path, searches=search_rows([], rerank=["likelihood", "upr"]))
+    assert asked == [("likelihood", "runs/a", True), ("upr", "runs/a", False)]
+
+
+def test_an_index_is_reranked(library):
+    rows = search_rows([], rerank=["memory"], index=library)
+    assert list(rows) == ["library.index rerank search (memory)"]
+    found = rows["library.index rerank search (memory)"].ranker().search(CORPUS, QUERIES, 1000)
+    assert next(iter(found["q1"])) == "cells"
+
+
+def test_another_reranker_of_the_same_name_is_another_row(tmp_path, hash_encoder):
+    folder = tmp_path / "reranker"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (row,) = search_rows([], rerank=[str(folder)]).values()
+    before = row.ranker(hash_encoder).fingerprint
+    assert row.ranker(hash_encoder).fingerprint == before
+    (folder / "config.json").write_text('{"trained": "longer"}')
+    assert row.ranker(hash_encoder).fingerprint != before
+
+
 def test_an_index_of_the_corpus_is_searched_as_it_is(task, library, tmp_path):
     rows = search_rows([], index=library)
     assert list(rows) == ["library.index hybrid search"]  # what a search does that names no mode
@@ -106,7 +200,7 @@ def test_a_changed_index_is_searched_again(library, hash_encoder):
 
 
 def test_what_makes_no_sense_is_refused(task, tmp_path):
-    with pytest.raises(UsageError, match="search must be one of dense, lexical, hybrid, not 'fuzzy'"):
+    with pytest.raises(UsageError, match="search must be one of dense, lexical, hybrid, rerank, not 'fuzzy'"):
         search_rows(["fuzzy"])
     with pytest.raises(UsageError, match="search needs an encoder for hybrid search"):
         compare(["bm25"], [task], tmp_path, searches=search_rows(["hybrid"]))

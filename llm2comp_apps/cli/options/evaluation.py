@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,8 +30,12 @@ _BASELINE = "Training-free encoder: lt, wmp, ee, prompteol or metaeol. May be gi
 _BACKBONE = "LLM under the baselines, and where a checkpoint's own backbone lies now. [default: smollm2-135m]"
 _PROMPT = "Query prompt of a task or category, instead of its own."
 _SEARCH = (
-    "Rows of this program's search with each encoder: dense, lexical or hybrid, on the retrieval tasks. "
+    "Rows of this program's search with each encoder: dense, lexical, hybrid or rerank, on the retrieval tasks. "
     "May be given several times."
+)
+_RERANK = (
+    "Reranker of the rows of rerank: memory, a reranker's folder or name, likelihood, upr. "
+    "May be given several times. [default: memory]"
 )
 _INDEX = "Search this index instead of a temporary one; its documents are those of the task."
 _MODES = "Encoders that get an instruction: auto (those trained with some), task (all) or none."
@@ -99,17 +104,18 @@ SCORING = Group(
 """How a table is filled (:class:`~llm2comp_apps.evaluation.table.TableOptions`)."""
 
 
-def _searches(search: list[str] | None, index: Path | None) -> Any:
+def _searches(search: list[str] | None, rerank: list[str] | None, index: Path | None) -> Any:
     from llm2comp_apps.retrieval.judged import search_rows
 
-    return search_rows(search or (), index=index)
+    return functools.partial(search_rows, search or (), rerank=rerank or (), index=index)
 
 
 SEARCHES = Group(
     _searches,
     (
-        option("search", list[str] | None, None, "MODE", _SEARCH, values=("dense", "lexical", "hybrid")),
+        option("search", list[str] | None, None, "MODE", _SEARCH, values=("dense", "lexical", "hybrid", "rerank")),
+        option("rerank", list[str] | None, None, "MODEL", _RERANK, values=("memory", "likelihood", "upr")),
         option("index", Path | None, None, "DIR", _INDEX),
     ),
 )
-"""Searches as rows (:func:`~llm2comp_apps.retrieval.judged.search_rows`)."""
+"""Makes searches that are rows on a device (:func:`~llm2comp_apps.retrieval.judged.search_rows`)."""

@@ -55,8 +55,8 @@ class Search(Protocol):
         """Whether it makes a row with each encoder, instead of one row."""
         ...
 
-    def ranker(self, encoder: TextEncoder | None = None) -> Ranker:
-        """What ranks the documents of a task."""
+    def ranker(self, encoder: TextEncoder | None = None, source: str | None = None) -> Ranker:
+        """What ranks the documents of a task; ``source`` is the name by which the encoder was loaded."""
         ...
 
 
