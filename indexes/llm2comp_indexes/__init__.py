@@ -71,7 +71,7 @@ from llm2comp_indexes.storage.dates import date_key
 from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.schema import FORMAT
-from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo, QueryWords
+from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo, Listing, QueryWords
 
 __all__ = [
     "DEFAULT_LANGUAGE",
@@ -98,6 +98,7 @@ __all__ = [
     "InputError",
     "KindError",
     "LexicalStatistics",
+    "Listing",
     "OutdatedWarning",
     "ParsedQuery",
     "Policy",

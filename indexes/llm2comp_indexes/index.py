@@ -35,6 +35,7 @@ from llm2comp_indexes.storage.fields import (
     all_fields,
     count_predicates,
     summary,
+    unknown_fields,
     values_among,
 )
 from llm2comp_indexes.storage.filters import compile_filter
@@ -42,7 +43,7 @@ from llm2comp_indexes.storage.lock import LOCK_NAME
 from llm2comp_indexes.storage.memory_forms import INT8
 from llm2comp_indexes.storage.schema import FORMAT
 from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, newest_generation, size_on_disk
-from llm2comp_indexes.types import Damage, Float32Array, Hit, IndexedDocument, IndexInfo, QueryWords
+from llm2comp_indexes.types import Damage, Float32Array, Hit, IndexedDocument, IndexInfo, Listing, QueryWords
 
 __all__ = ["Index"]
 
@@ -358,6 +359,17 @@ class Index:
         with self._lease() as snapshot:
             yield from snapshot.ids(where)
 
+    def listing(self, *, where: str | None = None, offset: int = 0, limit: int, fields: Sequence[str] = ()) -> Listing:
+        """A page of the documents that satisfy ``where``, and what all of them have in ``fields``.
+
+        Raises:
+            FilterError: ``where`` cannot be read.
+        """
+        with self.pinned() as pinned:
+            ids = list(pinned.ids(where=where))
+            counts = {name: pinned.value_counts(name, ids) for name in fields}
+        return Listing(len(ids), ids[offset : offset + limit], counts)
+
     def unknown_fields(self, where: str) -> dict[str, list[str]]:
         """The fields that ``where`` names and no document has: most likely misspelled, and `!=` is true of them.
 
@@ -368,17 +380,8 @@ class Index:
         Raises:
             FilterError: ``where`` cannot be read.
         """
-        unknown = {}
         with self._lease() as snapshot, snapshot.store() as connection:
-            for names in compile_filter(where).fields:
-                if names == ("_id",) or rows_of.has_field(connection, names):
-                    continue
-                parent = names[:-1]
-                while parent and not rows_of.field_names(connection, parent):
-                    parent = parent[:-1]
-                known = rows_of.field_names(connection, parent)
-                unknown[".".join(names)] = [".".join((*parent, name)) for name in known]
-        return unknown
+            return unknown_fields(connection, compile_filter(where))
 
     def predicate_counts(self, where: str) -> list[PredicateCount]:
         """How many documents meet each predicate of ``where`` alone: what to look at when none meets them all.

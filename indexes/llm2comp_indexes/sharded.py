@@ -12,12 +12,12 @@ another time; after `compact` they agree.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +26,31 @@ from llm2comp_indexes.errors import InputError
 from llm2comp_indexes.index import Index
 from llm2comp_indexes.operators import Clause
 from llm2comp_indexes.statistics import LexicalStatistics
-from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount, joined
-from llm2comp_indexes.types import Float32Array, Hit, IndexedDocument, IndexInfo, QueryWords
+from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount, Values, joined, joined_values
+from llm2comp_indexes.types import Float32Array, Hit, IndexedDocument, IndexInfo, Listing, QueryWords
 
-__all__ = ["WORDS_ROUNDING", "ShardedIndex", "merged"]
+__all__ = ["WORDS_ROUNDING", "Question", "ShardedIndex", "merged"]
 
 WORDS_ROUNDING = 5e-7
 """By how much BM25 of two indexes differs for the same words: a few roundings of float32."""
 _SAME = ("metric", "language")  # settings without which scores cannot be compared
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call of one of the methods by which an index is read.
+
+    Attributes:
+        method: of `Index`.
+        args: of the call, without the index.
+        named: of the call.
+    """
+
+    method: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    named: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ShardedIndex:
@@ -68,6 +85,21 @@ class ShardedIndex:
             stack.pop_all()
         return made
 
+    def _answers(self, questions: Mapping[int, Question]) -> dict[int, Any]:
+        """What indexes answer, by their numbers: the one way in which they are read.
+
+        Another class may ask them in another way, over a network for instance, and leave out those that do not answer.
+        """
+        return {
+            number: question.method(self.shards[number], *question.args, **question.named)
+            for number, question in questions.items()
+        }
+
+    def _ask(self, method: Callable[Concatenate[Index, P], T], *args: P.args, **named: P.kwargs) -> list[T]:
+        """What each index answers, in their order."""
+        question = Question(method, args, named)
+        return list(self._answers(dict.fromkeys(range(len(self.shards)), question)).values())
+
     def search(
         self,
         vectors: npt.ArrayLike,
@@ -78,12 +110,12 @@ class ShardedIndex:
         clauses: Sequence[Clause] = (),
     ) -> list[list[Hit]]:
         """The k nearest documents of each query vector; see `Index.search`."""
-        found = [shard.search(vectors, k, where=where, exact=exact, clauses=clauses) for shard in self.shards]
+        found = self._ask(Index.search, vectors, k, where=where, exact=exact, clauses=clauses)
         return [merged(hits, k) for hits in zip(*found, strict=True)]
 
     def lexical_statistics(self, query: str) -> LexicalStatistics:
         """Those of all documents."""
-        return LexicalStatistics.total(shard.lexical_statistics(query) for shard in self.shards)
+        return LexicalStatistics.total(self._ask(Index.lexical_statistics, query))
 
     def search_lexical(
         self,
@@ -96,15 +128,13 @@ class ShardedIndex:
     ) -> list[Hit]:
         """The k best documents by BM25; see `Index.search_lexical`."""
         known = self.lexical_statistics(query) if statistics is None else statistics
-        found = [
-            shard.search_lexical(query, k, where=where, clauses=clauses, statistics=known) for shard in self.shards
-        ]
+        found = self._ask(Index.search_lexical, query, k, where=where, clauses=clauses, statistics=known)
         return merged(found, k, rounding=WORDS_ROUNDING)
 
     def query_words(self, query: str) -> QueryWords:
         """What a query asks of the words of all documents; see `Index.query_words`."""
         known = self.lexical_statistics(query)
-        return max(shard.query_words(query, statistics=known) for shard in self.shards)  # one without words has none
+        return max(self._ask(Index.query_words, query, statistics=known))  # one without words has none
 
     def get(self, ids: Sequence[str]) -> list[IndexedDocument]:
         """The documents of ``ids``, in that order.
@@ -112,47 +142,72 @@ class ShardedIndex:
         Raises:
             KeyError: an id is in none of the indexes.
         """
-        found: dict[str, IndexedDocument] = {}
-        for shard, held in self._held(ids):
-            found.update(zip(held, shard.get(held), strict=True))
+        held = self._held(ids)
+        answers = self._answers({number: Question(Index.get, (there,)) for number, there in held.items()})
+        found = {document.id: document for documents in answers.values() for document in documents}
         return [found[id_] for id_ in ids]
 
-    def _held(self, ids: Sequence[str]) -> Iterator[tuple[Index, list[str]]]:
-        """The ids that each index has."""
-        missing = list(dict.fromkeys(ids))
-        for shard in self.shards:
-            there = shard.hashes(missing)
-            if there:
-                yield shard, [id_ for id_ in missing if id_ in there]
-                missing = [id_ for id_ in missing if id_ not in there]
-        if missing:
-            raise KeyError(missing[0])
+    def _held(self, ids: Sequence[str]) -> dict[int, list[str]]:
+        """The ids that each index has, by its number.
+
+        Raises:
+            KeyError: an id is in none of them.
+        """
+        every = range(len(self.shards))
+        hashes: dict[int, dict[str, str]] = self._answers(dict.fromkeys(every, Question(Index.hashes, (list(ids),))))
+        holder = {id_: number for number in reversed(hashes) for id_ in hashes[number]}
+        held: dict[int, list[str]] = {}
+        for id_ in dict.fromkeys(ids):
+            held.setdefault(holder[id_], []).append(id_)
+        return held
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """Content hash of each of ``ids`` that is in one of the indexes."""
-        return {id_: hash_ for shard in self.shards for id_, hash_ in shard.hashes(ids).items()}
+        return {id_: hash_ for found in self._ask(Index.hashes, ids) for id_, hash_ in found.items()}
 
     def ids(self, *, where: str | None = None) -> Iterator[str]:
         """Every id, or those whose document satisfies ``where``, one index after another."""
         for shard in self.shards:
             yield from shard.ids(where=where)
 
+    def listing(self, *, where: str | None = None, offset: int = 0, limit: int, fields: Sequence[str] = ()) -> Listing:
+        """A page of the documents, one index after another; see `Index.listing`."""
+        ids: list[str] = []
+        before = 0  # documents of the indexes that come first
+        parts = self._ask(Index.listing, where=where, limit=offset + limit, fields=fields)
+        for part in parts:
+            ids += part.ids[max(0, offset - before) : max(0, offset + limit - before)]
+            before += part.total
+        return Listing(before, ids, {name: joined_values([part.counts[name] for part in parts]) for name in fields})
+
+    def value_counts(self, field: str, ids: Sequence[str]) -> Values:
+        """How many documents of ``ids`` have each value of a field; see `Index.value_counts`."""
+        return joined_values(self._ask(Index.value_counts, field, ids))
+
     def predicate_counts(self, where: str) -> list[PredicateCount]:
         """How many documents of all indexes meet each predicate of ``where`` alone; see `Index.predicate_counts`."""
         total: dict[str, PredicateCount] = {}
-        for shard in self.shards:
-            for count in shard.predicate_counts(where):
+        for counts in self._ask(Index.predicate_counts, where):
+            for count in counts:
                 before = total.get(count.text)
                 total[count.text] = replace(count, documents=count.documents + (before.documents if before else 0))
         return list(total.values())
 
     def field(self, *names: str) -> FieldSummary:
         """What a metadata field holds in all indexes; see `Index.field`."""
-        return joined([shard.field(*names) for shard in self.shards])
+        return joined(self._ask(Index.field, *names))
+
+    def fields(self) -> list[FieldSummary]:
+        """What all metadata fields hold, sorted by name; see `Index.fields`, which looks at some documents of each."""
+        parts: dict[str, list[FieldSummary]] = {}
+        for found in self._ask(Index.fields):
+            for each in found:
+                parts.setdefault(each.name, []).append(each)
+        return [joined(parts[name]) for name in sorted(parts)]
 
     def unknown_fields(self, where: str) -> dict[str, list[str]]:
         """The fields that ``where`` names and no document of any index has; see `Index.unknown_fields`."""
-        found = [shard.unknown_fields(where) for shard in self.shards]
+        found = self._ask(Index.unknown_fields, where)
         common = set(found[0]).intersection(*found[1:])
         return {name: sorted({each for one in found for each in one[name]}) for name in found[0] if name in common}
 
@@ -162,17 +217,28 @@ class ShardedIndex:
         Raises:
             KeyError: an id is in none of the indexes.
         """
-        rows = {id_: shard.vectors([id_]) for shard, held in self._held(ids) for id_ in held}
+        rows: dict[str, Float32Array] = {}
+        for number, held in self._held(ids).items():
+            for id_ in held:
+                rows[id_] = self._answers({number: Question(Index.vectors, ([id_],))})[number]
         return np.concatenate([rows[id_] for id_ in ids]) if ids else np.empty((0, self.dimension), dtype=np.float32)
 
     def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None] | None = None) -> Float32Array:
         """Stored memory vectors; see `Index.memory`."""
-        wanted = list(zip(ids, spans or [None] * len(ids), strict=True))
-        gathered = np.empty((len(ids), self.memory_tokens, self.dimension), dtype=np.float32)
-        for shard, held in self._held(ids):
+        wanted = spans or [None] * len(ids)
+        places: dict[int, list[int]] = {}
+        for number, held in self._held(ids).items():
             there = set(held)
-            places = [place for place, (id_, _) in enumerate(wanted) if id_ in there]
-            gathered[places] = shard.memory([ids[place] for place in places], [wanted[place][1] for place in places])
+            places[number] = [place for place, id_ in enumerate(ids) if id_ in there]
+        answers = self._answers(
+            {
+                number: Question(Index.memory, ([ids[place] for place in some], [wanted[place] for place in some]))
+                for number, some in places.items()
+            }
+        )
+        gathered = np.empty((len(ids), self.memory_tokens, self.dimension), dtype=np.float32)
+        for number, some in places.items():
+            gathered[some] = answers[number]
         return gathered
 
     def delete(self, ids: Sequence[str]) -> int:

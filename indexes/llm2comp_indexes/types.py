@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Damage", "Float16Array", "Float32Array", "Hit", "IndexInfo", "IndexedDocument", "Int64Array", "QueryWords"]
+__all__ = [
+    "Damage",
+    "Float16Array",
+    "Float32Array",
+    "Hit",
+    "IndexInfo",
+    "IndexedDocument",
+    "Int64Array",
+    "Listing",
+    "QueryWords",
+]
 
 Float16Array = npt.NDArray[np.float16]
 Float32Array = npt.NDArray[np.float32]
@@ -53,6 +63,20 @@ class Hit(NamedTuple):
     id: str
     score: float
     span: tuple[int, int] | None = None
+
+
+class Listing(NamedTuple):
+    """Documents without a query.
+
+    Attributes:
+        total: documents that meet the condition.
+        ids: of those on the page, in the order in which they were added.
+        counts: for each field how many of all have each value, the most frequent first.
+    """
+
+    total: int
+    ids: list[str]
+    counts: dict[str, tuple[tuple[str | float, int], ...]]
 
 
 class QueryWords(NamedTuple):

@@ -183,6 +183,34 @@ def test_documents_and_vectors_by_id(pair):
         several.get(["d3", "none"])
 
 
+def test_pages_and_values_of_fields_are_those_of_one_index(pair):
+    one, several = pair
+    for where, offset, limit in [(None, 0, 5), (None, 298, 7), ("year >= 2010", 85, 40), ("year < 0", 0, 5)]:
+        asked = {"where": where, "offset": offset, "limit": limit, "fields": ["year", "none"]}
+        assert several.listing(**asked) == one.listing(**asked)
+    assert several.listing(limit=3).ids == ["d0", "d1", "d2"]
+    ids = [f"d{number}" for number in range(0, 1200, 7)]
+    assert several.value_counts("year", ids) == one.value_counts("year", ids) != ()
+    assert several.value_counts("none", ids) == ()
+    assert several.fields() == one.fields()
+
+
+def test_values_of_several_types_are_in_the_order_of_one_index(tmp_path):
+    values = [True, 1, 1.5, "1", False, 2, "b", 1, "a", True, [2, "a"], None]
+    of = [IndexedDocument(f"d{number}", "text", "", {"x": value}) for number, value in enumerate(values)]
+    rows = vectors(of)
+    with (
+        make(tmp_path / "one.index", of, rows) as one,
+        ShardedIndex(parts_of(tmp_path, of, rows, [0, 5, 12])) as several,
+    ):
+        ids = [document.id for document in of]
+        found, expected = several.value_counts("x", ids), one.value_counts("x", ids)
+        assert [(type(value), value, often) for value, often in found] == [
+            (type(value), value, often) for value, often in expected
+        ]
+        assert several.fields() == one.fields()
+
+
 def test_memory_vectors_by_id(tmp_path):
     of = documents(40)
     rows = vectors(of)

@@ -14,7 +14,18 @@ import apsw
 from llm2comp_indexes.storage.documents import field_names, has_field
 from llm2comp_indexes.storage.filters import CompiledFilter, json_path
 
-__all__ = ["FieldSummary", "PredicateCount", "Values", "all_fields", "count_predicates", "summary", "values_among"]
+__all__ = [
+    "FieldSummary",
+    "PredicateCount",
+    "Values",
+    "all_fields",
+    "count_predicates",
+    "joined",
+    "joined_values",
+    "summary",
+    "unknown_fields",
+    "values_among",
+]
 
 Values: TypeAlias = tuple[tuple[str | float, int], ...]
 """Values with how often each is there."""
@@ -104,25 +115,50 @@ def values_among(connection: apsw.Connection, names: Sequence[str], ids: Sequenc
 def joined(parts: Sequence[FieldSummary]) -> FieldSummary:
     """The same field in several indexes."""
     types: dict[str, int] = {}
-    values: dict[tuple[type, str | float], int] = {}  # True is no 1
     for part in parts:
         for kind, often in part.types.items():
             types[kind] = types.get(kind, 0) + often
-        for value, often in part.values:
-            values[type(value), value] = values.get((type(value), value), 0) + often
-    ordered = sorted(values.items(), key=lambda pair: -pair[1])
     return FieldSummary(
         parts[0].name,
         sum(part.documents for part in parts),
         sum(part.looked_at for part in parts),
         types,
-        tuple((value, often) for (_, value), often in ordered),
+        joined_values([part.values for part in parts]),
     )
+
+
+def joined_values(parts: Sequence[Values]) -> Values:
+    """Values of the same field in several indexes, in the order of one."""
+    total: dict[tuple[str, str | float], int] = {}  # True is no 1, and 1.0 is neither
+    for value, often in (each for part in parts for each in part):
+        total[_type(value), value] = total.get((_type(value), value), 0) + often
+    ordered = sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))
+    return tuple((value, often) for (_, value), often in ordered)
+
+
+def _type(value: str | float) -> str:
+    """What SQLite calls the type of a value in JSON, by which equally frequent ones are ordered."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "text" if isinstance(value, str) else "integer" if isinstance(value, int) else "real"
 
 
 def all_fields(connection: apsw.Connection, most: int = MOST_DOCUMENTS) -> list[FieldSummary]:
     """Every field by name, those inside objects too; looks at the first ``most`` documents."""
     return [summary(connection, names, most) for names in _names(connection, ())]
+
+
+def unknown_fields(connection: apsw.Connection, condition: CompiledFilter) -> dict[str, list[str]]:
+    """The fields that a condition names and no document has, each with those that there are in its place."""
+    unknown = {}
+    for names in condition.fields:
+        if names == _ID or has_field(connection, names):
+            continue
+        parent = names[:-1]
+        while parent and not field_names(connection, parent):
+            parent = parent[:-1]
+        unknown[".".join(names)] = [".".join((*parent, name)) for name in field_names(connection, parent)]
+    return unknown
 
 
 def _names(connection: apsw.Connection, parent: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

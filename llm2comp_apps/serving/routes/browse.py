@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -12,7 +14,7 @@ from llm2comp_apps.serving.errors import not_found
 from llm2comp_apps.serving.narrowing import narrowed
 
 if TYPE_CHECKING:
-    from llm2comp_indexes import Index
+    from llm2comp_indexes import IndexedDocument
 
 __all__ = ["browse", "drawn_map", "fields", "topic"]
 
@@ -62,24 +64,24 @@ async def browse(call: Call) -> Response:
 
     def work() -> dict[str, Any]:
         with served.collection.index.pinned() as index:
-            ids = list(index.ids(where=where))
-            counts = {name: dict(_counted(index, name, ids)) for name in facets}
-            hits = _listed(index, ids, offset, limit)
-            return {"hits": hits, "estimatedTotalHits": len(ids), "facetDistribution": counts}
+            page = index.listing(where=where, offset=offset, limit=limit, fields=facets)
+            hits = _listed(index.get(page.ids), offset)
+        counts = {name: dict(_counted(values)) for name, values in page.counts.items()}
+        return {"hits": hits, "estimatedTotalHits": page.total, "facetDistribution": counts}
 
     answer = await call.in_thread(work)
     return json_response(answer | {"processingTimeMs": round((time.perf_counter() - start) * 1000, 1)})
 
 
-def _counted(index: Index, name: str, ids: list[str]) -> list[tuple[str, int]]:
-    counts = index.value_counts(name, ids)[:_VALUES]
-    return [(str(value).lower() if isinstance(value, bool) else str(value), often) for value, often in counts]
+def _counted(values: Iterable[tuple[str | float, int]]) -> list[tuple[str, int]]:
+    shown = itertools.islice(values, _VALUES)
+    return [(str(value).lower() if isinstance(value, bool) else str(value), often) for value, often in shown]
 
 
-def _listed(index: Index, ids: list[str], offset: int, limit: int) -> list[dict[str, Any]]:
+def _listed(documents: Iterable[IndexedDocument], offset: int) -> list[dict[str, Any]]:
     """Documents in the form of hits, without a score."""
     listed = []
-    for rank, found in enumerate(index.get(ids[offset : offset + limit]), start=offset + 1):
+    for rank, found in enumerate(documents, start=offset + 1):
         beginning = " ".join(found.text[: 2 * _SNIPPET].split())
         cut = beginning if len(beginning) <= _SNIPPET else beginning[:_SNIPPET].rsplit(" ", 1)[0] + " ..."
         listed.append(
