@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANCE",
+    "LANGUAGES",
     "ClusterSettings",
     "Clustering",
     "Namer",
@@ -41,6 +42,7 @@ __all__ = [
     "warnings_of",
 ]
 
+LANGUAGES = ("english", "none")
 _MANY_OUTLIERS = 0.3
 _LEAST_SIZE = 3  # below, chance makes clusters
 # A silhouette below the first, or below the second with a DBCV below the third, is that of noise. Measured with
@@ -108,7 +110,7 @@ class ClusterSettings:
             ("method", METHODS),
             ("reduce", tuple(REDUCTIONS)),
             ("outliers", OUTLIER_POLICIES),
-            ("language", ("english", "none")),
+            ("language", LANGUAGES),
         ):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"must be one of {', '.join(allowed)}, not {getattr(self, name)}", field=name)

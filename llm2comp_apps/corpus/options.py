@@ -8,10 +8,22 @@ from dataclasses import dataclass
 from llm2comp_apps.corpus.readers import READERS
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["DATA_FORMATS", "FORMATS", "ID_FIELDS", "TEXT_FIELDS", "TITLE_FIELDS", "CorpusOptions", "find_field"]
+__all__ = [
+    "DATA_FORMATS",
+    "ENCODING_ERRORS",
+    "FORMATS",
+    "ID_FIELDS",
+    "ON_ERROR",
+    "TEXT_FIELDS",
+    "TITLE_FIELDS",
+    "CorpusOptions",
+    "find_field",
+]
 
 DATA_FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "txt", "md", "lines")
 FORMATS = ("auto", *DATA_FORMATS, "rst", "code", *READERS)
+ENCODING_ERRORS = ("strict", "replace")
+ON_ERROR = ("auto", "stop", "skip")
 
 # Looked for in this order when no field is named. BEIR, MS MARCO, Pyserini and Hugging Face dumps use these.
 ID_FIELDS = ("_id", "id", "doc_id", "docid", "docno")
@@ -68,8 +80,8 @@ class CorpusOptions:
             UsageError: an option has a value outside its set.
         """
         _one_of("format", self.format, FORMATS)
-        _one_of("encoding_errors", self.encoding_errors, ("strict", "replace"))
-        _one_of("on_error", self.on_error, ("auto", "stop", "skip"))
+        _one_of("encoding_errors", self.encoding_errors, ENCODING_ERRORS)
+        _one_of("on_error", self.on_error, ON_ERROR)
         try:
             "".encode(self.encoding)  # finds the codec, and refuses those that are not of text
         except LookupError:

@@ -9,7 +9,7 @@ from llm2comp_apps.encoder.settings import SETTINGS
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import first_line
 
-__all__ = ["IN_A_REPOSITORY", "PRETRAINED", "locate_checkpoint"]
+__all__ = ["IN_A_REPOSITORY", "IN_A_RUN", "PRETRAINED", "locate_checkpoint"]
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Checkpoints that ship with the package, by backbone name."""

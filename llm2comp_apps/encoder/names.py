@@ -38,6 +38,7 @@ __all__ = [
     "EncoderName",
     "backbone_of",
     "encoder_record",
+    "known_names",
     "load_encoder",
     "parse_name",
 ]
@@ -186,6 +187,17 @@ def backbone_of(name: str) -> str | None:
     if parsed.kind == "checkpoint":
         return read_settings(locate_checkpoint(parsed.target)).backbone
     return parsed.backbone or DEFAULT_BACKBONE if parsed.kind == "baseline" else None
+
+
+def known_names(folder: Path = Path()) -> list[str]:
+    """Names to choose from: encoders that are shipped, baselines, and the checkpoints at most three folders below."""
+    from llm2comp_apps.encoder.locate import IN_A_RUN, PRETRAINED
+    from llm2comp_apps.encoder.settings import SETTINGS
+
+    shipped = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}"))
+    found = {path.parent for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{SETTINGS}")}
+    own = {path.parent if path.name == IN_A_RUN and path.parent != folder else path for path in found}
+    return ["default", *shipped, *(f"baseline:{kind}" for kind in BASELINES), *sorted(map(str, own))]
 
 
 def _absolute(source: str) -> str:

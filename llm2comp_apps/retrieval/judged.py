@@ -41,7 +41,7 @@ from llm2comp_apps.retrieval.rerank import (
 )
 from llm2comp_apps.retrieval.search import Mode, SearchOptions
 
-__all__ = ["RERANK", "JudgedSearch", "RerankModel", "SearchRanker", "search_rows"]
+__all__ = ["RERANK", "WAYS", "JudgedSearch", "RerankModel", "SearchRanker", "search_rows"]
 
 RERANK = "rerank"
 """The way of searching that reranks the hits of a hybrid search."""
@@ -57,7 +57,8 @@ ranking would be of another fusion than the one that people see."""
 RERANKED = 50
 """Hits of a query that a reranker scores again."""
 
-_STEPS = (*get_args(Mode), RERANK)
+WAYS = (*get_args(Mode), RERANK)
+"""Ways of searching that can be rows."""
 _MODEL_FILES = ("*.safetensors", "*.bin", "*.json")
 
 
@@ -152,8 +153,8 @@ def search_rows(
         IndexStoreError: it is no index, or a damaged one.
     """
     for mode in modes:
-        if mode not in _STEPS:
-            raise UsageError(f"must be one of {', '.join(_STEPS)}, not {mode!r}", field="search")
+        if mode not in WAYS:
+            raise UsageError(f"must be one of {', '.join(WAYS)}, not {mode!r}", field="search")
     library = None if index is None else Collection.open(index, device=device)
     start = "" if library is None else f"{library.path.name} "
     models = dict.fromkeys(rerank or ((MEMORY,) if RERANK in modes else ()))

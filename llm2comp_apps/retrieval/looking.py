@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm2comp_indexes import Index, IndexStoreError
 
+from llm2comp_apps.corpus import read_corpus
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.discovery import find_index
 from llm2comp_apps.text_table import TextTable
 
 if TYPE_CHECKING:
     from llm2comp_indexes import FieldSummary, IndexedDocument, IndexInfo
 
-__all__ = ["FoundIndex", "field_facts", "field_lines", "indexes_in", "indexes_table", "one_document"]
+    from llm2comp_apps.corpus import Document
 
+__all__ = ["FoundIndex", "field_facts", "field_lines", "indexes_in", "indexes_table", "names_of_fields", "one_document"]
+
+_LOOKED_AT = 500  # documents whose fields are names to choose from
 _SHOWN = 5  # most frequent values of a field
 _LONGEST = 40  # characters of a value that is shown
 
@@ -67,6 +73,24 @@ def field_lines(fields: Sequence[FieldSummary]) -> Iterator[str]:
     for field in fields:
         held = f"{' or '.join(field.types) or 'nothing'} in {field.documents:,} of {field.looked_at:,} documents"
         yield f"{field.name}: {held}{_values(field)}"
+
+
+def names_of_fields(place: Path | None) -> list[str]:
+    """Names of the fields that the first documents have, sorted, to choose from.
+
+    Args:
+        place: an index, or files of a corpus; ``None`` for the index that a search would take.
+
+    Raises:
+        LLM2CompError: there is nothing to look into.
+    """
+    path = place or find_index(None)
+    if not (path / "store.db").is_file():
+        documents: Iterable[Document | IndexedDocument] = islice(read_corpus([str(path)]), _LOOKED_AT)
+    else:
+        with Index.open(path) as index:
+            documents = index.get(list(islice(index.ids(), _LOOKED_AT)))
+    return sorted({name for document in documents for name in document.metadata})
 
 
 def _values(field: FieldSummary) -> str:

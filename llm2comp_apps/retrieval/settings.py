@@ -12,9 +12,9 @@ from llm2comp_apps.retrieval.plan import EmbeddingPlan
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, Policy
 
-__all__ = ["IndexSettings", "changed_policy", "check_same_settings", "check_target_recall"]
+__all__ = ["LANGUAGES", "IndexSettings", "changed_policy", "check_same_settings", "check_target_recall"]
 
-_LANGUAGES = (
+LANGUAGES = (
     "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
     "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
 )  # fmt: skip
@@ -89,7 +89,7 @@ def _check_language(language: str) -> None:
     try:
         check_language(language)
     except InputError as error:
-        reason = f"must be none or one of {', '.join(_LANGUAGES)}, not {language!r}"
+        reason = f"must be none or one of {', '.join(LANGUAGES)}, not {language!r}"
         raise UsageError(reason, field="language") from error
 
 

@@ -128,9 +128,9 @@ def test_wrong_settings_are_told_before_a_model_and_the_corpus_are_read(cli, enc
 
 
 def test_every_language_that_is_offered_can_be_stemmed():
-    from llm2comp_apps.retrieval.settings import _LANGUAGES, IndexSettings
+    from llm2comp_apps.retrieval.settings import LANGUAGES, IndexSettings
 
-    for language in (*_LANGUAGES, "none"):
+    for language in (*LANGUAGES, "none"):
         assert IndexSettings(language=language).language == language
 
 

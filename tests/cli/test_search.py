@@ -426,13 +426,6 @@ def test_the_nearest_documents_of_a_document(cli, built, encoders):
     assert "--like compares the vectors" in cli("search", "stars", "--like", "cells-0").stderr
 
 
-def test_values_of_options_are_completed():
-    from llm2comp_apps.cli.options.search import SEARCH
-
-    (mode,) = (one.annotation.__metadata__[0] for one in SEARCH.options if one.name == "mode")
-    assert mode.autocompletion("h") == ["hybrid"]
-
-
 @pytest.fixture
 def chunked(cli, encoders, write_corpus):
     """An index of eight documents in chunks."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["Settings", "parse_instructions"]
+__all__ = ["CHOICES", "Settings", "parse_instructions"]
 
 _LARGEST_SEED = 2**32 - 1
 """What numpy takes; times the steps it still fits into torch's 64 bits."""
-_CHOICES = {
+CHOICES = {
     "schedule": ("constant", "linear", "cosine"),
     "adapter": ("continue", "fresh"),
     "train_weights": ("adapter", "all"),
@@ -157,7 +157,7 @@ class Settings:
         self._require("teacher_weight", 0 <= self.teacher_weight <= 1, "between 0 and 1")
         for name in ("lora_dropout", "attention_dropout"):
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and under 1")
-        for name, allowed in _CHOICES.items():
+        for name, allowed in CHOICES.items():
             self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
         self._require("mask_share", 0 < self.mask_share < 1, "between 0 and 1")
         self._require("lr_floor", 0 <= self.lr_floor <= 1, "between 0 and 1")

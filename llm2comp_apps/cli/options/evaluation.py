@@ -113,8 +113,8 @@ def _searches(search: list[str] | None, rerank: list[str] | None, index: Path | 
 SEARCHES = Group(
     _searches,
     (
-        option("search", list[str] | None, None, "MODE", _SEARCH, values=("dense", "lexical", "hybrid", "rerank")),
-        option("rerank", list[str] | None, None, "MODEL", _RERANK, values=("memory", "likelihood", "upr")),
+        option("search", list[str] | None, None, "MODE", _SEARCH),
+        option("rerank", list[str] | None, None, "MODEL", _RERANK),
         option("index", Path | None, None, "DIR", _INDEX),
     ),
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -51,7 +51,6 @@ def option(
     *,
     flag: str | None = None,
     panel: str | None = None,
-    values: Sequence[str] = (),
     **more: Any,
 ) -> inspect.Parameter:
     """An option as typer reads it from a signature.
@@ -64,22 +63,12 @@ def option(
         text: the help.
         flag: where it is not the name; several as ``"-o --out"``.
         panel: the heading that it stands under.
-        values: what the shell completes to.
         more: for ``typer.Option``.
     """
     flag = flag or f"--{name.replace('_', '-')}"
     shown = "[default:" not in text
-    if values:
-        more["autocompletion"] = _completing(values)
     made = typer.Option(*flag.split(), metavar=metavar, help=text, rich_help_panel=panel, show_default=shown, **more)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made])
-
-
-def _completing(values: Sequence[str]) -> Callable[[str], list[str]]:
-    def complete(incomplete: str) -> list[str]:
-        return [value for value in values if value.startswith(incomplete)]
-
-    return complete
 
 
 def spelled(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:

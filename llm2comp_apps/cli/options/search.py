@@ -23,9 +23,7 @@ _OPERATORS = (
 )
 
 _MODE = "Search by dense (meaning), lexical (words) or hybrid (both)."
-_MODES = ("dense", "lexical", "hybrid")
 _FUSION = "Fusion of meaning and words: weighted, minmax or rrf."
-_FUSIONS = ("weighted", "minmax", "rrf")
 _ALPHA = "Weight of meaning beside words, from 0 to 1. [default: by how decisive either is for the query]"
 
 _PASSAGES = "Find passages, the chunks of documents, as hits of their own."
@@ -34,8 +32,8 @@ SEARCH = Group(
     _make,
     (
         spelled("k", Annotated[int, k_option("Number of hits.")], 10),
-        option("mode", str, "hybrid", "MODE", _MODE, values=_MODES),
-        option("fusion", str, "weighted", "METHOD", _FUSION, values=_FUSIONS),
+        option("mode", str, "hybrid", "MODE", _MODE),
+        option("fusion", str, "weighted", "METHOD", _FUSION),
         option("alpha", float | None, None, "SHARE", _ALPHA),
         option("rerank_depth", int, 100, "N", "Number of hits that --rerank scores again."),
         option("operators", bool | None, None, None, _OPERATORS, flag="--operators/--no-operators"),
@@ -56,9 +54,9 @@ _OUTPUT = output_option("FILE", "Output file of the run. [default: stdout]")
 _QUERY_ENCODER = "Encoder of the queries: one aligned to the index's own."
 CALL = (
     option("index", list[Path] | None, None, "DIR", _INDEX),
-    option("rerank", str | None, None, "MODEL", _RERANK, values=("memory",)),
+    option("rerank", str | None, None, "MODEL", _RERANK),
     option("queries", Path | None, None, "FILE", _QUERIES),
-    option("format", str | None, None, "FORMAT", _FORMAT, values=("trec", "json")),
+    option("format", str | None, None, "FORMAT", _FORMAT),
     spelled("output", Annotated[Path | None, _OUTPUT]),
     option("show", list[str] | None, None, "FIELD", "Field to show with each hit; can be repeated."),
     option("like", str | None, None, "ID", "Search for what is nearest to this document, instead of a query."),

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from llm2comp_apps.cli.completion import offer_values
 from llm2comp_apps.cli.ui.console import note, warn
 from llm2comp_apps.cli.ui.spelling import COMMAND, option_of
 from llm2comp_apps.errors import LLM2CompError
@@ -35,6 +36,11 @@ class CommandGroup(TyperGroup):
 
     Here and not in ``main`` so that typer's ``CliRunner`` sees the same behaviour as the process does.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Put together, when all commands are there."""
+        super().__init__(*args, **kwargs)
+        offer_values(self)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Commands in the order in which people come to need them; typer itself puts groups last."""
