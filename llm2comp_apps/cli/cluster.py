@@ -98,7 +98,7 @@ def cluster(
         else:
             work["min_cluster_size"] = settings["min_cluster_size"]
             shown = _update(work, model, update, target, parquet=parquet, atlas=atlas)
-    _show(shown, target, time.perf_counter() - start, as_json=as_json)
+    _show(shown, target, time.perf_counter() - start, as_json=as_json, atlas=atlas)
 
 
 def _as_held(model: TopicModel, docs: list[str], reading: CorpusOptions) -> CorpusOptions:
@@ -109,7 +109,7 @@ def _as_held(model: TopicModel, docs: list[str], reading: CorpusOptions) -> Corp
     return options_as_held(lambda ids: len(there.intersection(ids)), docs, reading)
 
 
-def _show(summary: Summary, target: Path, seconds: float, *, as_json: bool) -> None:
+def _show(summary: Summary, target: Path, seconds: float, *, as_json: bool, atlas: bool) -> None:
     warnings = [in_options(line) for line in summary.warnings]
     warn(*warnings)
     if as_json:
@@ -119,6 +119,9 @@ def _show(summary: Summary, target: Path, seconds: float, *, as_json: bool) -> N
         for line in summary.lines:
             stdout_console().print(line, soft_wrap=True)
     note(f"{target}: {summary.done}; {format_duration(seconds)}")
+    if atlas:
+        tables = target / "atlas.parquet", target / "atlas-labels.parquet"
+        note("embedding-atlas {} --text text --x x --y y --neighbors neighbors --labels {}".format(*tables))
 
 
 def _find(work: dict[str, Any], settings: ClusterSettings, target: Path, *, parquet: bool, atlas: bool) -> Summary:
@@ -146,9 +149,5 @@ def _update(work: dict[str, Any], model: TopicModel, old: Path, target: Path, *,
 
     report, left_out = model.update(**work), []
     if report.unchanged < report.documents or target != old or (atlas and not (old / "atlas.parquet").is_file()):
-        left_out = model.save(
-            target,
-            parquet=parquet or (old / "documents.parquet").is_file(),
-            atlas=atlas or (old / "atlas.parquet").is_file(),
-        )
+        left_out = model.save(target, parquet=parquet, atlas=atlas, like=old)
     return summarize_update(report, model.clustering, left_out)

@@ -25,10 +25,11 @@ from llm2comp_apps.clustering.describing.llm_names import LLM, chosen_namer
 from llm2comp_apps.clustering.describing.topics import Topic
 from llm2comp_apps.clustering.embedding import DocumentEncoder, Progress, ProgressCallback
 from llm2comp_apps.clustering.fitted import FittedModel
+from llm2comp_apps.clustering.output.atlas import ATLAS
 from llm2comp_apps.clustering.output.map_points import map_points
 from llm2comp_apps.clustering.output.model_files import load_model, read_clustering
 from llm2comp_apps.clustering.output.report import report_markdown
-from llm2comp_apps.clustering.output.store import document_rows, write_clustering, write_map
+from llm2comp_apps.clustering.output.store import PARQUET, document_rows, write_clustering, write_map
 from llm2comp_apps.clustering.output.tables import with_contents
 from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer, check_documents, cluster
 from llm2comp_apps.clustering.sources import DocumentSource, offered
@@ -229,13 +230,16 @@ class TopicModel:
         self._model = FittedModel.of(self._clustering)
         return report
 
-    def save(self, folder: str | Path, *, parquet: bool = False, atlas: bool = False) -> list[str]:
+    def save(
+        self, folder: str | Path, *, parquet: bool = False, atlas: bool = False, like: str | Path | None = None
+    ) -> list[str]:
         """Write the folder: table of documents, topics, map, report and the model; an older clustering is replaced.
 
         Args:
             folder: where.
             parquet: the table of documents as Parquet, too.
-            atlas: ``atlas.parquet`` for Embedding Atlas, too.
+            atlas: ``atlas.parquet`` and ``atlas-labels.parquet`` for Embedding Atlas, too.
+            like: a folder of a clustering; those of these tables that it has are written, too.
 
         Returns:
             Lines about what had to be left out.
@@ -244,6 +248,9 @@ class TopicModel:
             UsageError: something else is at ``folder``.
             ClusteringError: it cannot be written.
         """
+        if like is not None:
+            parquet = parquet or (Path(like) / PARQUET).is_file()
+            atlas = atlas or (Path(like) / ATLAS).is_file()
         return write_clustering(self.clustering, Path(folder), parquet=parquet, atlas=atlas)
 
     def report(self, title: str = "Topics") -> str:

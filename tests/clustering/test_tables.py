@@ -114,6 +114,39 @@ def test_the_atlas_has_places_and_types(found, folder):
     assert None not in read["name"].to_pylist()
 
 
+def test_the_atlas_has_the_nearest_documents_of_each(found, folder):
+    read = pyarrow.parquet.read_table(folder / "atlas.parquet")["neighbors"].to_pylist()
+    vectors = found.source.vectors
+    for row in (0, 17, 79):
+        far = np.linalg.norm(vectors - vectors[row], axis=1)
+        ids, distances = read[row]["ids"], read[row]["distances"]
+        assert len(set(ids)) == 15
+        assert row not in ids
+        assert distances == sorted(distances)
+        np.testing.assert_allclose(distances, far[ids], atol=1e-3)
+        assert np.sort(far)[1:16] == pytest.approx(distances, abs=1e-3)
+
+
+def test_the_atlas_writes_each_name_among_its_documents(found, folder):
+    rows = pyarrow.parquet.read_table(folder / "atlas-labels.parquet").to_pylist()
+    assert [(row["text"], row["priority"]) for row in rows] == [(topic.name, topic.size) for topic in found.base_topics]
+    assert all(row["content"] == row["text"] for row in rows)
+    for label, row in enumerate(rows):
+        own = found.positions[found.labels == label]
+        assert np.abs(own - [row["x"], row["y"]]).sum(axis=1).min() < 1e-5
+
+
+def test_the_atlas_of_one_document_and_of_fields_with_names_of_its_own(tmp_path, source):
+    documents = [replace(source(1).documents[0], title="", metadata={"x": 3, "neighbors": "nobody"})]
+    model = TopicModel.fit(documents, vectors=source(1).vectors)
+    model.save(tmp_path / "one.clusters", atlas=True)
+    (row,) = pyarrow.parquet.read_table(tmp_path / "one.clusters" / "atlas.parquet").to_pylist()
+    assert (row["document_x"], row["document_neighbors"], row["name"]) == (3, "nobody", "(outlier)")
+    assert row["neighbors"] == {"ids": [], "distances": []}
+    assert "title" not in row
+    assert pyarrow.parquet.read_table(tmp_path / "one.clusters" / "atlas-labels.parquet").num_rows == 0
+
+
 def test_columns_of_mixed_values_are_text(tmp_path, dated):
     documents = [
         replace(document, metadata={"mixed": n if n % 2 else f"n{n}", "big": 2**70, "gone": None})

@@ -65,5 +65,12 @@ WRITING = (
     option("update", Path | None, None, "DIR", _UPDATE),
     option("name_with_llm", bool, False, None, "Let the language model name the topics.", panel=_WHAT),
     option("parquet", bool, False, None, "Write the table of documents as .parquet too.", panel=_WHAT),
-    option("atlas", bool, False, None, "Write atlas.parquet for Embedding Atlas too.", panel=_WHAT),
+    option(
+        "atlas",
+        bool,
+        False,
+        None,
+        "Write two tables for Embedding Atlas too, and print the command that opens them.",
+        panel=_WHAT,
+    ),
 )

@@ -4,7 +4,7 @@
 |---|---|
 | ``documents.jsonl``, ``documents.csv`` | each document: :func:`document_rows`, and its title, text and fields |
 | ``documents.parquet`` | the same, on request |
-| ``atlas.parquet`` | the same with places on the map, for Embedding Atlas, on request |
+| ``atlas.parquet``, ``atlas-labels.parquet`` | the same for Embedding Atlas, and names for its map, on request |
 | ``topics.json``, ``topics.csv`` | the topics: size, name, keywords, representative documents, parent |
 | ``labels.csv`` | documents by true label and topic, where a field has labels |
 | ``time.csv``, ``time.png`` | documents by period and topic, where a field has dates |
@@ -28,27 +28,27 @@ import numpy as np
 from llm2comp_apps.clustering.algorithms.membership import own_membership
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 from llm2comp_apps.clustering.fitted import FittedModel
+from llm2comp_apps.clustering.output.atlas import write_atlas
 from llm2comp_apps.clustering.output.destinations import TOPICS, check_picture, check_replaceable, on_disk, table_files
 from llm2comp_apps.clustering.output.map_html import MapData, map_html
 from llm2comp_apps.clustering.output.model_files import write_json, write_model
 from llm2comp_apps.clustering.output.report import report_markdown
 from llm2comp_apps.clustering.output.tables import (
-    arrow_table,
     label_rows,
     time_rows,
     timeline_of,
     topic_rows,
     with_contents,
     write_csv,
+    write_parquet,
 )
 from llm2comp_apps.clustering.pipeline import Clustering
 from llm2comp_apps.errors import ClusteringError
 from llm2comp_apps.files import replaced_file, replaced_folder
 
-__all__ = ["clustering_rows", "document_rows", "map_data", "write_clustering", "write_map", "write_rows"]
+__all__ = ["PARQUET", "clustering_rows", "document_rows", "map_data", "write_clustering", "write_map", "write_rows"]
 
-
-ATLAS = "atlas.parquet"
+PARQUET = "documents.parquet"
 
 
 def write_clustering(
@@ -60,7 +60,7 @@ def write_clustering(
         clustering: what was found.
         target: the folder; an older clustering there is replaced.
         parquet: ``documents.parquet`` too.
-        atlas: ``atlas.parquet`` too.
+        atlas: ``atlas.parquet`` and ``atlas-labels.parquet`` too, see :mod:`.atlas`.
         png: pictures too, where matplotlib is installed.
 
     Returns:
@@ -79,11 +79,9 @@ def write_clustering(
         write_csv(rows, folder / "documents.csv")
         write_csv(topic_rows(clustering), folder / "topics.csv")
         if parquet:
-            _write_parquet(rows, folder / "documents.parquet")
+            write_parquet(rows, folder / PARQUET)
         if atlas:
-            places = [{"x": x, "y": y} for x, y in clustering.positions.tolist()]
-            pairs = zip(rows, places, strict=True)
-            _write_parquet([{**row, "name": row["name"] or "(outlier)", **at} for row, at in pairs], folder / ATLAS)
+            write_atlas(clustering, rows, folder)
         left_out += _write_comparisons(clustering, folder, png=png)
         ids = [document.id for document in clustering.source.documents]
         write_json({"format": 1, "topics": [topic.record(ids) for topic in clustering.topics]}, folder / TOPICS)
@@ -191,7 +189,7 @@ def write_rows(rows: list[dict[str, Any]], target: Path, *, parquet: bool = Fals
     for path in paths:
         with on_disk(path), replaced_file(path) as partial:
             if path.suffix.lower() == ".parquet":
-                _write_parquet(rows, partial)
+                write_parquet(rows, partial)
             else:
                 _write_jsonl(rows, partial)
 
@@ -228,18 +226,3 @@ def _write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:
     encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one for each row
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{encode(row)}\n" for row in rows)
-
-
-def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    types: dict[str, pyarrow.DataType] = {
-        "_id": pyarrow.string(),
-        "cluster": pyarrow.int32(),
-        "name": pyarrow.string(),
-        "probability": pyarrow.float32(),
-        "second_cluster": pyarrow.int32(),
-        "second_probability": pyarrow.float32(),
-    }
-    parquet.write_table(arrow_table(rows, types), path)

@@ -20,9 +20,27 @@ if TYPE_CHECKING:
     from llm2comp_apps.clustering.pipeline import Clustering
     from llm2comp_apps.corpus import Document
 
-__all__ = ["arrow_table", "label_rows", "time_rows", "timeline_of", "topic_rows", "with_contents", "write_csv"]
+__all__ = [
+    "ROW_TYPES",
+    "label_rows",
+    "time_rows",
+    "timeline_of",
+    "topic_rows",
+    "with_contents",
+    "write_csv",
+    "write_parquet",
+]
 
 Row = dict[str, Any]
+ROW_TYPES: dict[str, str | pyarrow.DataType] = {
+    "_id": "string",
+    "cluster": "int32",
+    "name": "string",
+    "probability": "float32",
+    "second_cluster": "int32",
+    "second_probability": "float32",
+}
+"""The columns of a table of documents and their types in Arrow."""
 _OWN = ("title", "text")
 
 
@@ -110,17 +128,22 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
 
-def arrow_table(rows: Sequence[Row], types: Mapping[str, pyarrow.DataType]) -> pyarrow.Table:
-    """Rows as a table of Arrow.
+def write_parquet(rows: Sequence[Row], path: Path, types: Mapping[str, str | pyarrow.DataType] = ROW_TYPES) -> None:
+    """Write rows as Parquet.
 
     Args:
         rows: of any columns.
-        types: of the columns that must be there; others take the type of their values, and text where these differ.
+        path: where to.
+        types: of the columns that must be there, as Arrow or its short names have them; others take the type of their
+            values, and text where these differ.
     """
     import pyarrow
+    from pyarrow import parquet
 
+    wanted = {name: pyarrow.type_for_alias(kind) if isinstance(kind, str) else kind for name, kind in types.items()}
     columns = list(dict.fromkeys([*types, *(name for row in rows for name in row)]))
-    return pyarrow.table({name: _array([row.get(name) for row in rows], types.get(name)) for name in columns})
+    made = {name: _array([row.get(name) for row in rows], wanted.get(name)) for name in columns}
+    parquet.write_table(pyarrow.table(made), path)
 
 
 def _array(values: list[Any], kind: pyarrow.DataType | None) -> pyarrow.Array:
