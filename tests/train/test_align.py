@@ -51,6 +51,25 @@ def test_the_loss_is_its_formula():
     assert torch.isfinite(align_loss(vectors[:1], targets[:1], cosine_weight=3.0))
 
 
+def test_the_term_of_contrast_is_the_divergence_from_the_teachers_neighbours():
+    torch.manual_seed(0)
+    vectors, targets = torch.randn(5, 8, requires_grad=True), torch.randn(5, 8)
+    alone = align_loss(vectors, targets, cosine_weight=3.0)
+    found = align_loss(vectors, targets, cosine_weight=3.0, contrast_weight=2.0, temperature=0.1) - alone
+    wanted = torch.zeros(())
+    for i in range(5):
+        known = torch.stack([torch.cosine_similarity(targets[i], targets[j], dim=0) for j in range(5)]) / 0.1
+        given = torch.stack([torch.cosine_similarity(vectors[i], targets[j], dim=0) for j in range(5)]) / 0.1
+        chances = known.exp() / known.exp().sum()
+        wanted = wanted + (chances * (chances / (given.exp() / given.exp().sum())).log()).sum() / 5
+    torch.testing.assert_close(found, 2 * wanted)
+    (gradient,) = torch.autograd.grad(found, vectors, retain_graph=True)
+    torch.testing.assert_close(gradient, 2 * torch.autograd.grad(wanted, vectors)[0], atol=1e-5, rtol=1e-4)
+    same = align_loss(3 * targets, targets, cosine_weight=3.0, contrast_weight=2.0)
+    assert float(same) == pytest.approx(0, abs=1e-5)
+    assert torch.isfinite(align_loss(vectors[:1], targets[:1], cosine_weight=3.0, contrast_weight=1.0))
+
+
 def test_the_map_is_scipys_where_the_spaces_are_equally_wide():
     torch.manual_seed(0)
     teacher, student = unit(40, 6), unit(40, 6)
@@ -410,7 +429,7 @@ def test_wrong_settings_are_refused_and_leave_nothing(changes, field, message, s
 def test_settings_out_of_range_name_their_field():
     from llm2comp_train.settings import Settings
 
-    for name, value in {"layers": "1,two", "train_weights": "some", "cosine_weight": -1.0, "batch_tokens": -1}.items():
+    for name, value in {"layers": "1,two", "train_weights": "some", "cosine_weight": -1.0, "contrast_weight": -1.0, "batch_tokens": -1}.items():
         with pytest.raises(UsageError) as caught:
             Settings(**{name: value})
         assert caught.value.field == name

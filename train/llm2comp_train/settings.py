@@ -89,7 +89,7 @@ class Settings:
         "texts", "align: rows of a text: 'texts' (its beginning), 'sentences' (all of them, one by one), or 'both'."
     )
     batch_tokens: int = _setting(0, "align, rerank: tokens per optimiser step, instead of `batch_size` texts.")
-    temperature: float = _setting(0.05, "ucl, scl: divisor of the cosines.")
+    temperature: float = _setting(0.05, "ucl, scl, align: divisor of the cosines.")
     teacher: str = _setting(
         "",
         "scl: an encoder whose similarities are learned, too. align: an encoder whose embeddings are learned; "
@@ -97,6 +97,9 @@ class Settings:
         repeat=True,
     )
     cosine_weight: float = _setting(2.0, "align: weight of squared differences between the cosines of the batch.")
+    contrast_weight: float = _setting(
+        0.0, "align: weight of the divergence from the teacher's neighbours in the batch (softmax of the cosines)."
+    )
     maxsim_weight: float = _setting(
         0.0, "scl, align: weight of a second loss on late interaction (MaxSim) between the memory vectors."
     )
@@ -148,6 +151,8 @@ class Settings:
             "max_rows",
             "teacher_level",
             "cosine_weight",
+            "contrast_weight",
+            "maxsim_weight",
             "batch_tokens",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")

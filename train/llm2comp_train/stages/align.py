@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.errors import UsageError
@@ -60,7 +61,13 @@ class _Align(Stage):
 
         batches = LengthBatches(bench.store, bench.settings, bench.network.extra_tokens)
         alignment = _alignment(bench, batches)
-        device, weight = bench.network.memory_tokens.device, bench.settings.cosine_weight
+        device = bench.network.memory_tokens.device
+        loss_from = partial(
+            align_loss,
+            cosine_weight=bench.settings.cosine_weight,
+            contrast_weight=bench.settings.contrast_weight,
+            temperature=bench.settings.temperature,
+        )
         teachers = describe_teachers(bench.teachers, alignment.weights)
         home = bench.teachers[0] if shares_space(bench.teachers, bench.network.memory_tokens.shape[1]) else None
 
@@ -72,7 +79,7 @@ class _Align(Stage):
                 targets = alignment.targets(rows, device)
 
                 def loss_of(vectors: Tensor) -> Tensor:
-                    return align_loss(vectors, targets, cosine_weight=weight)
+                    return loss_from(vectors, targets)
 
                 # Late interaction takes k times k cosines a pair of texts: a sample of the batch will do.
                 few = torch.arange(0, len(rows), -(-len(rows) // _LATE), device=device)
@@ -87,7 +94,7 @@ class _Align(Stage):
                 vectors = embed_rows(bench, rows)
                 targets = alignment.targets(rows, vectors.device)
                 near = torch.nn.functional.cosine_similarity(vectors, targets).mean()
-                loss = align_loss(vectors, targets, cosine_weight=weight)
+                loss = loss_from(vectors, targets)
                 return {
                     "validation_loss": float(loss),
                     "teacher_cosine": float(near),
