@@ -429,7 +429,9 @@ def test_wrong_settings_are_refused_and_leave_nothing(changes, field, message, s
 def test_settings_out_of_range_name_their_field():
     from llm2comp_train.settings import Settings
 
-    for name, value in {"layers": "1,two", "train_weights": "some", "cosine_weight": -1.0, "contrast_weight": -1.0, "batch_tokens": -1}.items():
+    wrong: dict[str, object] = {"layers": "1,two", "train_weights": "some", "batch_tokens": -1}
+    wrong |= dict.fromkeys(("cosine_weight", "contrast_weight", "maxsim_weight"), -1.0)
+    for name, value in wrong.items():
         with pytest.raises(UsageError) as caught:
             Settings(**{name: value})
         assert caught.value.field == name
