@@ -58,6 +58,17 @@ class EmbeddingStore:
         size = self._dtype.itemsize * dimension
         return {key: np.frombuffer(blob, dtype=self._dtype) for key, blob in found if len(blob) == size}
 
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of ``keys`` that are there."""
+        found: set[bytes] = set()
+        if self._connection is not None:
+            with self._tolerant():
+                for start in range(0, len(keys), _AT_ONCE):
+                    part = keys[start : start + _AT_ONCE]
+                    query = f"SELECT key FROM embeddings WHERE key IN ({','.join('?' * len(part))})"  # noqa: S608 - marks
+                    found.update(key for (key,) in self._connection.execute(query, part))
+        return found
+
     def put(self, keys: Sequence[bytes], vectors: npt.NDArray[np.floating]) -> None:
         """Keep the rows of ``vectors`` (n, d) under ``keys``, in one transaction."""
         if self._connection is not None:

@@ -33,11 +33,15 @@ class EncodingProgress:
         done: texts encoded so far.
         total: texts in all; ``None`` while a stream has not ended.
         fraction: share of the work that is done, 0 to 1, by tokens; ``None`` where nothing tells how much there is.
+        step: what is done, for people.
+        unit: what is counted.
     """
 
     done: int
     total: int | None = None
     fraction: float | None = None
+    step: str = "encoding"
+    unit: str = "texts"
 
 
 ProgressCallback = Callable[[EncodingProgress], Any]
@@ -109,6 +113,16 @@ class EncodingMeter:
         self._waiting: deque[int] = deque()  # what the texts cost that were taken and have not come back
         self._taken = 0  # texts
         self._cost_taken = self._cost_done = 0
+
+    def expect(self, texts: Iterable[str]) -> None:
+        """Add texts to those that will be encoded."""
+        for text in texts:
+            self._total = (self._total or 0) + 1
+            self._whole = (self._whole or 0) + self._cost(text)
+
+    def begin(self) -> None:
+        """Report that nothing is done yet, so that whoever measures time starts to."""
+        self._tell(0, 0)
 
     def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> FloatArray:
         """One call of ``encode``."""

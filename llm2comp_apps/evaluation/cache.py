@@ -8,6 +8,7 @@ which rerankers read, have a file of their own and half the bytes a number.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,14 +25,14 @@ _BLOCK = 1024
 _MEMORY_BLOCK = 256
 
 
-def embedding_cache(directory: Path, fingerprint: str) -> EmbeddingStore:
-    """What is known of one encoder's embeddings: ``directory/FINGERPRINT.sqlite``."""
-    return EmbeddingStore(directory / f"{fingerprint[:32]}.sqlite", "<f4")
+def embedding_cache(directory: Path | None, fingerprint: str) -> EmbeddingStore:
+    """What is known of one encoder's embeddings: ``directory/FINGERPRINT.sqlite``; ``None`` keeps nothing."""
+    return EmbeddingStore(directory and directory / f"{fingerprint[:32]}.sqlite", "<f4")
 
 
-def memory_cache(directory: Path, fingerprint: str) -> EmbeddingStore:
-    """What is known of one encoder's memory vectors: ``directory/FINGERPRINT.memory.sqlite``."""
-    return EmbeddingStore(directory / f"{fingerprint[:32]}.memory.sqlite", "<f2")
+def memory_cache(directory: Path | None, fingerprint: str) -> EmbeddingStore:
+    """What is known of one encoder's memory vectors: ``directory/FINGERPRINT.memory.sqlite``; as above."""
+    return EmbeddingStore(directory and directory / f"{fingerprint[:32]}.memory.sqlite", "<f2")
 
 
 class CachedEncoder:
@@ -40,6 +41,8 @@ class CachedEncoder:
     def __init__(self, encoder: TextEncoder, cache: EmbeddingStore) -> None:
         self.inner = encoder
         self.cache = cache
+        self._expected: Counter[bytes] = Counter()
+        self._meter = EncodingMeter(encoder, None)
 
     @property
     def name(self) -> str:
@@ -70,7 +73,7 @@ class CachedEncoder:
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}
         # Similar lengths together: the encoder pads less, and the longest (slowest) come first.
         todo = sorted(missing.items(), key=lambda item: -len(item[1]))
-        meter = EncodingMeter(self.inner, watcher(), texts=list(missing.values()))
+        meter = self._meter_of(missing)
         for start in range(0, len(todo), _BLOCK):
             block = todo[start : start + _BLOCK]
             vectors = meter.encode([text for _, text in block], prompt=prompt, show_progress=show_progress)
@@ -78,6 +81,34 @@ class CachedEncoder:
             self.cache.put(block_keys, vectors)
             rows.update(zip(block_keys, vectors, strict=True))
         return np.stack([rows[key] for key in keys])
+
+    def expect(self, texts: Iterable[tuple[str | None, Sequence[str]]]) -> None:
+        """Say what calls of :meth:`encode` will be asked for, so that their progress is told as that of one work.
+
+        Args:
+            texts: prompt and texts of each call; what the cache has is no work.
+        """
+        self._expected.clear()
+        self._meter = EncodingMeter(self.inner, watcher(), texts=[])
+        for prompt, asked in texts:
+            wanted = {_key(prompt, text): text for text in asked}
+            there = self.cache.known(list(wanted))
+            if self.cache.path is not None:
+                there |= wanted.keys() & self._expected.keys()
+            new = wanted.keys() - there
+            self._expected.update(new)
+            self._meter.expect(wanted[key] for key in new)
+        if self._expected:
+            self._meter.begin()
+
+    def _meter_of(self, missing: dict[bytes, str]) -> EncodingMeter:
+        """What measures the encoding of texts: all of the work, if they were expected."""
+        if not all(self._expected[key] for key in missing):
+            meter = EncodingMeter(self.inner, watcher(), texts=list(missing.values()))
+            meter.begin()
+            return meter
+        self._expected.subtract(missing.keys())
+        return self._meter
 
     def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
         """Embed a stream block by block; see :meth:`TextEncoder.encode_stream`."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -178,9 +179,13 @@ class _Filling:
         self.table.systems.append(system)
         row = self.table.cells.setdefault(system.label, {})
         folder = self.out / "results" / file_name(system.label)
-        for task in applicable(encoder, self.table.tasks):
+        cells = [_Cell(encoder, task, folder, self.options) for task in applicable(encoder, self.table.tasks)]
+        if isinstance(encoder, CachedEncoder):
+            encoder.expect(chain.from_iterable(map(_Cell.texts, cells)))
+        for cell in cells:
+            task = cell.task
             try:
-                result, kept = _cell(encoder, task, folder, self.options)
+                result, kept = cell.result()
             except LLM2CompError as error:
                 # Messages about what an encoder returned begin with the task already.
                 reason = str(error).removeprefix(f"{task.name}: ")
@@ -193,48 +198,77 @@ class _Filling:
 
 @contextmanager
 def _cached(encoder: TextEncoder | Ranker, out: Path, options: TableOptions) -> Iterator[TextEncoder | Ranker]:
-    """The encoder behind its cache for the time of one row; a ranker, or caching switched off, stays as it is."""
-    if not options.keep_embeddings or not isinstance(encoder, TextEncoder):
+    """The encoder behind its cache for the time of one row; a ranker stays as it is."""
+    if not isinstance(encoder, TextEncoder):
         yield encoder
         return
-    folder, fingerprint = out / "embeddings", encoder.fingerprint
-    with closing(embedding_cache(folder, fingerprint)) as cache:
+    place = out / "embeddings" if options.keep_embeddings else None
+    with closing(embedding_cache(place, encoder.fingerprint)) as cache:
         if isinstance(encoder, MakesMemory):
-            with closing(CachedMemoryEncoder(encoder, cache, partial(memory_cache, folder, fingerprint))) as cached:
+            open_memory = partial(memory_cache, place, encoder.fingerprint)
+            with closing(CachedMemoryEncoder(encoder, cache, open_memory)) as cached:
                 yield cached
         else:
             yield CachedEncoder(encoder, cache)
 
 
-def _cell(
-    encoder: TextEncoder | Ranker, task: Task[Any], folder: Path, options: TableOptions
-) -> tuple[TaskResult, bool]:
-    path = folder / f"{file_name(task.name)}.json"
-    prompts = Prompts()
-    if isinstance(encoder, TextEncoder):
-        prompts = resolve_prompts(
-            task.name, task.category, encoder.prompts, options.instructions, options.prompt_overrides
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """One system on one task."""
+
+    encoder: TextEncoder | Ranker
+    task: Task[Any]
+    folder: Path
+    options: TableOptions
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / f"{file_name(self.task.name)}.json"
+
+    @property
+    def _prompts(self) -> Prompts:
+        if not isinstance(self.encoder, TextEncoder):
+            return Prompts()
+        options, task = self.options, self.task
+        own = self.encoder.prompts
+        return resolve_prompts(task.name, task.category, own, options.instructions, options.prompt_overrides)
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "scoring": SCORING_VERSION,
+            "fingerprint": self.encoder.fingerprint,
+            "settings": self.task.settings,
+            "data": files_sha256(self.task.files),
+            "prompts": self._prompts.to_json(),
+        }
+
+    def texts(self) -> list[tuple[str | None, list[str]]]:
+        """What it will embed, each call with its prompt; nothing if it is kept, or cannot be known before."""
+        if _read_cell(self._path, self._identity) is not None:
+            return []
+        prompts = self._prompts
+        with suppress(LLM2CompError):  # its turn will come to say so
+            calls = self.task.texts()
+            return [(prompts.query if role == "query" else prompts.document, asked) for role, asked in calls]
+        return []
+
+    def result(self) -> tuple[TaskResult, bool]:
+        """The result, and whether it was kept from before."""
+        identity = self._identity
+        kept = _read_cell(self._path, identity)
+        if kept is not None:
+            return kept, True
+        result = evaluate_task(
+            self.encoder,
+            self.task,
+            instructions=self.options.instructions,
+            prompt_overrides=self.options.prompt_overrides,
+            show_progress=self.options.show_progress,
         )
-    identity = {
-        "scoring": SCORING_VERSION,
-        "fingerprint": encoder.fingerprint,
-        "settings": task.settings,
-        "data": files_sha256(task.files),
-        "prompts": prompts.to_json(),
-    }
-    kept = _read_cell(path, identity)
-    if kept is not None:
-        return kept, True
-    result = evaluate_task(
-        encoder,
-        task,
-        instructions=options.instructions,
-        prompt_overrides=options.prompt_overrides,
-        show_progress=options.show_progress,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({"identity": identity, "result": result.to_json()}))
-    return result, False
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self._path, json.dumps({"identity": identity, "result": result.to_json()}))
+        return result, False
 
 
 def _read_cell(path: Path, identity: dict[str, Any]) -> TaskResult | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -26,6 +26,7 @@ import numpy as np
 
 from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.encoder.cache import directory_sha256
+from llm2comp_apps.encoder.progress import EncodingProgress, watch_encoding, watcher
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.retrieval.collection import Collection
@@ -231,7 +232,11 @@ class SearchRanker:
         rankings = library.searcher(self._mode).rank(queries, options)
         few = min(options.k, RERANKED)
         reads = library.searcher(self._mode, reranker)
-        heads = reads.rank(queries, replace(options, k=few, rerank_depth=few))
+        heads = []
+        with _reporting("reranking", "queries", len(queries)) as report:
+            for done, query in enumerate(queries):
+                report(done, done / len(queries))
+                heads += reads.rank([query], replace(options, k=few, rerank_depth=few))
         return [_with_rest(*each) for each in zip(heads, rankings, strict=True)]
 
     @contextmanager
@@ -246,8 +251,27 @@ class SearchRanker:
             tempfile.TemporaryDirectory() as folder,
             Collection.create(Path(folder) / "task.index", encoder=self._encoder, kind=kind, memory=memory) as library,
         ):
-            library.update(Document(identifier, text) for identifier, text in corpus.items())
+            whole = max(sum(map(len, corpus.values())), 1)
+            with _reporting("indexing", "documents", len(corpus)) as report:
+                report(0, 0.0)
+                library.update(
+                    (Document(identifier, text) for identifier, text in corpus.items()),
+                    on_progress=lambda progress: report(progress.documents, progress.characters / whole),
+                )
             yield library
+
+
+@contextmanager
+def _reporting(step: str, unit: str, total: int) -> Iterator[Callable[[int, float], None]]:
+    """Tell who watches how far a step is, in place of the many small calls of encoders inside."""
+    told = watcher()
+
+    def report(done: int, fraction: float) -> None:
+        if told is not None:
+            told(EncodingProgress(done=done, total=total, fraction=min(fraction, 1.0), step=step, unit=unit))
+
+    with watch_encoding(None):
+        yield report
 
 
 def _with_rest(head: Sequence[Ranked], ranking: Sequence[Ranked]) -> list[Ranked]:

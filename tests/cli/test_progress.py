@@ -9,7 +9,7 @@ import pytest
 
 from llm2comp_apps.cli.ui import progress
 from llm2comp_apps.cli.ui.progress import ProgressDisplay
-from llm2comp_apps.encoder.progress import EncodingProgress
+from llm2comp_apps.encoder.progress import EncodingProgress, watcher
 
 LINE = r"^encoding: \d+(/\d+)? (documents|texts), [\d.]+/s, \d+ s left$"
 
@@ -63,3 +63,22 @@ def test_on_a_terminal_a_bar_is_drawn(monkeypatch):
     (told,) = states
     assert told["completed"] == 0.5
     assert re.fullmatch(r"50/200 documents, [\d.]+/s, 10 s left", told["state"])
+
+
+def test_several_calls_of_one_work_have_one_clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "LINE_INTERVAL", 0.0)
+    lines = []
+    monkeypatch.setattr(progress, "note", lines.append)
+    with progress.show_encoding():
+        report = watcher()
+        for time, done in ((0.0, 0), (10.0, 20), (11.0, 20), (20.0, 40)):  # the end of a call is told twice
+            now[0] = time
+            report(EncodingProgress(done=done, total=200, fraction=done / 200))
+        now[0] = 21.0
+        report(EncodingProgress(done=0, total=10, fraction=0.0, step="reranking", unit="queries"))
+        now[0] = 22.0
+        report(EncodingProgress(done=5, total=10, fraction=0.5, step="reranking", unit="queries"))
+    assert lines[3] == "encoding: 40/200 texts, 2.0/s, 1 min 20 s left"
+    assert lines[-1] == "reranking: 5/10 queries, 5.0/s, 1 s left"

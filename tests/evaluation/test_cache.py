@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
+from llm2comp_apps.encoder.progress import watch_encoding
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.evaluation import cache as cache_module
-from llm2comp_apps.evaluation.cache import CachedEncoder, embedding_cache
+from llm2comp_apps.evaluation.cache import CachedEncoder, CachedMemoryEncoder, embedding_cache, memory_cache
 
 TEXTS = ["a cell", "a much longer text about stars", "a cell", "", "bread"]
 
@@ -100,3 +103,53 @@ def test_a_row_of_another_length_is_embedded_again(cached):
     expected = cached.encode(["a cell"])
     cached.cache._connection.execute("UPDATE embeddings SET vector = x'00'")
     np.testing.assert_array_equal(cached.encode(["a cell"]), expected)
+
+
+def test_expected_calls_are_one_piece_of_work(cached):
+    cached.encode(["known"])
+    told = []
+    with watch_encoding(told.append):
+        cached.expect([(None, ["known", "a", "bb", "a"]), ("query: ", ["a"]), (None, ["bb", "ccc"])])
+        assert (told[-1].done, told[-1].total, told[-1].fraction) == (0, 4, 0)
+        cached.encode(["known", "a", "bb", "a"])
+        assert (told[-1].done, told[-1].total) == (2, 4)
+        cached.encode(["a"], prompt="query: ")
+        cached.encode(["bb", "ccc"])
+    assert (told[-1].done, told[-1].total, told[-1].fraction) == (4, 4, 1)
+    assert [progress.fraction for progress in told] == sorted(progress.fraction for progress in told)
+    assert cached.inner.calls == 5
+
+
+def test_what_nobody_expected_is_work_of_its_own(cached):
+    told = []
+    with watch_encoding(told.append):
+        cached.expect([(None, ["a"])])
+        cached.encode(["a", "b"])
+    assert [(progress.done, progress.total) for progress in told] == [(0, 1), (0, 2), (2, 2)]
+
+
+def test_without_a_file_repeated_texts_are_work_again(hash_encoder):
+    told = []
+    cached = CachedEncoder(hash_encoder, embedding_cache(None, hash_encoder.fingerprint))
+    with watch_encoding(told.append):
+        cached.expect([(None, ["a", "a", "b"]), (None, ["a"])])
+        cached.encode(["a", "a", "b"])
+        cached.encode(["a"])
+    assert (told[-1].done, told[-1].total, told[-1].fraction) == (3, 3, 1)
+    assert hash_encoder.calls == 3
+
+
+def test_memory_vectors_are_kept_in_a_file_of_their_own(tmp_path, hash_encoder):
+    for calls in (2, 2):
+        with (
+            closing(embedding_cache(tmp_path, "0")) as cache,
+            closing(CachedMemoryEncoder(hash_encoder, cache, lambda: memory_cache(tmp_path, "0"))) as cached,
+        ):
+            memory = cached.encode_memory(["one text", "another text", "one text"], prompt="p: ")
+        assert memory.shape == (3, 4, 32)
+        np.testing.assert_array_equal(memory[0], memory[2])
+        direct = hash_encoder.encode_memory(["one text"], prompt="p: ")
+        hash_encoder.calls -= 1
+        np.testing.assert_allclose(memory[:1], direct, rtol=1e-3, atol=1e-3)
+        assert hash_encoder.calls == calls
+    assert (tmp_path / "0.memory.sqlite").is_file()

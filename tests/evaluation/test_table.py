@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import weakref
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm2comp_apps.encoder.progress import EncodingProgress, tell_watcher, watch_encoding
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.evaluation import load_suite
 from llm2comp_apps.evaluation.bm25 import Bm25Ranker
@@ -202,3 +204,65 @@ def test_results_survive_json(scores, units):
     assert again.scores == scores
     assert again.main_score == scores[main]
     assert again.units == pytest.approx(units, abs=1e-7)
+
+
+class Clocked:
+    """Takes as long as its texts have words and memory tokens, in batches of at most eight texts."""
+
+    name, fingerprint, dimension, k = "clocked", "c10c7ed", 32, 8
+
+    def __init__(self, inner):
+        self.prompts, self.inner, self.time = {}, inner, 0.0
+
+    def encode(self, texts, *, prompt=None, show_progress=False):
+        sizes = [len(text) // 4 + self.k for text in texts]
+
+        def batches():
+            for start in range(0, len(texts), 8):
+                rows = list(range(start, min(start + 8, len(texts))))
+                self.time += sum(sizes[row] for row in rows)
+                yield rows
+
+        list(tell_watcher(batches(), sizes))
+        return self.inner.encode(texts, prompt=prompt)
+
+    def encode_stream(self, texts, *, prompt=None):
+        yield self.encode(list(texts), prompt=prompt)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_one_estimate_over_all_tasks_is_right_after_a_tenth_of_the_work(keep, data, tmp_path, hash_encoder):
+    corpus = data / "retrieval" / "long" / "corpus.jsonl"  # documents of very unequal length, and first
+    corpus.parent.mkdir()
+    corpus.write_text("".join(json.dumps({"_id": f"{n}", "text": "word " * n**2}) + "\n" for n in range(1, 25)))
+    (corpus.parent / "queries.jsonl").write_text('{"_id": "q", "text": "which word"}\n')
+    (corpus.parent / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\t3\t1\n")
+    encoder, told = Clocked(hash_encoder), []
+    options = TableOptions(keep_embeddings=keep)
+    with watch_encoding(lambda progress: told.append((encoder.time, progress))):
+        fill_table(parse_systems(["x"]), load_suite("offline", data), tmp_path, lambda _: encoder, options)
+    assert told[0] == (0.0, EncodingProgress(done=0, total=told[-1][1].total, fraction=0.0))
+    assert told[-1][1].fraction == 1
+    assert told[-1][1].done == told[-1][1].total
+    assert len({progress.total for _, progress in told}) == 1, "one piece of work"
+    ratios = [time / progress.fraction / encoder.time for time, progress in told if time >= encoder.time / 10]
+    assert len(ratios) > 10
+    assert 1 / 1.5 < min(ratios) <= max(ratios) < 1.5
+
+
+def test_a_table_that_is_continued_expects_what_is_left(data, tmp_path, hash_encoder):
+    encoder = Clocked(hash_encoder)
+
+    def filled(*names):
+        told = []
+        with watch_encoding(told.append):
+            fill_table(parse_systems(["x"]), load_suite("offline", data, names), tmp_path, lambda _: encoder)
+        return told
+
+    first = filled("likeness")[0].total
+    rest = filled()[0].total
+    shutil.rmtree(tmp_path / "results")
+    assert filled() == [], "all embeddings are kept"
+    for folder in ("embeddings", "results"):
+        shutil.rmtree(tmp_path / folder)
+    assert filled()[0].total > max(first, rest)

@@ -44,6 +44,20 @@ def test_sts_follows_the_order_of_the_angles(embed_with):
     assert wrong.evaluate(embed_with(table)).scores["cosine_spearman"] == pytest.approx(-1)
 
 
+def test_tasks_say_before_what_they_will_embed(data, hash_encoder):
+    tasks = load_suite("offline", data)
+    assert len(tasks) == 6
+    for task in tasks:
+        asked = []
+
+        def embed(texts, role="query", asked=asked):
+            asked.append((role, list(texts)))
+            return hash_encoder.encode(texts)
+
+        task.evaluate(embed)
+        assert sorted(task.texts()) == sorted(asked)
+
+
 def test_a_collapsed_encoder_scores_nothing_rather_than_nan(data, collapsed):
     scores = {result.task: result.main_score for result in evaluate(collapsed, load_suite("offline", data))}
     assert np.isfinite(list(scores.values())).all()

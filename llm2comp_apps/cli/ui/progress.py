@@ -98,8 +98,8 @@ class ProgressDisplay:
 
 
 @contextmanager
-def show_encoding(label: str = "encoding") -> Iterator[None]:
-    """Show how far each call of an encoder is that is made inside."""
+def show_encoding() -> Iterator[None]:
+    """Show how far each piece of work is that encoders do inside."""
     from llm2comp_apps.encoder.progress import watch_encoding
 
     with ExitStack() as stack:
@@ -108,9 +108,9 @@ def show_encoding(label: str = "encoding") -> Iterator[None]:
 
         def show(progress: EncodingProgress) -> None:
             nonlocal display, before
-            if display is None or progress.done <= before:  # a new call
+            if display is None or progress.done < before or not progress.done:  # a new one
                 stack.close()
-                display = stack.enter_context(ProgressDisplay(label, "texts"))
+                display = stack.enter_context(ProgressDisplay(progress.step, progress.unit))
             before = progress.done
             display.encoded(progress)
 

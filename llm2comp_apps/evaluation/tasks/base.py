@@ -83,6 +83,14 @@ class Task(ABC, Generic[Data]):
         """JSON-shaped settings that decide the score, apart from encoder and prompts."""
         return dict(self.origin)
 
+    def texts(self) -> list[tuple[Role, list[str]]]:
+        """What :meth:`evaluate` embeds, call by call, to say before how much work there is; empty if that is unknown.
+
+        Raises:
+            EvaluationError: the data cannot be read.
+        """
+        return []
+
     @abstractmethod
     def evaluate(self, embed: Embed) -> TaskScores:
         """Embed the dataset and score it."""

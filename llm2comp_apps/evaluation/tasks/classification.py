@@ -14,7 +14,7 @@ from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.datasets import LabelledData
 from llm2comp_apps.evaluation.metrics import mean_of
 from llm2comp_apps.evaluation.results import TaskScores
-from llm2comp_apps.evaluation.tasks.base import Embed, Task
+from llm2comp_apps.evaluation.tasks.base import Embed, Role, Task
 
 __all__ = ["ClassificationTask", "few_shot_samples"]
 
@@ -47,6 +47,12 @@ class ClassificationTask(Task[LabelledData]):
             "classifier": f"LogisticRegression(max_iter={MAX_ITERATIONS})",
         }
 
+    def texts(self) -> list[tuple[Role, list[str]]]:
+        """The drawn training texts, and the test texts."""
+        data = self.load()
+        used = _used(few_shot_samples(data.train_labels, self.samples_per_label, self.experiments))
+        return [("query", [data.train_texts[index] for index in used]), ("query", list(data.test_texts))]
+
     def evaluate(self, embed: Embed) -> TaskScores:
         """Embed the drawn training texts and all test texts once, fit one classifier per draw.
 
@@ -61,7 +67,7 @@ class ClassificationTask(Task[LabelledData]):
                 f"{self.name}: needs training texts of at least two labels, found only {data.train_labels[0]!r:.60}"
             )
         draws = few_shot_samples(data.train_labels, self.samples_per_label, self.experiments)
-        used = sorted(set().union(*draws))
+        used = _used(draws)
         row_of = {index: row for row, index in enumerate(used)}
         train = embed([data.train_texts[index] for index in used])
         test = embed(data.test_texts)
@@ -107,6 +113,10 @@ def few_shot_samples(labels: Sequence[str], per_label: int, experiments: int) ->
                 taken[labels[index]] += 1
         draws.append(draw)
     return draws
+
+
+def _used(draws: Sequence[Sequence[int]]) -> list[int]:
+    return sorted(set().union(*draws))
 
 
 def _fit_predict(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.datasets import ClusteringData
 from llm2comp_apps.evaluation.results import TaskScores
-from llm2comp_apps.evaluation.tasks.base import Embed, Task
+from llm2comp_apps.evaluation.tasks.base import Embed, Role, Task
 
 __all__ = ["ClusteringTask", "cluster_labels"]
 
@@ -40,6 +40,10 @@ class ClusteringTask(Task[ClusteringData]):
             "first_seed": SEED,
             "seeds": self.seeds,
         }
+
+    def texts(self) -> list[tuple[Role, list[str]]]:
+        """All texts."""
+        return [("query", list(self.load().texts))]
 
     def evaluate(self, embed: Embed) -> TaskScores:
         """Cluster once per seed.

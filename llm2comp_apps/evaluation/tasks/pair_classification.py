@@ -11,7 +11,7 @@ from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.datasets import PairData
 from llm2comp_apps.evaluation.metrics import paired_similarities
 from llm2comp_apps.evaluation.results import TaskScores
-from llm2comp_apps.evaluation.tasks.base import Embed, Task
+from llm2comp_apps.evaluation.tasks.base import Embed, Role, Task
 
 __all__ = ["PairClassificationTask"]
 
@@ -22,6 +22,11 @@ class PairClassificationTask(Task[PairData]):
 
     category: ClassVar[str] = "PairClassification"
     main_metric: ClassVar[str] = "max_ap"
+
+    def texts(self) -> list[tuple[Role, list[str]]]:
+        """Both sides of the pairs."""
+        data = self.load()
+        return [("query", [*data.first, *data.second])]
 
     def evaluate(self, embed: Embed) -> TaskScores:
         """Score the pairs by each similarity."""

@@ -11,7 +11,7 @@ import numpy as np
 from llm2comp_apps.evaluation.datasets import RetrievalData
 from llm2comp_apps.evaluation.metrics import average_precision, mean_of, ndcg, rank_order, recall, reciprocal_rank
 from llm2comp_apps.evaluation.results import TaskScores
-from llm2comp_apps.evaluation.tasks.base import Embed, Ranker, Task
+from llm2comp_apps.evaluation.tasks.base import Embed, Ranker, Role, Task
 
 __all__ = ["RetrievalTask", "score_run"]
 
@@ -29,6 +29,11 @@ class RetrievalTask(Task[RetrievalData]):
 
     category: ClassVar[str] = "Retrieval"
     main_metric: ClassVar[str] = "ndcg@10"
+
+    def texts(self) -> list[tuple[Role, list[str]]]:
+        """Documents and queries."""
+        data = self.load()
+        return [("document", list(data.corpus.values())), ("query", list(data.queries.values()))]
 
     def evaluate(self, embed: Embed) -> TaskScores:
         """Rank every document for every query by cosine and score the first 1000."""

@@ -11,7 +11,7 @@ from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.datasets import PairData
 from llm2comp_apps.evaluation.metrics import paired_similarities, spearman
 from llm2comp_apps.evaluation.results import TaskScores
-from llm2comp_apps.evaluation.tasks.base import Embed, Task
+from llm2comp_apps.evaluation.tasks.base import Embed, Role, Task
 
 __all__ = ["StsTask"]
 
@@ -22,6 +22,11 @@ class StsTask(Task[PairData]):
 
     category: ClassVar[str] = "STS"
     main_metric: ClassVar[str] = "cosine_spearman"
+
+    def texts(self) -> list[tuple[Role, list[str]]]:
+        """Both sides of the pairs."""
+        data = self.load()
+        return [("query", [*data.first, *data.second])]
 
     def evaluate(self, embed: Embed) -> TaskScores:
         """Score the pairs; a collapsed encoder (all cosines equal) scores 0 rather than NaN.
