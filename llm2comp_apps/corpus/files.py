@@ -24,6 +24,7 @@ __all__ = [
     "FORMAT_BY_SUFFIX",
     "HEAD_BYTES",
     "OpenFile",
+    "Readable",
     "SourceFile",
     "format_suffix",
     "open_file",
@@ -116,7 +117,7 @@ class OpenFile:
 
     file: SourceFile
     head: bytes
-    stream: io.BufferedReader[_Readable]
+    stream: io.BufferedReader[Readable]
     seekable: bool
     before: int
 
@@ -138,17 +139,17 @@ def open_file(file: SourceFile, report: ReadReport) -> Iterator[OpenFile]:
             report.bytes_done += len(data)
             return data
 
-        stored = io.BufferedReader(_Readable(read), _BLOCK)
+        stored = io.BufferedReader(Readable(read), _BLOCK)
         packing = _packing(stored, file)
         unpack = _decompressed(stored, packing)
-        plain = io.BufferedReader(_Readable(_within_reason(unpack, report, before) if packing else unpack), _BLOCK)
+        plain = io.BufferedReader(Readable(_within_reason(unpack, report, before) if packing else unpack), _BLOCK)
         head = plain.read(HEAD_BYTES)
-        stream = io.BufferedReader(_Readable(_chained(head, plain)), _BLOCK)
+        stream = io.BufferedReader(Readable(_chained(head, plain)), _BLOCK)
         seekable = not packing and file.path is not None and file.path.is_file()
         yield OpenFile(file, head, stream, seekable, before)
 
 
-def _packing(stored: io.BufferedReader[_Readable], file: SourceFile) -> str:
+def _packing(stored: io.BufferedReader[Readable], file: SourceFile) -> str:
     """``gzip``, ``zstd`` or ``""``."""
     magic = stored.peek(4)[:4]
     if not magic and file.relative.lower().endswith(COMPRESSION_SUFFIXES):
@@ -156,7 +157,7 @@ def _packing(stored: io.BufferedReader[_Readable], file: SourceFile) -> str:
     return "gzip" if magic.startswith(_GZIP_MAGIC) else "zstd" if magic == _ZSTD_MAGIC else ""
 
 
-def _decompressed(stored: io.BufferedReader[_Readable], packing: str) -> Callable[[int], bytes]:
+def _decompressed(stored: io.BufferedReader[Readable], packing: str) -> Callable[[int], bytes]:
     """A function that reads the content of ``stored``."""
     if packing == "gzip":
         return gzip.GzipFile(fileobj=stored, mode="rb").read1
@@ -185,12 +186,12 @@ def _within_reason(unpack: Callable[[int], bytes], report: ReadReport, before: i
     return read
 
 
-def _chained(head: bytes, rest: io.BufferedReader[_Readable]) -> Callable[[int], bytes]:
+def _chained(head: bytes, rest: io.BufferedReader[Readable]) -> Callable[[int], bytes]:
     start = io.BytesIO(head)
     return lambda size: start.read(size) or rest.read1(size)
 
 
-class _Readable(io.RawIOBase):
+class Readable(io.RawIOBase):
     """A read function as a raw stream, for BufferedReader to stand on.
 
     Closing it closes nothing: standard input is not ours to close, and :func:`open_file` closes the file.
@@ -200,9 +201,11 @@ class _Readable(io.RawIOBase):
         self._read = read
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def readinto(self, buffer: Buffer) -> int:
+        """Fill a buffer as far as one call goes; the number of bytes."""
         view = memoryview(buffer).cast("B")
         data = self._read(len(view))
         view[: len(data)] = data

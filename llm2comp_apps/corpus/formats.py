@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from llm2comp_apps.corpus.deadline import Deadline
 from llm2comp_apps.corpus.files import OpenFile, SourceFile
 from llm2comp_apps.corpus.json_stream import JSON, read_json_values, syntax_problem
 from llm2comp_apps.corpus.options import CorpusOptions, find_field
@@ -44,13 +46,20 @@ def parse(opened: OpenFile, options: CorpusOptions, report: ReadReport, fault: F
         return kind, read_parquet(opened, options, report)
     if kind in READERS:
         return kind, (_record(part, opened.file, options) for part in read_isolated(opened, kind, options, report))
+    path = opened.file.path
+    deadline = Deadline(options.max_seconds if path is not None and path.is_file() else math.inf)  # a pipe may wait
+
+    def broken(line: int, reason: str) -> None:
+        fault(line, reason)
+        deadline.restart()
+
     text = io.TextIOWrapper(
-        opened.stream,
+        deadline.watched(opened.stream),
         encoding=encoding_of(opened.head, options),
         errors="surrogateescape",  # a bad byte must spoil its record only; the reader looks for what it leaves
         newline="\n" if kind in ("json", "jsonl", "lines") else "" if kind in ("csv", "tsv") else None,
     )
-    return kind, _records(kind, text, opened.file, options, report, fault)
+    return kind, deadline.each(_records(kind, text, opened.file, options, report, broken))
 
 
 def _records(

@@ -56,8 +56,9 @@ class CorpusOptions:
             (``notes/a.md``). ``False`` leaves that folder's name out, as version 0.1 did.
         gitignore: leave out of folders what their ``.gitignore`` files leave out.
         pages: each page of a PDF, slide of a presentation and chapter of a book is a document, and not the whole file.
-        max_seconds: a PDF, page, office document or mail is passed over that takes longer over one of its parts, such
-            as a page of a PDF or a chapter of a book; unpacking it is a piece of the first part.
+        max_seconds: a file is passed over that takes longer over one of its parts, such as a page of a PDF, a chapter
+            of a book, a row of a table or the whole of a text; unpacking it is a piece of the first part. Standard
+            input and pipes may take their time, and so may parquet.
     """
 
     format: str = "auto"

@@ -61,9 +61,9 @@ class FileReading:
         try:
             with open_file(self._file, self._report) as opened:
                 if self._parser is None:
-                    self.kind, found = parse(opened, self._options, self._report, self.fault)
+                    self.kind, found = parse(opened, self._options, self._report, self._unreadable)
                 else:
-                    found = self._parser(opened, self._report, self.fault)
+                    found = self._parser(opened, self._report, self._unreadable)
                 for record in found:
                     line = record.line
                     problem, fields = _checked(record.fields, self._options)
@@ -103,6 +103,12 @@ class FileReading:
             self._report.skip(place, reason)
         elif len(self._faults) < _PATIENCE:
             self._faults.append((line, reason))
+
+    def _unreadable(self, line: int, reason: str) -> None:
+        """What the parser reads past: not for ever, where nothing else comes."""
+        self.fault(line, reason)
+        if len(self._faults) >= _PATIENCE:
+            raise BrokenFileError(line, reason)
 
     def _broken(self, line: int, reason: str, why: str) -> None:
         if not self._faults:

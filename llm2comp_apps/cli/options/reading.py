@@ -58,7 +58,7 @@ READING = Group(
             float,
             CorpusOptions.__dataclass_fields__["max_seconds"].default,
             "SECONDS",
-            "Time for each part of a PDF, office document, page or mail; one that takes longer is passed over.",
+            "Time for each part of a file, such as a page or a row; a file that takes longer is passed over.",
             panel=_PANEL,
         ),
         option(

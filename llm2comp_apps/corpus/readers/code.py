@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from llm2comp_apps.corpus.readers import CODE_SUFFIXES
 from llm2comp_apps.corpus.readers.parts import Part
@@ -16,6 +17,7 @@ from llm2comp_apps.corpus.readers.parts import Part
 __all__ = ["cut_code"]
 
 _SHORT, _LONG = 600, 6000  # characters: what is shorter joins its neighbours, what is longer is cut inside
+_WIDE, _MOST = 400, 200  # characters of a line and lines that may hold a name: looking takes the square of the first
 # What leads to a name, in the languages above: def name, func (r *T) name, pub fn name, export async function name, ...
 _WORDS = (
     "def|class|func|fun|function|fn|struct|enum|trait|impl|interface|module|object|protocol|namespace|type|record|"
@@ -92,15 +94,14 @@ def _pieces(lines: list[str]) -> list[tuple[int, int]]:
 def _runs(lines: list[str], first: int, last: int, margin: int) -> list[tuple[int, int]]:
     """The runs of lines between those that begin something at a margin."""
     borders = [first]
+    top = first  # of the lines that lead to this one
     for number in range(first + 1, last):
         line = lines[number]
-        begins = line.strip() and _indent(line) == margin and not _CLOSING.match(line.strip())
-        if begins and (not lines[number - 1].strip() or _leads(lines[number - 1], margin)):
+        if not _leads(lines[number - 1], margin):
             top = number
-            while top > borders[-1] and _leads(lines[top - 1], margin):
-                top -= 1
-            if top > borders[-1]:
-                borders.append(top)
+        begins = line.strip() and _indent(line) == margin and not _CLOSING.match(line.strip())
+        if begins and (not lines[number - 1].strip() or top < number) and top > borders[-1]:
+            borders.append(top)
     return list(zip(borders, [*borders[1:], last], strict=True))
 
 
@@ -130,9 +131,8 @@ def _indent(line: str) -> int:
 
 def _called(lines: list[str]) -> str:
     """The name of the first definition."""
-    for line in lines:
-        if not line.strip() or _LEADS.match(line.strip()):
-            continue
+    said = (line[:_WIDE] for line in lines if line.strip() and not _LEADS.match(line.strip()))
+    for line in islice(said, _MOST):
         found = _NAME.match(line) or (_C_NAME.match(line) if line[:1].strip() else None)
         if found and found.group(1) not in _NO_NAME:
             return found.group(1).strip(":.")

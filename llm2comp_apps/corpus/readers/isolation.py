@@ -19,11 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from llm2comp_apps.corpus.deadline import too_slow
 from llm2comp_apps.corpus.files import OpenFile
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.readers import READERS
 from llm2comp_apps.corpus.readers.parts import Part
-from llm2comp_apps.corpus.records import DAMAGED, NO_READER, TOO_LARGE, TOO_SLOW, BrokenFileError
+from llm2comp_apps.corpus.records import DAMAGED, NO_READER, TOO_LARGE, BrokenFileError
 from llm2comp_apps.corpus.report import ReadReport
 
 __all__ = ["read_isolated"]
@@ -84,14 +85,10 @@ def _copy(source: IO[bytes], target: IO[bytes], seconds: float) -> float:
         if left < 0:
             raise BrokenFileError(0, f"it unpacks to more than {_LARGEST} bytes", TOO_LARGE)
         if time.monotonic() - begun > seconds:
-            raise _too_slow(seconds)
+            raise too_slow(seconds)
         target.write(block)
     target.flush()
     return time.monotonic() - begun
-
-
-def _too_slow(seconds: float) -> BrokenFileError:
-    return BrokenFileError(0, f"it took more than {seconds:g} seconds (`max_seconds` allows more)", TOO_SLOW)
 
 
 class _Worker:
@@ -166,7 +163,7 @@ class _Worker:
         while b"\n" not in blocks[-1]:
             ready, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))
             if not ready:
-                raise _too_slow(seconds)
+                raise too_slow(seconds)
             block = os.read(pipe, _BLOCK)
             if not block:
                 raise _crash(self._process)

@@ -10,12 +10,13 @@ from typing import Any
 
 __all__ = ["read_front_matter", "title_of"]
 
-_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*)$", re.MULTILINE)
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
 _UNDERLINED = re.compile(r"^([^\s.].{0,200})\n([=\-~^*#])\2{2,}[ \t]*$", re.MULTILINE)
 _YAML = re.compile(r"---[ \t]*\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _TOML = re.compile(r"\+\+\+[ \t]*\n(.*?\n)?\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL)
 _LONGEST = 2**16  # characters of metadata
+_LONGEST_TOML = 2**14  # whose parser takes the square of the length of a dotted name
 
 
 def title_of(text: str, kind: str) -> str:
@@ -24,7 +25,9 @@ def title_of(text: str, kind: str) -> str:
         found = _UNDERLINED.search(text)
         return found.group(1).strip() if found else ""
     found = _HEADING.search(_FENCE.sub("", text))
-    return found.group(1) if found else ""
+    title = found.group(1).rstrip(" \t") if found else ""
+    bare = title.rstrip("#")
+    return bare.rstrip(" \t") if bare.endswith((" ", "\t")) else title  # a heading may end in hashes, too
 
 
 def read_front_matter(text: str) -> tuple[dict[str, Any], str, str]:
@@ -40,16 +43,20 @@ def read_front_matter(text: str) -> tuple[dict[str, Any], str, str]:
         if found is None:
             continue
         try:
-            fields = parse(found.group(1) or "")
+            fields = _plain(parse(found.group(1) or ""))
+        except RecursionError:
+            return {}, text, "they are nested too deeply"
         except ValueError as error:
             return {}, text, str(error).split("\n", 1)[0]
         if isinstance(fields, dict):
-            return {str(key): _plain(value) for key, value in fields.items()}, text[found.end() :].lstrip("\n"), ""
+            return fields, text[found.end() :].lstrip("\n"), ""
         return ({}, text[found.end() :].lstrip("\n"), "") if fields is None else ({}, text, "")  # a rule, not metadata
     return {}, text, ""
 
 
 def _toml(source: str) -> Any:
+    if len(source) > _LONGEST_TOML:
+        raise ValueError(f"they are longer than {_LONGEST_TOML} characters")
     return tomllib.loads(source)  # its error is a ValueError
 
 
