@@ -176,10 +176,7 @@ def _named(ids: Sequence[str], count: int) -> str:
 def _conclude(library: Collection, report: UpdateReport, read: ReadReport, *, as_json: bool) -> None:
     """Say what was done; exits with 130 after an interruption."""
     if as_json:
-        kinds = {kind: asdict(count) for kind, count in read.kinds.items()}
-        passed_over = [asdict(file) for file in read.passed_over]
-        reading = {"kinds": kinds, "passed_over": passed_over, "other_kinds": dict(read.other_kinds)}
-        print_json({"index": str(library.path), **asdict(report), "reading": reading})
+        print_json({"index": str(library.path), **asdict(report), "reading": read.record()})
     took = f"in {format_duration(report.seconds)}, {format_duration(report.encode_seconds)} of it encoding"
     if report.interrupted:
         note(f"Interrupted: {report.added} documents are added and safe in {library.path} ({took}).")

@@ -37,8 +37,8 @@ any document
 the file ends mid-line         a last line without a line end counts if it is whole, else it is a broken record
 damaged or cut compression     a broken record at the end of what can be read: the records before it count
 broken JSON array, open quote  the same, since the next record cannot be found
-neither title nor text         left out and counted (``empty``)
-id and content seen before     left out and counted (``duplicates``)
+neither title nor text         left out and counted (``empty``); a file of nothing else is listed (``bare``)
+id and content seen before     left out and counted (``duplicates``); a file of nothing else is listed (``repeated``)
 no id                          a hash of title and text: the same text gets the same id in every file and run
 byte order mark, CRLF          a UTF-8 mark is dropped, UTF-16 recognised by its own; text files get LF
 no document in all sources     an error that tells the counts

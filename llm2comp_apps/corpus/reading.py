@@ -47,6 +47,7 @@ class FileReading:
         self._report = report
         self._lenient = file.found and options.on_error != "stop"
         self._accepted = False
+        self._given = 0
         self._faults: list[tuple[int, str]] = []
         self._why = FOREIGN
 
@@ -81,7 +82,7 @@ class FileReading:
         self._close()
 
     def accept(self, documents: int = 0) -> None:
-        """A record could be used."""
+        """A record could be used, and gave so many documents: none where the same one came before."""
         if not self._accepted:
             self._accepted = True
             self._report.count(self.kind, files=1)
@@ -89,6 +90,7 @@ class FileReading:
                 self._report.skip(place_of(self._file.name, line), reason)
             self._faults.clear()
         self._report.count(self.kind, documents=documents)
+        self._given += documents
 
     def fault(self, line: int, reason: str) -> None:
         """A record cannot be used.
@@ -120,6 +122,8 @@ class FileReading:
             line, reason = self._faults[0]
             file = self._file
             self._report.pass_over(PassedOver(file.name, self.kind, self._why, reason, file.id, line))
+        elif not self._given:
+            self._report.give_nothing(self._file.name, repeats=self._accepted)
 
 
 def _checked(fields: dict[str, Any], options: CorpusOptions) -> tuple[str, dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.records import DAMAGED, FOREIGN, place_of
@@ -15,6 +16,7 @@ MAX_LISTED = 100  # a report of a corpus that is broken throughout must not grow
 FOLDER = "folder"
 _MAX_FILES = 10_000
 _KINDS_NAMED = 5  # in the summary
+_NAMED = 5  # files in a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class ReadReport:
         kinds: what was read, by format.
         passed_over: files of folders that gave no document, each with the reason; the first 10,000 of them.
         unread: how many there were, by kind and by why.
+        repeated: files that hold nothing but documents that came before; the first 10,000 of them.
+        bare: files without any text; the first 10,000 of them.
         other_kinds: files in the folders whose names say that they are something else, by suffix.
         git_ignored: files and folders that a ``.gitignore`` keeps out.
         notes: things worth a line that are no error, such as columns that were not read.
@@ -92,6 +96,8 @@ class ReadReport:
     kinds: dict[str, KindCount] = field(default_factory=dict)
     passed_over: list[PassedOver] = field(default_factory=list)
     unread: Counter[tuple[str, str]] = field(default_factory=Counter)
+    repeated: list[str] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)
     other_kinds: Counter[str] = field(default_factory=Counter)
     git_ignored: int = 0
     notes: list[str] = field(default_factory=list)
@@ -140,6 +146,31 @@ class ReadReport:
         """Remember ``line`` once."""
         if line not in self.notes and len(self.notes) < MAX_LISTED:
             self.notes.append(line)
+
+    def give_nothing(self, name: str, *, repeats: bool) -> None:
+        """List a file that is as it should be and gave no document."""
+        names = self.repeated if repeats else self.bare
+        if len(names) < _MAX_FILES:
+            names.append(name)
+
+    def remarks(self) -> list[str]:
+        """Lines about things that are no error: the notes, and which files gave nothing."""
+        lines = list(self.notes)
+        for what, names in (("no text", self.bare), ("nothing that did not come before", self.repeated)):
+            if names:
+                more = f" and {len(names) - _NAMED} more files" if len(names) > _NAMED else ""
+                lines.append(f"{what} in {', '.join(names[:_NAMED])}{more}")
+        return lines
+
+    def record(self) -> dict[str, Any]:
+        """What was read, by format, and which files gave nothing, as JSON has it."""
+        return {
+            "kinds": {kind: asdict(count) for kind, count in self.kinds.items()},
+            "passed_over": [asdict(file) for file in self.passed_over],
+            "bare": self.bare,
+            "repeated": self.repeated,
+            "other_kinds": dict(self.other_kinds),
+        }
 
     def summary(self) -> str:
         """One line for people: ``5183 documents from 1 file; left out: 2 empty, 1 broken``."""

@@ -28,6 +28,7 @@ status = pathlib.Path("/proc/self/status")  # ru_maxrss of a program counts the 
 own = int(status.read_text().partition("VmHWM:")[2].split()[0]) if status.exists() else 0
 memory = [own / 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024]
 named = [file.path for file in report.passed_over] + [row.place.partition(":")[0] for row in report.skipped_rows]
+named += report.repeated + report.bare
 print(json.dumps({"read": sorted(read), "named": named, "memory": memory, "seconds": seconds, "empty": report.empty,
                   "reasons": [str(file) for file in report.passed_over]}))
 """

@@ -438,3 +438,20 @@ def test_compressed_bombs_are_refused(write: Any, read: Any, monkeypatch: Any, t
     documents, report = read(str(tmp_path / "docs"))
     assert [d.id for d in documents] == ["docs/a.txt.gz"]
     assert [file.why for file in report.passed_over] == ["too large"]
+
+
+def test_files_that_give_nothing_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("_id,text\n1,Whales sing.\n2,They sing.\n")
+    (tmp_path / "b.csv").write_text("_id,text\n2,They sing.\n")
+    (tmp_path / "c.csv").write_text("_id,text\n2,They sing.\n3,All of them.\n")
+    (tmp_path / "d.txt").write_text(" \n")
+    (tmp_path / "e.csv").write_text("_id,text\n")
+    report = ReadReport()
+    assert len(list(read_corpus([tmp_path], CorpusOptions(), report))) == 3
+    assert report.repeated == [str(tmp_path / "b.csv")]
+    assert report.bare == [str(tmp_path / "d.txt"), str(tmp_path / "e.csv")]
+    assert report.remarks() == [
+        f"no text in {tmp_path / 'd.txt'}, {tmp_path / 'e.csv'}",
+        f"nothing that did not come before in {tmp_path / 'b.csv'}",
+    ]
+    assert not report.passed_over

@@ -34,7 +34,7 @@ def documents_of(sources: Sequence[str], options: CorpusOptions) -> Iterator[Doc
 def describe_reading(report: ReadReport) -> None:
     """Report on stderr what was read, what was left out and why."""
     note(report.summary())
-    for line in report.notes:
+    for line in report.remarks():
         note(f"Note: {line}")
     warn(*report.warnings())
     foreign = report.foreign()
