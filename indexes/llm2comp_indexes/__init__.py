@@ -64,8 +64,9 @@ from llm2comp_indexes.errors import (
     OutdatedWarning,
 )
 from llm2comp_indexes.index import Index
+from llm2comp_indexes.lexical import query_words
 from llm2comp_indexes.operators import Clause, ParsedQuery, parse_query
-from llm2comp_indexes.sharded import ShardedIndex
+from llm2comp_indexes.sharded import Question, ShardedIndex
 from llm2comp_indexes.statistics import LexicalStatistics
 from llm2comp_indexes.storage.dates import date_key
 from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount
@@ -104,6 +105,7 @@ __all__ = [
     "Policy",
     "PredicateCount",
     "QueryWords",
+    "Question",
     "ShardedIndex",
     "Word",
     "Writer",
@@ -118,6 +120,7 @@ __all__ = [
     "matching_spans",
     "pair_in_order",
     "parse_query",
+    "query_words",
     "read_parquet",
     "read_parquet_settings",
     "read_vectors",

@@ -54,6 +54,7 @@ __all__ = [
     "check_language",
     "is_outdated",
     "matching_spans",
+    "query_words",
     "words",
 ]
 
@@ -363,31 +364,16 @@ class LexicalReader:
 
     def query_words(self, query: str, statistics: LexicalStatistics | None = None) -> QueryWords:
         """What a query asks for, measured by the frequencies of its words here, or by those of several indexes."""
-        most = 0.0
-        for term, weight in self._weights(query).items():
-            having = self._searcher.doc_freq("body", term) if statistics is None else statistics.frequencies[term]
-            documents = self._searcher.num_docs if statistics is None else statistics.documents
-            # Deleted documents have their words until they are merged away.
-            most += _MOST_OF_A_WORD * weight * inverse_frequency(max(documents, having), having)
-        forms = analyzer("none", self._version).analyze(plain(query))
-        return QueryWords(most, len({form for form in forms if not is_function_word(form, self._language)}))
+        if statistics is None:
+            frequencies = {term: self._searcher.doc_freq("body", term) for term in self._weights(query)}
+            statistics = LexicalStatistics(documents=self._searcher.num_docs, frequencies=frequencies)
+        return query_words(query, self._language, statistics, self._version)
 
     def _weights(self, text: str) -> dict[str, float]:
-        """The terms of a query and how much each counts: as often as it occurs, and function words little."""
-        terms: dict[str, float] = {}
-        read = text if self._version < _FIRST_PLAIN else plain(text)
-        forms = analyzer("none", self._version).analyze(read)
-        for form, term in zip(forms, self._terms(text), strict=True):
-            if term in terms or len(terms) < MOST_TERMS:
-                weight = _FUNCTION_WORD if is_function_word(form, self._language) else 1.0
-                terms[term] = terms.get(term, 0.0) + weight
-        return terms
+        return _weights(text, self._language, self._version)
 
     def _terms(self, text: str) -> list[str]:
-        """The terms of a text in the words of this snapshot."""
-        read = text if self._version < _FIRST_PLAIN else plain(text)
-        terms: list[str] = analyzer(self._language, self._version).analyze(read)
-        return terms
+        return _terms(text, self._language, self._version)
 
     def _tree(self, terms: Mapping[str, float], clauses: Sequence[Clause], allowed: Int64Array | None) -> tantivy.Query:
         import tantivy
@@ -445,6 +431,43 @@ class LexicalReader:
         self._balance.close()
         if self._private is not None:
             self._private.cleanup()
+
+
+def query_words(query: str, language: str, statistics: LexicalStatistics, version: int = ANALYSIS) -> QueryWords:
+    """What a query asks of the words of documents.
+
+    Args:
+        query: words.
+        language: of the documents.
+        statistics: of them, for this query.
+        version: of the analysis by which they were indexed.
+    """
+    most = 0.0
+    for term, weight in _weights(query, language, version).items():
+        having = statistics.frequencies.get(term, 0)
+        # Deleted documents have their words until they are merged away.
+        most += _MOST_OF_A_WORD * weight * inverse_frequency(max(statistics.documents, having), having)
+    forms = analyzer("none", version).analyze(plain(query))
+    return QueryWords(most, len({form for form in forms if not is_function_word(form, language)}))
+
+
+def _weights(text: str, language: str, version: int) -> dict[str, float]:
+    """The terms of a query and how much each counts: as often as it occurs, and function words little."""
+    terms: dict[str, float] = {}
+    read = text if version < _FIRST_PLAIN else plain(text)
+    forms = analyzer("none", version).analyze(read)
+    for form, term in zip(forms, _terms(text, language, version), strict=True):
+        if term in terms or len(terms) < MOST_TERMS:
+            weight = _FUNCTION_WORD if is_function_word(form, language) else 1.0
+            terms[term] = terms.get(term, 0.0) + weight
+    return terms
+
+
+def _terms(text: str, language: str, version: int) -> list[str]:
+    """The terms of a text in the words of a snapshot."""
+    read = text if version < _FIRST_PLAIN else plain(text)
+    terms: list[str] = analyzer(language, version).analyze(read)
+    return terms
 
 
 def _best(searcher: tantivy.Searcher, tree: tantivy.Query, limit: int) -> tuple[Int64Array, Float32Array]:

@@ -98,7 +98,11 @@ class ShardedIndex:
     def _ask(self, method: Callable[Concatenate[Index, P], T], *args: P.args, **named: P.kwargs) -> list[T]:
         """What each index answers, in their order."""
         question = Question(method, args, named)
-        return list(self._answers(dict.fromkeys(range(len(self.shards)), question)).values())
+        return list(self._answers(dict.fromkeys(self._numbers, question)).values())
+
+    @property
+    def _numbers(self) -> range:
+        return range(len(self.shards))
 
     def search(
         self,
@@ -153,8 +157,8 @@ class ShardedIndex:
         Raises:
             KeyError: an id is in none of them.
         """
-        every = range(len(self.shards))
-        hashes: dict[int, dict[str, str]] = self._answers(dict.fromkeys(every, Question(Index.hashes, (list(ids),))))
+        question = Question(Index.hashes, (list(ids),))
+        hashes: dict[int, dict[str, str]] = self._answers(dict.fromkeys(self._numbers, question))
         holder = {id_: number for number in reversed(hashes) for id_ in hashes[number]}
         held: dict[int, list[str]] = {}
         for id_ in dict.fromkeys(ids):

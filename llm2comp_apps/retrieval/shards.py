@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from llm2comp_indexes import ShardedIndex
 
@@ -17,14 +17,14 @@ __all__ = ["open_shards"]
 
 
 def open_shards(
-    paths: Sequence[str | Path], *, encoder: str | TextEncoder | None = None, device: str | None = None
+    shards: Sequence[str | Path] | ShardedIndex, *, encoder: str | TextEncoder | None = None, device: str | None = None
 ) -> Collection:
     """Open several indexes of one encoder as one collection, to be read: hits and scores are those of one index.
 
     Documents are added to the indexes one by one, not through this collection.
 
     Args:
-        paths: the indexes; each document is in one of them only.
+        shards: the folders of the indexes, or the open indexes; each document is in one of them only.
         encoder: as for :meth:`.Collection.open`.
         device: as for :meth:`.Collection.open`.
 
@@ -32,5 +32,7 @@ def open_shards(
         InputError: the indexes do not fit each other.
         IndexStoreError: one is missing or damaged.
     """
-    index: Any = ShardedIndex.open(paths, device=index_device(device))
-    return Collection(Models(cast("Any", index), encoder, device=device))
+    index: Any = shards
+    if not isinstance(shards, ShardedIndex):
+        index = ShardedIndex.open(shards, device=index_device(device))
+    return Collection(Models(index, encoder, device=device))

@@ -14,6 +14,7 @@ From the thread that owns a model up to the process that listens:
     lanes        the engine as an encoder, for collections
     following    indexes that follow folders
     generations  indexes that move on to new commits while requests run
+    shards/      indexes whose parts other servers have
     state        all of that together
     schemas      bodies of requests, checked
     openapi      the description of the API
@@ -28,7 +29,17 @@ from __future__ import annotations
 
 from llm2comp_apps.serving.http import create_app
 from llm2comp_apps.serving.run import serve
-from llm2comp_apps.serving.settings import Limits, ServeSettings, key_hash, named_indexes, usual_indexes
+from llm2comp_apps.serving.settings import Limits, ServeSettings, asked_settings, key_hash, named_indexes, usual_indexes
 from llm2comp_apps.serving.state import State
 
-__all__ = ["Limits", "ServeSettings", "State", "create_app", "key_hash", "named_indexes", "serve", "usual_indexes"]
+__all__ = [
+    "Limits",
+    "ServeSettings",
+    "State",
+    "asked_settings",
+    "create_app",
+    "key_hash",
+    "named_indexes",
+    "serve",
+    "usual_indexes",
+]

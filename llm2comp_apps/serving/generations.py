@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llm2comp_indexes import FieldSummary
 
@@ -24,6 +24,7 @@ from llm2comp_apps.serving.topic_maps import TopicMap
 __all__ = ["ServedIndex", "Watcher"]
 
 LOGGER = logging.getLogger(__name__)
+T = TypeVar("T")
 _RETIREMENT_SECONDS = 60.0
 _MOST_VALUES = 200  # of a field that are shown
 
@@ -40,7 +41,10 @@ class ServedIndex:
         collection: what searches read.
         engine: of its encoder; ``None`` where nobody knows the encoder, so that only words can be searched.
         sound: whether the last look for a newer generation succeeded.
+        local: whether its files lie on this machine.
     """
+
+    local = True
 
     def __init__(self, name: str, path: Path, device: str | None = None) -> None:
         self.name = name
@@ -50,14 +54,18 @@ class ServedIndex:
         self.engine: Engine | None = None
         self.sound = True
         self.writing = threading.Lock()
-        self._by_words = Collection.open(path)
+        self._by_words = self.opened()
         self._by_meaning: Collection | None = None
         self._retired_at: float | None = None
         self._moving = threading.Lock()
         self._topics: tuple[float, TopicModel] | None = None
         self._map: TopicMap | None = None
         self._fields: tuple[int, list[dict[str, Any]]] | None = None
-        self.encoder_record = self._by_words.info().encoder
+        self.encoder_record = self._by_words.index.encoder
+
+    def opened(self, encoder: Any = None) -> Collection:
+        """The index as a collection, with an encoder if one is given."""
+        return Collection.open(self.path, encoder=encoder)
 
     @property
     def collection(self) -> Collection:
@@ -65,8 +73,7 @@ class ServedIndex:
         if self._by_meaning is None and self.engine is not None and self.engine.ready:
             with self._moving:
                 if self._by_meaning is None:
-                    encoder: Any = encoder_in_lane(self.engine, "query")
-                    self._by_meaning = Collection.open(self.path, encoder=encoder)
+                    self._by_meaning = self.opened(encoder_in_lane(self.engine, "query"))
                     self._retired_at = time.monotonic()
         return self._by_meaning or self._by_words
 
@@ -78,8 +85,23 @@ class ServedIndex:
     def opened_for_writing(self) -> Collection:
         """The same index with its encoder in the lane of bulk work; the caller closes it."""
         assert self.engine is not None
-        encoder: Any = encoder_in_lane(self.engine, "bulk")
-        return Collection.open(self.path, encoder=encoder)
+        return self.opened(encoder_in_lane(self.engine, "bulk"))
+
+    def check_writable(self) -> None:
+        """Refuse to change documents where they cannot be changed here."""
+
+    def answered(self, work: Callable[[], T]) -> tuple[T, list[str]]:
+        """Do what reads the index; returns also the names of the parts that did not answer: none, for one index."""
+        return work(), []
+
+    @property
+    def trouble(self) -> str:
+        """What to say where it is not sound."""
+        return f"the index {self.name} cannot be read"
+
+    def shard_states(self) -> list[dict[str, Any]] | None:
+        """What is known of each shard; ``None`` for an index without."""
+        return None
 
     def refresh(self) -> bool:
         """Move on to the newest commit; returns whether there was a newer one."""

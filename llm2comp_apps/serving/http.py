@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from llm2comp_apps.serving.call import Call, Face, endpoint, error_response
 from llm2comp_apps.serving.errors import ApiError
 from llm2comp_apps.serving.guard import TEI_PATHS, Guard
-from llm2comp_apps.serving.routes import browse, embeddings, health, indexes, rerank, tei, writing
+from llm2comp_apps.serving.routes import browse, embeddings, health, indexes, rerank, shard, tei, writing
 from llm2comp_apps.serving.state import State
 
 __all__ = ["create_app"]
@@ -49,6 +49,7 @@ def routes() -> list[BaseRoute]:
         _route("GET", "/indexes/{name}/map", browse.drawn_map),
         _route("GET", "/indexes/{name}/fields", browse.fields),
         _route("POST", "/indexes/{name}/browse", browse.browse),
+        _route("POST", "/indexes/{name}/shard/{question}", shard.shard),
         _route("POST", "/indexes/{name}/documents", writing.add),
         _route("POST", "/indexes/{name}/documents/delete", writing.delete),
         _route("GET", "/indexes/{name}/documents/{id:path}", indexes.document),

@@ -54,11 +54,12 @@ class Hit(BaseModel):
 
 
 class Hits(BaseModel):
-    """Some hits; `cursor` asks for more."""
+    """Some hits; `cursor` asks for more. Documents of the shards that are `missing` were not searched."""
 
     hits: list[Hit]
     cursor: str | None
     answered_by: str
+    missing: list[str] = []
 
 
 class Text(BaseModel):
@@ -131,7 +132,7 @@ class Tools:
         body: dict[str, Any] = {"q": query, "limit": k, "offset": offset}
         body |= {name: value for name, value in (("mode", mode), ("where", where)) if value is not None}
         found = await self._ask("POST", index, "/search", body)
-        return self._hits(found["hits"], k, offset, max_chars)
+        return self._hits(found, k, offset, max_chars)
 
     async def similar(
         self,
@@ -144,11 +145,12 @@ class Tools:
         """Find the documents that are nearest to a document, by meaning."""
         body: dict[str, Any] = {"id": id, "limit": k} | ({} if where is None else {"where": where})
         found = await self._ask("POST", index, "/similar", body)
-        return self._hits(found["hits"], None, 0, max_chars)
+        return self._hits(found, None, 0, max_chars)
 
-    def _hits(self, found: list[dict[str, Any]], page: int | None, offset: int, budget: int) -> Hits:
+    def _hits(self, answer: dict[str, Any], page: int | None, offset: int, budget: int) -> Hits:
         """As many hits as the budget allows, one at least; ``page`` is how many there are if there may be more."""
         hits: list[Hit] = []
+        found: list[dict[str, Any]] = answer["hits"]
         for number, each in enumerate(found):
             hit = Hit(
                 rank=offset + number + 1, id=each["id"], score=round(each["score"], 4), title=each["title"],
@@ -159,7 +161,9 @@ class Tools:
                 break
             hits.append(hit)
         more = page is not None and (len(hits) < len(found) or len(found) == page)
-        return Hits(hits=hits, cursor=str(offset + len(hits)) if more else None, answered_by=self._door.where)
+        cursor = str(offset + len(hits)) if more else None
+        missing = answer.get("missingShards", [])
+        return Hits(hits=hits, cursor=cursor, answered_by=self._door.where, missing=missing)
 
     async def read(
         self,

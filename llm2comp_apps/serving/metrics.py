@@ -55,6 +55,10 @@ class Metrics:
         self.cancelled = self._counter("llm2comp_cancelled", "Requests dropped because the client went away.")
         self.overloaded = self._counter("llm2comp_overloaded", "Requests refused because too much waits.")
         self.halved = self._counter("llm2comp_halved_batches", "Batches halved because memory ran out.")
+        self.shard_questions = Counter(
+            "llm2comp_shard_questions", "Questions to shards.", ["shard", "outcome"], registry=self.registry
+        )
+        self.partial = self._counter("llm2comp_partial", "Answers without some of the shards.")
         self.index_generation = self._gauge("llm2comp_index_generation", "Commit that is served.", "index")
         self.index_documents = self._gauge("llm2comp_index_documents", "Documents that are served.", "index")
 

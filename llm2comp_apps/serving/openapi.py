@@ -26,6 +26,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "max_tokens_per_doc": {"type": "integer", "description": "Not taken; a warning in the answer says so."},
     "raw_scores": {"type": "boolean", "description": "Scores from -1 to 1 and not from 0 to 1."},
     "return_text": {"type": "boolean", "description": "Repeat the texts in the answer."},
+    "fingerprint": {"type": "string", "description": "Of the encoder whose vectors the front compares."},
     "normalize": {"type": "boolean", "description": "Must be true: embeddings have length 1."},
     "truncate": {"type": "boolean", "description": "False refuses texts that are too long."},
     "truncation_direction": {"enum": ["right", "Right"], "description": "Which end of a long text is cut off."},
@@ -83,6 +84,7 @@ _OPERATIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("get", "/indexes/{name}/map", "The map of the topics.", ()),
     ("get", "/indexes/{name}/fields", "Fields of the documents and their values.", ()),
     ("post", "/indexes/{name}/browse", "Documents without a query.", (*_NARROW, "facets", "limit", "offset")),
+    ("post", "/indexes/{name}/shard/{question}", "What a front asks of a shard.", ("fingerprint",)),
     ("post", "/indexes/{name}/documents", "Add or replace documents.", ("documents",)),
     ("post", "/indexes/{name}/documents/delete", "Delete documents.", ("ids", "where", "allow_most")),
     ("get", "/indexes/{name}/documents/{id}", "A document.", ()),
@@ -121,7 +123,7 @@ _ERROR = {
 def _operation(method: str, path: str, summary: str, fields: tuple[str, ...]) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in ("name", "id")
+        for name in ("name", "id", "question")
         if f"{{{name}}}" in path
     ]
     operation: dict[str, Any] = {"summary": summary}

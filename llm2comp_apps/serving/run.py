@@ -61,7 +61,8 @@ def serve(settings: ServeSettings, *, on_start: Callable[[str], None] = lambda _
         timeout_graceful_shutdown=int(settings.drain_seconds),
         timeout_keep_alive=30,
     )
-    guarded, places = settings.key_hash is not None, {name: served.path for name, served in state.indexes.items()}
+    guarded = settings.key_hash is not None
+    places = {name: served.path for name, served in state.indexes.items() if served.local}
     with listener, announced(url, places, key=guarded, write=settings.write):
         _Server(config, state).run(sockets=[listener])
 

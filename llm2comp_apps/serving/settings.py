@@ -7,10 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from llm2comp_apps import UsageError
 
-__all__ = ["LOOPBACK", "Limits", "ServeSettings", "key_hash", "named_indexes", "usual_indexes"]
+__all__ = ["LOOPBACK", "Limits", "ServeSettings", "asked_settings", "key_hash", "named_indexes", "usual_indexes"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
@@ -55,7 +56,12 @@ class ServeSettings:
 
     Attributes:
         indexes: folders of indexes, each as ``PATH`` or ``NAME=PATH``.
+        shards: indexes whose parts other servers have, each as ``[NAME=]URL,URL``; ``URL|URL`` are replicas of a shard.
+        deadline: seconds that the shards' answers to one request may take; later ones are left out.
+        shard_key: key that the shards' servers want.
         encoder: name of an encoder for embeddings; ``None`` for those of the indexes, or the default without indexes.
+            Where there are shards it is theirs, where it lies now.
+        load_encoders: whether the encoders of indexes are loaded; shards need none, their front has it.
         host: address to listen at.
         port: port to listen at; 0 for any that is free.
         key_hash: SHA-256 of the key that clients must send, see :func:`key_hash`; ``None`` for none.
@@ -74,7 +80,11 @@ class ServeSettings:
     """
 
     indexes: Sequence[str | Path] = ()
+    shards: Sequence[str] = ()
+    deadline: float = 2.0
+    shard_key: str | None = field(default=None, repr=False)
     encoder: str | None = None
+    load_encoders: bool = True
     host: str = "127.0.0.1"
     port: int = 8000
     key_hash: bytes | None = None
@@ -93,6 +103,8 @@ class ServeSettings:
             raise UsageError(f"must be between 0 and 65535, not {self.port}", field="port")
         if self.limits.max_wait <= 0:
             raise UsageError(f"must be above 0, not {self.limits.max_wait:g}", field="max_wait")
+        if self.deadline <= 0:
+            raise UsageError(f"must be above 0, not {self.deadline:g}", field="deadline")
         if self.host not in LOOPBACK and self.key_hash is None and self.auth:
             raise UsageError(
                 f"{self.host} is reached by other machines: set `api_key`, or `no_auth` if something else guards it",
@@ -101,6 +113,51 @@ class ServeSettings:
         unknown = sorted(self.watch.keys() - named_indexes(self.indexes).keys())
         if unknown:
             raise UsageError(f"names the index {unknown[0]!r}, which is not served", field="watch")
+
+
+def asked_settings(
+    indexes: Sequence[str],
+    following: Mapping[str, str],
+    *,
+    api_key: str | None = None,
+    shard_key: str | None = None,
+    no_auth: bool = False,
+    no_encoder: bool = False,
+    max_wait: float = 30.0,
+    encoder: str | None = None,
+    shards: Sequence[str] = (),
+    **settings: Any,
+) -> ServeSettings:
+    """The settings of a server as somebody asks for one.
+
+    Args:
+        indexes: to serve; without any, those that follow, else shards or an encoder, else :func:`usual_indexes`.
+        following: folders by the indexes that follow them.
+        api_key: that clients must send.
+        shard_key: that the shards' servers want; ``None`` for the same.
+        no_auth: serve other machines without a key.
+        no_encoder: load none.
+        max_wait: see :class:`Limits`.
+        encoder: see :class:`ServeSettings`.
+        shards: see :class:`ServeSettings`.
+        **settings: others of :class:`ServeSettings`.
+
+    Raises:
+        UsageError: names the setting that makes no sense.
+    """
+    named = list(dict.fromkeys([*indexes, *following]))
+    return ServeSettings(
+        indexes=named or ([] if encoder or shards else usual_indexes()),
+        watch=dict(zip(named_indexes(list(following)), following.values(), strict=True)),
+        key_hash=key_hash(api_key),
+        shard_key=shard_key or api_key,
+        auth=not no_auth,
+        load_encoders=not no_encoder,
+        limits=Limits(max_wait=max_wait),
+        encoder=encoder,
+        shards=shards,
+        **settings,
+    )
 
 
 def key_hash(key: str | None) -> bytes | None:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from llm2comp_apps import load_encoder
+from llm2comp_apps import UsageError, load_encoder
 from llm2comp_apps.serving.batching import Engine
 from llm2comp_apps.serving.calm import calmly
 from llm2comp_apps.serving.errors import ApiError, busy, not_found
@@ -18,6 +18,9 @@ from llm2comp_apps.serving.following import Follower
 from llm2comp_apps.serving.generations import ServedIndex, Watcher
 from llm2comp_apps.serving.metrics import Metrics, SearchSeconds
 from llm2comp_apps.serving.settings import ServeSettings, named_indexes
+from llm2comp_apps.serving.shards.addresses import ShardedAddress, parse_shards
+from llm2comp_apps.serving.shards.remote import RemoteIndex
+from llm2comp_apps.serving.shards.served import ServedShards
 
 __all__ = ["State"]
 
@@ -47,6 +50,8 @@ class State:
         self.indexes = {
             name: ServedIndex(name, path, settings.device) for name, path in named_indexes(settings.indexes).items()
         }
+        for typed in settings.shards:
+            self._add_shards(parse_shards(typed))
         self.engines: dict[str, Engine] = {}
         self.draining = False
         self.at_work = 0
@@ -55,14 +60,14 @@ class State:
         for served in self.indexes.values():
             self._count(served)
             fingerprint = served.encoder_record.get("fingerprint", _UNKNOWN)
-            if fingerprint == _UNKNOWN:
+            if fingerprint == _UNKNOWN or not settings.load_encoders:
                 continue
             if fingerprint not in self.engines:
                 self._add_engine(fingerprint, served.load_encoder, served.encoder_record["name"])
             served.engine = self.engines[fingerprint]
             # Opened for searches by meaning as soon as that is possible, and not by the first request.
             served.engine.loaded.add_done_callback(partial(_open_by_meaning, served))
-        if settings.encoder is not None or not self.indexes:
+        if not self.indexes or (settings.encoder is not None and not settings.shards):
             name = settings.encoder or "default"
             self._add_engine(name, lambda: load_encoder(name, device=settings.device), name)
         self.metrics.registry.register(
@@ -71,6 +76,22 @@ class State:
         self._followers = [Follower(self.indexes[name], folder) for name, folder in settings.watch.items()]
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, "search")
         self._slow_threads = ThreadPoolExecutor(_SLOW_THREADS, "work")
+
+    def _add_shards(self, address: ShardedAddress) -> None:
+        settings = self.settings
+        index = RemoteIndex(
+            address,
+            key=settings.shard_key,
+            deadline=settings.deadline,
+            count=lambda shard, outcome: self.metrics.shard_questions.labels(shard, outcome).inc(),
+        )
+        if index.name in self.indexes:
+            index.close()
+            reason = f"would serve two indexes under one name, {index.name!r}; write OTHER=URL,URL"
+            raise UsageError(reason, field="shards")
+        self.indexes[index.name] = ServedShards(
+            index, encoder=settings.encoder, device=settings.device, on_partial=self.metrics.partial.inc
+        )
 
     def _add_engine(self, key: str, load: object, name: str) -> None:
         name = _shown(name)
@@ -144,7 +165,7 @@ class State:
                 reasons.append(f"the encoder {engine.name} is not loaded")
             elif engine.stuck():
                 reasons.append(f"the encoder {engine.name} does not move")
-        reasons += [f"the index {served.name} cannot be read" for served in self.indexes.values() if not served.sound]
+        reasons += [served.trouble for served in self.indexes.values() if not served.sound]
         return reasons
 
     def enter(self) -> None:

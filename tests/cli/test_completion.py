@@ -16,9 +16,10 @@ from llm2comp_apps.cli.main import app
 
 # Whatever people write themselves, or the shell's own completion finds: files and folders.
 OPEN = {
-    "against", "allow_host", "api_key", "context", "cors", "document", "html", "id_field", "ids", "job", "layers",
-    "like", "host", "lora_targets", "name", "other", "prompt_overrides", "query", "query_prompt", "repo", "symmetric",
-    "text_field", "title_field", "watch", "train.instructions", "train.data", "prune.data", "output",
+    "against", "allow_hosts", "api_key", "context", "cors", "document", "html", "id_field", "ids", "job", "layers",
+    "like", "host", "lora_targets", "name", "other", "prompt_overrides", "query", "query_prompt", "repo", "shard_key",
+    "shards", "symmetric", "text_field", "title_field", "watch", "train.instructions", "train.data", "prune.data",
+    "output",
 }  # fmt: skip
 
 

@@ -73,7 +73,7 @@ class Client:
 class Running:
     """A server in a thread; ``ask`` asks it."""
 
-    def __init__(self, settings: ServeSettings, *, mcp: bool = False, **parts) -> None:
+    def __init__(self, settings: ServeSettings, *, mcp: bool = False, bind: int = 0, **parts) -> None:
         self.state = State(settings)
         if mcp:
             from llm2comp_apps.serving.mcp import mcp_routes
@@ -82,7 +82,8 @@ class Running:
             parts = {"more": routes, "around": [around]}
         self.app = create_app(self.state, **parts)
         self.listener = socket.socket()
-        self.listener.bind(("127.0.0.1", 0))
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", bind))
         self.listener.listen(2048)
         config = uvicorn.Config(self.app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
         self.server = uvicorn.Server(config)
@@ -164,8 +165,8 @@ def own_library(library, tmp_path):
 def running(loads_hash):
     """Starts servers: ``with running(indexes=[...]) as server``."""
 
-    def start(*, more=(), public=(), mcp=False, **settings):
-        return Running(ServeSettings(**settings), more=more, public=public, mcp=mcp)
+    def start(*, more=(), public=(), mcp=False, bind=0, **settings):
+        return Running(ServeSettings(**settings), more=more, public=public, mcp=mcp, bind=bind)
 
     return start
 

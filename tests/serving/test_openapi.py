@@ -46,6 +46,7 @@ BODIES = {
     "/similar": {"id": "cells-0"},
     "/browse": {},
     "/documents": {"documents": [{"id": "a", "text": "b"}]},
+    "/{question}": {},
     "/delete": {"ids": ["nobody"]},
 }
 
@@ -65,7 +66,7 @@ def test_the_fields_that_are_read_are_those_that_are_described(method, path, run
     bodies = [body, {"query": "x", "texts": ["a"]}] if path.endswith("/rerank") else [body]
     with running(indexes=[own_library], write=True) as server:
         for each in bodies:
-            status, answer = server.ask(method, path.replace("{name}", "library"), each)
+            status, answer = server.ask(method, path.replace("{name}", "library").replace("{question}", "about"), each)
             assert status == 200, answer
     assert seen == fields_of(DESCRIBED[method, path])
 

@@ -111,6 +111,7 @@ function show(answer, { final }) {
   status(
     h("span", {}, shown.length ? `${total >= LIT && answer.mode ? "The best " : ""}${number.format(total)} ${state.q.trim() || state.like ? "hits" : "documents"} ${by}`.trim() : "Nothing found."),
     answer.processingTimeMs === undefined ? "" : h("span.time", {}, `${answer.processingTimeMs} ms`),
+    answer.partial ? h("span", {}, `not all: ${answer.missingShards.join(", ")} did not answer`) : "",
     waits ? h("span.busy", {}, "meaning follows") : "");
   $("status").dataset.final = String(final);
   $("more").hidden = Boolean(state.like) || !final || shown.length < PAGE || shown.length >= total;

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from llm2comp_apps.serving.call import Call, json_response
 from llm2comp_apps.serving.errors import not_found
 from llm2comp_apps.serving.narrowing import narrowed
+from llm2comp_apps.serving.routes.indexes import partly
 
 if TYPE_CHECKING:
     from llm2comp_indexes import IndexedDocument
@@ -25,7 +26,8 @@ _VALUES = 200
 async def fields(call: Call) -> Response:
     """``GET /indexes/{name}/fields``."""
     served = call.state.index(call.path["name"])
-    return json_response({"fields": await call.in_thread(lambda: served.fields)})
+    found, missing = await call.in_thread(served.answered, lambda: served.fields)
+    return json_response({"fields": found, **partly(missing)})
 
 
 async def drawn_map(call: Call) -> Response:
@@ -69,8 +71,9 @@ async def browse(call: Call) -> Response:
         counts = {name: dict(_counted(values)) for name, values in page.counts.items()}
         return {"hits": hits, "estimatedTotalHits": page.total, "facetDistribution": counts}
 
-    answer = await call.in_thread(work)
-    return json_response(answer | {"processingTimeMs": round((time.perf_counter() - start) * 1000, 1)})
+    answer, missing = await call.in_thread(served.answered, work)
+    milliseconds = round((time.perf_counter() - start) * 1000, 1)
+    return json_response({**answer, "processingTimeMs": milliseconds, **partly(missing)})
 
 
 def _counted(values: Iterable[tuple[str | float, int]]) -> list[tuple[str, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.responses import Response
 
 from llm2comp_apps.serving.call import Call, json_response
@@ -17,9 +19,20 @@ async def live(call: Call) -> Response:
 
 
 async def ready(call: Call) -> Response:
-    """``GET /readyz``: encoders are loaded and move, indexes can be read, and the server does not stop."""
+    """``GET /readyz``: encoders are loaded and move, indexes can be read, and the server does not stop.
+
+    A front with some shards that do not answer should get requests: it is ``partial``. Their names are for those who
+    have the key; others see how many answer.
+    """
     reasons = call.state.unready()
-    return json_response({"status": "unavailable" if reasons else "ok", "reasons": reasons}, 503 if reasons else 200)
+    found = {name: states for name, served in call.state.indexes.items() if (states := served.shard_states())}
+    whole = all(shard["ok"] for states in found.values() for shard in states)
+    shards: dict[str, Any] = found
+    if call.state.settings.key_hash is not None:
+        shards = {name: {"ok": sum(each["ok"] for each in states), "of": len(states)} for name, states in found.items()}
+    status = "unavailable" if reasons else "ok" if whole else "partial"
+    answer = {"status": status, "reasons": reasons, **({"shards": shards} if shards else {})}
+    return json_response(answer, 503 if reasons else 200)
 
 
 async def metrics(call: Call) -> Response:

@@ -16,7 +16,7 @@ from llm2comp_apps.serving.generations import ServedIndex
 from llm2comp_apps.serving.lanes import encoder_in_lane
 from llm2comp_apps.serving.narrowing import narrowed
 
-__all__ = ["document", "listed", "search", "similar", "topics"]
+__all__ = ["document", "listed", "partly", "search", "similar", "topics"]
 
 MODES = ("dense", "lexical", "hybrid")
 FUSIONS = ("weighted", "minmax", "rrf")
@@ -36,6 +36,7 @@ async def listed(call: Call) -> Response:
                 "encoder": served.encoder_record.get("name"),
                 "topics": served.has_topics,
                 "modes": [mode for mode in MODES if mode == "lexical" or served.engine is not None],
+                **({} if (shards := served.shard_states()) is None else {"shards": shards}),
             }
         )
     return json_response({"results": results})
@@ -65,7 +66,7 @@ async def search(call: Call) -> Response:
         vector, truncated = await _encoded(call, served, query)
     searcher = served.collection.searcher("lexical" if vector is not None else mode, rerank)
     work = partial(searcher.page, query, vector=vector, **settings)
-    page = await call.state.in_thread(work, slow=rerank is not None)
+    page, missing = await call.state.in_thread(partial(served.answered, work), slow=rerank is not None)
     return json_response(
         {
             "hits": [_shown(hit, whole=whole) for hit in page.hits],
@@ -78,6 +79,7 @@ async def search(call: Call) -> Response:
             "processingTimeMs": round((time.perf_counter() - start) * 1000, 1),
             **({"ids": page.ids} if all_ids else {}),
             **({"queryTruncated": True} if truncated else {}),
+            **partly(missing),
         }
     )
 
@@ -92,7 +94,7 @@ def _usual_mode(served: ServedIndex, query: str, vector: Any) -> str:
 async def _encoded(call: Call, served: ServedIndex, query: str) -> tuple[FloatArray, bool]:
     """The vector of a query, and whether only its beginning was read."""
     if served.engine is None:
-        raise call.fields.wrong("mode", "must be lexical: nobody knows the encoder of this index")
+        raise call.fields.wrong("mode", "must be lexical: this server has no encoder for this index")
     encoder = encoder_in_lane(served.engine, "query")
     prompt = encoder.prompts.get("query")
     tokenized = served.engine.counter.count([query], prompt)
@@ -119,18 +121,25 @@ async def similar(call: Call) -> Response:
     where = await narrowed(call, served)
     k = fields.integer("limit", 10, least=1, most=limits.k)
     whole = fields.flag("text")
-    hits = await call.in_thread(served.collection.similar, fields.required("id"), k=k, where=where)
-    return json_response({"hits": [_shown(hit, whole=whole) for hit in hits]})
+    work = partial(served.collection.similar, fields.required("id"), k=k, where=where)
+    hits, missing = await call.in_thread(served.answered, work)
+    return json_response({"hits": [_shown(hit, whole=whole) for hit in hits], **partly(missing)})
 
 
 async def document(call: Call) -> Response:
     """``GET /indexes/{name}/documents/{id}``."""
     served, wanted = call.state.index(call.path["name"]), call.path["id"]
     try:
-        (found,) = await call.in_thread(served.collection.index.get, [wanted])
+        work = partial(served.collection.index.get, [wanted])
+        ((found,), _) = await call.in_thread(served.answered, work)
     except KeyError:
         raise not_found(f"there is no document {wanted[:200]!r}", code="document_not_found", param="id") from None
     return json_response(_plain(found))
+
+
+def partly(missing: list[str]) -> dict[str, Any]:
+    """What an answer says of shards that it lacks; nothing if it is whole."""
+    return {"partial": True, "missingShards": missing} if missing else {}
 
 
 async def topics(call: Call) -> Response:

@@ -73,6 +73,7 @@ async def _deleted(
 
 def _writable(call: Call) -> ServedIndex:
     served = call.state.index(call.path["name"])
+    served.check_writable()
     if not call.state.settings.write:
         raise ApiError(403, "this server only reads; start it with `write` to change indexes", code="read_only")
     return served
