@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from llm2comp_train.data import alignment
-from llm2comp_train.data.batches import WINDOW, LengthBatches
+from llm2comp_train.data.batches import TOPIC_WINDOWS, WINDOW, LengthBatches
 from llm2comp_train.data.sources import single_rows
+from llm2comp_train.data.topics import topics_of
 from llm2comp_train.engine.metrics import MetricsLog, read_metrics
 from llm2comp_train.engine.run import RunOptions, run_stage
 from llm2comp_train.losses.align import align_loss, joined, procrustes, reduction
@@ -185,6 +186,40 @@ def test_batches_are_of_similar_length_and_visit_every_row_once_an_epoch(setting
     assert set(batches.sample(20)) <= set(rows)
 
 
+@pytest.mark.parametrize("changes", [{"batch_size": 5}, {"batch_tokens": 60}])
+def test_batches_of_topics_are_of_one_topic_and_of_similar_length(settings, changes):
+    generator = np.random.default_rng(0)
+    lengths, topics = generator.integers(2, 30, 4000), generator.integers(0, 6, 4000).astype(np.int32)
+    settings = replace(settings, validation_texts=40, max_steps=300, topics=6, **changes)
+    batches, again = (LengthBatches(Lengths(lengths), settings, 3) for _ in range(2))
+    for one in (batches, again):
+        one.by_topic(topics)
+    steps = range(WINDOW * TOPIC_WINDOWS)
+    drawn = [batches.batch(step) for step in steps]
+    assert [again.batch(step) for step in reversed(steps)] == drawn[::-1]
+    rows = [row for batch in drawn for row in batch]
+    assert len(set(rows)) == len(rows)
+    assert not set(rows) & set(batches.held_out())
+    assert sum(len(set(topics[batch])) > 1 for batch in drawn) <= 5  # where a topic ends
+    assert np.mean([np.ptp(lengths[batch]) for batch in drawn]) < 6
+    visited = set(batches.visited().tolist())
+    assert {row for step in range(300) for row in batches.batch(step)} | set(batches.held_out()) <= visited
+
+
+def test_topics_are_groups_of_alike_vectors_and_kept(tmp_path):
+    torch.manual_seed(0)
+    kinds = torch.arange(60) % 3
+    vectors = normalize(torch.eye(8)[kinds] + 0.05 * torch.randn(60, 8), dim=-1)
+    rows = np.arange(4, 60)
+    found = topics_of(tmp_path / "topics.npy", rows, 60, 3, 0, lambda some: vectors[some])
+    assert found.shape == (60,)
+    for kind in range(3):
+        assert len(set(found[rows][kinds[rows] == kind])) == 1
+    assert len(set(found[rows])) == 3
+    kept = topics_of(tmp_path / "topics.npy", rows, 60, 3, 1, None)
+    assert np.array_equal(kept, found)
+
+
 # Runs
 
 
@@ -308,11 +343,12 @@ def test_teachers_are_asked_once_with_their_own_prompts_and_only_for_what_is_vis
     assert losses(tmp_path / "two")[0] == losses(tmp_path / "one")[0]
 
 
-@pytest.mark.parametrize("train_weights", ["all", "adapter"])
+@pytest.mark.parametrize(("train_weights", "topics"), [("all", 0), ("adapter", 0), ("all", 4)])
 def test_a_killed_run_that_is_resumed_ends_bit_for_bit_as_an_undisturbed_one(
-    train_weights, small, data, tmp_path, teach
+    train_weights, topics, small, data, tmp_path, teach
 ):
     settings = replace(small, max_steps=7, save_every=3, train_weights=train_weights, teacher="a=1,wide=2")
+    settings = replace(settings, topics=topics, contrast_weight=0.5 if topics else 0.0)
     go(settings, data, tmp_path / "whole")
 
     class Killed(Exception):

@@ -89,6 +89,9 @@ class Settings:
         "texts", "align: rows of a text: 'texts' (its beginning), 'sentences' (all of them, one by one), or 'both'."
     )
     batch_tokens: int = _setting(0, "align, rerank: tokens per optimiser step, instead of `batch_size` texts.")
+    topics: int = _setting(
+        0, "align: groups of alike texts, by the teacher; each batch is taken from one. 0 mixes all texts."
+    )
     temperature: float = _setting(0.05, "ucl, scl, align: divisor of the cosines.")
     teacher: str = _setting(
         "",
@@ -152,6 +155,7 @@ class Settings:
             "teacher_level",
             "cosine_weight",
             "contrast_weight",
+            "topics",
             "maxsim_weight",
             "batch_tokens",
         ):

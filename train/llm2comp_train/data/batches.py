@@ -30,6 +30,8 @@ __all__ = [
 
 WINDOW = 32
 """Batches whose texts are sorted by length together."""
+TOPIC_WINDOWS = 4
+"""Windows in one where texts are sorted by topic first, so that a topic has texts of all lengths in it."""
 LEAST = 10
 """Tokens on either side of a split, where a text has twice as many; else it is split in the middle."""
 
@@ -225,7 +227,8 @@ class LengthBatches:
 
     The texts of a window of :data:`WINDOW` batches are sorted by length and cut into batches: of ``batch_size`` texts,
     or, given ``batch_tokens``, of nearly that many tokens each, so that every step costs the same. The batches of a
-    window come in random order.
+    window come in random order. With ``topics``, larger windows are sorted by topic first, and batches are of one topic
+    (or of two, where one ends).
     """
 
     def __init__(
@@ -260,11 +263,17 @@ class LengthBatches:
         self._held_out = order[: settings.validation_texts]
         self._visits = _Visits(np.sort(order[settings.validation_texts :]), settings.seed)
         self._size = size
+        self._span = WINDOW * (TOPIC_WINDOWS if settings.topics else 1)
+        self._topics: npt.NDArray[np.int32] | None = None
         self._window, self._planned = -1, [[0]]
+
+    def by_topic(self, topics: npt.NDArray[np.int32]) -> None:
+        """Take batches from groups of alike texts; ``(rows,)`` numbers of the groups."""
+        self._topics, self._window = topics, -1
 
     def batch(self, step: int) -> list[int]:
         """Rows of a step."""
-        window, place = divmod(step, WINDOW)
+        window, place = divmod(step, self._span)
         if window != self._window:
             self._window, self._planned = window, self._plan(window)
         return self._planned[place]
@@ -279,23 +288,27 @@ class LengthBatches:
 
     def visited(self) -> npt.NDArray[np.int64]:
         """Every row that the run reads, ascending, held-out ones included."""
-        windows = -(-self._settings.max_steps // WINDOW)
-        trained = self._visits.take(0, min(windows * WINDOW * self._size, self._visits.count))
+        windows = -(-self._settings.max_steps // self._span)
+        trained = self._visits.take(0, min(windows * self._span * self._size, self._visits.count))
         return np.unique(np.concatenate([np.asarray(trained, dtype=np.int64), self._held_out]))
 
     def _plan(self, window: int) -> list[list[int]]:
-        count = WINDOW * self._size
+        count = self._span * self._size
         rows = np.asarray(self._visits.take(window * count, count))
         lengths = self._lengths[rows]
         order = np.argsort(lengths, kind="stable")
+        if self._topics is not None:
+            order = order[np.argsort(self._topics[rows][order], kind="stable")]
         if self._settings.batch_tokens:
             tokens = np.cumsum(lengths[order])
-            ends = np.searchsorted(tokens, tokens[-1] * np.arange(1, WINDOW) / WINDOW)
-            ends = np.maximum.accumulate(np.clip(ends, np.arange(1, WINDOW), count - np.arange(WINDOW - 1, 0, -1)))
+            ends = np.searchsorted(tokens, tokens[-1] * np.arange(1, self._span) / self._span)
+            ends = np.maximum.accumulate(
+                np.clip(ends, np.arange(1, self._span), count - np.arange(self._span - 1, 0, -1))
+            )
         else:
-            ends = self._size * np.arange(1, WINDOW)
+            ends = self._size * np.arange(1, self._span)
         batches = [part.tolist() for part in np.split(rows[order], ends)]
-        return [batches[index] for index in _generator(self._settings.seed, _MIX, window).permutation(WINDOW)]
+        return [batches[index] for index in _generator(self._settings.seed, _MIX, window).permutation(self._span)]
 
 
 @dataclass(frozen=True, slots=True)

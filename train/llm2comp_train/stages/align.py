@@ -10,6 +10,8 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_train.stages._stage import Bench, Stage
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
     from llm2comp_apps.encoder.protocol import TextEncoder
@@ -61,6 +63,8 @@ class _Align(Stage):
 
         batches = LengthBatches(bench.store, bench.settings, bench.network.extra_tokens)
         alignment = _alignment(bench, batches)
+        if bench.settings.topics:
+            batches.by_topic(_topics(bench, batches, alignment))
         device = bench.network.memory_tokens.device
         loss_from = partial(
             align_loss,
@@ -113,8 +117,6 @@ class _Align(Stage):
 
 def _alignment(bench: Bench, batches: LengthBatches) -> Alignment:
     """The teachers' vectors of all texts that the run will see, and the map into the student's space."""
-    import numpy as np
-
     from llm2comp_train.data import alignment as kept
     from llm2comp_train.data.teacher_vectors import StoreTexts, teacher_vectors
 
@@ -142,6 +144,22 @@ def _alignment(bench: Bench, batches: LengthBatches) -> Alignment:
     if bench.processes.main:
         kept.write_map(folder / kept.ALIGNMENT, turned)
     return kept.Alignment(vectors=found.vectors, weights=weights, map=turned)
+
+
+def _topics(bench: Bench, batches: LengthBatches, alignment: Alignment) -> npt.NDArray[np.int32]:
+    """Groups of alike texts, found by the main process."""
+    from llm2comp_train.data.topics import topics_of
+
+    path, settings = bench.folder / "data" / "topics.npy", bench.settings
+
+    def found() -> npt.NDArray[np.int32]:
+        rows, count = batches.visited(), len(bench.store)
+        return topics_of(path, rows, count, settings.topics, settings.seed, alignment.teacher)
+
+    if bench.processes.main:
+        found()
+    bench.processes.wait()
+    return found()
 
 
 def embed_rows(bench: Bench, rows: list[int]) -> Tensor:
