@@ -78,7 +78,7 @@ def search(
     run_format = format or ("json" if as_json or options.passages else "trec")
     check_run(run_format, output, passages=options.passages and queries is not None)
     if rerank is None:
-        refuse_given(ctx, ["rerank_depth"], "nothing is scored again without --rerank")
+        refuse_given(ctx, ["rerank_depth", "rerank_ms"], "nothing is scored again without --rerank")
     if device is not None and options.mode == "lexical" and rerank is None:
         note(f"--device {device}: lexical search loads no model, so it makes no difference")
         device = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llm2comp_indexes import ParsedQuery
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.corpus import Document
 
-__all__ = ["Parts", "Ranked", "SearchHit", "field_of", "to_hits"]
+__all__ = ["Parts", "Ranked", "Reread", "SearchHit", "field_of", "followed_by", "to_hits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,48 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
+class Reread:
+    """What a reranker did for a query.
+
+    Attributes:
+        scored: whether this hit's score is the reranker's; the others follow in the order of the first search.
+        depth: how many candidates it read.
+        candidates: how many there were to read.
+    """
+
+    scored: bool
+    depth: int
+    candidates: int
+
+    def line(self) -> str:
+        """How many candidates were read, for people."""
+        more = " (`rerank_ms` allows more)" if self.depth < self.candidates else ""
+        return f"{self.depth} of {self.candidates} candidates were scored again{more}"
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
-    """A place in a ranking: a document's id and score, the chunk that a dense search found best, the score's parts."""
+    """A place in a ranking.
+
+    Attributes:
+        id: of a document.
+        score: larger is better.
+        span: of the chunk that a dense search found best.
+        parts: of the score of a hybrid search.
+        reread: what a reranker did; ``None`` without one.
+    """
 
     id: str
     score: float
     span: tuple[int, int] | None = None
     parts: Parts | None = None
+    reread: Reread | None = None
+
+
+def followed_by(head: Sequence[Ranked], rest: Iterable[Ranked]) -> list[Ranked]:
+    """A ranking behind another one; the scores of the rest only continue those of the head."""
+    lowest = min((found.score for found in head), default=0.0)
+    return [*head, *(replace(found, score=lowest - 1 - place) for place, found in enumerate(rest))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +104,7 @@ class SearchHit:
             ran; of a passage, its own.
         snippet: the piece of ``text`` to show.
         parts: what the score of a hybrid search is of.
+        reread: what a reranker did; ``None`` without one.
     """
 
     rank: int
@@ -80,6 +116,12 @@ class SearchHit:
     span: tuple[int, int] | None
     snippet: Snippet
     parts: Parts | None = None
+    reread: Reread | None = None
+
+    @property
+    def shown_score(self) -> str:
+        """The score for people; that of a hit which a reranker did not read only keeps its place."""
+        return f"{self.score:.4g}" if self.reread is None or self.reread.scored else "not scored again"
 
     def to_dict(self) -> dict[str, Any]:
         """The hit as plain data, for JSON."""
@@ -88,6 +130,7 @@ class SearchHit:
             "id": self.id,
             "score": self.score,
             **({} if self.parts is None else {"parts": self.parts.to_dict()}),
+            **({} if self.reread is None else {"reranked": asdict(self.reread)}),
             "title": self.title,
             "snippet": self.snippet.text,
             "marks": [list(mark) for mark in self.snippet.marks],
@@ -132,6 +175,7 @@ def to_hits(
             span=ranked.span,
             snippet=make_snippet(document.text, query.text, span=ranked.span, language=language, prefixes=prefixes),
             parts=ranked.parts,
+            reread=ranked.reread,
         )
         for rank, (ranked, document) in enumerate(zip(ranking, documents, strict=True), start=1)
     ]

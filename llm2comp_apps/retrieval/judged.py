@@ -30,7 +30,7 @@ from llm2comp_apps.encoder.progress import EncodingProgress, watch_encoding, wat
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.retrieval.collection import Collection
-from llm2comp_apps.retrieval.hits import Ranked
+from llm2comp_apps.retrieval.hits import Ranked, followed_by
 from llm2comp_apps.retrieval.rerank import (
     LIKELIHOOD,
     MEMORY,
@@ -275,11 +275,8 @@ def _reporting(step: str, unit: str, total: int) -> Iterator[Callable[[int, floa
 
 
 def _with_rest(head: Sequence[Ranked], ranking: Sequence[Ranked]) -> list[Ranked]:
-    """A ranking with its head in another order; the scores of the rest only continue those of the head."""
     read = {found.id for found in head}
-    lowest = min((found.score for found in head), default=0.0)
-    rest = [found for found in ranking if found.id not in read]
-    return [*head, *(replace(found, score=lowest - 1 - place) for place, found in enumerate(rest))]
+    return followed_by(head, (found for found in ranking if found.id not in read))
 
 
 class _Wordless:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 import numpy as np
@@ -17,12 +18,13 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.conditions import check_condition
 from llm2comp_apps.retrieval.fusion import Fusion, check_fusion, fuse
-from llm2comp_apps.retrieval.hits import Parts, Ranked, SearchHit, to_hits
+from llm2comp_apps.retrieval.hits import Parts, Ranked, Reread, SearchHit, followed_by, to_hits
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.passages import DOCUMENTS, Passages
 from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker
+from llm2comp_apps.retrieval.rerank.paced import RERANK_MS, score_in_time
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ class SearchSettings(TypedDict, total=False):
     fusion: Fusion
     alpha: float | None
     where: str | None
-    rerank_depth: int
+    rerank_depth: int | None
+    rerank_ms: float | None
     operators: bool | None
     passages: bool
 
@@ -74,7 +77,12 @@ class SearchOptions:
         fusion: how hybrid search joins: ``weighted``, ``minmax`` or ``rrf`` (:mod:`llm2comp_apps.retrieval.fusion`).
         alpha: weight of meaning in a hybrid search, from 0 to 1; ``None`` for one that suits each query (``weighted``).
         where: keep only documents whose metadata meet this condition.
-        rerank_depth: candidates to rerank, if there is a reranker; at least k are.
+        rerank_depth: candidates to rerank, if there is a reranker; at least k are. ``None`` for 100, or as many of them
+            as the time allows.
+        rerank_ms: milliseconds for the reranking of a query: the best candidates that can be read in them change
+            places, the others follow in their order. 0 for no limit. ``None``: 500 where somebody waits (``search``)
+            and a model reads texts; no limit where stored vectors are compared, in runs (``rank``), and where
+            ``rerank_depth`` is given.
         operators: whether quotes, ``+``, ``-``, ``title:`` and ``*`` in a query are operators
             (:mod:`llm2comp_indexes.operators`) where words are compared; in a dense search they are text. ``None``: in
             what people type (``search``), and not in runs (``rank``).
@@ -86,7 +94,8 @@ class SearchOptions:
     fusion: Fusion = "weighted"
     alpha: float | None = None
     where: str | None = None
-    rerank_depth: int = RERANK_DEPTH
+    rerank_depth: int | None = None
+    rerank_ms: float | None = None
     operators: bool | None = None
     passages: bool = False
 
@@ -99,8 +108,10 @@ class SearchOptions:
         """
         if self.k < 1:
             raise UsageError(f"must be at least 1, not {self.k}", field="k")
-        if self.rerank_depth < 1:
+        if self.rerank_depth is not None and self.rerank_depth < 1:
             raise UsageError(f"must be at least 1, not {self.rerank_depth}", field="rerank_depth")
+        if self.rerank_ms is not None and not self.rerank_ms >= 0:
+            raise UsageError(f"must be at least 0, which is no limit, not {self.rerank_ms:g}", field="rerank_ms")
         if self.mode not in get_args(Mode):
             raise UsageError(f"must be one of {', '.join(get_args(Mode))}, not {self.mode!r}", field="mode")
         check_fusion(self.fusion, self.alpha)
@@ -115,7 +126,7 @@ class SearchOptions:
 
     def wanted(self, *, reranked: bool) -> int:
         """How many hits are wanted, or candidates of a reranker."""
-        return max(self.k, self.rerank_depth) if reranked else self.k
+        return max(self.k, self.rerank_depth or RERANK_DEPTH) if reranked else self.k
 
     def depth(self, *, reranked: bool) -> int:
         """How many candidates each side is asked for."""
@@ -169,7 +180,7 @@ class Searcher:
         Raises:
             UsageError: a query is empty, or the options need an encoder and there is none.
         """
-        options = options or SearchOptions()
+        options = self._waited_for(options or SearchOptions())
         parsed = _parsed(queries, options, typed=True)
         with self._pinned() as pinned:
             rankings = pinned._rank(parsed, options)
@@ -197,7 +208,7 @@ class Searcher:
         Raises:
             UsageError: as for :meth:`search`.
         """
-        options = SearchOptions(**settings)
+        options = self._waited_for(SearchOptions(**settings))
         if offset < 0:
             raise UsageError(f"must be at least 0, not {offset}", field="offset")
         # What a reranker has not read is no hit, and reading more than was asked for costs seconds.
@@ -225,6 +236,12 @@ class Searcher:
         options = options or SearchOptions()
         with self._pinned() as pinned:
             return pinned._rank(_parsed(queries, options, typed=False), options)
+
+    def _waited_for(self, options: SearchOptions) -> SearchOptions:
+        """The options of somebody who waits for the hits: a model gets a time, unless they say otherwise."""
+        given = options.rerank_ms is not None or options.rerank_depth is not None
+        compares = isinstance(self._reranker, MemoryReranker) and self._reranker.has_stored
+        return options if given or compares else replace(options, rerank_ms=RERANK_MS)
 
     @contextmanager
     def _pinned(self) -> Iterator[Searcher]:
@@ -333,24 +350,33 @@ class Searcher:
     def _rerank(
         self, query: str, asked: FloatArray | None, ranking: list[Ranked], options: SearchOptions
     ) -> list[Ranked]:
-        """Order the head of a ranking by the reranker; what lies below its depth is dropped, never mixed in."""
-        assert self._reranker is not None
-        head = ranking[: max(options.k, options.rerank_depth)]
+        """Order the head of a ranking by the reranker; what lies below its depth is dropped, never mixed in.
+
+        What the time was too short for follows in its order.
+        """
+        reranker = self._reranker
+        assert reranker is not None
+        score = partial(reranker.score, query)
+        if isinstance(reranker, MemoryReranker):
+            score = partial(reranker.score, query, asked=asked)
+        head = ranking[: options.wanted(reranked=True)]
         with self._clock.part("rerank"):
-            pairs = list(zip(self._documents(head), head, strict=True))
-            if isinstance(self._reranker, ReadsStored) and self._reranker.has_stored:
-                pairs = [(document, piece) for document, found in pairs for piece in _pieces(document, found)]
-            passages = [_passage(*pair) for pair in pairs]
-            if isinstance(self._reranker, MemoryReranker):
-                scores = self._reranker.score(query, passages, asked=asked)
-            else:
-                scores = self._reranker.score(query, passages)
+            pieces = isinstance(reranker, ReadsStored) and reranker.has_stored
+            pairs = [
+                [(document, piece) for piece in (_pieces(document, found) if pieces else [found])]
+                for document, found in zip(self._documents(head), head, strict=True)
+            ]
+            passages = [[_passage(*pair) for pair in each] for each in pairs]
+            scores = score_in_time(score, passages, options.rerank_ms)
+        reread = Reread(scored=True, depth=len(scores), candidates=len(head))
         best: dict[tuple[str, tuple[int, int] | None], Ranked] = {}
-        for (_, old), score in zip(pairs, scores.tolist(), strict=True):
-            hit = (old.id, old.span if options.passages else None)
-            if hit not in best or score > best[hit].score:
-                best[hit] = replace(old, score=score)
-        return sorted(best.values(), key=lambda ranked: -ranked.score)
+        for each, found in zip(pairs, scores, strict=False):
+            for (_, old), value in zip(each, found.tolist(), strict=True):
+                hit = (old.id, old.span if options.passages else None)
+                if hit not in best or value > best[hit].score:
+                    best[hit] = replace(old, score=value, reread=reread)
+        rest = [replace(old, reread=replace(reread, scored=False)) for old in head[len(scores) :]]
+        return followed_by(sorted(best.values(), key=lambda ranked: -ranked.score), rest)
 
     def _hits(self, query: ParsedQuery, ranking: Sequence[Ranked], options: SearchOptions) -> list[SearchHit]:
         hits = to_hits(query, ranking, self._documents(ranking), self._language)

@@ -26,6 +26,8 @@ _MODE = "Search by dense (meaning), lexical (words) or hybrid (both)."
 _FUSION = "Fusion of meaning and words: weighted, minmax or rrf."
 _ALPHA = "Weight of meaning beside words, from 0 to 1. [default: by how decisive either is for the query]"
 
+_DEPTH = "Number of hits that --rerank scores again. [default: 100, as far as --rerank-ms allows]"
+_TIME = "Milliseconds for that; the rest keeps its order. 0: no limit. [default: 500 for one query and a model]"
 _PASSAGES = "Find passages, the chunks of documents, as hits of their own."
 
 SEARCH = Group(
@@ -35,7 +37,8 @@ SEARCH = Group(
         option("mode", str, "hybrid", "MODE", _MODE),
         option("fusion", str, "weighted", "METHOD", _FUSION),
         option("alpha", float | None, None, "SHARE", _ALPHA),
-        option("rerank_depth", int, 100, "N", "Number of hits that --rerank scores again."),
+        option("rerank_depth", int | None, None, "N", _DEPTH),
+        option("rerank_ms", float | None, None, "MS", _TIME),
         option("operators", bool | None, None, None, _OPERATORS, flag="--operators/--no-operators"),
         option("where", str | None, None, "CONDITION", "Condition on fields that each hit must meet."),
         option("passages", bool, False, None, _PASSAGES, flag="--passages"),

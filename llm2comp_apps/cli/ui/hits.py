@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.cli.ui.console import note, print_json, printable, stdout_console
+from llm2comp_apps.cli.ui.spelling import in_options
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -21,16 +22,15 @@ _INDENT = 4
 def show_hits(
     hits: Sequence[SearchHit], *, as_json: bool, shown: Sequence[str] = (), spans: bool = False, **facts: Any
 ) -> None:
-    """Print hits, as JSON with the facts of the call before them, or for people, who may want fields ``shown``.
-
-    ``spans`` tells people where in its document each hit is, which JSON always has.
-    """
+    """Print hits, as JSON with the facts of the call before them, or for people with fields ``shown`` and ``spans``."""
     if as_json:
         print_json({**facts, "hits": [hit.to_dict() for hit in hits]})
     elif hits:
         _print_hits(hits, shown, spans)
     else:
         note("No hits.")
+    if hits and hits[0].reread is not None:
+        note(in_options(hits[0].reread.line()))
 
 
 def _print_hits(hits: Sequence[SearchHit], shown: Sequence[str], spans: bool) -> None:
@@ -47,7 +47,7 @@ def _print_hits(hits: Sequence[SearchHit], shown: Sequence[str], spans: bool) ->
     for hit in hits:
         title = Text(printable(" ".join((hit.title or hit.id).split())), style="bold")
         place = f"  characters {hit.span[0]} to {hit.span[1]}" if spans and hit.span else ""
-        facts = Text(f"{hit.score:.4g}  {printable(hit.id) if hit.title else ''}".rstrip() + place, style="dim")
+        facts = Text(f"{hit.shown_score}  {printable(hit.id) if hit.title else ''}".rstrip() + place, style="dim")
         held = [(name, field_of(hit.metadata, name)) for name in shown]
         fields = [
             Text(printable(f"{name}: {_spelled(value)}"), style="dim") for name, value in held if value is not None
