@@ -39,6 +39,7 @@ __all__ = [
     "cluster",
     "score_labels",
     "true_labels",
+    "uneven_lines",
     "warnings_of",
 ]
 
@@ -219,7 +220,7 @@ def cluster(
         positions=map_positions(source.vectors, model.neighborhood_, model.embedding_, settings.reduce, settings.seed),
         left_out=int((~model.inside_).sum()),
         scores=score_labels(source.vectors, model.labels_, truth, model.embedding_),
-        warnings=[*lines, *_uneven(settings, topics, n), *_no_structure(source.vectors, model)],
+        warnings=[*lines, *uneven_lines(settings, topics, n), *_no_structure(source.vectors, model)],
         assigner=model.assigner_,
         text_keys=hash_texts(texts),
         next_id=len(topics),
@@ -326,8 +327,15 @@ def warnings_of(source: Source, settings: ClusterSettings, labels: IntArray, tru
     return lines
 
 
-def _uneven(settings: ClusterSettings, topics: Sequence[Topic], n: int) -> list[str]:
-    """Warn of a topic that holds most of what there is, with what would split it, and of levels that are not there."""
+def uneven_lines(settings: ClusterSettings, topics: Sequence[Topic], n: int, *, updated: bool = False) -> list[str]:
+    """Warn of a topic that holds most of what there is, with what would split it, and of levels that are not there.
+
+    Args:
+        settings: of the fit.
+        topics: of all levels.
+        n: documents.
+        updated: whether documents came since the fit, whose settings an update keeps.
+    """
     lines = []
     sizes = sorted((topic.size for topic in topics if topic.level == 1), reverse=True)
     if is_lopsided(sizes, n):
@@ -338,6 +346,7 @@ def _uneven(settings: ClusterSettings, topics: Sequence[Topic], n: int) -> list[
             advice = f"`k={2 * len(sizes)}` makes more topics"
         elif smaller >= _LEAST_SIZE:
             advice = f"`min_cluster_size={smaller}` looks for smaller topics, `method=kmeans` cuts more evenly"
+        advice = f"in a new clustering, {advice}" if updated else advice
         lines.append(f"topic {big.id} ({big.name}) holds {sizes[0] / n:.0%} of the documents; {advice}")
     there = max((topic.level for topic in topics), default=0)
     if topics and settings.levels > max(there, 2):

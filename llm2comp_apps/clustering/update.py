@@ -35,7 +35,16 @@ from llm2comp_apps.clustering.describing.keywords import TermCounts, count_terms
 from llm2comp_apps.clustering.describing.topics import Topic, find_duplicates, revise_topics
 from llm2comp_apps.clustering.fitted import FittedModel, VectorsOf
 from llm2comp_apps.clustering.novelty import Strangeness, find_new_topics, strangeness
-from llm2comp_apps.clustering.pipeline import CHANCE, Clustering, Namer, Note, be_quiet, score_labels, true_labels
+from llm2comp_apps.clustering.pipeline import (
+    CHANCE,
+    Clustering,
+    Namer,
+    Note,
+    be_quiet,
+    score_labels,
+    true_labels,
+    uneven_lines,
+)
 from llm2comp_apps.clustering.pipeline import warnings_of as common_warnings
 from llm2comp_apps.clustering.sources import Source
 from llm2comp_apps.corpus.document import Document
@@ -317,7 +326,11 @@ def _assembled(found: Clustering, rows: _Rows, topics: list[Topic], report: Topi
         positions=rows.positions,
         # Of the density of what came later in the space that was clustered nothing is known: no DBCV.
         scores=score_labels(rows.vectors, rows.labels, truth),
-        warnings=common_warnings(source, settings, rows.labels, truth) + chance,
+        warnings=[
+            *common_warnings(source, settings, rows.labels, truth),
+            *uneven_lines(settings, topics, len(rows.documents), updated=True),
+            *chance,
+        ],
         assigner=assigner,
         next_id=max([found.next_id, *(topic.id + 1 for topic in topics)]),
         updates=(*found.updates, record),

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm2comp_apps.clustering.algorithms.hierarchy import group_sizes, group_topics
-from llm2comp_apps.clustering.describing.keywords import count_terms
+from llm2comp_apps.clustering.describing.keywords import count_terms, ctfidf
 from llm2comp_apps.clustering.describing.llm_names import backbone_generator, clean_name, name_prompt, name_topics
+from llm2comp_apps.clustering.describing.parents import covering_words
 from llm2comp_apps.clustering.describing.topics import build_topics, find_duplicates, representatives
 
 
@@ -44,6 +45,37 @@ def test_topics_have_their_documents_and_words(described):
         assert (labels[list(topic.representatives)] == topic.id).all()
         assert topic.parent is None
         assert topic.children == ()
+
+
+def test_a_mixed_parent_is_called_after_all_of_its_children():
+    """Two large children of one subject and a small one of another, beside a parent that shares their common word."""
+    subjects = {"sails": 30, "rigging": 30, "brewing": 8, "baking": 20, "pottery": 20}
+    texts, labels = [], []
+    for label, (subject, size) in enumerate(subjects.items()):
+        texts += [f"{subject} handbook for {subject} people, part {n % 7}" for n in range(size)]
+        labels += [label] * size
+    labels = np.array(labels, dtype=np.int32)
+    counts = count_terms(texts)
+    weights = ctfidf(counts, labels, 5)
+    keywords = [[subject, "handbook"] for subject in subjects]
+    words = covering_words(counts, weights, labels, [0, 1, 2], keywords[:3], 3)
+    assert set(words) == {"sails", "rigging", "brewing"}
+    assert covering_words(counts, weights, labels, [0, 1, 2], keywords[:3], 1) != ["handbook"]
+    assert covering_words(counts, weights, labels, [3], keywords[3:4], 3)[0] == "baking"
+    assert covering_words(counts, weights, labels, [0, 1], [["unheard"], []], 3) == []
+
+
+def test_parents_have_words_of_their_children_in_front(described):
+    topics, _, _ = described(2)
+    by_id = {topic.id: topic for topic in topics}
+    parents = [topic for topic in topics if topic.level == 2]
+    assert parents
+    for parent in parents:
+        of_children = {term for child in parent.children for term, _ in by_id[child].keywords[:2]}
+        words = parent.name.split(", ")
+        assert set(words[: min(3, len(of_children))]) <= of_children
+        terms = [term.lower() for term, _ in parent.keywords]
+        assert len(terms) == len(set(terms)) == 10
 
 
 @pytest.mark.parametrize("levels", [2, 3, 5])

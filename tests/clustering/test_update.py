@@ -165,6 +165,23 @@ def test_copies_get_the_topic_of_their_text(model):
         model.update([Document("one", "a"), Document("one", "b")])
 
 
+def test_a_topic_that_grows_to_half_of_the_corpus_is_told(model):
+    assert not [line for line in model.warnings if "holds" in line]
+    own = [document for document, label in zip(model.documents, model.labels.tolist(), strict=True) if label == 0]
+    copies = [Document(f"copy-{n}", own[n % len(own)].text) for n in range(200)]
+    model.update(copies, encoder="not loaded")
+    (line,) = [line for line in model.warnings if "holds" in line]
+    assert line.startswith(f"topic 0 ({model.names[0]}) holds {(len(own) + 200) / 320:.0%} of the documents; in a new")
+    assert "`method=kmeans` cuts more evenly" in line
+
+
+def test_levels_that_change_nothing_are_told_by_updates_too(some, make_hash_encoder):
+    model = TopicModel.fit(some(120, 3), levels=4)
+    (line,) = [line for line in model.warnings if "levels" in line]
+    model.update(some(20, 7, mark="-new"), encoder=make_hash_encoder())
+    assert [told for told in model.warnings if "levels" in told] == [line]
+
+
 def test_a_document_whose_text_changed_is_assigned_again(model, some, make_hash_encoder):
     old, other = (
         model.documents[0],

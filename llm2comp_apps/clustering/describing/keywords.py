@@ -24,7 +24,7 @@ from llm2comp_apps.clustering.describing.words import composed, in_text, split_w
 if TYPE_CHECKING:
     from scipy import sparse
 
-__all__ = ["TermCounts", "count_terms", "ctfidf", "topic_keywords"]
+__all__ = ["TermCounts", "alike", "count_terms", "ctfidf", "topic_keywords", "without_inflections"]
 
 _CHARACTERS = 4_000  # of a document: the start of a long one says what it is about
 _MOST_TERMS = 50_000
@@ -129,7 +129,7 @@ def topic_keywords(
         row = weights.getrow(topic)
         best = np.lexsort((row.indices, -row.data))[:_CANDIDATES]
         members = np.flatnonzero(labels == topic)
-        candidates = _without_inflections(counts.terms, row.indices[best])
+        candidates = without_inflections(counts.terms, row.indices[best])
         relevance = np.asarray(weights[topic, candidates].todense()).ravel()
         present = (counts.counts[members][:, candidates] > 0).astype(np.float32).tocsc()
         together = np.asarray((present.T @ present).todense())  # documents that have both terms, (c, c)
@@ -138,7 +138,7 @@ def topic_keywords(
         relevance = np.where(rare, relevance * _RARE_WEIGHT, relevance)
         relevance = _favor_phrases(relevance, together, [str(term) for term in counts.terms[candidates]])
         size = np.sqrt(np.maximum(together.diagonal(), 1.0))
-        likeness = (together / np.outer(size, size) + _alike(counts.terms[candidates])).astype(np.float32)
+        likeness = (together / np.outer(size, size) + alike(counts.terms[candidates])).astype(np.float32)
         chosen = _diverse(relevance, likeness, count)
         found = []
         for c in chosen:
@@ -149,7 +149,7 @@ def topic_keywords(
     return keywords
 
 
-def _without_inflections(terms: npt.NDArray[np.str_], candidates: IntArray) -> IntArray:
+def without_inflections(terms: npt.NDArray[np.str_], candidates: IntArray) -> IntArray:
     """Keep the first of ``gun`` and ``guns``, ``study`` and ``studies``, ``windows`` and ``window``."""
     first = {_stem(str(terms[candidate])): candidate for candidate in reversed(candidates)}
     return np.array([candidate for candidate in candidates if candidate in first.values()], dtype=np.int32)
@@ -173,7 +173,7 @@ def _favor_phrases(relevance: FloatArray, together: FloatArray, terms: Sequence[
     return moved
 
 
-def _alike(terms: npt.NDArray[np.str_]) -> FloatArray:
+def alike(terms: npt.NDArray[np.str_]) -> FloatArray:
     """2 for two terms with a word in common, or nearly (``Israel`` and ``Israeli``), else 0: ``(c, c)``."""
     words = [{word[:_SAME_START] for word in str(term).split()} for term in terms]
     return np.array([[2.0 * bool(one & other) for other in words] for one in words], dtype=np.float32)

@@ -13,6 +13,7 @@ from llm2comp_apps.clustering.algorithms.hierarchy import group_sizes, group_top
 from llm2comp_apps.clustering.algorithms.membership import renumber
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 from llm2comp_apps.clustering.describing.keywords import TermCounts, ctfidf, topic_keywords
+from llm2comp_apps.clustering.describing.parents import covering_words, led_by
 
 __all__ = ["Topic", "build_topics", "find_duplicates", "representatives", "revise_topics"]
 
@@ -120,7 +121,10 @@ def revise_topics(
         inside = [frozenset(np.array(ids)[group == g].tolist()) for g in range(int(group.max()) + 1)]
         touched = [g for g in range(len(inside)) if any(group[label] == g for label in changed)]
         fresh = [g for g, base in enumerate(inside) if (level, base) not in known]
-        described = _describe(texts, vectors, renumber(labels, group), counts, {*touched, *fresh}, len(inside))
+        below = None
+        if level > 1:
+            below = _Below(groups[level - 2], numbers[-1], {topic.id: topic for topic in revised})
+        described = _describe(texts, vectors, labels, group, counts, {*touched, *fresh}, below)
         level_ids = []
         for g, base in enumerate(inside):
             before = known.get((level, base))
@@ -219,11 +223,45 @@ def _known_groups(topics: Sequence[Topic]) -> list[IntArray]:
     return groups
 
 
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """The level below the one that is described.
+
+    Attributes:
+        group: of each topic of level 1, the topic of that level, counted from 0.
+        ids: of each topic of level 1, that topic's id.
+        topics: by id.
+    """
+
+    group: IntArray
+    ids: IntArray
+    topics: dict[int, Topic]
+
+
 def _describe(
-    texts: Sequence[str], vectors: FloatArray, labels: IntArray, counts: TermCounts, wanted: Collection[int], count: int
+    texts: Sequence[str],
+    vectors: FloatArray,
+    base: IntArray,
+    group: IntArray,
+    counts: TermCounts,
+    wanted: Collection[int],
+    below: _Below | None,
 ) -> dict[int, tuple[list[tuple[str, float]], list[int], int]]:
-    """Keywords, representatives and size of the wanted ones of ``count`` labels."""
-    keywords = topic_keywords(counts, ctfidf(counts, labels, count), labels, texts, wanted)
+    """Keywords, representatives and size of the wanted ones of the groups of base topics."""
+    labels = renumber(base, group)
+    weights = ctfidf(counts, labels, int(group.max()) + 1)
+    keywords = topic_keywords(counts, weights, labels, texts, wanted)
+    if below is not None:
+        inner = renumber(base, below.group)
+        profiles = ctfidf(counts, inner, int(below.group.max()) + 1)
+        for label in sorted(wanted):
+            children = np.unique(below.group[group == label]).tolist()
+            words = [
+                [term for term, _ in below.topics[int(below.ids[below.group == child][0])].keywords]
+                for child in children
+            ]
+            first = covering_words(counts, profiles, inner, children, words, _NAME_WORDS)
+            keywords[label] = led_by(first, keywords[label], counts, weights, label)
     described = {}
     for label in sorted(wanted):
         members = np.flatnonzero(labels == label).astype(np.int32)
