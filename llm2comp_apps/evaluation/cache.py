@@ -82,6 +82,10 @@ class CachedEncoder:
             rows.update(zip(block_keys, vectors, strict=True))
         return np.stack([rows[key] for key in keys])
 
+    def learn(self, prompt: str | None, texts: Sequence[str], vectors: FloatArray) -> None:
+        """Keep vectors ``(n, d)`` of texts that this encoder made elsewhere."""
+        self.cache.put([_key(prompt, text) for text in texts], vectors)
+
     def expect(self, texts: Iterable[tuple[str | None, Sequence[str]]]) -> None:
         """Say what calls of :meth:`encode` will be asked for, so that their progress is told as that of one work.
 

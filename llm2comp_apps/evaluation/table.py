@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 from llm2comp_apps.encoder import parse_name
 from llm2comp_apps.encoder.cache import files_sha256
-from llm2comp_apps.encoder.protocol import MakesMemory, TextEncoder
+from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, TextEncoder
 from llm2comp_apps.errors import EncoderError, EvaluationError, LLM2CompError, UsageError
 from llm2comp_apps.evaluation.adapters import RANKERS
 from llm2comp_apps.evaluation.cache import CachedEncoder, CachedMemoryEncoder, embedding_cache, memory_cache
@@ -58,19 +58,24 @@ class TableOptions:
         prompt_overrides: prompts by task or category.
         keep_embeddings: write the embedding cache.
         show_progress: progress bars while encoding.
+        known: gives vectors that are there already, by the fingerprint of their encoder: prompts, texts and vectors
+            (such as :func:`llm2comp_apps.retrieval.known_vectors.known_vectors`).
     """
 
     instructions: InstructionMode = "auto"
     prompt_overrides: Mapping[str, str] = field(default_factory=dict)
     keep_embeddings: bool = True
     show_progress: bool = False
+    known: Callable[[str], Iterable[tuple[str, Sequence[str], FloatArray]]] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown mode.
+        """Refuse what makes no sense.
 
         Raises:
-            UsageError: naming those there are.
+            UsageError: names the setting.
         """
+        if self.known is not None and not self.keep_embeddings:
+            raise UsageError("are put beside the other embeddings, and so need `keep_embeddings`", field="vectors")
         modes = get_args(InstructionMode)
         if self.instructions not in modes:
             raise UsageError(f"must be one of {', '.join(modes)}, not {self.instructions!r}", field="instructions")
@@ -168,6 +173,9 @@ class _Filling:
             self.table.failures.append(f"{system.label}: {error}")
             return
         with _cached(encoder, self.out, self.options) as embedder:
+            if self.options.known is not None and isinstance(embedder, CachedEncoder):
+                for prompt, texts, vectors in self.options.known(encoder.fingerprint):
+                    embedder.learn(prompt, texts, vectors)
             self.cells(system, embedder)
             if isinstance(embedder, TextEncoder):
                 for label, search in self.searches.items():

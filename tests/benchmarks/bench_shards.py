@@ -21,11 +21,10 @@ import numpy as np
 from llm2comp_indexes import Hit, Index, ShardedIndex
 
 from llm2comp_apps.corpus import read_corpus
-from llm2comp_apps.retrieval.fusion import fuse
+from llm2comp_apps.retrieval.search import Searcher, SearchOptions
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = Path(os.environ.get("LLM2COMP_DATA", REPOSITORY.parent / "shared" / "data"))
-DEPTH = 200  # of each side of a hybrid search
 
 
 def cut(index: Index, folder: Path, count: int) -> ShardedIndex:
@@ -49,14 +48,23 @@ def cut(index: Index, folder: Path, count: int) -> ShardedIndex:
     return ShardedIndex(shards)
 
 
-def ranked(index: Any, mode: str, query: str, vector: np.ndarray, k: int) -> list[Hit]:
-    """A search as `Searcher` makes it."""
-    if mode == "dense":
-        return index.search(vector[None], k)[0]
-    if mode == "lexical":
-        return index.search_lexical(query, k)
-    sides = [index.search(vector[None], DEPTH)[0], index.search_lexical(query, DEPTH)]
-    return [Hit(*pair) for pair in fuse([[(hit.id, hit.score) for hit in side] for side in sides])[:k]]
+class Encoded:
+    """An encoder of queries whose vectors are there already."""
+
+    def __init__(self, index: Any, queries: list[str], vectors: np.ndarray) -> None:
+        self.name, self.fingerprint = index.encoder["name"], index.encoder["fingerprint"]
+        self.dimension, self.prompts = index.dimension, {}
+        self._vectors = dict(zip(queries, vectors, strict=True))
+
+    def encode(self, texts: list[str], **_: object) -> np.ndarray:
+        """The vectors ``(n, d)`` of queries."""
+        return np.array([self._vectors[text] for text in texts])
+
+
+def ranked(searcher: Searcher, mode: Any, query: str, k: int) -> list[Hit]:
+    """A search as people make it."""
+    (ranking,) = searcher.rank([query], SearchOptions(k=k, mode=mode))
+    return [Hit(found.id, found.score) for found in ranking]
 
 
 def compared(found: list[Hit], expected: list[Hit]) -> tuple[bool, bool, float]:
@@ -72,12 +80,22 @@ def compared(found: list[Hit], expected: list[Hit]) -> tuple[bool, bool, float]:
     return same, close, float(apart.max(initial=0.0))
 
 
+def show_differing(queries: list[str], expected: list[list[Hit]], found: list[list[Hit]]) -> None:
+    """The places at which an order differs, with their scores."""
+    for query, ours, theirs in zip(queries, found, expected, strict=True):
+        places = [place for place, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a.id != b.id]
+        for place in places:
+            shown = " | ".join(f"{hit.id} {hit.score:.9f}" for hit in (theirs[place], ours[place]))
+            print(f"  {query[:40]!r} at {place + 1}: {shown}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", type=Path, required=True)
     parser.add_argument("--task", required=True)
     parser.add_argument("--shards", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--vectors", type=Path)
+    parser.add_argument("--differing", action="store_true", help="show the places at which the order differs")
     parser.add_argument("-k", type=int, default=100)
     given = parser.parse_args()
     queries = [each.text for each in read_corpus([DATA / "eval" / "retrieval" / given.task / "queries.jsonl.gz"])]
@@ -97,14 +115,11 @@ def main() -> None:
                     row = {"task": given.task, "documents": len(one), "queries": len(queries), "shards": count}
                     results, seconds = [], {}
                     for name, index in (("one", one), ("shards", several)):
-                        for query, vector in zip(
-                            queries[:5], vectors[:5], strict=True
-                        ):  # whatever is opened at first use
-                            ranked(index, mode, query, vector, given.k)
+                        searcher = Searcher(index, Encoded(index, queries, vectors))
+                        for query in queries[:5]:  # whatever is opened at first use
+                            ranked(searcher, mode, query, given.k)
                         start = time.process_time()
-                        results.append(
-                            [ranked(index, mode, *each, given.k) for each in zip(queries, vectors, strict=True)]
-                        )
+                        results.append([ranked(searcher, mode, query, given.k) for query in queries])
                         seconds[name] = round(1000 * (time.process_time() - start) / len(queries), 2)
                     same = [compared(*pair) for pair in zip(results[1], results[0], strict=True)]
                     row |= {
@@ -116,6 +131,8 @@ def main() -> None:
                         "cpu_ms_shards": seconds["shards"],
                     }
                     print(json.dumps(row), flush=True)
+                    if given.differing:
+                        show_differing(queries, *results)
 
 
 if __name__ == "__main__":

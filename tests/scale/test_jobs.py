@@ -293,3 +293,41 @@ def test_no_job(tmp_path, job):
     (tmp_path / "job" / "plan.json").write_text('{"format": 2}')
     with pytest.raises(LLM2CompError, match="format 2, this version reads 1"):
         Job.open(tmp_path / "job")
+
+
+def test_eval_takes_the_vectors_of_parts(tmp_path, make_hash_encoder):
+    """Documents of a judged set that a job has encoded are not encoded again, and the scores are the same."""
+    from llm2comp_apps.evaluation import load_suite
+    from llm2comp_apps.evaluation.table import TableOptions, fill_table, parse_systems
+    from llm2comp_apps.retrieval.known_vectors import known_in
+
+    folder = tmp_path / "data" / "retrieval" / "library"
+    folder.mkdir(parents=True)
+    rows = [{"_id": f"d{n}", "title": f"Title {n}" if n % 2 else "", "text": f"all of word{n}"} for n in range(40)]
+    for name, written in (
+        ("corpus", rows),
+        ("queries", [{"_id": f"q{number}", "text": f"which word{number}"} for number in range(9)]),
+    ):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written))
+    (folder / "qrels.tsv").write_text("".join(f"q{number}\td{number}\t1\n" for number in range(9)))
+    job = plan_job(tmp_path / "job", [folder / "corpus.jsonl"], parts=3, encoder=make_hash_encoder())
+    run_parts(job, encoder=make_hash_encoder())
+
+    def scored(out, known, encoder):
+        options = TableOptions(known=known)
+        table = fill_table(
+            parse_systems(["x"]), load_suite("offline", tmp_path / "data"), tmp_path / out, lambda _: encoder, options
+        )
+        return table.cells["x"]["library"].scores, encoder.calls
+
+    plain, every = scored("plain", None, make_hash_encoder())
+    known = known_in(tmp_path / "job")
+    scores, calls = scored("known", known, make_hash_encoder())
+    assert scores == plain
+    assert (every, calls) == (49, 9)  # the queries
+    assert scored("other", known, make_hash_encoder(seed="x"))[1] == 49  # vectors of another encoder are not taken
+    assert known_in(None) is None
+    with pytest.raises(UsageError, match="vectors must be a job that has parts"):
+        known_in(tmp_path / "data")
+    with pytest.raises(UsageError, match="vectors are put beside the other embeddings"):
+        TableOptions(known=known, keep_embeddings=False)

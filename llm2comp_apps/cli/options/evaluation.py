@@ -76,12 +76,12 @@ def _names(encoder: list[str] | None, baseline: list[str] | None) -> list[str]:
     return [*(encoder or []), *(f"baseline:{kind}" for kind in baseline or [])]
 
 
-def _scoring(prompt_overrides: list[str] | None, **values: Any) -> TableOptions:
-    from llm2comp_apps.evaluation.prompts import parse_prompts
-    from llm2comp_apps.evaluation.table import TableOptions
+def _scoring(prompt_overrides: list[str] | None, vectors: Path | None, **values: Any) -> TableOptions:
+    from llm2comp_apps.evaluation import prompts, table
+    from llm2comp_apps.retrieval.known_vectors import known_in
 
-    prompts = parse_prompts(prompt_overrides or ())
-    return TableOptions(prompt_overrides=prompts, **values)
+    overrides = prompts.parse_prompts(prompt_overrides or ())
+    return table.TableOptions(prompt_overrides=overrides, known=known_in(vectors), **values)
 
 
 LOADING = loading(_BACKBONE)
@@ -98,6 +98,7 @@ SCORING = Group(
     (
         option("instructions", str, "auto", "MODE", _MODES),
         option("prompt_overrides", list[str] | None, None, "TASK=TEXT", _PROMPT, flag="--prompt"),
+        option("vectors", Path | None, None, "JOB", "Vectors of documents that `shard run` has made: a job's folder."),
         spelled("keep_embeddings", Annotated[bool, cache_option("Keep embeddings in DIR/embeddings.")], True),
     ),
 )
