@@ -41,6 +41,7 @@ __all__ = [
     "ADAPTER_CONFIG",
     "ADAPTER_WEIGHTS",
     "FORMAT",
+    "HEAD",
     "LAYERS",
     "SETTINGS",
     "EncoderSettings",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm2comp_apps.encoder.arrays import open_arrays
 from llm2comp_apps.encoder.cache import remembered_sha256
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT
+from llm2comp_apps.encoder.settings import RERANK
 from llm2comp_apps.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.encoder.settings import EncoderSettings
 
-__all__ = ["checkpoint_digests", "encoder_fingerprint", "fingerprint_of", "network_digest"]
+__all__ = ["checkpoint_digests", "encoder_fingerprint", "fingerprint_of", "network_digest", "with_head"]
 
 _MEMORY = "memory_tokens.safetensors"
 _OWN_LAYERS = ("layers.safetensors", "graph/layers.safetensors")
+_HEAD = "head.safetensors"
 _ADAPTER = ("adapter_model.safetensors",)
 
 
@@ -83,7 +85,14 @@ def checkpoint_digests(directory: Path, settings: EncoderSettings) -> tuple[str,
         raise EncoderError(f"{path}: missing or damaged ({error}).") from error
     names = _OWN_LAYERS if settings.own_layers else _ADAPTER
     weights = next((remembered_sha256(directory / name) for name in names if (directory / name).is_file()), "")
+    if settings.task == RERANK and (directory / _HEAD).is_file():
+        weights = with_head(weights, remembered_sha256(directory / _HEAD))
     return encoder_fingerprint(settings, memory, weights), network_digest(settings, memory, weights)
+
+
+def with_head(weights_sha256: str, head_sha256: str) -> str:
+    """Digest of a reranker's weights and its head."""
+    return fingerprint_of({"weights": weights_sha256, "head": head_sha256})
 
 
 def _memory_digest(memory: npt.NDArray[Any]) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backbones import default_device, default_dtype, load_backbone
 from llm2comp_apps.encoder.cache import file_sha256
+from llm2comp_apps.encoder.fingerprints import with_head
 from llm2comp_apps.encoder.locate import locate_checkpoint
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.precision import lower_precision
@@ -38,7 +39,8 @@ class LoadedNetwork:
         settings: of the checkpoint, with the changes that were asked for.
         adapter: what was merged.
         layers_state: the checkpoint's own layers as they are stored.
-        weights_sha256: digest of the file that holds either of the two; empty where there is none.
+        weights_sha256: digest of the file that holds either of the two, and of a reranker's head; empty where there is
+            none.
     """
 
     network: CompressionNetwork
@@ -100,6 +102,7 @@ def load_network(
             raise EncoderError(f"{directory}: {error}") from error
         if task == RERANK:
             network.with_head(checkpoint.read_head(directory))
+            digest = with_head(digest, file_sha256(directory / checkpoint.HEAD))
         network.read_by(settings.readout, loaded.tokenizer).to(device).requires_grad_(False)
         probe(network, loaded.name)  # in float32, where rounding cannot be mistaken for a leak
         lower_precision(network, dtype or default_dtype(device), settings.float32_layers)

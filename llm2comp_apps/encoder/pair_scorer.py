@@ -11,7 +11,7 @@ import torch
 from llm2comp_apps.encoder.batching import length_batches
 from llm2comp_apps.encoder.loading import LoadedNetwork, load_network
 from llm2comp_apps.encoder.network import left_pad
-from llm2comp_apps.encoder.pairs import SEPARATOR, pair_row
+from llm2comp_apps.encoder.pairs import PairReader
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.settings import RERANK
 
@@ -32,10 +32,14 @@ class PairScorer:
         settings = loaded.settings
         self.name, self.max_length = settings.name, settings.max_length
         self._network, self._tokenizer = loaded.network, loaded.tokenizer
-        self._query_prompt = settings.prompts.get("query", "")
         self._device = str(loaded.network.memory_tokens.device)
-        separator = settings.prompts.get("document", SEPARATOR)
-        self._separator: list[int] = self._tokenizer(separator, add_special_tokens=False)["input_ids"]
+        self._reader = PairReader.of(
+            settings.prompts,
+            settings.max_length,
+            tokens=self._tokens,
+            bare=lambda text: list(self._tokenizer(text, add_special_tokens=False)["input_ids"]),
+            first=self._tokenizer.bos_token_id,
+        )
 
     @classmethod
     def from_pretrained(
@@ -78,10 +82,7 @@ class PairScorer:
 
     def rows(self, query: str, documents: Sequence[str]) -> list[list[int]]:
         """Token ids of each pair, without memory tokens."""
-        (asked,) = self._tokens([self._query_prompt + query])
-        first = self._tokenizer.bos_token_id
-        read = self._tokens(documents) if documents else []
-        return [pair_row(asked, row, self._separator, self.max_length, first) for row in read]
+        return self._reader.rows(query, documents)
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         arguments: dict[str, Any] = {"truncation": True, "max_length": self.max_length, "return_attention_mask": False}

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm2comp_apps.encoder.settings import check_pooling
+from llm2comp_apps.encoder.settings import ENCODE, check_pooling
 from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def load_light(
     pooling: str | None = None,
     max_length: int | None = None,
     precision: str | None = None,
+    task: str = ENCODE,
 ) -> OnnxEncoder | None:
     """Load a checkpoint into ONNX Runtime, exporting it first where that has not been done (imports torch then).
 
@@ -86,6 +87,7 @@ def load_light(
         pooling: instead of the checkpoint's own.
         max_length: instead of the checkpoint's own.
         precision: ``int8`` or ``float32``; by default int8 where it is close enough.
+        task: what the checkpoint must have been made for.
 
     Raises:
         EncoderError: the checkpoint is missing or damaged, or no graph can be made of it.
@@ -97,7 +99,7 @@ def load_light(
     from llm2comp_apps.encoder.locate import locate_checkpoint
 
     folder = locate_checkpoint(name)
-    settings = _changed(read_settings(folder), pooling, max_length)
+    settings = _changed(read_settings(folder, task=task), pooling, max_length)
     if settings.readout != "memory":
         return _without_graph(backend, f"readout {settings.readout!r} has no graph")
     fingerprint, network = checkpoint_digests(folder, settings)
@@ -105,7 +107,7 @@ def load_light(
     found = find_export(folder, network, precision, positions)
     if found is None:
         try:
-            _export(name, network, precision, backbone, settings.max_length)
+            _export(name, network, precision, backbone, settings.max_length, task)
         except EncoderError as error:
             return _without_graph(backend, str(error))
         found = find_export(folder, network, precision, positions)
@@ -123,13 +125,14 @@ def _changed(settings: EncoderSettings, pooling: str | None, max_length: int | N
     return changed
 
 
-def _export(name: str, network: str, precision: str | None, backbone: str | None, max_length: int) -> None:
+def _export(name: str, network: str, precision: str | None, backbone: str | None, max_length: int, task: str) -> None:
     """Make the export of a checkpoint in the cache; one process does it, others wait for it."""
     import torch
     from filelock import FileLock
 
     from llm2comp_apps.encoder.backends.export import export_encoder
     from llm2comp_apps.encoder.backends.exported import in_cache, read_manifest
+    from llm2comp_apps.encoder.loading import load_network
     from llm2comp_apps.encoder.model import LLM2Comp
 
     target = in_cache(network, precision or "int8")
@@ -141,9 +144,10 @@ def _export(name: str, network: str, precision: str | None, backbone: str | None
         except EncoderError:
             pass
         _log.info("preparing %s for the CPU (once; half a minute for 135M parameters)", name)
-        encoder = LLM2Comp.from_pretrained(
-            name, backbone=backbone, device="cpu", dtype=torch.float32, max_length=max_length
+        loaded = load_network(
+            name, backbone=backbone, device="cpu", dtype=torch.float32, max_length=max_length, task=task
         )
+        encoder = LLM2Comp(loaded.network, loaded.tokenizer, loaded.settings, weights_sha256=loaded.weights_sha256)
         if precision is not None:
             export_encoder(encoder, target, precision)
             return

@@ -25,6 +25,7 @@ from llm2comp_apps.encoder.backends.smoothing import Ranges, smooth
 from llm2comp_apps.encoder.backends.tokens import packed_tokens
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.network import left_pad
+from llm2comp_apps.encoder.pairs import SEPARATOR, pair_row
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.files import replaced_folder
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.encoder.model import LLM2Comp
     from llm2comp_apps.encoder.protocol import FloatArray
 
-__all__ = ["LIMITS", "Limit", "export_encoder"]
+__all__ = ["LIMITS", "SCORE_LIMITS", "Limit", "export_encoder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,13 @@ LIMITS = {"int8": Limit(smallest=0.97, mean=0.995), "float32": Limit(smallest=0.
 """Scores set the limit of int8. The 30 layers of the default have a mean of .9970, and .985 for ``the the the ...``;
 their score on 500 pairs of STS-B dev is 92.4 instead of 92.5. Fewer layers round better: the first 12 have .9998."""
 
+SCORE_LIMITS = {"int8": 0.99, "float32": 0.9999}
+"""The least correlation that the scores of a reranker may have with those of the network in float32."""
+
 _POSITIONS = 1024
 """Rows of at least this length fit, so that a larger maximum length seldom needs another export."""
+_ASKED = 16
+"""Tokens of a check text that stand for a query, where a reranker is exported."""
 _TOKENS = 96
 """Tokens of a check text that are encoded; longer rows round no worse and take long in float32."""
 
@@ -75,6 +81,8 @@ def export_encoder(encoder: LLM2Comp, folder: Path, precision: str = "int8", *, 
     blueprint = read_blueprint(network, positions)
     shown = check_texts(texts)
     rows = [row[:_TOKENS] for row in encoder._rows(shown, "")]
+    if network.head is not None:
+        rows = _pairs(encoder, rows)
     ranges, expected = _observe(encoder, rows)
     if precision == "int8":
         blueprint = smooth(blueprint, ranges)
@@ -147,6 +155,32 @@ def _compare_tokens(folder: Path, encoder: LLM2Comp, texts: list[str]) -> None:
             raise EncoderError("its tokenizer does more than a tokenizer.json says")
 
 
+def _pairs(encoder: LLM2Comp, rows: Sequence[list[int]]) -> list[list[int]]:
+    """Texts as a reranker reads them: each behind the beginning of the one before it."""
+    separator = encoder.tokenizer(encoder.settings.prompts.get("document", SEPARATOR), add_special_tokens=False)
+    asked = [rows[-1], *rows[:-1]]
+    return [
+        pair_row(query[:_ASKED], row, separator["input_ids"], _TOKENS) for query, row in zip(asked, rows, strict=True)
+    ]
+
+
+def _check_scores(encoder: LLM2Comp, precision: str, pooled: FloatArray, wanted: FloatArray) -> None:
+    """Refuse a graph whose scores are others than the network's.
+
+    Raises:
+        EncoderError: their correlation over the texts is below the limit.
+    """
+    assert encoder.network.head is not None
+    head = encoder.network.head.detach().numpy()
+    found, expected = pooled @ head, wanted @ head
+    correlation = float(np.corrcoef(found, expected)[0, 1]) if expected.std() > 0 else float(found.std() == 0)
+    if not correlation >= SCORE_LIMITS[precision]:
+        raise EncoderError(
+            f"precision {precision} moves the scores of {encoder.name} too far: over {len(found)} pairs of texts their "
+            f"correlation with those in float32 is {correlation:.4f}; the limit is {SCORE_LIMITS[precision]}"
+        )
+
+
 def _measure(
     folder: Path,
     encoder: LLM2Comp,
@@ -165,6 +199,8 @@ def _measure(
     lengths = np.linalg.norm(pooled, axis=1) * np.linalg.norm(wanted, axis=1)
     cosines = (pooled * wanted).sum(axis=1) / np.maximum(lengths, 1e-12)
     smallest, mean = float(cosines.min()), float(cosines.mean())
+    if encoder.network.head is not None:
+        _check_scores(encoder, precision, pooled, wanted)
     limit = LIMITS[precision]
     if not (smallest >= limit.smallest and mean >= limit.mean):
         raise EncoderError(

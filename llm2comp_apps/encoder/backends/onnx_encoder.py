@@ -63,6 +63,12 @@ class TextTokenizer:
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
         return {"input_ids": [one.ids for one in encoded]}
 
+    @property
+    def first(self) -> int | None:
+        """Id of the special token that it puts in front of every text, if it does."""
+        found = self._tokenizer.encode("x")
+        return found.ids[0] if found.special_tokens_mask[0] else None
+
     def cut(self, texts: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
         """Token ids of texts, at most ``limit`` of each with special tokens, and how many texts had more."""
         # The tokenizer's own truncation is a state that other threads would see.

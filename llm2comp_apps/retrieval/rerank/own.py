@@ -20,7 +20,7 @@ def is_own(name: str) -> bool:
 
 
 class OwnReranker:
-    """A reranker made by the stage ``rerank`` of training.
+    """A reranker made by the stage ``rerank`` of training; on a CPU it runs without torch.
 
     Args:
         name: its folder.
@@ -31,9 +31,9 @@ class OwnReranker:
     """
 
     def __init__(self, name: str, device: str | None = None) -> None:
-        from llm2comp_apps.encoder.pair_scorer import PairScorer
+        from llm2comp_apps.encoder.backends.onnx_pairs import load_pair_scorer
 
-        self._scorer = PairScorer.from_pretrained(name, device=device)
+        self._scorer = load_pair_scorer(name, device)
 
     def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
         """See :class:`Reranker`."""
