@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import re
@@ -64,6 +65,10 @@ class Client:
         self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
         self._path = f"/indexes/{index}/search"
 
+    def close(self) -> None:
+        """End the connection; the next question makes another."""
+        self._connection.close()
+
     def search(self, query: str, vector: np.ndarray, mode: str, k: int) -> tuple[dict[str, Any], float]:
         """The answer and its milliseconds."""
         body = {"q": query, "mode": mode, "limit": k}
@@ -75,10 +80,17 @@ class Client:
         return answer, 1000 * (time.perf_counter() - start)
 
 
+def processor_seconds(servers: list[subprocess.Popen[str]]) -> float:
+    """What processes have used so far."""
+    used = [Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[11:13] for server in servers]
+    return sum(map(int, itertools.chain.from_iterable(used))) / os.sysconf("SC_CLK_TCK")
+
+
 def answers(
     client: Client, asked: list[tuple[str, np.ndarray]], mode: str, k: int
 ) -> tuple[list[list[Hit]], list[float]]:
     """Hits and milliseconds of every query."""
+    client.close()  # a server lets go of a connection that is idle for long
     for query, vector in asked[:5]:
         client.search(query, vector, mode, k)
     hits, times = [], []
@@ -111,16 +123,23 @@ def main() -> None:
         os.environ["XDG_RUNTIME_DIR"] = str(folder)
         with Index.open(given.index) as index, cut(index, folder, 1) as one, cut(one.shards[0], folder, given.shards):
             pass
-        direct, _ = stack.enter_context(serving(f"library={folder / '1-0.index'}"))
+        direct, alone = stack.enter_context(serving(f"library={folder / '1-0.index'}"))
         parts = [
             stack.enter_context(serving(f"part={folder / f'{given.shards}-{number}.index'}"))
             for number in range(given.shards)
         ]
         joined = ",".join(url for url, _ in parts)
-        front, _ = stack.enter_context(serving("--shards", f"library={joined}", "--deadline", str(given.deadline)))
+        front, before = stack.enter_context(serving("--shards", f"library={joined}", "--deadline", str(given.deadline)))
         clients = {"one": Client(direct, "library"), "front": Client(front, "library")}
         for mode in MODES:
-            found = {name: answers(client, asked, mode, given.k) for name, client in clients.items()}
+            found, spent = {}, {}
+            watched = {"one": [alone], "front": [before], "shards": [process for _, process in parts]}
+            for name, client in clients.items():
+                start = {each: processor_seconds(servers) for each, servers in watched.items()}
+                found[name] = answers(client, asked, mode, given.k)
+                for each in ("front", "shards") if name == "front" else ("one",):
+                    seconds = processor_seconds(watched[each]) - start[each]
+                    spent[each] = round(1000 * seconds / len(asked), 1)
             same = [compared(*pair) for pair in zip(found["front"][0], found["one"][0], strict=True)]
             row = {
                 "task": given.task,
@@ -132,6 +151,7 @@ def main() -> None:
                 "largest_relative_difference": max(each[2] for each in same),
             }
             row["milliseconds"] = {name: percentiles(times) for name, (_, times) in found.items()}
+            row["cpu_milliseconds"] = spent
             print(json.dumps(row), flush=True)
         name = parts[1][0].removeprefix("http://")
         for trouble, number in (("hangs", signal.SIGSTOP), ("killed", signal.SIGKILL)):

@@ -299,7 +299,7 @@ def test_a_slow_replica_is_asked_twice_and_a_dead_one_replaced(running, shards, 
         with running(shards=[typed(addresses)], deadline=12.0, refresh_seconds=60.0) as front:
             whole = search(front)
             relays[1].delay = 8.0
-            for _ in range(4):  # each replica has its turn to be the first
+            for _ in range(2):  # each replica has its turn to be the first
                 start = time.monotonic()
                 same(search(front), whole)
                 assert time.monotonic() - start < 8.0
@@ -307,7 +307,7 @@ def test_a_slow_replica_is_asked_twice_and_a_dead_one_replaced(running, shards, 
             name = relays[1].url.removeprefix("http://")
             assert f'llm2comp_shard_questions_total{{outcome="second",shard="{name}"}}' in metrics
             relays[1].close()
-            for _ in range(4):
+            for _ in range(2):
                 same(search(front), whole)
             for served in front.state.indexes.values():
                 served.refresh()
@@ -451,37 +451,36 @@ def test_what_a_front_cannot_do_is_refused_in_a_line(running, shards):
 STATISTICS = {"documents": 120, "tokens": 2000, "frequencies": {"cell": 30}}
 
 
-@pytest.mark.parametrize(
-    ("question", "body", "status"),
-    [
-        ("search", {"vectors": {"shape": [1, 32], "float32": "AAAA"}, "k": 3}, 422),
-        ("search", {"vectors": {"shape": [1, -1], "float32": "AAAAAA=="}, "k": 3}, 422),
-        ("search", {"vectors": [1.0], "k": 3}, 422),
-        ("search", {"k": 10**9, "vectors": {"shape": [1, 32], "float32": "AAAA" * 42 + "AAA="}}, 422),
-        ("search_lexical", {"q": "cells", "k": 3, "statistics": STATISTICS}, 200),
-        ("search_lexical", {"q": "cells", "k": 3, "statistics": {**STATISTICS, "frequencies": {}}}, 422),
-        ("search_lexical", {"q": "cells", "k": 3, "statistics": {**STATISTICS, "frequencies": {"cell": "x"}}}, 422),
-        ("search_lexical", {"q": "cells", "k": 3, "statistics": {**STATISTICS, "tokens": 1 << 50}}, 422),
-        ("search_lexical", {"q": "cells", "k": 3, "statistics": {**STATISTICS, "documents": 3}}, 422),
-        ("search_lexical", {"q": "cells", "k": 3, "statistics": {**STATISTICS, "tokens": 1}}, 409),
-        ("search_lexical", {"q": "cells", "k": 3, "clauses": [{"sign": "perhaps", "kind": "word", "text": "x"}]}, 422),
-        ("search_lexical", {"q": "cells", "k": 3, "clauses": 7}, 422),
-        ("search_lexical", {"q": "cells", "k": 3, "where": "year >>> 2"}, 422),
-        ("get", {"ids": ["none"]}, 409),
-        ("get", {"ids": "d1"}, 422),
-        ("memory", {"ids": ["d1"], "spans": [[1]]}, 422),
-        ("vectors", {"ids": list(map(str, range(20_000)))}, 422),
-        ("value_counts", {"ids": []}, 422),
-        ("close", {}, 404),
-        ("__len__", {}, 404),
-        ("about", {"fingerprint": "another"}, 409),
-    ],
-)
-def test_a_shard_answers_only_what_can_be_asked(shards, question, body, status):
-    found_status, found = shards[0].ask("POST", f"/indexes/part0/shard/{question}", body)
-    assert found_status == status, found
-    if status != 200:
-        assert found["error"]["message"]
+QUESTIONS = [
+    ("search", {"vectors": {"shape": [1, 32], "float32": "AAAA"}, "k": 3}, 422),
+    ("search", {"vectors": {"shape": [1, -1], "float32": "AAAAAA=="}, "k": 3}, 422),
+    ("search", {"vectors": [1.0], "k": 3}, 422),
+    ("search", {"k": 10**9, "vectors": {"shape": [1, 32], "float32": "AAAA" * 42 + "AAA="}}, 422),
+    ("search_lexical", {"q": "cells", "k": 3, "statistics": STATISTICS}, 200),
+    ("search_lexical", {"q": "cells", "k": 3, "statistics": {**STATISTICS, "frequencies": {}}}, 422),
+    ("search_lexical", {"q": "cells", "k": 3, "statistics": {**STATISTICS, "frequencies": {"cell": "x"}}}, 422),
+    ("search_lexical", {"q": "cells", "k": 3, "statistics": {**STATISTICS, "tokens": 1 << 50}}, 422),
+    ("search_lexical", {"q": "cells", "k": 3, "statistics": {**STATISTICS, "documents": 3}}, 422),
+    ("search_lexical", {"q": "cells", "k": 3, "statistics": {**STATISTICS, "tokens": 1}}, 409),
+    ("search_lexical", {"q": "cells", "k": 3, "clauses": [{"sign": "perhaps", "kind": "word", "text": "x"}]}, 422),
+    ("search_lexical", {"q": "cells", "k": 3, "clauses": 7}, 422),
+    ("search_lexical", {"q": "cells", "k": 3, "where": "year >>> 2"}, 422),
+    ("get", {"ids": ["none"]}, 409),
+    ("get", {"ids": "d1"}, 422),
+    ("memory", {"ids": ["d1"], "spans": [[1]]}, 422),
+    ("vectors", {"ids": list(map(str, range(20_000)))}, 422),
+    ("value_counts", {"ids": []}, 422),
+    ("close", {}, 404),
+    ("__len__", {}, 404),
+    ("about", {"fingerprint": "another"}, 409),
+]
+
+
+def test_a_shard_answers_only_what_can_be_asked(shards):
+    for question, body, status in QUESTIONS:
+        found_status, found = shards[0].ask("POST", f"/indexes/part0/shard/{question}", body)
+        assert found_status == status, (question, body, found)
+        assert status == 200 or found["error"]["message"]
 
 
 def test_addresses_as_they_are_typed():

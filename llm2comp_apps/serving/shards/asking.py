@@ -14,17 +14,16 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-import httpx2
 import orjson
 
 from llm2comp_apps.serving.errors import ApiError
+from llm2comp_apps.serving.shards.connections import Answer, Connections, TransportError
 from llm2comp_apps.serving.shards.replicas import Known, Replica, Shard
 from llm2comp_apps.serving.shards.wire import MOVED
 
 __all__ = ["Asker", "Lost", "MovedError", "Reply"]
 
 T = TypeVar("T")
-_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=15)
 _HEADERS = {"content-type": "application/json"}
 _MISTAKES = (400, 413, 422)  # of who asks; another replica would say the same
 
@@ -72,7 +71,7 @@ class Asker:
         self._thread = threading.Thread(target=self._loop.run_forever, name="shards", daemon=True)
         self._thread.start()
         headers = {**_HEADERS, "authorization": f"Bearer {key}"} if key else _HEADERS
-        self._client = httpx2.AsyncClient(headers=headers, limits=_LIMITS, timeout=None, trust_env=False)
+        self._connections = Connections(headers)
 
     def expect(self, fingerprint: str | None) -> None:
         """From now on, shards whose vectors are of another encoder do not answer."""
@@ -108,7 +107,7 @@ class Asker:
     def close(self) -> None:
         """Drop what is asked, and end the connections and the thread."""
         if not self._loop.is_closed():
-            self._wait(self._client.aclose())
+            self._loop.call_soon_threadsafe(self._connections.close)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
             if not self._thread.is_alive():
@@ -173,26 +172,21 @@ class Asker:
         return Lost(reason)
 
     async def _answer(self, replica: Replica, question: str, body: bytes) -> Reply:
-        """The answer of a replica; one that ended an idle connection is asked again."""
+        """The answer of a replica."""
         path = f"/indexes/{quote(str(replica.index), safe='')}/shard/{question}"
         try:
-            try:
-                found = await self._post(replica, path, body)
-            except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
-                found = await self._post(replica, path, body)
+            found = await self._post(replica, path, body)
         except _FailedError as error:
             replica.failed(str(error), at_once=error.final)
             raise
-        except httpx2.HTTPError as error:
-            reason = _reason(error)
-            replica.failed(reason)
-            raise _FailedError(reason) from error
+        except TransportError as error:
+            replica.failed(str(error))
+            raise _FailedError(str(error)) from error
         replica.answered()
         return Reply((found["generation"], found["documents"]), found["answer"])
 
     async def _post(self, replica: Replica, path: str, body: bytes) -> dict[str, Any]:
-        response = await self._client.post(replica.address.url + path, content=body)
-        return _content(response)
+        return _content(await self._connections.ask("POST", replica.address.url, path, body))
 
     async def _look_at_all(self, seconds: float) -> list[tuple[Replica, Known | str]]:
         replicas = [replica for shard in self._shards for replica in shard.replicas]
@@ -212,9 +206,7 @@ class Asker:
             return Known(generation=found["generation"], documents=found["documents"], **found["answer"])
         except TimeoutError:
             return f"does not answer within {seconds:g} seconds"
-        except httpx2.HTTPError as error:
-            return _reason(error)
-        except (_FailedError, ApiError) as error:
+        except (TransportError, _FailedError, ApiError) as error:
             return str(error)
         except (KeyError, TypeError):
             return "runs another version of llm2comp"
@@ -225,15 +217,15 @@ class Asker:
         return await self._post(replica, f"/indexes/{quote(replica.index, safe='')}/shard/about", b"{}")
 
     async def _only_index(self, replica: Replica) -> str:
-        response = await self._client.get(f"{replica.address.url}/indexes")
-        names = [each["name"] for each in _content(response)["results"]]
+        listed = _content(await self._connections.ask("GET", replica.address.url, "/indexes"))
+        names = [each["name"] for each in listed["results"]]
         if len(names) != 1:
-            listed = ", ".join(names) or "none"
-            raise _FailedError(f"must serve one index, or be named with it (/indexes/NAME); it has {listed}")
+            known = ", ".join(names) or "none"
+            raise _FailedError(f"must serve one index, or be named with it (/indexes/NAME); it has {known}")
         return str(names[0])
 
 
-def _content(response: httpx2.Response) -> dict[str, Any]:
+def _content(response: Answer) -> dict[str, Any]:
     """The content of an answer.
 
     Raises:
@@ -242,23 +234,16 @@ def _content(response: httpx2.Response) -> dict[str, Any]:
         _FailedError: there is no answer.
     """
     try:
-        found = orjson.loads(response.content)
+        found = orjson.loads(response.body)
     except orjson.JSONDecodeError:
         found = None
-    if response.status_code == 200 and isinstance(found, dict):
+    if response.status == 200 and isinstance(found, dict):
         return found
     error = found.get("error") if isinstance(found, dict) else None
     error = error if isinstance(error, dict) else {}
-    message = str(error.get("message") or f"answers {response.status_code}")
+    message = str(error.get("message") or f"answers {response.status}")
     if error.get("code") == MOVED:
         raise MovedError
-    if response.status_code in _MISTAKES and error.get("code") != "host_not_allowed":
-        raise ApiError(response.status_code, message, code=error.get("code"), param=error.get("param"))
-    raise _FailedError(f"refuses: {message}", final=response.status_code < 429 or response.status_code == 503)
-
-
-def _reason(error: httpx2.HTTPError) -> str:
-    """What happened to a connection."""
-    if isinstance(error, httpx2.ConnectError):
-        return "cannot be reached"
-    return "broke off the connection"
+    if response.status in _MISTAKES and error.get("code") != "host_not_allowed":
+        raise ApiError(response.status, message, code=error.get("code"), param=error.get("param"))
+    raise _FailedError(f"refuses: {message}", final=response.status < 429 or response.status == 503)
