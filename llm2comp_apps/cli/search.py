@@ -62,17 +62,17 @@ def search(
     device: DeviceOption = None,
     timings: bool,
 ) -> None:
-    """Search an index.
+    """Search an index, or several as one.
 
     The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
     """
     from llm2comp_apps.retrieval.advice import operator_notes, search_notes, search_warnings
-    from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.query_file import read_queries
     from llm2comp_apps.retrieval.runs import check_run
+    from llm2comp_apps.retrieval.shards import open_indexes
 
     if like is not None:
-        _show_similar(ctx, _only(index), like, options, as_json=as_json, shown=show or ())
+        _show_similar(ctx, index or (), like, options, as_json=as_json, shown=show or ())
         return
     _check_call(ctx, query, queries)
     run_format = format or ("json" if as_json or options.passages else "trec")
@@ -84,7 +84,7 @@ def search(
         device = None
     questions = read_queries(queries) if queries is not None else None  # a broken file is reported right here
     describe_index_device(device)
-    library = Collection.open(_only(index), encoder=encoder, query_encoder=query_encoder, device=device)
+    library = open_indexes(index or (), encoder=encoder, query_encoder=query_encoder, device=device)
     warn(*search_warnings(library.index, options, rerank))
     advice = ["index build --memory stores them"] if rerank == "memory" and not library.index.memory_tokens else []
     for line in [*advice, *search_notes(library.index, options)]:
@@ -105,23 +105,21 @@ def search(
 
 
 def _show_similar(
-    ctx: typer.Context, index: Path | None, like: str, options: SearchOptions, *, as_json: bool, shown: Sequence[str]
+    ctx: typer.Context,
+    indexes: Sequence[Path],
+    like: str,
+    options: SearchOptions,
+    *,
+    as_json: bool,
+    shown: Sequence[str],
 ) -> None:
     """The nearest documents of a document, by the vectors that are stored: no encoder is loaded."""
-    from llm2comp_apps.retrieval.collection import Collection
+    from llm2comp_apps.retrieval.shards import open_indexes
 
     others = [name for name in ctx.params if name not in ("index", "k", "where", "like", "as_json", "show")]
     refuse_given(ctx, others, "--like compares the vectors of documents; it takes -k, --where, --show and --json")
-    hits = Collection.open(index).similar(like, k=options.k, where=options.where)
+    hits = open_indexes(indexes).similar(like, k=options.k, where=options.where)
     show_hits(hits, as_json=as_json, shown=shown, like=like)
-
-
-def _only(indexes: list[Path] | None) -> Path | None:
-    """The one index that is named; of two, the last would else be searched without a word."""
-    if indexes and len(indexes) > 1:
-        reason = "names several indexes; search one after another, or bring them into one with index add"
-        raise UsageError(reason, field="index")
-    return indexes[0] if indexes else None
 
 
 def _check_call(ctx: typer.Context, query: str | None, queries: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -211,10 +212,48 @@ def test_a_run_equals_single_searches(cli, built, queries):
         assert [hit["score"] for hit in batch["hits"]] == pytest.approx([hit["score"] for hit in single], abs=1e-5)
 
 
-def test_two_indexes_are_refused_and_not_the_last_one_searched(cli, built):
-    result = cli("search", "stars", "--index", "corpus.index", "--index", "corpus.index")
+@pytest.fixture
+def halves(cli, built, tmp_path):
+    """The same documents in two indexes, beside the one that has all."""
+    lines = (tmp_path / "corpus.jsonl").read_text().splitlines(keepends=True)
+    for name, part in (("a", lines[:3]), ("b", lines[3:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(part))
+        assert cli("index", "build", f"{name}.jsonl", "--memory").exit_code == 0
+    return ("--index", "a.index", "--index", "b.index")
+
+
+@pytest.mark.parametrize(
+    "how", [(), ("--mode", "dense"), ("--mode", "lexical"), ("--rerank", "memory"), ("--where", "year >= 2003")]
+)
+def test_two_indexes_are_searched_as_one(cli, built, halves, how):
+    call = ("search", "stars and cells", "--json", "-k", "8", *how)
+    both, one = (json.loads(cli(*call, *index).stdout)["hits"] for index in (halves, ("--index", "corpus.index")))
+    assert {hit["id"] for hit in both} == {hit["id"] for hit in one}
+    assert both[0]["id"] == one[0]["id"]  # equal scores of words may differ in their last digit
+    assert [hit["score"] for hit in both] == pytest.approx([hit["score"] for hit in one], abs=1e-5)
+    assert len(both) > 2
+
+
+def test_documents_like_one_are_looked_for_in_both_indexes(cli, built, halves):
+    both, one = (
+        json.loads(cli("search", "--like", "cells-0", "-k", "7", "--json", *index).stdout)["hits"]
+        for index in (halves, ("--index", "corpus.index"))
+    )
+    assert {hit["id"] for hit in both} == {hit["id"] for hit in one}
+    assert [hit["score"] for hit in both] == pytest.approx([hit["score"] for hit in one], abs=1e-5)
+
+
+def test_indexes_that_share_a_document_or_do_not_fit_are_refused(cli, built, halves):
+    result = cli("search", "stars", "--index", "corpus.index", "--index", "b.index")
     assert result.exit_code == 2
-    assert "--index names several indexes; search one after another" in result.stderr
+    assert re.search(r"--index names .*corpus.index and .*b.index, and both hold the id '.+'; index add", result.stderr)
+    assert cli("index", "build", "a.jsonl", "-o", "german.index", "--memory", "--language", "german").exit_code == 0
+    result = cli("search", "stars", "--index", "german.index", "--index", "b.index")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "cannot be searched together, its language is 'english'" in result.stderr
+    result = cli("search", "stars", "--index", "a.index", "--index", "none.index")
+    assert result.exit_code == 2
+    assert "no index at none.index" in result.stderr
 
 
 @pytest.mark.parametrize(
