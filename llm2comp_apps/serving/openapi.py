@@ -43,6 +43,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "offset": {"type": "integer", "description": "Hits before the page."},
     "rerank": {"enum": ["memory"], "description": "Score the best hits again by all their memory vectors."},
     "text": {"type": "boolean", "description": "Send whole texts with the hits, and not only snippets."},
+    "passages": {"type": "boolean", "description": "Chunks of documents are hits of their own, with span and text."},
     "id": {"type": "string", "description": "Id of a document."},
     "ids": {**_STRINGS, "description": "Ids of documents."},
     "allow_most": {"type": "boolean", "description": "Delete even if the condition meets most documents."},
@@ -53,7 +54,7 @@ _RERANK = (
     *("raw_scores", "return_text"),
 )
 _NARROW = ("where", "topic", "lasso")
-_SEARCH = ("q", "vector", "mode", "fusion", *_NARROW, "facets", "limit", "offset", "rerank", "text", "ids")
+_SEARCH = ("q", "vector", "mode", "fusion", *_NARROW, "facets", "limit", "offset", "rerank", "text", "ids", "passages")
 _SIMILAR = ("id", *_NARROW, "limit", "text")
 _OPENAI = ("input", "model", "encoding_format", "dimensions", "prompt_name", "input_type")
 

@@ -7,6 +7,8 @@ import base64
 import numpy as np
 import pytest
 
+from llm2comp_apps import Collection, Document
+
 
 def test_health(ask) -> None:
     assert ask("GET", "/livez") == (200, {"status": "ok"})
@@ -97,6 +99,34 @@ def test_a_search_takes_a_vector(ask, loads_hash) -> None:
     for wrong in ([1.0], [*vector[:-1], "x"], [0.0] * len(vector), [1e300] * len(vector), "abc"):
         status, answer = ask("POST", "/indexes/library/search", {"vector": wrong})
         assert (status, answer["error"]["param"]) == (422, "vector")
+
+
+def test_passages_are_hits_with_their_text(tmp_path, loads_hash, documents, running) -> None:
+    filler = " ".join(f"Filler {number} of nothing." for number in range(12))
+    text = f"Stars burn hydrogen. {filler} Bread rises because yeast makes gas."
+    with Collection.create(tmp_path / "chunked.index", encoder="default", chunk=16) as made:
+        made.update([*documents(8), Document("long", text)])
+    with running(indexes=[tmp_path / "chunked.index"]) as server:
+        asked = {"q": "stars and bread", "passages": True, "limit": 9}
+        status, answer = server.ask("POST", "/indexes/chunked/search", asked)
+        assert status == 200, answer
+        long = [hit for hit in answer["hits"] if hit["id"] == "long"]
+        assert len(long) > 1, "two of its chunks are about it"
+        assert len({tuple(hit["span"]) for hit in long}) == len(long)
+        for hit in long:
+            start, end = hit["span"]
+            assert hit["text"] == text[start:end]
+        _, second = server.ask("POST", "/indexes/chunked/search", {**asked, "limit": 2, "offset": 2})
+        assert [(hit["id"], hit["span"]) for hit in second["hits"]] == [
+            (hit["id"], hit["span"]) for hit in answer["hits"][2:4]
+        ]
+        assert [hit["rank"] for hit in second["hits"]] == [3, 4]
+
+
+def test_passages_of_an_index_without_chunks_are_refused(ask) -> None:
+    status, answer = ask("POST", "/indexes/library/search", {"q": "stars", "passages": True})
+    assert status == 422
+    assert answer["error"]["param"] == "passages"
 
 
 def test_a_search_reranks_by_memory(ask) -> None:

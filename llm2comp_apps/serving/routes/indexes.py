@@ -59,8 +59,9 @@ async def search(call: Call) -> Response:
         "fusion": fields.choice("fusion", FUSIONS, "weighted"),
         "where": await narrowed(call, served),
         "facets": fields.strings("facets", most=limits.facets),
+        "passages": fields.flag("passages"),
     }
-    whole, all_ids = fields.flag("text"), fields.flag("ids")
+    whole, all_ids = fields.flag("text") or settings["passages"], fields.flag("ids")
     truncated = False
     if mode != "lexical" and vector is None:
         vector, truncated = await _encoded(call, served, query)
@@ -103,7 +104,7 @@ async def _encoded(call: Call, served: ServedIndex, query: str) -> tuple[FloatAr
 
 
 def _shown(hit: SearchHit, *, whole: bool) -> dict[str, Any]:
-    """A hit as plain data; the text of the document only where it is asked for."""
+    """A hit as plain data; its text only where it is asked for."""
     plain = hit.to_dict()
     if not whole:
         del plain["text"]
