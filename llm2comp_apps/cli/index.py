@@ -9,7 +9,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from llm2comp_apps.cli import index_build, index_look, index_watch
+from llm2comp_apps.cli import index_build, index_look, index_tune, index_watch
 from llm2comp_apps.cli.options.common import (
     DeviceOption,
     EncoderOption,
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     index_build.register(group)
     index_watch.register(group)
     index_look.register(group)
+    index_tune.register(group)
     add_command(group, verify, "llm2comp index verify corpus.index")
     add_command(
         group,

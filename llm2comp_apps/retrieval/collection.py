@@ -191,7 +191,8 @@ class Collection:
         """Load what searches of a mode need, and nothing else; for many searches with the same settings."""
         reranker = self._models.reranker(rerank) if isinstance(rerank, str) else rerank  # its name may be wrong: first
         encoder = self.query_encoder if mode != "lexical" else None
-        return Searcher(self.index, encoder, reranker=reranker, stopwatch=self.stopwatch)
+        name = rerank if isinstance(rerank, str) else None
+        return Searcher(self.index, encoder, reranker=reranker, reranker_name=name, stopwatch=self.stopwatch)
 
     def similar(self, id: str, *, k: int = 10, where: str | None = None) -> list[SearchHit]:  # noqa: A002 - the word
         """The nearest documents of a document; see :func:`llm2comp_apps.retrieval.similar.similar_documents`."""

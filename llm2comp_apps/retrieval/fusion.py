@@ -6,7 +6,8 @@ break ties by id, so that equal input gives equal output. None looks at document
 Which one: ``weighted``, the default, asks of each query how decisive either side is, and weighs them by it
 (:func:`share_of_meaning`). On texts of science, where words decide, it scores like equal weights; on how-to questions,
 whose words stand everywhere, like meaning alone. ``minmax`` weighs all queries alike, ``rrf`` looks at ranks only and
-does not care about outliers. docs/results/encoders.md has all of them on all sets.
+does not care about outliers. ``learned`` is ``weighted`` with weights of the index (:mod:`.learned`).
+docs/results/encoders.md has all of them on all sets.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 Ranking: TypeAlias = Sequence[tuple[str, float]]
-Fusion: TypeAlias = Literal["weighted", "minmax", "rrf"]
+Fusion: TypeAlias = Literal["weighted", "minmax", "rrf", "learned"]
 
 #: The constant of Cormack et al.; the larger, the less the first ranks stand out.
 RRF_K = 60
@@ -64,6 +65,8 @@ def check_fusion(fusion: str, alpha: float | None) -> None:
         raise UsageError(f"must be from 0 (words alone) to 1 (meaning alone), not {alpha:g}", field="alpha")
     if alpha is not None and fusion == "rrf":
         raise UsageError("weighs scores, and `fusion=rrf` looks at ranks alone", field="alpha")
+    if alpha is not None and fusion == "learned":
+        raise UsageError("says what `fusion=learned` has learned; leave one of them out", field="alpha")
 
 
 def share_of_meaning(dense: Ranking, lexical: Ranking, words: QueryWords) -> float:
@@ -209,7 +212,8 @@ def fuse(
     Raises:
         UsageError: there is no such method, or it takes no such weight.
     """
-    check_fusion(fusion, alpha)
+    if fusion != "learned":  # whose weight comes with the call
+        check_fusion(fusion, alpha)
     if fusion == "rrf":
         return reciprocal_rank_fusion([dense, lexical])
     if fusion == "minmax":

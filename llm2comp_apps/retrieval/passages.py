@@ -21,6 +21,7 @@ from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.fusion import fuse, share_of_meaning
 from llm2comp_apps.retrieval.hits import Parts, Ranked
+from llm2comp_apps.retrieval.learned import weight_of_meaning
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument, ParsedQuery
@@ -96,7 +97,8 @@ class Passages:
     ) -> list[Ranked]:
         """Passages by meaning and by words, weighed as the documents of the query are."""
         asked = self.index.query_words(query.text)
-        fusion, alpha = self.options.fusion, self.options.alpha
+        fusion = self.options.fusion
+        alpha = weight_of_meaning(self.index, self.options, _pairs(dense), _pairs(lexical), asked)
         if fusion == "weighted" and alpha is None:
             alpha = share_of_meaning(_pairs(dense), _pairs(lexical), asked)
         names = {place: f"{number:09}" for number, (place, _) in enumerate(near)}

@@ -17,9 +17,10 @@ from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.conditions import check_condition
-from llm2comp_apps.retrieval.fusion import Fusion, check_fusion, fuse
+from llm2comp_apps.retrieval.fusion import Fusion, Ranking, check_fusion, fuse
 from llm2comp_apps.retrieval.hits import Parts, Ranked, Reread, SearchHit, followed_by, to_hits
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
+from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion, weight_of_meaning
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.passages import DOCUMENTS, Passages
 from llm2comp_apps.retrieval.query_text import check_query
@@ -74,7 +75,8 @@ class SearchOptions:
     Attributes:
         k: hits wanted; fewer come back only if fewer documents match.
         mode: ``dense`` compares embeddings, ``lexical`` words (BM25), ``hybrid`` joins both.
-        fusion: how hybrid search joins: ``weighted``, ``minmax`` or ``rrf`` (:mod:`llm2comp_apps.retrieval.fusion`).
+        fusion: how hybrid search joins: ``weighted``, ``minmax``, ``rrf`` (:mod:`llm2comp_apps.retrieval.fusion`), or
+            ``learned`` where the index has weights of its own (:mod:`llm2comp_apps.retrieval.learned`).
         alpha: weight of meaning in a hybrid search, from 0 to 1; ``None`` for one that suits each query (``weighted``).
         where: keep only documents whose metadata meet this condition.
         rerank_depth: candidates to rerank, if there is a reranker; at least k are. ``None`` for 100, or as many of them
@@ -144,6 +146,7 @@ class Searcher:
         encoder: of the queries: the one the index was built with, or one aligned to it; ``None`` if only lexical
             searches are wanted.
         reranker: scores the best candidates again.
+        reranker_name: by which learned weights know it.
         stopwatch: counts the time of the parts, if given.
 
     Raises:
@@ -156,6 +159,7 @@ class Searcher:
         encoder: TextEncoder | None = None,
         *,
         reranker: Reranker | None = None,
+        reranker_name: str | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
         if encoder is not None:
@@ -163,8 +167,14 @@ class Searcher:
         self._index = index
         self._encoder = encoder
         self._reranker = reranker
+        self._reranker_name = reranker_name
         self._clock = stopwatch or Stopwatch()
         self._language: str = index.settings.get("language", DEFAULT_LANGUAGE)
+
+    @property
+    def reranker(self) -> Reranker | None:
+        """What scores the best candidates again."""
+        return self._reranker
 
     def search(self, query: str, options: SearchOptions | None = None) -> list[SearchHit]:
         """The best hits for a query, with texts and snippets.
@@ -242,6 +252,20 @@ class Searcher:
         given = options.rerank_ms is not None or options.rerank_depth is not None
         compares = isinstance(self._reranker, MemoryReranker) and self._reranker.has_stored
         return options if given or compares else replace(options, rerank_ms=RERANK_MS)
+
+    def sides(self, queries: Sequence[str]) -> list[tuple[Ranking, Ranking, QueryWords]]:
+        """What a hybrid search joins, for each query: the rankings by meaning and by words, and its words.
+
+        Raises:
+            UsageError: a query is empty, or there is no encoder.
+        """
+        parsed = _parsed(queries, SearchOptions(), typed=False)
+        with self._pinned() as pinned:
+            dense = pinned._dense(parsed, pinned._encode(parsed), _HYBRID_DEPTH, None)
+            lexical = pinned._lexical(parsed, _HYBRID_DEPTH, None)
+            words = [pinned._index.query_words(query.text) for query in parsed]
+        plain = ([[(each.id, each.score) for each in ranking] for ranking in side] for side in (dense, lexical))
+        return list(zip(*plain, words, strict=True))
 
     @contextmanager
     def _pinned(self) -> Iterator[Searcher]:
@@ -345,7 +369,20 @@ class Searcher:
             return dense if dense is not None else lexical or []
         with self._clock.part("fusion"):
             words = [self._index.query_words(query.text) for query in queries]
-            return [_fuse_pair(*each, options) for each in zip(dense, lexical, words, strict=True)]
+            return [self._fuse_pair(*each, options) for each in zip(dense, lexical, words, strict=True)]
+
+    def _fuse_pair(
+        self, dense: list[Ranked], lexical: list[Ranked], words: QueryWords, options: SearchOptions
+    ) -> list[Ranked]:
+        spans = {ranked.id: ranked.span for ranked in dense}
+        near, found = ([(ranked.id, ranked.score) for ranked in ranking] for ranking in (dense, lexical))
+        alpha = weight_of_meaning(self._index, options, near, found, words)
+        fused = fuse(near, found, words, fusion=options.fusion, alpha=alpha)
+        cosines, bm25 = dict(near), dict(found)
+        return [
+            Ranked(document, score, spans.get(document), Parts(cosines.get(document), bm25.get(document), words.most))
+            for document, score in fused
+        ]
 
     def _rerank(
         self, query: str, asked: FloatArray | None, ranking: list[Ranked], options: SearchOptions
@@ -375,8 +412,14 @@ class Searcher:
                 hit = (old.id, old.span if options.passages else None)
                 if hit not in best or value > best[hit].score:
                     best[hit] = replace(old, score=value, reread=reread)
+        scored = list(best.values())
+        learned = LearnedFusion.of(self._index.settings) if options.fusion == LEARNED else None
+        if learned is not None and learned.reranker == self._reranker_name is not None:
+            before = {(old.id, old.span if options.passages else None): old.score for old in head}
+            joined = learned.joined([before[hit] for hit in best], [each.score for each in scored])
+            scored = [replace(each, score=score) for each, score in zip(scored, joined, strict=True)]
         rest = [replace(old, reread=replace(reread, scored=False)) for old in head[len(scores) :]]
-        return followed_by(sorted(best.values(), key=lambda ranked: -ranked.score), rest)
+        return followed_by(sorted(scored, key=lambda ranked: -ranked.score), rest)
 
     def _hits(self, query: ParsedQuery, ranking: Sequence[Ranked], options: SearchOptions) -> list[SearchHit]:
         hits = to_hits(query, ranking, self._documents(ranking), self._language)
@@ -416,14 +459,3 @@ def _pieces(document: IndexedDocument, found: Ranked) -> list[Ranked]:
 def _passage(document: IndexedDocument, ranked: Ranked) -> Passage:
     text = document.text[slice(*ranked.span)] if ranked.span else document.text
     return Passage(document.id, document.title, text, ranked.span)
-
-
-def _fuse_pair(dense: list[Ranked], lexical: list[Ranked], words: QueryWords, options: SearchOptions) -> list[Ranked]:
-    spans = {ranked.id: ranked.span for ranked in dense}
-    near, found = ([(ranked.id, ranked.score) for ranked in ranking] for ranking in (dense, lexical))
-    fused = fuse(near, found, words, fusion=options.fusion, alpha=options.alpha)
-    cosines, bm25 = dict(near), dict(found)
-    return [
-        Ranked(document, score, spans.get(document), Parts(cosines.get(document), bm25.get(document), words.most))
-        for document, score in fused
-    ]

@@ -205,6 +205,15 @@ class Writer:
                 self._publish(self._next(settings={**self._manifest.settings, **asdict(policy)}))
         return self.generation
 
+    def keep(self, **settings: Any) -> int:
+        """Keep more settings with the index, in one commit; ``None`` forgets one. Returns the generation."""
+        kept = {name: value for name, value in self._manifest.settings.items() if name not in settings}
+        kept |= {name: value for name, value in settings.items() if value is not None}
+        with self._writing():
+            self._begin()
+            self._publish(self._next(settings=kept))
+        return self.generation
+
     def _is_served(self, record: SegmentRecord, policy: Policy) -> bool:
         """Whether a segment has the intact FAISS index that ``policy`` asks for, or needs none."""
         ann = self._manifest.ann(record.name)

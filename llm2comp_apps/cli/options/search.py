@@ -23,7 +23,7 @@ _OPERATORS = (
 )
 
 _MODE = "Search by dense (meaning), lexical (words) or hybrid (both)."
-_FUSION = "Fusion of meaning and words: weighted, minmax or rrf."
+_FUSION = "Fusion of meaning and words: weighted, minmax, rrf, or learned (index tune)."
 _ALPHA = "Weight of meaning beside words, from 0 to 1. [default: by how decisive either is for the query]"
 
 _DEPTH = "Number of hits that --rerank scores again. [default: 100, as far as --rerank-ms allows]"
