@@ -273,6 +273,27 @@ def test_a_shard_that_hangs_costs_no_more_than_the_deadline(running, shards, rel
         same(search(front, mode=mode), whole)
 
 
+def test_closing_a_front_frees_who_waits_for_a_shard(running, shards, relays):
+    state = State(ServeSettings(shards=[typed([each.url for each in relays])], deadline=60.0, load_encoders=False))
+    relays[0].swallow = True
+    ended = []
+
+    def wait() -> None:
+        try:
+            served.answered(lambda: served.collection.index.listing(limit=3))
+        except BaseException as error:  # noqa: BLE001 - however it ends
+            ended.append(error)
+
+    served = state.indexes["library"]
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    time.sleep(0.5)
+    assert waiting.is_alive()
+    state.close()
+    waiting.join(20)
+    assert len(ended) == 1
+
+
 def test_a_shard_that_hangs_between_two_questions_is_left_out_of_both(running, shards, relays, paths, monkeypatch):
     """Its hits by meaning must not stay in an answer that lacks its hits by words."""
     with running(shards=[typed([each.url for each in relays])], deadline=4.0, refresh_seconds=60.0) as front:

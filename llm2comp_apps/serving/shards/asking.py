@@ -105,13 +105,19 @@ class Asker:
         return self._wait(self._look_at_all(seconds))
 
     def close(self) -> None:
-        """Drop what is asked, and end the connections and the thread."""
+        """Drop what is asked, so that nobody waits for it, and end the connections and the thread."""
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._connections.close)
+            self._wait(self._drop())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
             if not self._thread.is_alive():
                 self._loop.close()
+
+    async def _drop(self) -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
+        self._connections.close()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
