@@ -76,6 +76,15 @@ def test_pairs_do_not_cross_the_end_of_a_sentence_or_a_number():
     assert pairs == {"chess openings", "pawn endgames"}
 
 
+def test_the_fences_of_listings_and_the_names_of_agencies_are_no_terms():
+    counts = count_terms(
+        ["Build it:\n\n```sh\nfetch demo\n```\n\nThen search.", "KABUL (Reuters) - Troops arrive. AP - Rain"]
+    )
+    terms = set(counts.terms.tolist())
+    assert {"fetch demo", "build", "search", "troops arrive", "rain"} <= terms
+    assert not {"sh", "sh fetch", "demo search", "reuters", "ap", "afp"} & terms
+
+
 def test_stop_words_of_no_language_stay():
     assert "the" in count_terms(["the cat and the dog"], "none").terms
     assert "the" not in count_terms(["the cat and the dog"]).terms

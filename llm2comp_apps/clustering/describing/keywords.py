@@ -38,7 +38,8 @@ _QUIET_SHARE = 0.2
 _FEW = 3  # documents that a keyword is in, fewer in a topic of less than 16
 _RARE_WEIGHT = np.float32(0.1)
 
-# What scikit-learn's English list has not: contractions as the pattern above keeps them, and words of talk and mail.
+# What scikit-learn's English list has not: contractions as the pattern above keeps them, words of talk and mail, and
+# who an article is from.
 _MORE_STOP_WORDS = """
 a's ain't aren't can't couldn't didn't doesn't don't hadn't hasn't haven't he'd he'll he's i'd i'll i'm i've isn't it'd
 it'll it's let's mustn't shan't she'd she'll she's shouldn't that's there's they'd they'll they're they've wasn't we'd
@@ -47,7 +48,10 @@ just like know think want use used using need way really good make make going go
 don new use thanks mr mrs ms thank subject re fwd edu com www http https html lt gt amp quot nbsp href
 monday tuesday wednesday thursday friday saturday sunday ago today yesterday tomorrow tonight week weeks month months
 year years day days said told announce announces announced announcing report reports reported according including
+reuters afp ap upi
 """
+#: The line of Markdown that opens or closes a listing, and names its language.
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~).*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ def count_terms(texts: Sequence[str], language: str = "english") -> TermCounts:
     least = 2 if len(texts) > 20 else 1
 
     def terms_of(text: str) -> list[str]:
-        kept = [None if len(word) < 2 or word in stop_words else word for word in split_words(text)]
+        words = split_words(_FENCE.sub(".", text))
+        kept = [None if len(word) < 2 or word in stop_words else word for word in words]
         pairs = [f"{a} {b}" for a, b in itertools.pairwise(kept) if a and b and a != b]
         return [word for word in kept if word] + pairs
 
