@@ -24,17 +24,20 @@ def register(group: typer.Typer) -> None:
 
 
 def info(index: IndexArgument = None, as_json: JsonOption = False) -> None:
-    """Show what is in an index: documents, encoder, kind, size, and what the fields hold."""
+    """Show what is in an index: documents, encoder, kind, size, rerankers, and what the fields hold."""
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.looking import field_facts, field_lines
+    from llm2comp_apps.retrieval.rerank.usable import usable_line, usable_rerankers
 
     library = Collection.open(index)
-    found, fields = library.info(), library.index.fields()
+    found, fields, rerankers = library.info(), library.index.fields(), usable_rerankers(library.index)
     if as_json:
-        print_json({**asdict(found), "fields": field_facts(fields)})
+        named = [asdict(reranker) for reranker in rerankers]
+        print_json({**asdict(found), "rerankers": named, "fields": field_facts(fields)})
         return
     for line in found.lines():
         typer.echo(line)
+    typer.echo(f"{'rerankers':<20}{usable_line(rerankers)}")
     for number, line in enumerate(field_lines(fields)):
         typer.echo(f"{'fields' if number == 0 else '':<20}{printable(line)}")
 

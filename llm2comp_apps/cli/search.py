@@ -66,7 +66,7 @@ def search(
 
     The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
     """
-    from llm2comp_apps.retrieval.advice import operator_notes, search_notes, search_warnings
+    from llm2comp_apps.retrieval.advice import operator_notes, rerank_notes, search_notes, search_warnings
     from llm2comp_apps.retrieval.query_file import read_queries
     from llm2comp_apps.retrieval.runs import check_run
     from llm2comp_apps.retrieval.shards import open_indexes
@@ -87,7 +87,7 @@ def search(
     library = open_indexes(index or (), encoder=encoder, query_encoder=query_encoder, device=device)
     warn(*search_warnings(library.index, options, rerank))
     advice = ["index build --memory stores them"] if rerank == "memory" and not library.index.memory_tokens else []
-    for line in [*advice, *search_notes(library.index, options)]:
+    for line in [*advice, *search_notes(library.index, options), *rerank_notes(library.index, rerank)]:
         note(line)
     searcher = library.searcher(options.mode, rerank)
     if questions is not None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from llm2comp_apps.retrieval.conditions import unknown_field_lines, why_nothing_lines
 from llm2comp_apps.retrieval.rerank import MEMORY
+from llm2comp_apps.retrieval.rerank.usable import usable_line, usable_rerankers
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
     from llm2comp_apps.retrieval.search import SearchOptions
 
-__all__ = ["operator_notes", "search_notes", "search_warnings"]
+__all__ = ["operator_notes", "rerank_notes", "search_notes", "search_warnings"]
 
 _FEW = 10  # hits that nobody wonders at: the default
 
@@ -23,6 +24,12 @@ def search_notes(index: Index, options: SearchOptions) -> list[str]:
         return []
     which = "all of them" if options.mode != "lexical" and options.where is None else "all that match"
     return [f"{len(index)} documents in the index; `k` {options.k} gives {which}"]
+
+
+def rerank_notes(index: Index, rerank: object = None) -> list[str]:
+    """A line on what could score the hits again, where nothing does and a reranker lies at hand."""
+    at_hand = [] if rerank is not None else [each for each in usable_rerankers(index) if each.name]
+    return [f"`rerank` can be {usable_line(at_hand)}"] if any(not each.experimental for each in at_hand) else []
 
 
 def operator_notes(query: str, options: SearchOptions) -> list[str]:

@@ -89,7 +89,7 @@ def test_help_names_every_kind_baseline_pooling_and_fusion_that_there_is():
     for group in (BUILD, POLICY, IMPORT):
         assert f"among the vectors: {', '.join(KINDS)}, or a FAISS" in texts(group)["kind"]
     assert "weighted, minmax, rrf, or learned" in texts(SEARCH)["fusion"]
-    assert get_args(Fusion) == ("weighted", "minmax", "rrf")
+    assert get_args(Fusion) == ("weighted", "minmax", "rrf", "learned")
     encoder = EncoderOption.__metadata__[0].help
     assert f"baseline:{'|'.join(BASELINES)}," in encoder
     assert {pooling for pooling in POOLINGS if f"@{pooling}" in encoder} == {*POOLINGS} - {"mean"}
