@@ -17,8 +17,7 @@ __all__ = ["register"]
 _INDEX = "Indexes to serve, each DIR or NAME=DIR. [default: $LLM2COMP_INDEX, else every *.index here]"
 
 
-def _key(name: str, text: str) -> Parameter:
-    envvar = f"LLM2COMP_{name.upper()}"
+def _key(name: str, envvar: str, text: str) -> Parameter:
     return option(name, str | None, None, "KEY", text, envvar=envvar, show_envvar=False)
 
 
@@ -31,8 +30,8 @@ _SETTINGS = (
     option("allow_hosts", list[str], [], "NAME", "Further name of this server; repeatable.", flag="--allow-host"),
     option("cors", list[str], [], "ORIGIN", "Origin of web pages that may read answers; repeatable."),
     option("write", bool, False, None, "Let clients add and delete documents."),
-    _key("api_key", "Key that clients must send; safer in $LLM2COMP_API_KEY."),
-    _key("shard_key", "Key that the shards' servers want. [default: that of --api-key]"),
+    _key("api_key", "LLM2COMP_API_KEY", "Key that clients must send; safer in $LLM2COMP_API_KEY."),
+    _key("shard_key", "LLM2COMP_SHARD_KEY", "Key that the shards' servers want. [default: that of --api-key]"),
     option("no_auth", bool, False, None, "Serve other machines without a key; something else must guard the port."),
     option("no_encoder", bool, False, None, "Load no encoder: for a shard, whose front has it."),
     option("max_wait", float, 30.0, "SECONDS", "Longest wait for the encoder; a longer one is refused at once."),
