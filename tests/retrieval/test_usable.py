@@ -11,7 +11,7 @@ import pytest
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.encoder.settings import RERANK, EncoderSettings
 from llm2comp_apps.retrieval.advice import rerank_notes
-from llm2comp_apps.retrieval.rerank.usable import usable_line, usable_rerankers
+from llm2comp_apps.retrieval.rerank.usable import usable_lines, usable_rerankers
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def names(index):
 def test_folders_of_rerankers_are_found_and_encoders_are_not(tmp_path, hash_encoder):
     index = made(tmp_path / "deep" / "a.index", hash_encoder)
     assert names(index) == []
-    assert usable_line([]) == "none"
+    assert usable_lines([]) == ["none"]
     assert rerank_notes(index) == []
     checkpoint(tmp_path / "runs" / "rr" / "encoder", task=RERANK)
     checkpoint(tmp_path / "runs" / "kl" / "encoder")
@@ -49,22 +49,22 @@ def test_folders_of_rerankers_are_found_and_encoders_are_not(tmp_path, hash_enco
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "encoder.json").write_text("{")
     assert names(index) == ["deep/small", "runs/rr/encoder"]
-    line = "deep/small (a reranker of your own), runs/rr/encoder (a reranker of your own)"
-    assert usable_line(usable_rerankers(index)) == line
-    assert rerank_notes(index) == [f"`rerank` can be {line}"]
+    lines = ["deep/small (a reranker of your own)", "runs/rr/encoder (a reranker of your own)"]
+    assert usable_lines(usable_rerankers(index)) == lines
+    assert rerank_notes(index) == [f"`rerank` can be {lines[0]} or {lines[1]}"]
     assert rerank_notes(index, "deep/small") == []
 
 
 def test_stored_memory_is_named_and_experimental(tmp_path, hash_encoder):
     index = made(tmp_path / "a.index", hash_encoder, memory=True)
-    assert usable_line(usable_rerankers(index)) == "experimental: memory (its vectors are stored)"
+    assert usable_lines(usable_rerankers(index)) == ["memory (its vectors are stored; experimental)"]
     assert rerank_notes(index) == [], "nothing that is sure to help"
 
 
 def test_a_cross_encoder_needs_its_extra(tmp_path, hash_encoder, monkeypatch):
     index = made(tmp_path / "a.index", hash_encoder)
     monkeypatch.setattr("llm2comp_apps.retrieval.rerank.usable.find_spec", lambda name: object())
-    assert usable_line(usable_rerankers(index)) == "any cross-encoder of sentence-transformers"
+    assert usable_lines(usable_rerankers(index)) == ["any cross-encoder of sentence-transformers"]
     assert rerank_notes(index) == [], "no model is at hand"
 
 

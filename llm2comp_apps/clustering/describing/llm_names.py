@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from llm2comp_apps.clustering.describing.memory_names import MemoryNamer, memory_namer
 from llm2comp_apps.clustering.describing.topics import Topic
 from llm2comp_apps.errors import LLM2CompError
 
@@ -55,6 +56,9 @@ def chosen_namer(namer: Namer | LLM | None, encoder: dict[str, str], device: str
 def llm_namer(encoder: str = "", device: str | None = None) -> Namer:
     """Names topics with the language model under an encoder; with the default one where that is not known or gone.
 
+    Where the memory vectors of the encoder can be read back, each topic gets a second name from them, see
+    :mod:`.memory_names`, and keeps the likelier.
+
     Args:
         encoder: its name.
         device: by default the best there is.
@@ -70,27 +74,43 @@ def llm_namer(encoder: str = "", device: str | None = None) -> Namer:
     except LLM2CompError:  # one that is no longer there
         backbone = DEFAULT_BACKBONE
     generate = backbone_generator(backbone, device)
-    return lambda topics, texts: name_topics(topics, texts, generate)
+    second = memory_namer(encoder, device) if encoder else None
+    return lambda topics, texts: name_topics(topics, texts, generate, second)
 
 
-def name_topics(topics: Sequence[Topic], texts: Sequence[str], generate: Generator) -> list[Topic]:
+def name_topics(
+    topics: Sequence[Topic], texts: Sequence[str], generate: Generator, second: MemoryNamer | None = None
+) -> list[Topic]:
     """Rename topics; one keeps its name whose answer is no title, copies a document, or is taken on its level.
 
     Args:
         topics: of all levels.
         texts: the documents, which ``Topic.representatives`` point into.
         generate: continues a prompt; deterministic if the result shall be.
+        second: writes another name from the memory of the documents; of two good ones the likelier is taken.
     """
     named: list[Topic] = []
     taken: set[tuple[int, str]] = set()
     for topic in topics:
-        name = clean_name(generate(name_prompt(topic, texts)))
-        copied = any(name.casefold() in texts[i].casefold() for i in topic.representatives) and len(name.split()) > 2
-        if not name or copied or (topic.level, name.casefold()) in taken:
-            name = topic.name
+        documents = [texts[position] for position in topic.representatives]
+        prompt = name_prompt(topic, texts)
+        answers = [generate(prompt), *([second.write(documents)] if second is not None and documents else [])]
+        names = [
+            name
+            for name in dict.fromkeys(map(clean_name, answers))
+            if name and not _copied(name, documents) and (topic.level, name.casefold()) not in taken
+        ]
+        name = names[0] if names else topic.name
+        if second is not None and len(names) > 1:
+            name = second.likelier((names[0], names[1]), prompt, documents)
         taken.add((topic.level, name.casefold()))
         named.append(replace(topic, name=name))
     return named
+
+
+def _copied(name: str, documents: Sequence[str]) -> bool:
+    """Whether a name of several words stands in a document as it is."""
+    return len(name.split()) > 2 and any(name.casefold() in document.casefold() for document in documents)
 
 
 def name_prompt(topic: Topic, texts: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from llm2comp_apps.errors import LLM2CompError
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
-__all__ = ["UsableReranker", "usable_line", "usable_rerankers"]
+__all__ = ["UsableReranker", "usable_lines", "usable_rerankers"]
 
 _PLACES = tuple(f"{folder}{SETTINGS}" for folder in ("", "*/", "encoder/", "*/encoder/", "runs/*/encoder/"))
 _MOST = 5  # folders that are named
@@ -35,6 +35,11 @@ class UsableReranker:
     name: str
     about: str
     experimental: bool = False
+
+    def line(self) -> str:
+        """The reranker for people."""
+        about = f"{self.about}; experimental" if self.experimental else self.about
+        return f"{self.name} ({about})" if self.name else about
 
 
 def usable_rerankers(index: Index) -> list[UsableReranker]:
@@ -60,12 +65,9 @@ def usable_rerankers(index: Index) -> list[UsableReranker]:
     return found
 
 
-def usable_line(rerankers: list[UsableReranker]) -> str:
-    """The rerankers in a line, for people."""
-    sure, others = ([each for each in rerankers if each.experimental is wanted] for wanted in (False, True))
-    parts = [f"{each.name} ({each.about})" if each.name else each.about for each in sure]
-    tried = [f"{each.name} ({each.about})" for each in others]
-    return ", ".join([*parts, *([f"experimental: {', '.join(tried)}"] if tried else [])]) or "none"
+def usable_lines(rerankers: list[UsableReranker]) -> list[str]:
+    """The rerankers for people, a line each."""
+    return [each.line() for each in rerankers] or ["none"]
 
 
 def _folders(path: Path) -> Iterator[str]:

@@ -1,0 +1,82 @@
+"""A second name for a topic, which the language model writes from the memory vectors of its documents.
+
+The memory of a text stands for it in the language model's input, so the mean of several is a reading of what they have
+in common. Whether that gives a better name than the texts themselves is asked of the model: the name is kept that is
+likelier given the texts and given the memory, a token on average. Only encoders whose memory can be read back have this
+way (:mod:`llm2comp_apps.encoder.decoding`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.errors import LLM2CompError
+
+__all__ = ["MemoryNamer", "ReadsMemory", "memory_namer"]
+
+_PROMPT = "\nTitle:"
+_NEW_TOKENS = 12
+
+
+class ReadsMemory(Protocol):
+    """What is asked of a :class:`~llm2comp_apps.encoder.decoding.MemoryReader`."""
+
+    def memory(self, texts: Sequence[str]) -> FloatArray:
+        """Memory vectors ``(n, k, d)``."""
+        ...
+
+    def write(self, memory: FloatArray, *, tokens: int, prompt: str) -> list[str]:
+        """What the language model writes behind memory and prompt."""
+        ...
+
+    def likelihood(self, texts: Sequence[str], memory: FloatArray, *, prompt: str) -> FloatArray:
+        """Mean log-likelihoods ``(n,)`` of texts behind memory and prompt."""
+        ...
+
+    def likelihood_after(self, texts: Sequence[str], given: Sequence[str]) -> FloatArray:
+        """The same behind other texts."""
+        ...
+
+
+class MemoryNamer:
+    """Names from memory, and the choice between two names of a topic."""
+
+    def __init__(self, reader: ReadsMemory) -> None:
+        self._reader = reader
+        self._last: tuple[tuple[str, ...], FloatArray] | None = None
+
+    def write(self, documents: Sequence[str]) -> str:
+        """What the model writes as a title of documents, from the mean of their memory vectors."""
+        return self._reader.write(self._mean(documents), tokens=_NEW_TOKENS, prompt=_PROMPT)[0]
+
+    def likelier(self, names: tuple[str, str], prompt: str, documents: Sequence[str]) -> str:
+        """The likelier of two names; the first where both are alike.
+
+        Args:
+            names: to choose from.
+            prompt: with keywords and texts, behind which a name would stand.
+            documents: whose memory is read.
+        """
+        texts = [f" {name}" for name in names]
+        given_texts = self._reader.likelihood_after(texts, [prompt, prompt])
+        memory = self._mean(documents).repeat(2, axis=0)
+        given_memory = self._reader.likelihood(texts, memory, prompt=_PROMPT)
+        first, second = (given_texts + given_memory).tolist()
+        return names[1] if second > first else names[0]
+
+    def _mean(self, documents: Sequence[str]) -> FloatArray:
+        if self._last is None or self._last[0] != tuple(documents):
+            self._last = tuple(documents), self._reader.memory(documents).mean(axis=0, keepdims=True)
+        return self._last[1]
+
+
+def memory_namer(encoder: str, device: str | None = None) -> MemoryNamer | None:
+    """The namer of an encoder by name; ``None`` where its memory cannot be read back, or it is no longer there."""
+    from llm2comp_apps.encoder.decoding import load_reader
+
+    try:
+        return MemoryNamer(load_reader(encoder, device=device))
+    except LLM2CompError:
+        return None
