@@ -60,7 +60,7 @@ def _check_apart(index: ShardedIndex) -> None:
             for other in before:
                 if both := other.hashes(ids):
                     reason = f"names {other.path} and {shard.path}, and both hold the id {min(both)!r}"
-                    raise UsageError(f"{reason}; index add brings them into one", field="index")
+                    raise UsageError(f"{reason}; search one of them, or delete it from one", field="index")
         before.append(shard)
 
 

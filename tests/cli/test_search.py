@@ -246,7 +246,7 @@ def test_documents_like_one_are_looked_for_in_both_indexes(cli, built, halves):
 def test_indexes_that_share_a_document_or_do_not_fit_are_refused(cli, built, halves):
     result = cli("search", "stars", "--index", "corpus.index", "--index", "b.index")
     assert result.exit_code == 2
-    assert re.search(r"--index names .*corpus.index and .*b.index, and both hold the id '.+'; index add", result.stderr)
+    assert re.search(r"--index names .*corpus.index and .*b.index, and both hold the id '.+'; search", result.stderr)
     assert cli("index", "build", "a.jsonl", "-o", "german.index", "--memory", "--language", "german").exit_code == 0
     result = cli("search", "stars", "--index", "german.index", "--index", "b.index")
     assert (result.exit_code, result.stdout) == (2, "")
