@@ -110,7 +110,7 @@ def test_another_encoder_is_refused_by_name(cli, built):
         (["q", "-k", "0"], "-k must be at least 1"),
         (["q", "-k", "-3"], "-k must be at least 1"),
         (["q", "--mode", "sparse"], "dense, lexical, hybrid"),
-        (["q", "--fusion", "sum"], "--fusion must be one of weighted, minmax, rrf, not 'sum'"),
+        (["q", "--fusion", "sum"], "--fusion must be one of weighted, minmax, rrf, learned, not 'sum'"),
         (["q", "--queries", "x.jsonl"], "not both"),
         (["q", "--format", "trec"], "--queries"),
         (["q", "-o", "out"], "--queries"),
