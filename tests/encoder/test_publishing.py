@@ -131,6 +131,42 @@ def test_packed_encoders(make_checkpoint, tmp_path, in_process):
     assert light.dtype == "int8"
 
 
+@pytest.fixture
+def twelve_layers(tiny_lm_of, tokenizer, tmp_path):
+    """An encoder that kept twelve of fourteen layers."""
+    from llm2comp_apps.encoder import checkpoint
+    from llm2comp_apps.encoder.backbones import load_backbone
+    from llm2comp_apps.encoder.network import CompressionNetwork
+
+    tiny_lm_of("llama", 14).save_pretrained(tmp_path / "backbone")
+    tokenizer.save_pretrained(tmp_path / "backbone")
+    backbone = load_backbone(str(tmp_path / "backbone"), device="cpu")
+    settings = checkpoint.EncoderSettings(
+        backbone=str(tmp_path / "backbone"), backbone_sha256=backbone.sha256, k=4, max_length=40, name="deep"
+    )
+    network = CompressionNetwork.fresh(backbone.lm, 4, seed=3)
+    checkpoint.write(tmp_path / "deep", settings, network.memory_state(), None)
+    return prune(load(tmp_path / "deep"), [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 12, 13])
+
+
+@pytest.mark.parametrize("stored", ["int8", "float16"])
+def test_twelve_layers_whose_weights_are_stored_in_few_bits(twelve_layers, tmp_path, in_process, stored):
+    from llm2comp_apps.encoder import checkpoint
+
+    if stored == "int8":
+        pack_encoder(twelve_layers, tmp_path / "shallow")
+    else:
+        weights = {name: weight.half() for name, weight in twelve_layers.network.layer_weights().items()}
+        memory = twelve_layers.network.memory_state()
+        checkpoint.write(tmp_path / "shallow", twelve_layers.settings, memory, None, layers_state=weights)
+    for dtype in ("float32", "float16"):
+        report = export_model(str(tmp_path / "shallow"), tmp_path / dtype, dtype=dtype, texts=12)
+        assert report.comparison.smallest_cosine > (0.999999 if dtype == "float32" else 0.9999)
+    assert json.loads((tmp_path / "float32" / "config.json").read_text())["num_hidden_layers"] == 12
+    graph = export_model(str(tmp_path / "shallow"), tmp_path / "graph", format="onnx", texts=12)
+    assert graph.comparison.smallest_cosine > 0.999
+
+
 def test_half_the_size(make_checkpoint, tmp_path, in_process):
     from safetensors.torch import load_file
     from sentence_transformers import SentenceTransformer

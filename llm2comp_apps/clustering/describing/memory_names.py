@@ -2,8 +2,8 @@
 
 The memory of a text stands for it in the language model's input, so the mean of several is a reading of what they have
 in common. Whether that gives a better name than the texts themselves is asked of the model: the name is kept that is
-likelier given the texts and given the memory, a token on average. Only encoders whose memory can be read back have this
-way (:mod:`llm2comp_apps.encoder.decoding`).
+likelier given the texts and given the memory, a token on average. Only encoders whose training ended with compression
+have this way (:mod:`llm2comp_apps.encoder.decoding`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = ["MemoryNamer", "ReadsMemory", "memory_namer"]
 
 _PROMPT = "\nTitle:"
 _NEW_TOKENS = 12
+_COMPRESSION = ("rc", "nll", "kl")  # stages
 
 
 class ReadsMemory(Protocol):
@@ -73,10 +74,23 @@ class MemoryNamer:
 
 
 def memory_namer(encoder: str, device: str | None = None) -> MemoryNamer | None:
-    """The namer of an encoder by name; ``None`` where its memory cannot be read back, or it is no longer there."""
-    from llm2comp_apps.encoder.decoding import load_reader
+    """The namer of an encoder by name; ``None`` where its memory cannot be read back, or it is no longer there.
+
+    Contrast moves memory away from what the language model learned to read. It then writes titles of other things, and
+    finds them likely, so the last stage of training has to be one of compression.
+    """
+    from llm2comp_apps.encoder.locate import locate_checkpoint
+    from llm2comp_apps.encoder.names import parse_name
+    from llm2comp_apps.encoder.settings import read_settings
 
     try:
+        parsed = parse_name(encoder)
+        if parsed.kind != "checkpoint":
+            return None
+        if read_settings(locate_checkpoint(parsed.target)).training.get("stage") not in _COMPRESSION:
+            return None
+        from llm2comp_apps.encoder.decoding import load_reader
+
         return MemoryNamer(load_reader(encoder, device=device))
     except LLM2CompError:
         return None
