@@ -73,6 +73,8 @@ def bombs() -> dict[str, Callable[[], bytes]]:
         "laughs.docx": lambda: forms.zipped({"word/document.xml": laughs()}),
         "laughs.odt": lambda: forms.zipped({"content.xml": laughs()}),
         "laughs.pptx": lambda: forms.zipped({"ppt/presentation.xml": laughs()}),
+        "laughs.xlsx": lambda: forms.zipped({"xl/workbook.xml": laughs()}),
+        "rows.xlsx": lambda: forms.zipped({"xl/workbook.xml": b"<sheets>" + b"<sheet/>" * 3_000_000 + b"</sheets>"}),
         "laughs.epub": lambda: forms.zipped({"META-INF/container.xml": container, "b.opf": laughs()}),
         "outside.docx": lambda: forms.zipped({"word/document.xml": outside}),
         "zeros.docx": lambda: forms.zipped({"word/document.xml": bytes(300 * MIB)}),

@@ -68,9 +68,9 @@ def test_damaged_files(tmp_path: Path) -> None:
 def test_bombs(tmp_path: Path) -> None:
     """Those that need no time to be made or refused."""
     names = (
-        "laughs.docx", "laughs.odt", "laughs.pptx", "laughs.epub", "outside.docx", "zeros.docx", "many.odt",
-        "nested.odt", "deep.json", "deep.jsonl", "anchors.md", "fences.md", "loop.pdf", "deep.eml", "mails.eml",
-        "empty.pdf", "empty.docx",
+        "laughs.docx", "laughs.xlsx", "laughs.odt", "laughs.pptx", "laughs.epub", "outside.docx", "zeros.docx",
+        "many.odt", "nested.odt", "deep.json", "deep.jsonl", "anchors.md", "fences.md", "loop.pdf", "deep.eml",
+        "mails.eml", "empty.pdf", "empty.docx",
     )  # fmt: skip
     found = check(tmp_path / "docs", ((name, bombs()[name]()) for name in names))
     read = {Path(path).name for path in found["read"]}

@@ -86,6 +86,30 @@ def test_slides_and_chapters(write: Any, read: Any) -> None:
     assert book.text == "one\n\ntwo"
 
 
+def test_sheets(write: Any, read: Any) -> None:
+    sheets = [
+        ("Prices", [["name", "price"], ["whale song", "12.5", ""], ["", ""], ["a  b\nc", "7"]]),
+        ("Empty", []),
+        ("Notes", [["of the deep sea"]]),
+    ]
+    path = write("a.xlsx", forms.xlsx(sheets, "The book"))
+    (whole,), _ = read(path)
+    assert whole.text == "Prices\nname\tprice\nwhale song\t12.5\na b c\t7\n\nNotes\nof the deep sea"
+    assert (whole.title, whole.metadata["sheets"]) == ("The book", 3)
+    documents, _ = read(path, pages=True)
+    assert [(d.id, d.metadata["sheet"], d.text.split()[0]) for d in documents] == [
+        ("a.xlsx#sheet=1", "Prices", "name"), ("a.xlsx#sheet=3", "Notes", "of"),
+    ]  # fmt: skip
+    assert "spoken" not in whole.text
+
+
+def test_a_long_text_that_many_cells_show_is_refused(write: Any, read: Any, tmp_path: Path) -> None:
+    rows = [["x" * 1000 for _ in range(100)] for _ in range(100)]
+    write("docs/a.xlsx", forms.xlsx([("Sheet", rows)]))
+    with pytest.raises(CorpusError, match="longer than 20000 characters"):
+        read(str(tmp_path / "docs" / "a.xlsx"), max_record_chars=20_000)
+
+
 def test_html_is_its_main_content(write: Any, read: Any) -> None:
     page = (
         "<html><head><title> A\n page </title><meta name=description content='About it'></head><body class=x>"

@@ -16,7 +16,7 @@ CorpusArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="CORPUS...",
-        help="Files (jsonl json csv tsv parquet txt md, also .gz .zst; pdf html docx pptx odt epub eml mbox; "
+        help="Files (jsonl json csv tsv parquet txt md, also .gz .zst; pdf html docx pptx xlsx odt epub eml mbox; "
         "source code), folders, patterns ('notes/**/*.md'), or -.",
     ),
 ]

@@ -51,6 +51,7 @@ READERS = {
     "html": Form(suffixes=(".html", ".htm", ".xhtml"), module="html", needs="selectolax"),
     "docx": Form(suffixes=(".docx", ".docm"), module="docx"),
     "pptx": Form(suffixes=(".pptx", ".pptm"), module="pptx", about="slide"),
+    "xlsx": Form(suffixes=(".xlsx", ".xlsm"), module="xlsx", about="sheet"),
     "odt": Form(suffixes=(".odt", ".odp"), module="odt"),
     "epub": Form(suffixes=(".epub",), module="epub", needs="selectolax", about="chapter"),
     "eml": Form(suffixes=(".eml",), module="mail"),

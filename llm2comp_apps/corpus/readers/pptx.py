@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 from typing import IO
 
 from llm2comp_apps.corpus.readers.archive import Archive, XmlHandler, open_archive, parse_xml
 from llm2comp_apps.corpus.readers.parts import Job, Part, tidy
 from llm2comp_apps.corpus.readers.properties import read_properties
+from llm2comp_apps.corpus.readers.relations import relation_targets
 
 __all__ = ["read"]
 
+_ROOT = "/ppt/"
 _SHOW = "ppt/presentation.xml"
 _SIGNS = {"p": "\n", "br": "\n", "tc": "\t", "tr": "\n"}
 _TITLES = ("title", "ctrTitle")
@@ -27,7 +28,7 @@ def read(file: IO[bytes], job: Job) -> Iterator[Part]:
     with open_archive(file) as archive:
         fields = read_properties(archive, "docProps/core.xml")
         title = fields.pop("title", "")
-        targets = _targets(archive, _SHOW, job)
+        targets = relation_targets(archive, _SHOW, _ROOT, job.limit)
         shown = _Order()
         parse_xml(archive.blocks(_SHOW), shown, job.limit)
         slides = [targets[each] for each in shown.slides if each in targets]
@@ -50,30 +51,10 @@ def _slide(archive: Archive, name: str, job: Job, limit: int) -> tuple[str, str]
     """Title and text of a slide, its notes at the end."""
     handler = _Shapes()
     text = parse_xml(archive.blocks(name), handler, limit)
-    for target in _targets(archive, name, job).values():
+    for target in relation_targets(archive, name, _ROOT, job.limit).values():
         if "/notesSlides/" in target and target in archive.names:
             text += "\n" + parse_xml(archive.blocks(target), _Shapes(), limit)
     return tidy(handler.title), tidy(text)
-
-
-def _targets(archive: Archive, name: str, job: Job) -> dict[str, str]:
-    """What the relations of an entry lead to, by their ids."""
-    folder, entry = posixpath.split(name)
-    relations = f"{folder}/_rels/{entry}.rels"
-    handler = _Relations()
-    if relations in archive.names:
-        parse_xml(archive.blocks(relations), handler, job.limit)
-    return {key: posixpath.normpath(posixpath.join(folder, target)) for key, target in handler.targets.items()}
-
-
-class _Relations(XmlHandler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.targets: dict[str, str] = {}
-
-    def start(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "Relationship" and attributes.get("TargetMode") != "External":
-            self.targets[attributes.get("Id", "")] = attributes.get("Target", "").removeprefix("/ppt/")
 
 
 class _Order(XmlHandler):
