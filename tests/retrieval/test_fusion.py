@@ -150,7 +150,7 @@ def test_worked_example_of_reciprocal_ranks():
 
 
 def test_unknown_method_and_weights_out_of_range_are_named():
-    with pytest.raises(UsageError, match="fusion must be one of weighted, minmax, rrf, not 'sum'"):
+    with pytest.raises(UsageError, match="fusion must be one of weighted, minmax, rrf, learned, not 'sum'"):
         fuse([], [], QueryWords(0.0, 0), fusion="sum")
     with pytest.raises(UsageError, match="alpha must be from 0"):
         fuse([], [], QueryWords(0.0, 0), alpha=-0.1)
