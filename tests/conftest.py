@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import re
@@ -39,6 +40,13 @@ def one_thread() -> None:
     """Numba, which umap computes with, sets the threads of torch, too; last digits of a product depend on them."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def freed() -> Iterator[None]:
+    """Commands leave the index that they read to the end of their process; here thousands of them share one."""
+    yield
+    gc.collect()
 
 
 class HashEncoder:

@@ -86,6 +86,24 @@ def test_slides_and_chapters(write: Any, read: Any) -> None:
     assert book.text == "one\n\ntwo"
 
 
+def test_a_process_with_many_open_files_reads_documents(write: Any, read: Any) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1300
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip("this system allows fewer open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1030)]  # beyond what select() takes
+    isolation._IDLE.clear()  # a new process gets pipes with high numbers
+    try:
+        (page,), _ = read(write("a.html", b"<title>Whales</title><p>They sing in the deep sea.</p>"))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "sing in the deep sea" in page.text
+
+
 def test_sheets(write: Any, read: Any) -> None:
     sheets = [
         ("Prices", [["name", "price"], ["whale song", "12.5", ""], ["", ""], ["a  b\nc", "7"]]),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import select
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from llm2comp_apps.corpus.files import OpenFile
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.readers import READERS
 from llm2comp_apps.corpus.readers.parts import Part
+from llm2comp_apps.corpus.readers.pipes import readable
 from llm2comp_apps.corpus.records import DAMAGED, NO_READER, TOO_LARGE, BrokenFileError
 from llm2comp_apps.corpus.report import ReadReport
 
@@ -161,8 +161,7 @@ class _Worker:
         until = time.monotonic() + seconds - spent
         blocks = [self._pending]
         while b"\n" not in blocks[-1]:
-            ready, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))
-            if not ready:
+            if not readable(pipe, max(0.0, until - time.monotonic())):
                 raise too_slow(seconds)
             block = os.read(pipe, _BLOCK)
             if not block:

@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import json
 import os
-import select
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from llm2comp_apps.corpus.readers import READERS
 from llm2comp_apps.corpus.readers.parts import Job, Part, clean
+from llm2comp_apps.corpus.readers.pipes import readable
 from llm2comp_apps.corpus.records import DAMAGED, NO_TEXT, TOO_LARGE, BrokenFileError
 
 __all__ = ["answers", "main"]
@@ -66,8 +66,7 @@ def main() -> None:
 def _lines(jobs: IO[bytes]) -> Iterator[bytes]:
     held = b""
     while True:
-        ready, _, _ = select.select([jobs], [], [], _IDLE)
-        block = os.read(jobs.fileno(), 2**16) if ready else b""
+        block = os.read(jobs.fileno(), 2**16) if readable(jobs.fileno(), _IDLE) else b""
         if not block:
             return
         *whole, held = (held + block).split(b"\n")
