@@ -31,15 +31,8 @@ from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.hits import Ranked, followed_by
-from llm2comp_apps.retrieval.rerank import (
-    LIKELIHOOD,
-    MEMORY,
-    UPR,
-    MemoryReranker,
-    Reranker,
-    load_joint_reranker,
-    load_likelihood_reranker,
-)
+from llm2comp_apps.retrieval.models import Models
+from llm2comp_apps.retrieval.rerank import LIKELIHOOD, MEMORY, UPR, Reranker, load_joint_reranker
 from llm2comp_apps.retrieval.search import Mode, SearchOptions
 
 __all__ = ["RERANK", "WAYS", "JudgedSearch", "RerankModel", "SearchRanker", "search_rows"]
@@ -98,13 +91,8 @@ class RerankModel:
             EncoderError: it cannot be found or loaded.
             UsageError: the encoder has no memory vectors.
         """
-        stored = library.index.memory if library.index.memory_tokens else None
-        if self.name == MEMORY:
-            return MemoryReranker(library.encoder, stored)
-        if self.name in (LIKELIHOOD, UPR):
-            remembered = library.index.encoder
-            encoder = source or remembered.get("source") or remembered["name"]
-            return load_likelihood_reranker(self.name, encoder, stored=stored, device=self.device)
+        if self.name in (MEMORY, LIKELIHOOD, UPR):
+            return Models(library.index, library.encoder, device=self.device).memory_reranker(self.name, source)
         if self._joint is None:
             self._joint = load_joint_reranker(self.name, self.device)
         return self._joint

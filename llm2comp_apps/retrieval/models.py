@@ -66,16 +66,29 @@ class Models:
     def reranker(self, name: str) -> Reranker:
         """A reranker by name, see :mod:`.rerank`; by memory vectors, stored ones are read if there are."""
         if name == MEMORY:
-            return MemoryReranker(self.encoder, self.index.memory if self.index.memory_tokens else None)
+            return self.memory_reranker(name)
         if name not in self._joint_rerankers:
             with self.stopwatch.part("load reranker"):
                 self._joint_rerankers[name] = self._load(name)
         return self._joint_rerankers[name]
 
-    def _load(self, name: str) -> Reranker:
-        if name not in (LIKELIHOOD, UPR):
-            return load_joint_reranker(name, self.device)
-        record = self.index.encoder
-        encoder = self.named if isinstance(self.named, str) else record.get("source") or record["name"]
+    def memory_reranker(self, name: str, source: str | None = None) -> Reranker:
+        """One that reads the encoder's memory vectors, or asks its language model.
+
+        Args:
+            name: ``memory``, ``likelihood`` or ``upr``.
+            source: loads the encoder by name where it is loaded already; ``None`` for what the index remembers.
+        """
         stored = self.index.memory if self.index.memory_tokens else None
+        if name == MEMORY:
+            return MemoryReranker(self.encoder, stored)
+        if isinstance(self.named, str):
+            source = self.named
+        record = self.index.encoder
+        encoder = source or record.get("source") or record["name"]
         return load_likelihood_reranker(name, encoder, stored=stored, device=self.device)
+
+    def _load(self, name: str) -> Reranker:
+        if name in (LIKELIHOOD, UPR):
+            return self.memory_reranker(name)
+        return load_joint_reranker(name, self.device)

@@ -145,7 +145,7 @@ def test_likelihood_loads_the_encoder_by_the_name_of_its_row(task, tmp_path, mon
         asked.append((name, encoder, stored is not None))
         return Backwards()
 
-    monkeypatch.setattr(judged, "load_likelihood_reranker", load)
+    monkeypatch.setattr("llm2comp_apps.retrieval.models.load_likelihood_reranker", load)
     monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, **_: make_hash_encoder())
     compare(["mine=runs/a"], [task], tmp_path, searches=search_rows([], rerank=["likelihood", "upr"]))
     assert asked == [("likelihood", "runs/a", True), ("upr", "runs/a", False)]
