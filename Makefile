@@ -34,10 +34,10 @@ $(VENV)/.installed-dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) --editable '.[cpu,serve,mcp,dev]'
 	@touch $(VENV)/.installed $@
 
-# Print a search as one would type it, and run it where it finds the index by itself.
+# Print a search as it can be typed in this folder, and run it.
 define search
-	@echo; echo '$$ llm2comp search $(1)'
-	@cd demo && ../$(BIN)/llm2comp search $(1)
+	@echo; echo '$$ $(BIN)/llm2comp search --index demo/pydocs.index $(1)'
+	@$(BIN)/llm2comp search --index demo/pydocs.index $(1)
 endef
 
 demo: $(VENV)/.installed
