@@ -59,17 +59,18 @@ class Index:
         device: where vectors are compared, ``cpu`` or ``cuda`` (see `llm2comp_indexes.dense.gpu`).
     """
 
-    def __init__(self, path: str | Path, device: str = "cpu") -> None:
+    def __init__(self, path: str | Path, device: str = "cpu", *, share: int = 1) -> None:
         check_device(device)
         self.path = Path(path)
         self._device = device
+        self._share = share
         self._moving = threading.Lock()
         self._closed = False
         try:
-            self._snapshot = Snapshot(self.path, device)
+            self._snapshot = Snapshot(self.path, device, share=share)
         except OlderFormatError:
             Writer(self.path).close()  # migrates
-            self._snapshot = Snapshot(self.path, device)
+            self._snapshot = Snapshot(self.path, device, share=share)
 
     def _lease(self) -> Snapshot:
         """The generation that this reader sees, kept open until the caller leaves it (``with``)."""
@@ -143,12 +144,13 @@ class Index:
         return cls(path)
 
     @classmethod
-    def open(cls, path: str | Path, *, device: str = "cpu") -> Index:
+    def open(cls, path: str | Path, *, device: str = "cpu", share: int = 1) -> Index:
         """Open the newest generation for reading.
 
         Args:
             path: the index directory.
             device: where vectors are compared, ``cpu`` or ``cuda``.
+            share: how many indexes are read as one: so many of them keep as much in memory as one does.
 
         Raises:
             IndexMissingError: nothing is there.
@@ -156,7 +158,7 @@ class Index:
             IndexDamagedError: files are missing or differ from what was committed.
             DependencyError: ``device`` is ``cuda``, and FAISS sees no GPU.
         """
-        return cls(path, device)
+        return cls(path, device, share=share)
 
     def refresh(self) -> bool:
         """Move on to the newest generation; returns whether there was a newer one.
@@ -169,7 +171,7 @@ class Index:
             self._lease().release()  # refuses a closed index
             if newest_generation(self.path) == self.generation:
                 return False
-            newer = Snapshot(self.path, self._device, self._snapshot)
+            newer = Snapshot(self.path, self._device, self._snapshot, share=self._share)
             with contextlib.suppress(IndexStoreError):  # what is damaged is told by the call that needs it
                 newer.load_like(self._snapshot)
             older, self._snapshot = self._snapshot, newer

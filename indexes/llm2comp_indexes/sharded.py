@@ -78,9 +78,12 @@ class ShardedIndex:
 
     @classmethod
     def open(cls, paths: Sequence[str | Path], *, device: str = "cpu") -> ShardedIndex:
-        """Open several indexes; raises what `Index.open` does, or `InputError`."""
+        """Open several indexes; raises what `Index.open` does, or `InputError`.
+
+        Together they keep as much in memory as one index does.
+        """
         with ExitStack() as stack:
-            shards = [stack.enter_context(Index.open(path, device=device)) for path in paths]
+            shards = [stack.enter_context(Index.open(path, device=device, share=len(paths))) for path in paths]
             made = cls(shards)
             stack.pop_all()
         return made

@@ -308,6 +308,29 @@ def test_an_empty_shard_changes_nothing(tmp_path):
     assert LexicalStatistics.total([]).average == 0
 
 
+def test_shards_keep_as_much_in_memory_as_one_index(make_index, fill, monkeypatch):
+    shards = [make_index(f"{number}.index") for number in range(4)]
+    for number, shard in enumerate(shards):
+        fill(shard, 30, start=30 * number)
+    queries = np.random.default_rng(5).standard_normal((40, 8))
+    monkeypatch.setattr("llm2comp_indexes.core.snapshot._PATIENCE", 25)
+    for most, kept in ((119, False), (120, True)):  # ids that one index keeps: it has 120
+        monkeypatch.setattr("llm2comp_indexes.core.snapshot._MOST_KEPT_IDS", most)
+        with ShardedIndex.open([shard.path for shard in shards]) as opened:
+            for query in queries:
+                opened.search(query, 10)
+            snapshots = [shard._snapshot for shard in opened.shards]
+            assert ["_every_chunk" in snapshot.__dict__ for snapshot in snapshots] == [kept] * 4
+            pages = [-snapshot.connection.pragma("cache_size") for snapshot in snapshots]
+    with Index.open(shards[0].path) as one:
+        assert sum(pages) == -one._snapshot.connection.pragma("cache_size")
+        fill(shards[1], 1, start=500)
+    with ShardedIndex.open([shard.path for shard in shards]) as opened:
+        fill(shards[0], 1, start=600)
+        assert opened.refresh()  # a newer generation has its share, too
+        assert -opened.shards[0]._snapshot.connection.pragma("cache_size") == pages[0]
+
+
 def test_merging_takes_scores_within_rounding_for_equal():
     a = [Hit("a", 1.0), Hit("b", 0.5), Hit("c", 0.25)]
     b = [Hit("d", 1.0 + 2e-7), Hit("e", 0.5 + 1e-5), Hit("b", 0.1)]

@@ -67,13 +67,14 @@ class Snapshot(Leased):
     once. A thread that reads is one of its holders (`with` lets go), so that it stays open until the thread is done.
     """
 
-    def __init__(self, index: Path, device: str = "cpu", former: Snapshot | None = None) -> None:
+    def __init__(self, index: Path, device: str = "cpu", former: Snapshot | None = None, *, share: int = 1) -> None:
         """Open the newest generation.
 
         Args:
             index: the index directory.
             device: where vectors are compared.
             former: a generation that is open; what it has loaded of segments that are still there is taken over.
+            share: how many indexes are read as one, and have the memory of one.
         """
         super().__init__()
         self._known = {segment.record.name: segment for segment in former.segments} if former is not None else {}
@@ -82,6 +83,7 @@ class Snapshot(Leased):
         self.loading = threading.RLock()
         self.index = index
         self._device = device
+        self._share = share
         self.connection: StoreConnection
         self.manifest: Manifest
         self.segments: list[Segment] = []
@@ -101,7 +103,7 @@ class Snapshot(Leased):
     def _open(self) -> None:
         seen = -1
         for _ in range(_ATTEMPTS):
-            self.connection = connect_reader(self.index)
+            self.connection = connect_reader(self.index, share=self._share)
             try:
                 self.manifest = read_manifest(self.index, self.connection)
                 shape = RowShape.of(self.manifest)
@@ -283,7 +285,7 @@ class Snapshot(Leased):
     def _chunks(self, rows: list[int]) -> tuple[list[str], Iterable[_Span | None]]:
         """Ids and spans of rows; a reader that keeps asking gets those of all rows into memory."""
         self._looked_up += len(rows)
-        if self._looked_up > _PATIENCE and len(self.nums) <= _MOST_KEPT_IDS:
+        if self._looked_up > _PATIENCE and len(self.nums) <= _MOST_KEPT_IDS // self._share:
             every = self._every_chunk
             ids, spans = [every.ids[row] for row in rows], every.spans and [every.spans[row] for row in rows]
         else:

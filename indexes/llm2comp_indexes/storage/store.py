@@ -66,6 +66,9 @@ __all__ = [
     "write_manifest",
 ]
 
+_CACHE_KIB = 32_000  # pages of store.db that a connection keeps in memory, at most
+_LEAST_CACHE_KIB = 1_000
+
 STORE_NAME = "store.db"
 DIRECTORIES = {"vectors": "segments", "lexical": "lexical", "ann": "ann"}
 """Where each role of `SegmentRecord` lives."""
@@ -334,12 +337,18 @@ def connect_writer(index: Path) -> apsw.Connection:
         connection.pragma("synchronous", "full")
         connection.pragma("foreign_keys", True)
         connection.pragma("secure_delete", True)  # a deleted text must not linger in a free page
-        connection.pragma("cache_size", -32_000)  # KiB: a long transaction spills beyond it, so memory stays flat
+        connection.pragma("cache_size", -_CACHE_KIB)  # a long transaction spills beyond it, so memory stays flat
         return connection
 
 
-def connect_reader(index: Path) -> StoreConnection:
-    """A connection inside a read transaction: it sees one generation until it is closed."""
+def connect_reader(index: Path, *, share: int = 1) -> StoreConnection:
+    """A connection inside a read transaction: it sees one generation until it is closed.
+
+    Args:
+        index: the index directory.
+        share: how many indexes are read as one: so many of them have the page cache of one. It is filled as pages are
+            read: each is checked once and not again.
+    """
     _check_header(index)
     path = index / STORE_NAME
     with translated(index):
@@ -355,7 +364,7 @@ def connect_reader(index: Path) -> StoreConnection:
                     "they cannot be read; open the index once with that permission"
                 )
             connection = _open(path, apsw.SQLITE_OPEN_READONLY, immutable=unlocked)
-        connection.pragma("cache_size", -32_000)  # KiB, filled as pages are read: each is checked once and not again
+        connection.pragma("cache_size", -max(_LEAST_CACHE_KIB, _CACHE_KIB // share))
         connection.execute("BEGIN")
         return connection
 
