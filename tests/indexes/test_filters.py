@@ -171,6 +171,27 @@ def index(make_index, metadata):
     return made
 
 
+@pytest.mark.parametrize(
+    ("listed", "meant"),
+    [
+        ("0, false", "x = 0 or x = false"),
+        ("false, 0", "x = 0 or x = false"),
+        ("1, true, 'a'", "x = 1 or x = true or x = 'a'"),
+    ],
+)
+def test_true_and_false_are_no_numbers_in_a_list(make_index, listed, meant):
+    values = [0, False, 1, True, "a", "b", 2]
+    made = make_index(dimension=2)
+    with made.writer() as writer:
+        documents = [IndexedDocument(str(i), "text", metadata={"x": value}) for i, value in enumerate(values)]
+        writer.add(documents, np.ones((len(values), 2)))
+        writer.commit()
+    found = set(made.ids(where=f"x in ({listed})"))
+    assert found == set(made.ids(where=meant))
+    assert len(found) == len(listed.split(","))
+    assert set(made.ids(where=f"x not in ({listed})")) == set(map(str, range(7))) - found
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
 @given(node=expressions)
 def test_filters_select_what_the_rules_say(index, metadata, node):

@@ -192,7 +192,7 @@ class Predicates:
     def among(self, values: Sequence[Any]) -> Condition:
         """Equality with one of many literals."""
         quoted = [value for value in values if isinstance(value, str)]
-        flags = [value for value in dict.fromkeys(values) if isinstance(value, bool)]
+        flags = dict.fromkeys(value for value in values if isinstance(value, bool))  # beside numbers, False is 0
         typed = [value for value in values if not isinstance(value, str | bool)]
         texts = self._bind_all(quoted)
         conditions: list[Condition] = [self.compare("=", flag) for flag in flags]
