@@ -235,15 +235,14 @@ def _backbone() -> Check:
 def _encoder() -> Check:
     """Whether the trained default encoder came with the package."""
     try:
-        from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
-        from llm2comp_apps.encoder.locate import PRETRAINED
+        from llm2comp_apps.encoder.locate import PRETRAINED, SHIPPED
         from llm2comp_apps.encoder.settings import read_settings
         from llm2comp_apps.errors import EncoderError
     except (ImportError, OSError) as error:
         return Check(
             "encoder", "error", f"the encoder room cannot be imported: {error}", "see packages and device above"
         )
-    shipped = PRETRAINED / DEFAULT_BACKBONE
+    shipped = PRETRAINED / SHIPPED["default"]
     facts: dict[str, Any] = {"path": str(shipped), "present": shipped.is_dir()}
     if not shipped.is_dir():
         advice = "the default falls back to a training-free baseline; train one with: llm2comp train"

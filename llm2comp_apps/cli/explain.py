@@ -68,7 +68,7 @@ def explain(
     stored = None if document is None else stored_text(find_index(index), document)
     from llm2comp_apps.encoder import decoding
 
-    reader = decoding.load_reader(encoder or (stored.encoder if stored else "default"), device=device)
+    reader = decoding.load_reader(encoder or (stored.encoder if stored else "quality"), device=device)
     if reader.drifted:
         warn(_DRIFTED)
     texts = [stored.text if stored else text or "", *([other] if other is not None else [])]

@@ -43,9 +43,10 @@ def register(app: typer.Typer) -> None:
     add_command(
         group,
         prune,
-        "llm2comp train prune default --layers 24 --data pairs/ --out runs/24",
+        "llm2comp train prune quality --layers 24 --data pairs/ --out runs/24",
         "llm2comp train prune runs/scl/encoder --layers 0,1,2,10,11,23,24,29 --data pairs/ --out runs/8",
     )
+    add_command(group, pack, "llm2comp train pack runs/12-aligned --out light")
     app.add_typer(group)
 
 
@@ -140,7 +141,7 @@ def mine_negatives(
     option("seed", int, 0, None, "Random seed of the texts."),
 )
 def prune(
-    encoder: Annotated[str, typer.Argument(help="Encoder to cut: default, or a checkpoint directory.")],
+    encoder: Annotated[str, typer.Argument(help="Encoder to cut: quality, or a checkpoint directory.")],
     layers: str,
     data: list[str],
     out: Path,
@@ -171,3 +172,27 @@ def prune(
         return
     for line in report.lines():
         note(f"{out}: {line}")
+
+
+@with_groups(
+    out_folder("Folder of the packed encoder."),
+    option("name", str | None, None, None, "Name of the packed encoder. [default: the same]"),
+)
+def pack(
+    encoder: Annotated[str, typer.Argument(help="Encoder to pack: a run or a checkpoint directory.")],
+    out: Path,
+    name: str | None,
+    as_json: JsonOption = False,
+) -> None:
+    """Round an encoder to 8 bits, and store it with all that encoding on a CPU needs.
+
+    The folder works without the language model, without PyTorch and without a download. Its rounded weights are those
+    of a new encoder, so an index has to be built with it.
+    """
+    from llm2comp_apps.encoder.backends import packing
+
+    report = packing.pack(encoder, out, name)
+    if as_json:
+        print_json(asdict(report) | {"out": str(out)})
+        return
+    note(f"{out}: {report.line()}")

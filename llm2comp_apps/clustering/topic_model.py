@@ -35,6 +35,7 @@ from llm2comp_apps.clustering.pipeline import Clustering, ClusterSettings, Namer
 from llm2comp_apps.clustering.sources import DocumentSource, offered
 from llm2comp_apps.clustering.update import TopicUpdate, update
 from llm2comp_apps.corpus.document import Document
+from llm2comp_apps.encoder.names import source_of
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import UsageError
 
@@ -178,7 +179,7 @@ class TopicModel:
             ClusteringError: the vectors were made by another encoder, or do not fit.
         """
         progress = Progress(on_progress)
-        encoded = DocumentEncoder(encoder or self.encoder.get("source"), device, cache, progress, self.encoder)
+        encoded = DocumentEncoder(encoder or source_of(self.encoder), device, cache, progress, self.encoder)
         offer = offered(source, vectors, encoded)
         labels, membership = self._model.assign([document.content for document in offer.documents], offer.vectors_of)
         rows = document_rows([document.id for document in offer.documents], labels, membership, self._model)
@@ -217,7 +218,7 @@ class TopicModel:
         if min_cluster_size is not None and min_cluster_size < 2:
             raise UsageError(f"must be at least 2, not {min_cluster_size}", field="min_cluster_size")
         found, progress = self.clustering, Progress(on_progress)
-        encoded = DocumentEncoder(encoder or self.encoder.get("source"), device, cache, progress, self.encoder)
+        encoded = DocumentEncoder(encoder or source_of(self.encoder), device, cache, progress, self.encoder)
         offer = offered(source, vectors, encoded)
         self._clustering, report = update(
             found,

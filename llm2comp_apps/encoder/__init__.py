@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm2comp_apps.encoder.names import BASELINES, FALLBACK, encoder_record, load_encoder, parse_name
+from llm2comp_apps.encoder.names import BASELINES, FALLBACK, encoder_record, load_encoder, parse_name, source_of
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.protocol import TextEncoder
 
-__all__ = ["BASELINES", "FALLBACK", "TextEncoder", "encoder_record", "load_encoder", "parse_name"]
+__all__ = ["BASELINES", "FALLBACK", "TextEncoder", "encoder_record", "load_encoder", "parse_name", "source_of"]
 
 
 def __getattr__(name: str) -> object:

@@ -12,23 +12,34 @@ CARD = "README.md"
 _MARK = "<!-- written by llm2comp; a card without this line is left as it is -->"
 
 
-def write_card(directory: Path, settings: EncoderSettings, dimension: int) -> None:
+_BESIDE = """memory tokens beside the backbone, which is not in this folder and must have the very weights named
+below."""
+_PACKED = """memory tokens. The folder `graph` holds them, rounded to 8 bits, with the token embeddings and the
+tokenizer of the backbone, so that encoding on a CPU needs nothing else."""
+_TOKENIZER = """ The tokenizer beside it is the backbone's own, for other programs; the encoder
+takes the backbone's."""
+
+
+def write_card(directory: Path, settings: EncoderSettings, dimension: int, *, packed: bool = False) -> None:
     """Write ``README.md``, unless there is one by somebody who knows more.
 
     Args:
         directory: of the checkpoint.
         settings: its ``encoder.json``.
         dimension: of an embedding.
+        packed: the folder holds token embeddings, layers and tokenizer, too.
     """
     path = directory / CARD
     if not path.exists() or _MARK in path.read_text("utf-8", errors="replace"):
-        path.write_text(_card(settings, dimension), "utf-8")
+        path.write_text(_card(settings, dimension, packed=packed), "utf-8")
 
 
-def _card(settings: EncoderSettings, dimension: int) -> str:
+def _card(settings: EncoderSettings, dimension: int, *, packed: bool) -> str:
     name = settings.name or settings.backbone
     prompts = ", ".join(f"`{prompt}` before a {role}" for role, prompt in settings.prompts.items() if prompt)
     numbers = "all" if settings.layers is None else ", ".join(map(str, settings.layers))
+    beside = _PACKED if packed else _BESIDE
+    last = "" if packed else _TOKENIZER
     made_of = "layers of its own" if settings.own_layers else "a LoRA adapter"
     tags = ["text-embeddings", "llm2comp", *([] if settings.own_layers else ["peft"])]
     rows = {
@@ -52,7 +63,7 @@ tags: [{", ".join(tags)}]
 # {name}
 
 A text encoder made from a causal language model by context compression (LLM2Comp, arXiv 2511.17129): {made_of} and
-memory tokens beside the backbone, which is not in this folder and must have the very weights named below.
+{beside}
 
 | | |
 |---|---|
@@ -66,6 +77,5 @@ documents = encoder.encode(["A text."])
 queries = encoder.encode(["a question"], prompt=encoder.prompts.get("query"))
 ```
 
-`encoder.json` says how it was trained. The tokenizer beside it is the backbone's own, for other programs; the encoder
-takes the backbone's.
+`encoder.json` says how it was trained.{last}
 """

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
-from llm2comp_apps.encoder.settings import SETTINGS
+from llm2comp_apps.encoder.settings import SETTINGS, read_settings
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import first_line
 
-__all__ = ["IN_A_REPOSITORY", "IN_A_RUN", "PRETRAINED", "locate_checkpoint"]
+__all__ = [
+    "IN_A_REPOSITORY",
+    "IN_A_RUN",
+    "PRETRAINED",
+    "SHIPPED",
+    "is_local",
+    "locate_checkpoint",
+    "shipped_named",
+    "shipped_names",
+]
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-"""Checkpoints that ship with the package, by backbone name."""
+"""Checkpoints that ship with the package."""
+SHIPPED = {"default": "smollm2-135m", "quality": "smollm2-135m"}
+"""What the short names stand for: the encoder for every day, and the best one."""
 IN_A_REPOSITORY = "llm2comp"
 """Where a checkpoint lies in a folder that sentence-transformers loads, such as a repository that was pushed."""
 IN_A_RUN = "encoder"
@@ -20,15 +30,14 @@ IN_A_RUN = "encoder"
 
 
 def locate_checkpoint(name: str = "default") -> Path:
-    """The directory of a checkpoint: ``default``, the name of a shipped one, a directory, or a Hugging Face id.
+    """The directory of a checkpoint: one of :data:`SHIPPED` or its folder's name, a directory, or a Hugging Face id.
 
     A directory is a checkpoint, or a run of training that ended with one.
 
     Raises:
         EncoderError: there is none of that name.
     """
-    shipped = PRETRAINED / (DEFAULT_BACKBONE if name == "default" else name)
-    if shipped.parent == PRETRAINED and (shipped / SETTINGS).is_file():
+    if shipped := _shipped(name):
         return shipped
     directory = Path(name).expanduser()
     if found := _inside(directory):
@@ -40,7 +49,29 @@ def locate_checkpoint(name: str = "default") -> Path:
         )
     if name.count("/") == 1 and not name.startswith((".", "~", "/")):
         return _from_hub(name)
-    raise EncoderError(f"encoder {name}: not a directory and not one of ours; `default` names the shipped encoder.")
+    ours = " and ".join(f"`{short}`" for short in SHIPPED)
+    raise EncoderError(f"encoder {name}: not a directory and not one of ours; {ours} name those that are shipped.")
+
+
+def is_local(name: str) -> bool:
+    """Whether a checkpoint's name can be looked up without the hub: that of a shipped one, or a directory."""
+    return _shipped(name) is not None or Path(name).expanduser().is_dir()
+
+
+def shipped_names() -> list[str]:
+    """The folders' names of the checkpoints that ship."""
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}"))
+
+
+def shipped_named(name: str) -> str | None:
+    """The shipped checkpoint whose encoder has this name, as indexes remember it; ``None`` if none has."""
+    made = (folder for folder in shipped_names() if read_settings(PRETRAINED / folder, task=None).name == name)
+    return next(made, None)
+
+
+def _shipped(name: str) -> Path | None:
+    directory = PRETRAINED / SHIPPED.get(name, name)
+    return directory if directory.parent == PRETRAINED and (directory / SETTINGS).is_file() else None
 
 
 def _from_hub(name: str) -> Path:

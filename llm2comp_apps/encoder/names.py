@@ -2,7 +2,8 @@
 
 | name | encoder |
 |---|---|
-| ``default`` | the encoder that ships with this package |
+| ``default`` | the encoder that ships with this package: fast on a CPU, and complete without a download |
+| ``quality`` | the better and slower one that ships beside it |
 | another shipped name, a directory, a Hugging Face id | a checkpoint of ours |
 | one of these with ``@mean``, ``@merge`` or ``@first`` | the same, its memory vectors pooled in another way |
 | ``baseline:KIND``, ``baseline:KIND@LLM`` | a plain LLM without training (:data:`BASELINES`) |
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Literal
 
 from llm2comp_apps.encoder.backends import load_light, resolve_backend, wants_light
 from llm2comp_apps.encoder.devices import check_device
+from llm2comp_apps.encoder.locate import SHIPPED, is_local, locate_checkpoint, shipped_named, shipped_names
 from llm2comp_apps.encoder.settings import POOLINGS
 from llm2comp_apps.errors import UsageError
 
@@ -41,6 +43,7 @@ __all__ = [
     "known_names",
     "load_encoder",
     "parse_name",
+    "source_of",
 ]
 
 BASELINES = ("lt", "wmp", "ee", "prompteol", "metaeol")
@@ -123,7 +126,7 @@ def load_encoder(
         EncoderError: the encoder cannot be found or loaded, or its library is not installed.
     """
     parsed = parse_name(name)
-    if name == "default" and backbone is None and not _trained_default():
+    if name == "default" and backbone is None and not is_local("default"):
         warnings.warn(f"no trained default encoder is installed; using {FALLBACK}, which is much weaker.", stacklevel=2)
         parsed = parse_name(FALLBACK)
     with _collector_resting():
@@ -172,6 +175,15 @@ def encoder_record(encoder: TextEncoder, source: str) -> dict[str, str]:
     return {"name": encoder.name, "fingerprint": encoder.fingerprint, "source": _absolute(source)}
 
 
+def source_of(record: Mapping[str, str]) -> str | None:
+    """A name that loads the encoder which an index or a clustering remembers; ``None`` where it remembers none.
+
+    What ``default`` means may change with a version, so the encoder's own name counts more.
+    """
+    source = record.get("source")
+    return shipped_named(record.get("name", "")) or source if source in SHIPPED else source
+
+
 def backbone_of(name: str) -> str | None:
     """The LLM underneath an encoder, found without loading it; ``None`` for models of sentence-transformers.
 
@@ -180,10 +192,9 @@ def backbone_of(name: str) -> str | None:
         EncoderError: there is no such checkpoint.
     """
     from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
-    from llm2comp_apps.encoder.locate import locate_checkpoint
     from llm2comp_apps.encoder.settings import read_settings
 
-    parsed = parse_name(FALLBACK if name == "default" and not _trained_default() else name)
+    parsed = parse_name(FALLBACK if name == "default" and not is_local("default") else name)
     if parsed.kind == "checkpoint":
         return read_settings(locate_checkpoint(parsed.target)).backbone
     return parsed.backbone or DEFAULT_BACKBONE if parsed.kind == "baseline" else None
@@ -191,13 +202,12 @@ def backbone_of(name: str) -> str | None:
 
 def known_names(folder: Path = Path()) -> list[str]:
     """Names to choose from: encoders that are shipped, baselines, and the checkpoints at most three folders below."""
-    from llm2comp_apps.encoder.locate import IN_A_RUN, PRETRAINED
+    from llm2comp_apps.encoder.locate import IN_A_RUN
     from llm2comp_apps.encoder.settings import SETTINGS
 
-    shipped = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}"))
     found = {path.parent for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{SETTINGS}")}
     own = {path.parent if path.name == IN_A_RUN and path.parent != folder else path for path in found}
-    return ["default", *shipped, *(f"baseline:{kind}" for kind in BASELINES), *sorted(map(str, own))]
+    return [*SHIPPED, *shipped_names(), *(f"baseline:{kind}" for kind in BASELINES), *sorted(map(str, own))]
 
 
 def _absolute(source: str) -> str:
@@ -205,7 +215,7 @@ def _absolute(source: str) -> str:
     parsed = parse_name(source)
     if parsed.backbone is not None:
         return str(replace(parsed, backbone=_absolute_directory(parsed.backbone)))
-    if parsed.kind == "pypi" or parsed.target == "default":
+    if parsed.kind == "pypi" or parsed.target in SHIPPED:
         return source
     return str(replace(parsed, target=_absolute_directory(parsed.target)))
 
@@ -213,14 +223,6 @@ def _absolute(source: str) -> str:
 def _absolute_directory(name: str) -> str:
     directory = Path(name).expanduser()
     return str(directory.resolve()) if directory.is_dir() else name
-
-
-def _trained_default() -> bool:
-    from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
-    from llm2comp_apps.encoder.locate import PRETRAINED
-    from llm2comp_apps.encoder.settings import SETTINGS
-
-    return (PRETRAINED / DEFAULT_BACKBONE / SETTINGS).is_file()
 
 
 @contextmanager

@@ -44,9 +44,9 @@ class IndexBlueprint:
         Raises:
             EncoderError: it cannot be found, or makes other vectors here.
         """
-        from llm2comp_apps.encoder import load_encoder
+        from llm2comp_apps.encoder import load_encoder, source_of
 
-        source = self.encoder.get("source")
+        source = source_of(self.encoder)
         if source is None:
             raise EncoderError(f"the encoder {self.encoder['name']} has no name that loads it; give one that is loaded")
         loaded = load_encoder(source, device=device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm2comp_apps.encoder.names import source_of
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.errors import UsageError
 
@@ -46,5 +47,5 @@ def stored_text(index: Path, document: str) -> StoredText:
         span = found.spans[0] if found.spans else None
         text = found.text[slice(*span)] if span else found.text
         memory = opened.memory([document], [span])[0] if opened.memory_tokens else None
-        source = opened.encoder.get("source") or opened.encoder["name"]
+        source = source_of(opened.encoder) or opened.encoder["name"]
     return StoredText(text=f"{found.title} {text}".strip() if found.title else text, memory=memory, encoder=source)

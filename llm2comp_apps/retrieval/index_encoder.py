@@ -39,9 +39,9 @@ def load_index_encoder(
     if encoder is not None and not isinstance(encoder, str):
         check_encoder(index, encoder)
         return encoder
-    from llm2comp_apps.encoder import load_encoder
+    from llm2comp_apps.encoder import load_encoder, source_of
 
-    source = index.encoder.get("source")
+    source = source_of(index.encoder)
     if index.encoder["fingerprint"] == UNKNOWN_ENCODER["fingerprint"] or source is encoder is None:
         raise EncoderError(
             f"{index.path} does not say which encoder made its vectors, so it can be searched by words only "

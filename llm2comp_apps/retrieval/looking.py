@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llm2comp_indexes import Index, IndexStoreError
 
 from llm2comp_apps.corpus import read_corpus
+from llm2comp_apps.encoder.names import source_of
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.discovery import find_index
 from llm2comp_apps.text_table import TextTable
@@ -136,6 +137,6 @@ def indexes_table(found: Sequence[FoundIndex]) -> TextTable:
         if info is None:
             rows.append((each.path.name, "", "", "cannot be opened", ""))
             continue
-        name = info.encoder.get("source") or info.encoder["name"]
+        name = source_of(info.encoder) or info.encoder["name"]
         rows.append((each.path.name, f"{info.documents:,}", f"{info.bytes / 2**20:,.1f} MiB", name, info.kind))
     return TextTable(header=("index", "documents", "size", "encoder", "kind"), rows=rows, numbers=(1, 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llm2comp_apps.encoder.names import source_of
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.retrieval.index_encoder import load_index_encoder, load_query_encoder
 from llm2comp_apps.retrieval.rerank import (
@@ -85,7 +86,7 @@ class Models:
         if isinstance(self.named, str):
             source = self.named
         record = self.index.encoder
-        encoder = source or record.get("source") or record["name"]
+        encoder = source or source_of(record) or record["name"]
         return load_likelihood_reranker(name, encoder, stored=stored, device=self.device)
 
     def _load(self, name: str) -> Reranker:

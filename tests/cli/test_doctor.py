@@ -136,7 +136,7 @@ def test_gpu_that_torch_does_not_see(checks, monkeypatch):
 def test_damaged_default_encoder(checks, monkeypatch, tmp_path):
     from llm2comp_apps.encoder import locate
 
-    shipped = tmp_path / "pretrained" / "smollm2-135m"
+    shipped = tmp_path / "pretrained" / locate.SHIPPED["default"]
     shipped.mkdir(parents=True)
     (shipped / "encoder.json").write_text('{"format": 99}')
     monkeypatch.setattr(locate, "PRETRAINED", tmp_path / "pretrained")
@@ -148,7 +148,7 @@ def test_damaged_default_encoder(checks, monkeypatch, tmp_path):
 def test_default_encoder(checks, monkeypatch, tiny_encoder_dir, tmp_path):
     from llm2comp_apps.encoder import locate
 
-    (tmp_path / "smollm2-135m").symlink_to(tiny_encoder_dir)
+    (tmp_path / locate.SHIPPED["default"]).symlink_to(tiny_encoder_dir)
     monkeypatch.setattr(locate, "PRETRAINED", tmp_path)
     _, found = checks()
     assert found["encoder"]["detail"].startswith("tiny: 4 memory tokens on ")

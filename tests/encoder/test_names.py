@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
 import subprocess
 import sys
 
 import pytest
 
-from llm2comp_apps.encoder import BASELINES, encoder_record, load_encoder, parse_name
-from llm2comp_apps.encoder.names import EncoderName, backbone_of
+from llm2comp_apps.encoder import BASELINES, encoder_record, load_encoder, locate, parse_name, source_of
+from llm2comp_apps.encoder.names import EncoderName, backbone_of, known_names
 from llm2comp_apps.errors import EncoderError, UsageError
 
 
@@ -108,6 +109,45 @@ def test_names_that_mean_the_same_everywhere_are_recorded_as_they_are(hash_encod
     (tmp_path / "default").mkdir()
     monkeypatch.chdir(tmp_path)
     assert encoder_record(hash_encoder, name)["source"] == name
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Two checkpoints that ship: ``default`` stands for ``new``, and was once ``old``."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        settings = {"backbone": "x", "backbone_sha256": "", "k": 4, "name": f"llm2comp-{name}", "format": 1}
+        (tmp_path / name / "encoder.json").write_text(json.dumps(settings))
+    monkeypatch.setattr(locate, "PRETRAINED", tmp_path)
+    monkeypatch.setitem(locate.SHIPPED, "default", "new")
+    monkeypatch.setitem(locate.SHIPPED, "quality", "old")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("record", "source"),
+    [
+        ({"name": "llm2comp-old", "source": "default"}, "old"),
+        ({"name": "llm2comp-new", "source": "default"}, "new"),
+        ({"name": "llm2comp-old", "source": "quality"}, "old"),
+        ({"name": "gone", "source": "default"}, "default"),
+        ({"name": "llm2comp-old", "source": "runs/kl"}, "runs/kl"),
+        ({"name": "llm2comp-old"}, None),
+    ],
+)
+def test_what_default_meant_is_known_by_the_name_of_the_encoder(shipped, record, source):
+    assert source_of(record) == source
+
+
+def test_short_names_and_folders_names_find_what_is_shipped(shipped, monkeypatch):
+    assert [locate.locate_checkpoint(name).name for name in ("default", "quality", "old")] == ["new", "old", "old"]
+    assert known_names(shipped / "new")[:4] == ["default", "quality", "new", "old"]
+    assert locate.is_local("quality")
+    assert not locate.is_local("someone/model")
+    monkeypatch.chdir(shipped)
+    for name in ("", "..", "new/.."):
+        with pytest.raises(EncoderError, match=r"not a directory|has no encoder.json"):
+            locate.locate_checkpoint(name)
 
 
 def test_what_stood_in_for_the_default_is_recorded_by_its_own_name(hash_encoder):

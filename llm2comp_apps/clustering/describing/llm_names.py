@@ -9,6 +9,7 @@ from typing import Literal
 
 from llm2comp_apps.clustering.describing.memory_names import MemoryNamer, memory_namer
 from llm2comp_apps.clustering.describing.topics import Topic
+from llm2comp_apps.encoder.names import source_of
 from llm2comp_apps.errors import LLM2CompError
 
 __all__ = [
@@ -50,7 +51,7 @@ Title: Football league matches"""
 
 def chosen_namer(namer: Namer | LLM | None, encoder: dict[str, str], device: str | None) -> Namer | None:
     """The namer as given, or where ``llm`` was given, :func:`llm_namer` of an encoder's record."""
-    return llm_namer(encoder.get("source", ""), device) if namer == "llm" else namer
+    return llm_namer(source_of(encoder) or "", device) if namer == "llm" else namer
 
 
 def llm_namer(encoder: str = "", device: str | None = None) -> Namer:

@@ -11,7 +11,7 @@ default backbone has 76 MB, of which 42 are layers and 30 token embeddings.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,33 +19,87 @@ from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backends.export import export_encoder
 from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, Manifest
 from llm2comp_apps.encoder.backends.packed import packed_layers
+from llm2comp_apps.encoder.card import write_card
 from llm2comp_apps.encoder.fingerprints import network_digest
 from llm2comp_apps.encoder.settings import SETTINGS
-from llm2comp_apps.errors import EncoderError
+from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.model import LLM2Comp
 
-__all__ = ["pack_encoder"]
+__all__ = ["PackReport", "pack", "pack_encoder"]
 
 
-def pack_encoder(encoder: LLM2Comp, directory: Path) -> Manifest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackReport:
+    """What was written.
+
+    Attributes:
+        layers: how many it runs.
+        smallest_cosine: between a text's vectors before and after, over the texts that an export is checked with.
+        mean_cosine: see ``smallest_cosine``.
+        size: of the folder in bytes.
+    """
+
+    layers: int
+    smallest_cosine: float
+    mean_cosine: float
+    size: int
+
+    def line(self) -> str:
+        """The report for people."""
+        return (
+            f"{self.layers} layers in {self.size / 1e6:.1f} MB; cosine to the encoder before: mean "
+            f"{self.mean_cosine:.4f}, lowest {self.smallest_cosine:.4f}"
+        )
+
+
+def pack_encoder(encoder: LLM2Comp, directory: Path, name: str | None = None) -> Manifest:
     """Write a checkpoint that needs neither its backbone nor torch.
 
     Args:
         encoder: loaded in float32, on the CPU; on a backbone like Llama, Mistral or Qwen2, whose layers have separate
             projections and two norms.
         directory: made if missing.
+        name: of the new encoder; ``None`` for the same.
 
     Raises:
         EncoderError: the backbone is of another kind, or int8 moves the vectors too far.
     """
     with checkpoint.replaced(directory) as fresh:
-        return _pack(encoder, fresh)
+        return _pack(encoder, fresh, name or encoder.settings.name)
 
 
-def _pack(encoder: LLM2Comp, directory: Path) -> Manifest:
-    checkpoint.write(directory, encoder.settings, encoder.network.memory_state(), None)
+def pack(source: str, directory: Path, name: str | None = None) -> PackReport:
+    """Load a checkpoint of ours and pack it; see :func:`pack_encoder`.
+
+    Args:
+        source: name of an encoder of ours.
+        directory: must not exist or be empty.
+        name: of the new encoder; ``None`` for the same.
+
+    Raises:
+        UsageError: the folder holds something.
+        EncoderError: as :func:`pack_encoder`, or the encoder cannot be loaded.
+    """
+    import torch
+
+    from llm2comp_apps.encoder.model import LLM2Comp
+
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UsageError(f"{directory} holds something already; choose a new folder", field="out")
+    encoder = LLM2Comp.from_pretrained(source, device="cpu", dtype=torch.float32)
+    manifest = pack_encoder(encoder, directory, name)
+    return PackReport(
+        layers=len(encoder.layers),
+        smallest_cosine=manifest.smallest_cosine,
+        mean_cosine=manifest.mean_cosine,
+        size=sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()),
+    )
+
+
+def _pack(encoder: LLM2Comp, directory: Path, name: str) -> Manifest:
+    checkpoint.write(directory, replace(encoder.settings, name=name), encoder.network.memory_state(), None)
     (directory / SETTINGS).unlink()  # comes last
     manifest = export_encoder(encoder, directory / CARRIED, "int8")
     found, expected = set(packed_layers(directory)), set(encoder.network.layer_weights())
@@ -54,10 +108,11 @@ def _pack(encoder: LLM2Comp, directory: Path) -> Manifest:
             f"{encoder.name} cannot be packed: the layers of its backbone have other parts "
             f"({', '.join(sorted(found ^ expected)[:3])}, ...)"
         )
-    settings = replace(encoder.settings, own_layers=True).in_its_format()
+    settings = replace(encoder.settings, name=name, own_layers=True).in_its_format()
     memory = encoder.network.memory_tokens.detach().numpy()
     manifest = replace(manifest, network=network_digest(settings, memory, manifest.files[LAYERS][1]))
     manifest.write(directory / CARRIED)
+    write_card(directory, settings, encoder.dimension, packed=True)
     text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
     (directory / SETTINGS).write_text(text, "utf-8")
     return manifest

@@ -22,7 +22,7 @@ __all__ = ["load_reader"]
 
 
 def load_reader(
-    name: str = "default",
+    name: str = "quality",
     *,
     backbone: str | None = None,
     device: str | None = None,
@@ -31,7 +31,7 @@ def load_reader(
     """Load an encoder to read its memory vectors back.
 
     Args:
-        name: a checkpoint of ours: ``default``, a folder, a Hugging Face id.
+        name: a checkpoint of ours whose layers are the LM's: ``quality``, a folder, a Hugging Face id.
         backbone: where its backbone lies now, if not where the checkpoint says.
         device: ``None`` for the best there is.
         dtype: of the weights; float32 by default, which an explanation's small differences need.

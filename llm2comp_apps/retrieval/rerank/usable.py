@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm2comp_apps.encoder.locate import locate_checkpoint
-from llm2comp_apps.encoder.names import parse_name
+from llm2comp_apps.encoder.locate import is_local, locate_checkpoint
+from llm2comp_apps.encoder.names import parse_name, source_of
 from llm2comp_apps.encoder.settings import RERANK, SETTINGS, EncoderSettings, read_settings
 from llm2comp_apps.errors import LLM2CompError
 
@@ -88,10 +88,10 @@ def _folders(path: Path) -> Iterator[str]:
 
 def _encoder_of(index: Index) -> EncoderSettings | None:
     """The settings of the checkpoint that made the index, where it lies on this machine."""
-    name = index.encoder.get("source") or index.encoder.get("name", "")
+    name = source_of(index.encoder) or index.encoder.get("name", "")
     try:
         parsed = parse_name(name)
-        if parsed.kind != "checkpoint" or not (parsed.target == "default" or Path(parsed.target).is_dir()):
+        if parsed.kind != "checkpoint" or not is_local(parsed.target):
             return None  # looking on the hub takes time
         return read_settings(locate_checkpoint(parsed.target))
     except LLM2CompError:
