@@ -213,11 +213,19 @@ def test_names_by_the_language_model(cli, corpus, monkeypatch):
     """The model itself is not run here: what is asked of it and what becomes of its answers."""
     asked = []
 
-    def generator(name, device=None):
-        asked.append(name)
-        return lambda prompt: "Title: Things of one kind" if "Keywords: " in prompt else ""
+    class Writer:
+        def write(self, prompt):
+            return "Title: Things of one kind" if "Keywords: " in prompt else ""
 
-    monkeypatch.setattr("llm2comp_apps.clustering.describing.llm_names.backbone_generator", generator)
+        def likelihood(self, titles, prompt):
+            given = not prompt.endswith("Texts:\nTitle:")
+            return np.array([given and "Things" in title for title in titles], np.float32)
+
+    def writer(name, device=None):
+        asked.append(name)
+        return Writer()
+
+    monkeypatch.setattr("llm2comp_apps.clustering.describing.llm_names.backbone_writer", writer)
     result = cli("cluster", corpus, "--name-with-llm", "--json")
     assert result.exit_code == 0, result.stderr
     assert len(asked) == 1

@@ -7,15 +7,18 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llm2comp_apps.clustering.algorithms.hierarchy import group_sizes, group_topics
 from llm2comp_apps.clustering.describing.keywords import count_terms, ctfidf
-from llm2comp_apps.clustering.describing.llm_names import backbone_generator, clean_name, name_prompt, name_topics
+from llm2comp_apps.clustering.describing.llm_names import clean_name, name_prompt, name_topics
 from llm2comp_apps.clustering.describing.memory_names import MemoryNamer, memory_namer
 from llm2comp_apps.clustering.describing.parents import covering_words
+from llm2comp_apps.clustering.describing.title_writer import BackboneWriter, backbone_writer
 from llm2comp_apps.clustering.describing.topics import build_topics, find_duplicates, representatives
+from llm2comp_apps.encoder.backbones import load_backbone
 
 
 @pytest.fixture
@@ -172,30 +175,57 @@ def test_title_in_an_answer(answer, name):
     assert clean_name(answer) == name
 
 
+class Writer:
+    """Writes titles in turn, and finds a title as likely as it is told: given texts, and given nothing."""
+
+    def __init__(self, *titles, told=None, untold=None):
+        self.titles, self.told, self.untold, self.asked = titles, told or {}, untold or {}, []
+
+    def write(self, prompt):
+        self.asked.append(prompt)
+        return self.titles[min(len(self.asked), len(self.titles)) - 1]
+
+    def likelihood(self, titles, prompt):
+        assert prompt.endswith("Title:")
+        if prompt.endswith("Keywords:\nTexts:\nTitle:"):
+            return np.array([self.untold.get(title, -5.0) for title in titles], np.float32)
+        assert prompt in self.asked
+        return np.array([self.told.get(title, -1.0 if title in self.titles else -3.0) for title in titles], np.float32)
+
+
 def test_llm_names_topics_and_a_useless_or_taken_title_changes_nothing(described):
     topics, texts, _ = described(2)
     base = [topic for topic in topics if topic.level == 1]
-    asked = []
-
-    def generate(prompt):
-        asked.append(prompt)
-        return ["Rockets", "Loaves of bread", "rockets", ""][len(asked) - 1] if len(asked) <= 4 else "Rockets"
-
-    named = name_topics(topics, texts, generate)
+    writer = Writer("Rockets", "Loaves of bread", "rockets", "", "Rockets")
+    named = name_topics(topics, texts, writer)
     assert [topic.name for topic in named[:4]] == ["Rockets", "Loaves of bread", base[2].name, base[3].name]
     assert named[4].name == "Rockets", "another level"
-    assert len(asked) == len(topics)
-    for topic, prompt in zip(topics, asked, strict=True):
+    assert len(writer.asked) == len(topics)
+    for topic, prompt in zip(topics, writer.asked, strict=True):
         assert prompt == name_prompt(topic, texts)
         assert topic.keywords[0][0] in prompt
         assert texts[topic.representatives[0]][:50] in prompt
 
 
-class Reader:
-    """Writes a name from memory, and finds it as likely as it is told."""
+@pytest.mark.parametrize(
+    ("told", "untold", "kept"),
+    [(-1, -5, True), (-4, -5, False), (-1, -2, False)],
+    ids=["it gains more", "it is unlikely", "it is likely whatever the topic is"],
+)
+def test_a_title_is_kept_if_it_gains_more_than_the_keywords(described, told, untold, kept):
+    topics, texts, _ = described(1)
+    writer = Writer("Rockets", told={"Rockets": told}, untold={"Rockets": untold})  # the keywords gain 2
+    named = name_topics(topics[:1], texts, writer)
+    assert named[0].name == ("Rockets" if kept else topics[0].name)
 
-    def __init__(self, name, by_text, by_memory):
-        self.name, self.by_text, self.by_memory, self.read = name, by_text, by_memory, []
+
+class Reader:
+    """Writes a name from memory, and finds names as likely as it is told: given memory, and given none."""
+
+    center = np.full((2, 3), -1, np.float32)
+
+    def __init__(self, name, told=None):
+        self.name, self.told, self.read = name, told or {}, []
 
     def memory(self, texts):
         self.read.append(list(texts))
@@ -207,32 +237,26 @@ class Reader:
         return [self.name]
 
     def likelihood(self, texts, memory, *, prompt):
-        assert memory.shape == (2, 2, 3)
-        return np.array([self.by_memory[text.strip()] for text in texts], np.float32)
-
-    def likelihood_after(self, texts, given):
-        assert given[0] == given[1]
-        assert given[0].endswith("Title:")
-        return np.array([self.by_text[text.strip()] for text in texts], np.float32)
+        assert memory.shape == (len(texts), 2, 3)
+        known = {} if (memory == self.center).all() else self.told
+        return np.array([known.get(text.strip(), -5) for text in texts], np.float32)
 
 
-@pytest.mark.parametrize(("memory", "kept"), [(-1.0, "Space flight"), (-4.0, "Rockets")])
-def test_of_two_names_the_likelier_is_kept(described, memory, kept):
+@pytest.mark.parametrize(("by_memory", "kept"), [(-1, "Space flight"), (-4, "Rockets")])
+def test_a_name_from_memory_is_kept_if_it_gains_most_by_texts_and_memory(described, by_memory, kept):
     topics, texts, _ = described(1)
-    reader = Reader("Space flight", {"Rockets": -1, "Space flight": -2}, {"Rockets": -3, "Space flight": memory})
-    named = name_topics(topics[:1], texts, lambda prompt: "Rockets", MemoryNamer(reader))
+    writer = Writer("Rockets", told={"Space flight": -3})  # Rockets gain 4 by texts, Space flight 2
+    reader = Reader("Space flight", {"Rockets": -4.5, "Space flight": by_memory})
+    named = name_topics(topics[:1], texts, writer, MemoryNamer(reader))
     assert named[0].name == kept
     assert reader.read == [[texts[i] for i in topics[0].representatives]], "the memory of a topic is made once"
 
 
-@pytest.mark.parametrize(
-    ("from_texts", "from_memory", "kept"),
-    [("", "Space flight", "Space flight"), ("Rockets", "a, b, c", "Rockets"), ("Rockets", "Rockets", "Rockets")],
-)
-def test_one_good_name_needs_no_comparison(described, from_texts, from_memory, kept):
+def test_no_title_needs_no_comparison(described):
     topics, texts, _ = described(1)
-    named = name_topics(topics[:1], texts, lambda prompt: from_texts, MemoryNamer(Reader(from_memory, {}, {})))
-    assert named[0].name == kept
+    writer = Writer("")
+    writer.likelihood = None
+    assert name_topics(topics[:1], texts, writer, MemoryNamer(Reader("a, b, c")))[0].name == topics[0].name
 
 
 def test_only_encoders_that_can_be_read_back_have_the_second_way(tiny_encoder_dir, tmp_path):
@@ -246,23 +270,39 @@ def test_only_encoders_that_can_be_read_back_have_the_second_way(tiny_encoder_di
     namer = memory_namer(str(trained), "cpu")
     assert namer is not None
     assert isinstance(namer.write(["Rockets fly to the moon.", "A probe is in orbit."]), str)
-    assert namer.likelier(("Rockets", "Bread"), "Title:", ["Rockets fly."]) in ("Rockets", "Bread")
+    gains = namer.gains(["Rockets", "Loaves of bread"], ["Rockets fly."])
+    assert gains.shape == (2,)
+    assert gains.any()
 
 
 def test_a_title_copied_from_a_document_is_no_title(described):
     topics, texts, _ = described(1)
     copied = " ".join(texts[topics[0].representatives[0]].split()[:4]).title()
-    named = name_topics(topics, texts, lambda prompt: f"Title: {copied}")
+    named = name_topics(topics, texts, Writer(f"Title: {copied}"))
     assert named[0] == topics[0]
 
 
 def test_a_backbone_goes_on_with_the_prompt_and_always_in_the_same_way(described, tiny_encoder_dir):
     topics, texts, _ = described(1)
-    generate = backbone_generator(str(tiny_encoder_dir.parent / "backbone"), "cpu")
+    writer = backbone_writer(str(tiny_encoder_dir.parent / "backbone"), "cpu")
     prompt = name_prompt(topics[0], texts)
-    answer = generate(prompt)
-    assert answer == generate(prompt)
+    answer = writer.write(prompt)
+    assert answer == writer.write(prompt)
     assert prompt not in answer
+
+
+def test_titles_are_as_likely_together_as_alone(tiny_encoder_dir):
+    """One reading of the prompt serves all titles, of any length; compared with reading each whole."""
+    loaded = load_backbone(str(tiny_encoder_dir.parent / "backbone"), device="cpu", dtype=torch.float32)
+    titles, prompt = ["Bread", "Rockets that fly to the moon", "Loaves of bread"], "Texts:\n- Rockets fly.\nTitle:"
+    alone = []
+    for title in titles:
+        head = loaded.tokenizer(prompt)["input_ids"]
+        row = loaded.tokenizer(f" {title}", add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            likely = loaded.lm(torch.tensor([head + row])).logits[0, len(head) - 1 : -1].float().log_softmax(-1)
+        alone.append(float(likely.gather(-1, torch.tensor(row)[:, None]).mean()))
+    np.testing.assert_allclose(BackboneWriter(loaded).likelihood(titles, prompt), alone, atol=1e-4)
 
 
 def test_prompt_is_short_whatever_the_documents_are(described):

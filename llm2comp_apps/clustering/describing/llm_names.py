@@ -1,22 +1,31 @@
-"""Topic names by a language model: it reads a topic's keywords and central documents and answers with a title."""
+"""Topic names by a language model: it reads a topic's keywords and central documents and answers with a title.
+
+A small model also writes titles of other things. So a title is kept only if it *gains* more than the name that the
+topic has, its keywords: the mean, over the tokens of a name, of
+
+    log g(name given keywords and texts) - log g(name given neither)
+
+It is not enough that a name is likely: titles that suit any book are. ``tests/benchmarks/bench_names.py`` counts how
+many names are right.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from llm2comp_apps.clustering.describing.memory_names import MemoryNamer, memory_namer
+from llm2comp_apps.clustering.describing.title_writer import TitleWriter, backbone_writer
 from llm2comp_apps.clustering.describing.topics import Topic
 from llm2comp_apps.encoder.names import source_of
 from llm2comp_apps.errors import LLM2CompError
 
 __all__ = [
     "LLM",
-    "Generator",
     "Namer",
-    "backbone_generator",
     "chosen_namer",
     "clean_name",
     "llm_namer",
@@ -24,7 +33,6 @@ __all__ = [
     "name_topics",
 ]
 
-Generator = Callable[[str], str]
 LLM = Literal["llm"]
 Namer = Callable[[Sequence[Topic], Sequence[str]], list[Topic]]
 """Renames topics, given the texts that their representatives point into."""
@@ -33,7 +41,6 @@ _DOCUMENTS = 4
 _DOCUMENT_LENGTH = 240
 _KEYWORDS = 8
 _MOST_WORDS = 6
-_NEW_TOKENS = 12
 _EXAMPLES = """Give the subject that the texts share a title of two to five words.
 
 Keywords: yeast, dough, flour, oven, sourdough, crust
@@ -47,6 +54,7 @@ Texts:
 - United beat City 2-1 after a late penalty
 - The coach leaves at the end of the season
 Title: Football league matches"""
+_NOTHING = f"{_EXAMPLES}\n\nKeywords:\nTexts:\nTitle:"
 
 
 def chosen_namer(namer: Namer | LLM | None, encoder: dict[str, str], device: str | None) -> Namer | None:
@@ -58,7 +66,7 @@ def llm_namer(encoder: str = "", device: str | None = None) -> Namer:
     """Names topics with the language model under an encoder; with the default one where that is not known or gone.
 
     Where the memory vectors of the encoder can be read back, each topic gets a second name from them, see
-    :mod:`.memory_names`, and keeps the likelier.
+    :mod:`.memory_names`.
 
     Args:
         encoder: its name.
@@ -74,39 +82,47 @@ def llm_namer(encoder: str = "", device: str | None = None) -> Namer:
         backbone = (backbone_of(encoder) if encoder else None) or DEFAULT_BACKBONE
     except LLM2CompError:  # one that is no longer there
         backbone = DEFAULT_BACKBONE
-    generate = backbone_generator(backbone, device)
+    writer = backbone_writer(backbone, device)
     second = memory_namer(encoder, device) if encoder else None
-    return lambda topics, texts: name_topics(topics, texts, generate, second)
+    return lambda topics, texts: name_topics(topics, texts, writer, second)
 
 
 def name_topics(
-    topics: Sequence[Topic], texts: Sequence[str], generate: Generator, second: MemoryNamer | None = None
+    topics: Sequence[Topic], texts: Sequence[str], writer: TitleWriter, second: MemoryNamer | None = None
 ) -> list[Topic]:
-    """Rename topics; one keeps its name whose answer is no title, copies a document, or is taken on its level.
+    """Rename topics; one keeps its name where no answer is a title, or none gains more.
+
+    A title that copies a document, or that another topic of the level has, is none.
 
     Args:
         topics: of all levels.
         texts: the documents, which ``Topic.representatives`` point into.
-        generate: continues a prompt; deterministic if the result shall be.
-        second: writes another name from the memory of the documents; of two good ones the likelier is taken.
+        writer: writes a title from keywords and texts.
+        second: writes another one from the memory of the documents, which then judges, too.
     """
     named: list[Topic] = []
-    taken: set[tuple[int, str]] = set()
+    taken: defaultdict[int, set[str]] = defaultdict(set)  # by level
     for topic in topics:
         documents = [texts[position] for position in topic.representatives]
         prompt = name_prompt(topic, texts)
-        answers = [generate(prompt), *([second.write(documents)] if second is not None and documents else [])]
-        names = [
-            name
-            for name in dict.fromkeys(map(clean_name, answers))
-            if name and not _copied(name, documents) and (topic.level, name.casefold()) not in taken
-        ]
-        name = names[0] if names else topic.name
-        if second is not None and len(names) > 1:
-            name = second.likelier((names[0], names[1]), prompt, documents)
-        taken.add((topic.level, name.casefold()))
+        answers = [writer.write(prompt), *([second.write(documents)] if second is not None and documents else [])]
+        titles = [_title(answer, documents, taken[topic.level]) for answer in answers]
+        names = [*dict.fromkeys([topic.name, *(title for title in titles if title)])]
+        name = topic.name
+        if len(names) > 1:
+            gains = writer.likelihood(names, prompt) - writer.likelihood(names, _NOTHING)
+            if second is not None and documents:
+                gains = gains + second.gains(names, documents)
+            name = names[int(gains.argmax())]
+        taken[topic.level].add(name.casefold())
         named.append(replace(topic, name=name))
     return named
+
+
+def _title(answer: str, documents: Sequence[str], taken: Collection[str]) -> str:
+    """The title in a model's answer; empty if it is none, copies a document, or is taken."""
+    name = clean_name(answer)
+    return "" if _copied(name, documents) or name.casefold() in taken else name
 
 
 def _copied(name: str, documents: Sequence[str]) -> bool:
@@ -128,41 +144,6 @@ def clean_name(answer: str) -> str:
     name = line.strip(" \t\"'“”‘’*#-.:;,")
     listed = name.count(",") > 1  # keywords again, not a title
     return name if 1 <= len(name.split()) <= _MOST_WORDS and not listed and re.search(r"[^\W\d_]", name) else ""
-
-
-def backbone_generator(name: str, device: str | None = None) -> Generator:
-    """Let a backbone continue a prompt, greedily.
-
-    The prompt is a list of examples, which any language model can continue. Not in a chat's form, where small models
-    talk about the examples.
-
-    Args:
-        name: a backbone, as :func:`~llm2comp_apps.encoder.backbones.load_backbone` takes it.
-        device: by default the best there is.
-
-    Raises:
-        EncoderError: it cannot be loaded.
-    """
-    import torch
-
-    from llm2comp_apps.encoder.backbones import default_device, default_dtype, load_backbone
-
-    device = device or default_device()
-    backbone = load_backbone(name, device=device, dtype=default_dtype(device))
-    tokenizer = backbone.tokenizer
-
-    def generate(prompt: str) -> str:
-        inputs = tokenizer([prompt], return_tensors="pt")
-        with torch.inference_mode():
-            tokens = backbone.lm.generate(
-                **inputs.to(device),
-                max_new_tokens=_NEW_TOKENS,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        return str(tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
-
-    return generate
 
 
 def _short(text: str) -> str:

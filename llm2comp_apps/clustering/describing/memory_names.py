@@ -1,9 +1,12 @@
 """A second name for a topic, which the language model writes from the memory vectors of its documents.
 
 The memory of a text stands for it in the language model's input, so the mean of several is a reading of what they have
-in common. Whether that gives a better name than the texts themselves is asked of the model: the name is kept that is
-likelier given the texts and given the memory, a token on average. Only encoders whose training ended with compression
-have this way (:mod:`llm2comp_apps.encoder.decoding`).
+in common. Whether that gives a better name than the texts themselves, or the keywords, is asked of the model: to what
+names gain by texts (:mod:`.llm_names`) comes what they gain by memory,
+
+    log g(name given the mean memory) - log g(name given memory at its centre)
+
+Only encoders whose training ended with compression have this way (:mod:`llm2comp_apps.encoder.decoding`).
 """
 
 from __future__ import annotations
@@ -24,6 +27,11 @@ _COMPRESSION = ("rc", "nll", "kl")  # stages
 class ReadsMemory(Protocol):
     """What is asked of a :class:`~llm2comp_apps.encoder.decoding.MemoryReader`."""
 
+    @property
+    def center(self) -> FloatArray:
+        """Memory that says nothing, ``(k, d)``."""
+        ...
+
     def memory(self, texts: Sequence[str]) -> FloatArray:
         """Memory vectors ``(n, k, d)``."""
         ...
@@ -36,13 +44,9 @@ class ReadsMemory(Protocol):
         """Mean log-likelihoods ``(n,)`` of texts behind memory and prompt."""
         ...
 
-    def likelihood_after(self, texts: Sequence[str], given: Sequence[str]) -> FloatArray:
-        """The same behind other texts."""
-        ...
-
 
 class MemoryNamer:
-    """Names from memory, and the choice between two names of a topic."""
+    """Names from memory, and what names gain by it."""
 
     def __init__(self, reader: ReadsMemory) -> None:
         self._reader = reader
@@ -52,20 +56,15 @@ class MemoryNamer:
         """What the model writes as a title of documents, from the mean of their memory vectors."""
         return self._reader.write(self._mean(documents), tokens=_NEW_TOKENS, prompt=_PROMPT)[0]
 
-    def likelier(self, names: tuple[str, str], prompt: str, documents: Sequence[str]) -> str:
-        """The likelier of two names; the first where both are alike.
-
-        Args:
-            names: to choose from.
-            prompt: with keywords and texts, behind which a name would stand.
-            documents: whose memory is read.
-        """
+    def gains(self, names: Sequence[str], documents: Sequence[str]) -> FloatArray:
+        """What each name gains a token, ``(n,)`` in nats, when the mean memory of documents is read."""
         texts = [f" {name}" for name in names]
-        given_texts = self._reader.likelihood_after(texts, [prompt, prompt])
-        memory = self._mean(documents).repeat(2, axis=0)
-        given_memory = self._reader.likelihood(texts, memory, prompt=_PROMPT)
-        first, second = (given_texts + given_memory).tolist()
-        return names[1] if second > first else names[0]
+        read = self._mean(documents).repeat(len(names), axis=0)
+        nothing = self._reader.center[None].repeat(len(names), axis=0)
+        told = self._reader.likelihood(texts, read, prompt=_PROMPT)
+        untold = self._reader.likelihood(texts, nothing, prompt=_PROMPT)
+        gains: FloatArray = told - untold
+        return gains
 
     def _mean(self, documents: Sequence[str]) -> FloatArray:
         if self._last is None or self._last[0] != tuple(documents):
