@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from llm2comp_apps.encoder.backends.exported import CARRIED
-from llm2comp_apps.encoder.backends.packed import read_packed_layers
+from llm2comp_apps.encoder.backends.packed import BODY, read_packed_layers
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.card import CARD, write_card
 from llm2comp_apps.encoder.settings import FORMAT, SETTINGS, EncoderSettings, read_settings
@@ -61,7 +61,7 @@ LAYERS = "layers.safetensors"
 MEMORY = "memory_tokens.safetensors"
 HEAD = "head.safetensors"
 _METADATA = {"format": "pt"}
-_OWN = frozenset({SETTINGS, ADAPTER_CONFIG, ADAPTER_WEIGHTS, LAYERS, MEMORY, HEAD, CARRIED})
+_OWN = frozenset({SETTINGS, ADAPTER_CONFIG, ADAPTER_WEIGHTS, LAYERS, MEMORY, HEAD, CARRIED, BODY})
 
 Adapter = tuple[dict[str, Any], "dict[str, Tensor]"]
 """PEFT's configuration and weights."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backbones import default_device, default_dtype, load_backbone
+from llm2comp_apps.encoder.backends.packed import BODY, packed_lm, packed_tokenizer
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.fingerprints import with_head
 from llm2comp_apps.encoder.locate import locate_checkpoint
@@ -81,6 +82,8 @@ def load_network(
     settings = dataclasses.replace(settings, **{key: value for key, value in changes.items() if value is not None})
     check_pooling(settings.pooling)
     device = device or default_device()
+    if backbone is None and (directory / BODY).is_file():
+        return _packed(directory, settings, device, dtype or default_dtype(device))
     loaded = load_backbone(backbone or settings.backbone, device=device)
     if loaded.sha256 != settings.backbone_sha256:
         raise EncoderError(
@@ -111,6 +114,25 @@ def load_network(
         tokenizer=loaded.tokenizer,
         settings=settings,
         adapter=adapter,
+        layers_state=weights,
+        weights_sha256=digest,
+    )
+
+
+def _packed(directory: Path, settings: checkpoint.EncoderSettings, device: str, dtype: torch.dtype) -> LoadedNetwork:
+    """A checkpoint that has all it needs: its LM has the encoder's layers alone."""
+    weights, digest = checkpoint.read_layers(directory)
+    with one_thread():
+        network = CompressionNetwork(packed_lm(directory), **checkpoint.read_memory(directory, settings.k))
+        network.layers = None if settings.layers is None else tuple(settings.layers)
+        network.to(device).requires_grad_(requires_grad=False)
+        probe(network, settings.backbone)
+        lower_precision(network, dtype, settings.float32_layers)
+    return LoadedNetwork(
+        network=network.eval(),
+        tokenizer=packed_tokenizer(directory),
+        settings=settings,
+        adapter=None,
         layers_state=weights,
         weights_sha256=digest,
     )

@@ -67,11 +67,14 @@ def test_it_needs_no_backbone_and_no_cache(packed, make_backbone, tmp_path, text
             "import sys, numpy\nfrom llm2comp_apps import load_encoder\n"
             f"vectors = load_encoder({str(moved)!r}, backend='onnx').encode({texts!r})\n"
             f"numpy.save({str(tmp_path / 'vectors.npy')!r}, vectors)\nassert 'torch' not in sys.modules\n"
+            f"vectors = load_encoder({str(moved)!r}, backend='torch').encode({texts!r})\n"
+            f"numpy.save({str(tmp_path / 'heavy.npy')!r}, vectors)\n"
         )
         subprocess.run([sys.executable, "-c", program], check=True)
     finally:
         hidden.rename(backbone)
-    assert (np.load(tmp_path / "vectors.npy") * source.encode(texts)).sum(1).min() > 0.99
+    for name in ("vectors", "heavy"):
+        assert (np.load(tmp_path / f"{name}.npy") * source.encode(texts)).sum(1).min() > 0.99
     assert not (tmp_path / "cache" / "graphs").exists()
 
 
@@ -85,3 +88,22 @@ def test_damage_is_named_and_never_run(packed):
     for load in (LLM2Comp.from_pretrained, load_light):
         with pytest.raises(EncoderError, match=r"layers\.safetensors: damaged"):
             load(str(directory))
+
+
+def test_torch_computes_the_same_with_and_without_the_backbone(packed, make_backbone, texts):
+    """What a packed checkpoint carries is the backbone's own: embeddings, tokenizer, shape of the layers."""
+    _, directory = packed
+    alone = LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32)
+    beside = LLM2Comp.from_pretrained(
+        str(directory), backbone=str(make_backbone("llama")), device="cpu", dtype=torch.float32
+    )
+    assert alone.fingerprint == beside.fingerprint
+    assert (alone.encode(texts) * beside.encode(texts)).sum(1).min() > 0.999
+    assert alone.tokenizer(texts)["input_ids"] == beside.tokenizer(texts)["input_ids"]
+
+
+def test_a_damaged_shape_is_named(packed):
+    _, directory = packed
+    (directory / "backbone.json").write_text('{"model_type": "llama", "hidden_size": }')
+    with pytest.raises(EncoderError, match=r"backbone\.json: missing or damaged"):
+        LLM2Comp.from_pretrained(str(directory))

@@ -1,20 +1,29 @@
-"""The layers of a packed checkpoint (:mod:`.packing`) for torch: integers multiplied out, by its modules' names.
+"""A packed checkpoint (:mod:`.packing`) for torch: integers multiplied out, by its modules' names.
 
-Only layers that are like Llama's have such names: separate projections, and one norm before each part.
+Only layers that are like Llama's have such names: separate projections, and one norm before each part. The file
+``backbone.json`` is transformers' configuration of an LM that has these layers and no others.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from llm2comp_apps.encoder.arrays import open_arrays
-from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, read_manifest
+from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, TOKENIZER, TOKENS, read_manifest
+from llm2comp_apps.encoder.backends.tokens import TokenTable
+from llm2comp_apps.errors import EncoderError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["packed_layers", "read_packed_layers"]
+__all__ = ["BODY", "packed_layers", "packed_lm", "packed_tokenizer", "read_packed_layers"]
+
+BODY = "backbone.json"
 
 _PRODUCTS = {
     "query": "self_attn.q_proj",
@@ -56,3 +65,37 @@ def packed_layers(directory: Path) -> dict[str, Tensor]:
             module = "norm" if place == "norm" else f"{owner}.{_NORMS.get(part, part)}"
             found[f"{module}.weight"] = torch.from_numpy(array.copy())
     return found
+
+
+def packed_lm(directory: Path) -> PreTrainedModel:
+    """An LM of the layers and token embeddings of a packed checkpoint, in float32 on the CPU; its head is of no use.
+
+    Raises:
+        EncoderError: missing or damaged.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    read_manifest(directory / CARRIED)
+    table = TokenTable(open_arrays(directory / CARRIED / TOKENS))
+    tokens = torch.from_numpy(table.look_up(np.arange(len(table))))
+    try:
+        config = AutoConfig.for_model(**json.loads((directory / BODY).read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EncoderError(f"{directory / BODY}: missing or damaged ({error}).") from error
+    config.tie_word_embeddings = True  # so that there is no head beside the embeddings
+    lm_class = AutoModelForCausalLM._model_mapping[type(config)]
+    weights = {f"{lm_class.base_model_prefix}.{name}": part for name, part in packed_layers(directory).items()}
+    weights[f"{lm_class.base_model_prefix}.embed_tokens.weight"] = tokens
+    lm: PreTrainedModel = lm_class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
+    return lm.eval()
+
+
+def packed_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a packed checkpoint, left-padding."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(directory / CARRIED / TOKENIZER), padding_side="left")
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)  # padding is never attended to
+    tokenizer.model_max_length = int(1e30)
+    return tokenizer

@@ -1,6 +1,7 @@
 """A checkpoint that works by itself: its folder ``graph`` holds all that encoding needs, rounded to 8 bits.
 
     encoder.json, memory_tokens.safetensors, README.md    as in every checkpoint
+    backbone.json                                         shape of the layers (:mod:`.packed`)
     graph/                                                an export (:mod:`.exported`)
 
 The rounded weights are the encoder's own weights then, its only ones: torch multiplies the integers out again and runs
@@ -13,12 +14,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backends.export import export_encoder
 from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, Manifest
-from llm2comp_apps.encoder.backends.packed import packed_layers
+from llm2comp_apps.encoder.backends.packed import BODY, packed_layers
 from llm2comp_apps.encoder.card import write_card
 from llm2comp_apps.encoder.fingerprints import network_digest
 from llm2comp_apps.encoder.settings import SETTINGS
@@ -112,6 +113,8 @@ def _pack(encoder: LLM2Comp, directory: Path, name: str) -> Manifest:
     memory = encoder.network.memory_tokens.detach().numpy()
     manifest = replace(manifest, network=network_digest(settings, memory, manifest.files[LAYERS][1]))
     manifest.write(directory / CARRIED)
+    body: Any = encoder.network.encoder
+    (directory / BODY).write_text(json.dumps(body.config.to_diff_dict(), indent=2, sort_keys=True) + "\n", "utf-8")
     write_card(directory, settings, encoder.dimension, packed=True)
     text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
     (directory / SETTINGS).write_text(text, "utf-8")
