@@ -124,13 +124,14 @@ def sampled(chosen: argparse.Namespace, name: str) -> Sample:
     drawn = np.random.default_rng(_SEED).permutation(len(texts))[size * chosen.half : size * (chosen.half + 1)]
     texts, labels = [texts[i] for i in drawn], [labels[i] for i in drawn]
     kept = chosen.vectors / f"{name}-{chosen.half}-{size}.npy" if chosen.vectors else None
-    vectors = np.load(kept).astype(np.float32) if kept and kept.is_file() else embed(texts, chosen.encoder)
+    # Rounded, kept or not: the last digits of a vector can move a topic.
+    vectors = np.load(kept) if kept and kept.is_file() else embed(texts, chosen.encoder).astype(np.float16)
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        np.save(kept, vectors.astype(np.float16))
+        np.save(kept, vectors)
     entries = json.loads(Path(__file__).with_name("topic_labels.json").read_text("utf-8"))[name]
     words = {label: entry["words"].split() for label, entry in entries.items()}
-    return Sample(name=name, texts=texts, labels=labels, vectors=vectors, words=words)
+    return Sample(name=name, texts=texts, labels=labels, vectors=vectors.astype(np.float32), words=words)
 
 
 def plain_ctfidf(texts: Sequence[str], found: np.ndarray) -> Terms:
