@@ -123,7 +123,7 @@ def _packed(directory: Path, settings: checkpoint.EncoderSettings, device: str, 
     """A checkpoint that has all it needs: its LM has the encoder's layers alone."""
     weights, digest = checkpoint.read_layers(directory)
     with one_thread():
-        network = CompressionNetwork(packed_lm(directory), **checkpoint.read_memory(directory, settings.k))
+        network = CompressionNetwork(packed_lm(directory, weights), **checkpoint.read_memory(directory, settings.k))
         network.layers = None if settings.layers is None else tuple(settings.layers)
         network.to(device).requires_grad_(requires_grad=False)
         probe(network, settings.backbone)

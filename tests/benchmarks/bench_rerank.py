@@ -28,6 +28,7 @@ from kept_memory import KeptMemory
 
 from llm2comp_apps import Collection, Document, load_encoder, read_corpus
 from llm2comp_apps.corpus import read_records
+from llm2comp_apps.encoder import source_of
 from llm2comp_apps.evaluation.metrics import ndcg
 from llm2comp_apps.evaluation.stats import paired_difference
 from llm2comp_apps.retrieval.hits import Ranked
@@ -103,7 +104,7 @@ def main() -> None:
         kept = None
         if options.encoder or not collection.index.memory_tokens:
             encoder = load_encoder(options.encoder) if options.encoder else collection.encoder
-            kept = KeptMemory(encoder, options.encoder or collection.index.encoder["source"])
+            kept = KeptMemory(encoder, options.encoder or str(source_of(collection.index.encoder)))
         for name in options.rerankers:
             searcher = collection.searcher("hybrid", kept.reranker(name) if kept is not None else name)
             begun, before = time.process_time(), kept.seconds if kept is not None else 0.0

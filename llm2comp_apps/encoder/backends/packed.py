@@ -7,6 +7,7 @@ Only layers that are like Llama's have such names: separate projections, and one
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,12 @@ def packed_layers(directory: Path) -> dict[str, Tensor]:
     return found
 
 
-def packed_lm(directory: Path) -> PreTrainedModel:
+def packed_lm(directory: Path, layers: Mapping[str, Tensor]) -> PreTrainedModel:
     """An LM of the layers and token embeddings of a packed checkpoint, in float32 on the CPU; its head is of no use.
+
+    Args:
+        directory: of the checkpoint.
+        layers: what :func:`read_packed_layers` gave.
 
     Raises:
         EncoderError: missing or damaged.
@@ -76,7 +81,6 @@ def packed_lm(directory: Path) -> PreTrainedModel:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    read_manifest(directory / CARRIED)
     table = TokenTable(open_arrays(directory / CARRIED / TOKENS))
     tokens = torch.from_numpy(table.look_up(np.arange(len(table))))
     try:
@@ -85,7 +89,7 @@ def packed_lm(directory: Path) -> PreTrainedModel:
         raise EncoderError(f"{directory / BODY}: missing or damaged ({error}).") from error
     config.tie_word_embeddings = True  # so that there is no head beside the embeddings
     lm_class = AutoModelForCausalLM._model_mapping[type(config)]
-    weights = {f"{lm_class.base_model_prefix}.{name}": part for name, part in packed_layers(directory).items()}
+    weights = {f"{lm_class.base_model_prefix}.{name}": part for name, part in layers.items()}
     weights[f"{lm_class.base_model_prefix}.embed_tokens.weight"] = tokens
     lm: PreTrainedModel = lm_class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
     return lm.eval()
