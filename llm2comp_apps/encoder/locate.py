@@ -21,8 +21,8 @@ __all__ = [
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Checkpoints that ship with the package."""
-SHIPPED = {"default": "smollm2-135m", "quality": "smollm2-135m"}
-"""What the short names stand for: the encoder for every day, and the best one."""
+SHIPPED = {"default": "smollm2-135m-light", "quality": "smollm2-135m"}
+"""What the short names stand for: twelve layers that need nothing else, and all thirty of the backbone."""
 IN_A_REPOSITORY = "llm2comp"
 """Where a checkpoint lies in a folder that sentence-transformers loads, such as a repository that was pushed."""
 IN_A_RUN = "encoder"

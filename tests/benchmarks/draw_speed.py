@@ -37,16 +37,21 @@ def draw(systems: dict[str, tuple[list[dict[str, float]], dict[str, object]]], o
 
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for panel, (title, count) in zip(panels, COUNTS.items(), strict=True):
-        for rounds, entry in systems.values():
-            pace = count / min(one[title] for one in rounds)
-            colour = "#2b6cb0" if entry["ours"] else "#9c4221"
-            panel.plot(pace, entry["score"], "o" if entry["ours"] else "s", color=colour, markersize=8)
+        paces = {name: count / min(one[title] for one in rounds) for name, (rounds, _) in systems.items()}
+        for name, (_, entry) in systems.items():
+            colour, mark = ("#2b6cb0", "o") if entry["ours"] else ("#9c4221", "s")
+            panel.plot(paces[name], entry["score"], mark, color=colour, markersize=8)
+            right = paces[name] > 0.6 * max(paces.values())
             panel.annotate(
-                str(entry["label"]), (pace, float(str(entry["score"]))), xytext=(6, 6), textcoords="offset points"
+                str(entry["label"]),
+                (paces[name], float(str(entry["score"]))),
+                xytext=(-8 if right else 8, 6),
+                textcoords="offset points",
+                ha="right" if right else "left",
             )
-        panel.set_xscale("log")
-        panel.margins(0.25)
-        panel.set_title(f"{title}", fontsize=10)
+        panel.set_xlim(0, 1.15 * max(paces.values()))
+        panel.margins(y=0.25)
+        panel.set_title(title, fontsize=10)
         panel.set_xlabel("texts per CPU second, one thread")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("mean of the core suite")

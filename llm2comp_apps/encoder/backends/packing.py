@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PackReport", "pack", "pack_encoder"]
 
+_TEXTS = 400
+"""Texts that the ranges are taken from and the result is measured with. An export is made again when it must be, a
+packed encoder never. Of 470 texts, one that no text like it had stood for had a cosine of .964 to the encoder before
+with 128 texts, and .987 with these; the next lowest had .997."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackReport:
@@ -102,7 +107,7 @@ def pack(source: str, directory: Path, name: str | None = None) -> PackReport:
 def _pack(encoder: LLM2Comp, directory: Path, name: str) -> Manifest:
     checkpoint.write(directory, replace(encoder.settings, name=name), encoder.network.memory_state(), None)
     (directory / SETTINGS).unlink()  # comes last
-    manifest = export_encoder(encoder, directory / CARRIED, "int8")
+    manifest = export_encoder(encoder, directory / CARRIED, "int8", texts=_TEXTS)
     found, expected = set(packed_layers(directory)), set(encoder.network.layer_weights())
     if found != expected:
         raise EncoderError(
