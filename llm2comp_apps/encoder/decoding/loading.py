@@ -96,8 +96,8 @@ def _check_readable(name: str, settings: checkpoint.EncoderSettings) -> None:
         raise EncoderError(f"encoder {name}: its vectors are read from {settings.readout}, which no decoder reads.")
     if settings.own_layers:
         raise EncoderError(
-            f"encoder {name}: all of its weights were trained, so no decoder shares its memory; its memory cannot be "
-            "read back unless it is trained with an adapter (`train_weights=adapter`)."
+            f"encoder {name}: all of its weights were trained, so no decoder shares its memory, and it cannot be read "
+            "back. Take `quality`, or train with `train_weights=adapter`."
         )
 
 
