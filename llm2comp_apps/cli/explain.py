@@ -67,8 +67,9 @@ def explain(
         raise UsageError("give a text or the id of a document, one of the two", field="text")
     stored = None if document is None else stored_text(find_index(index), document)
     from llm2comp_apps.encoder import decoding
+    from llm2comp_apps.encoder.locate import READABLE
 
-    reader = decoding.load_reader(encoder or (stored.encoder if stored else "quality"), device=device)
+    reader = decoding.load_reader(encoder or (stored.encoder if stored else READABLE), device=device)
     if reader.drifted:
         warn(_DRIFTED)
     texts = [stored.text if stored else text or "", *([other] if other is not None else [])]

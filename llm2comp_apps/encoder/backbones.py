@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.encoder.cache import directory_sha256
 from llm2comp_apps.encoder.hub import find_model
+from llm2comp_apps.encoder.quiet import without_progress_bars
 from llm2comp_apps.encoder.wheel_backbone import WHEEL_BACKBONES
 from llm2comp_apps.errors import EncoderError
 
@@ -129,22 +130,16 @@ def _load_tokenizer(name: str, source: str) -> PreTrainedTokenizerBase:
 
 def _load_lm(name: str, source: str, dtype: torch.dtype, attn_implementation: str) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils import logging
 
     try:
         config = AutoConfig.from_pretrained(source)
         _require_decoder_only(name, config)
         if attn_implementation == "sdpa" and not _has_sdpa(config):
             attn_implementation = "eager"
-        quiet = not logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
+        with without_progress_bars():
             lm: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 source, config=config, dtype=dtype, attn_implementation=attn_implementation, use_safetensors=True
             )
-        finally:
-            if not quiet:
-                logging.enable_progress_bar()
     except (OSError, ValueError, ImportError) as error:  # the last: flash_attention_2 without its package
         raise EncoderError(_cannot_load(name, "model", error)) from error
     return lm

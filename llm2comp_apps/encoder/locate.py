@@ -12,6 +12,7 @@ __all__ = [
     "IN_A_REPOSITORY",
     "IN_A_RUN",
     "PRETRAINED",
+    "READABLE",
     "SHIPPED",
     "is_local",
     "locate_checkpoint",
@@ -23,6 +24,8 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 """Checkpoints that ship with the package."""
 SHIPPED = {"default": "smollm2-135m-light", "quality": "smollm2-135m"}
 """What the short names stand for: twelve layers that need nothing else, and all thirty of the backbone."""
+READABLE = "quality"
+"""The shipped one whose memory vectors the language model reads back: what reads them takes it by default."""
 IN_A_REPOSITORY = "llm2comp"
 """Where a checkpoint lies in a folder that sentence-transformers loads, such as a repository that was pushed."""
 IN_A_RUN = "encoder"

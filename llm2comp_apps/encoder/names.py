@@ -2,8 +2,8 @@
 
 | name | encoder |
 |---|---|
-| ``default`` | the encoder that ships with this package |
-| ``quality`` | the best one that ships; for now the same |
+| ``default`` | the encoder that ships with this package: fast on a CPU, and complete without a download |
+| ``quality`` | the better and slower one that ships beside it |
 | another shipped name, a directory, a Hugging Face id | a checkpoint of ours |
 | one of these with ``@mean``, ``@merge`` or ``@first`` | the same, its memory vectors pooled in another way |
 | ``baseline:KIND``, ``baseline:KIND@LLM`` | a plain LLM without training (:data:`BASELINES`) |

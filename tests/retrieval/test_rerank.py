@@ -237,10 +237,14 @@ def test_likelihood_reads_stored_memory(hash_encoder, tmp_path):
 
 def test_names_of_rerankers(monkeypatch):
     from llm2comp_apps.encoder import decoding
+    from llm2comp_apps.encoder.locate import READABLE, locate_checkpoint
+    from llm2comp_apps.encoder.settings import read_settings
     from llm2comp_apps.retrieval.rerank import load_reranker
 
     loaded = []
     monkeypatch.setattr(decoding, "load_reader", lambda name, device: loaded.append((name, device)))
     assert isinstance(load_reranker("likelihood", encoder="runs/kl", device="cpu"), LikelihoodReranker)
     assert isinstance(load_reranker("upr"), LikelihoodReranker)
-    assert loaded == [("runs/kl", "cpu"), ("default", None)]
+    assert loaded == [("runs/kl", "cpu"), (READABLE, None)]
+    settings = read_settings(locate_checkpoint(READABLE))
+    assert (settings.readout, settings.own_layers) == ("memory", False), "what a decoder can read"

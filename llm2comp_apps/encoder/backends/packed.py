@@ -16,6 +16,7 @@ import numpy as np
 from llm2comp_apps.encoder.arrays import open_arrays
 from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, TOKENIZER, TOKENS, read_manifest
 from llm2comp_apps.encoder.backends.tokens import TokenTable
+from llm2comp_apps.encoder.quiet import without_progress_bars
 from llm2comp_apps.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def packed_lm(directory: Path, layers: Mapping[str, Tensor]) -> PreTrainedModel:
     lm_class = AutoModelForCausalLM._model_mapping[type(config)]
     weights = {f"{lm_class.base_model_prefix}.{name}": part for name, part in layers.items()}
     weights[f"{lm_class.base_model_prefix}.embed_tokens.weight"] = tokens
-    lm: PreTrainedModel = lm_class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
+    with without_progress_bars():
+        lm: PreTrainedModel = lm_class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
     return lm.eval()
 
 

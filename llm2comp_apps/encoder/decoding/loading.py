@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backbones import default_device, load_backbone
 from llm2comp_apps.encoder.decoding.reader import MemoryReader
-from llm2comp_apps.encoder.locate import locate_checkpoint
+from llm2comp_apps.encoder.locate import READABLE, locate_checkpoint
 from llm2comp_apps.encoder.names import parse_name
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.errors import EncoderError, UsageError
@@ -22,7 +22,7 @@ __all__ = ["load_reader"]
 
 
 def load_reader(
-    name: str = "quality",
+    name: str = READABLE,
     *,
     backbone: str | None = None,
     device: str | None = None,
@@ -97,7 +97,7 @@ def _check_readable(name: str, settings: checkpoint.EncoderSettings) -> None:
     if settings.own_layers:
         raise EncoderError(
             f"encoder {name}: all of its weights were trained, so no decoder shares its memory, and it cannot be read "
-            "back. Take `quality`, or train with `train_weights=adapter`."
+            f"back. Take `{READABLE}`, or train with `train_weights=adapter`."
         )
 
 

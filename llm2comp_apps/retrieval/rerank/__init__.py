@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llm2comp_apps.encoder.locate import READABLE
 from llm2comp_apps.retrieval.rerank.cross_encoder import CrossEncoderReranker
 from llm2comp_apps.retrieval.rerank.likelihood import LikelihoodReranker
 from llm2comp_apps.retrieval.rerank.memory import (
@@ -78,14 +79,15 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
 
     Args:
         name: ``memory``, ``likelihood``, ``upr``, or as :func:`load_joint_reranker` takes it.
-        encoder: makes the memory vectors; ``None`` for the default.
+        encoder: makes the memory vectors; ``None`` for the default, or where the language model reads them for
+            :data:`~llm2comp_apps.encoder.locate.READABLE`.
         device: where it runs; ``None`` for the best there is.
 
     Raises:
         EncoderError: it cannot be found or loaded.
     """
     if name in (LIKELIHOOD, UPR):
-        return load_likelihood_reranker(name, encoder or "default", device=device)
+        return load_likelihood_reranker(name, encoder or READABLE, device=device)
     if name != MEMORY:
         return load_joint_reranker(name, device)
     from llm2comp_apps.encoder import load_encoder
