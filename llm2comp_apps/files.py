@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     fresh.mkdir(parents=True)
     try:
         yield fresh
+        _readable_as_usual(fresh)
         for path in (*fresh.rglob("*"), fresh):
             sync(path)
         _swap(fresh, target, old)
@@ -79,6 +81,18 @@ def sync(path: Path) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its class where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip()
+
+
+def _readable_as_usual(folder: Path) -> None:
+    """Let files in a folder be read by whoever may read the folder, as a plain ``open`` would have made them.
+
+    safetensors makes its files for their owner alone, so that an encoder trained by one user could not be loaded by
+    the next, or by the user that a container runs as.
+    """
+    usual = stat.S_IMODE(folder.stat().st_mode) & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | usual)
 
 
 def _remove(path: Path) -> None:

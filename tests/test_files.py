@@ -87,6 +87,20 @@ def test_a_folder_takes_the_place_of_what_was_there(tmp_path, old):
     assert names(tmp_path) == ["a"]
 
 
+def test_what_a_library_wrote_for_its_owner_alone_can_be_read_as_a_plain_file_can(tmp_path):
+    """safetensors makes files with mode 600; a folder of them could not be read by another user."""
+    plain = tmp_path / "plain"
+    plain.touch()
+    with replaced_folder(tmp_path / "encoder") as fresh:
+        (fresh / "deep").mkdir()
+        for path in (fresh / "weights", fresh / "deep" / "script"):
+            path.touch()
+            path.chmod(0o700 if path.name == "script" else 0o600)
+    usual = plain.stat().st_mode & 0o777
+    assert (tmp_path / "encoder" / "weights").stat().st_mode & 0o777 == usual
+    assert (tmp_path / "encoder" / "deep" / "script").stat().st_mode & 0o777 == usual | 0o700
+
+
 def test_an_error_leaves_the_old_folder(tmp_path):
     target = tmp_path / "a"
     target.mkdir()
