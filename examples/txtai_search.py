@@ -8,6 +8,7 @@ The folder is written once, and is compared with the encoder first.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def main(papers: str, query: str, folder: str, encoder: str = "default") -> None
     """Index a corpus with txtai, and print its three best documents for a query."""
     if not Path(folder).exists():
         export_model(encoder, folder)
-    settings = {"path": folder, "method": "sentence-transformers", "instructions": {"query": "query: ", "data": ""}}
+    prompts = json.loads((Path(folder) / "config_sentence_transformers.json").read_text("utf-8"))["prompts"]
+    instructions = {"query": prompts["query"], "data": prompts["document"]}  # txtai prepends these
+    settings = {"path": folder, "method": "sentence-transformers", "instructions": instructions}
     with Embeddings(settings) as embeddings:
         embeddings.index((document.id, document.content) for document in read_corpus([papers]))
         for found, score in embeddings.search(query, 3):

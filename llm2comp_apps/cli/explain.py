@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, add_command
+from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, add_command
 from llm2comp_apps.cli.options.expand import option, with_groups
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.explanation import show_explanations
@@ -17,6 +17,10 @@ __all__ = ["register"]
 
 _DOCUMENT = "Id of a document of an index, in place of TEXT."
 _INDEX = "Index of the document. [default: $LLM2COMP_INDEX, else the one *.index here]"
+_ENCODER = (
+    "Encoder: quality, or a checkpoint whose adapter alone was trained, best by compression. "
+    "[default: that of the index, else quality]"
+)
 _OTHER = "Another text: show what the memories of the two share."
 _QUERY = "Query: show which memory vectors match it, and by which words."
 _DRIFTED = "this encoder's last stage was not compression, so its memory reads badly; a kl checkpoint reads better"
@@ -34,6 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 @with_groups(
+    option("encoder", str | None, None, "NAME", _ENCODER),
     option("document", str | None, None, "ID", _DOCUMENT, flag="--id"),
     option("index", Path | None, None, "DIR", _INDEX),
     option("other", str | None, None, "TEXT", _OTHER),
@@ -44,10 +49,10 @@ def register(app: typer.Typer) -> None:
 )
 def explain(
     text: Annotated[str | None, typer.Argument(help="Text to explain.")] = None,
-    encoder: EncoderOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
     *,
+    encoder: str | None,
     document: str | None,
     index: Path | None,
     other: str | None,

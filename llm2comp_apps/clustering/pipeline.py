@@ -50,7 +50,7 @@ _LEAST_SIZE = 3  # below, chance makes clusters
 # HDBSCAN, over the documents that it put into topics itself, since the outlier policy blurs both scores:
 #   noise, 300 to 3,000 vectors of 128 to 768 dimensions    silhouette -0.02 to 0.01 (median 0.00)    DBCV -0.6 to 0.6
 #   noise, 300 vectors of 64 dimensions                     silhouette 0.00 to 0.05 (median 0.01)     DBCV -0.1 to 0.5
-#   300 to 4,000 titles (news, 20 newsgroups, PubMed, bioRxiv) by the default encoder    0.05 to 0.14    -0.1 to 0.4
+#   300 to 4,000 titles (news, 20 newsgroups, PubMed, bioRxiv) by ``quality``            0.05 to 0.14    -0.1 to 0.4
 #   100 news articles by their words (LSA), as near to noise as anything with topics     0.02           0.5
 # Of 20 draws of 300 vectors this finds 20 in 128 and in 384 dimensions, 16 in 64, 5 in 32, where chance makes true
 # clumps. DBCV alone finds nothing. The other methods have silhouettes to 0.03 on noise, and from 0.055 on the titles.

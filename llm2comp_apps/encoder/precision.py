@@ -1,8 +1,8 @@
 """Half-precision matrix products without half-precision noise.
 
 In plain bfloat16 a vector depends a little on its batch neighbours: the kernels add up in an order that depends on the
-batch's shape, a value is rounded to the other side here and there, and thirty layers amplify it. Measured on the
-default encoder and STS-B sentences, encoded together and alone (cosine, minimum and median; time):
+batch's shape, a value is rounded to the other side here and there, and thirty layers amplify it. Measured on
+``quality`` and STS-B sentences, encoded together and alone (cosine, minimum and median; time):
 
 | | minimum | median | time |
 |---|---|---|---|

@@ -5,8 +5,8 @@
 | ``int8`` | ``memory.i8`` | d codes and a float32 scale: ``d + 4`` bytes | all that are made now |
 | ``float16`` | ``memory.f16`` | ``2 d`` bytes | of format 1 |
 
-A vector v becomes ``codes = round(v / scale)`` with ``scale = max |v| / 127``. On memory vectors of the default encoder
-the cosine of a vector and its stored form is .9998 and more.
+A vector v becomes ``codes = round(v / scale)`` with ``scale = max |v| / 127``. On memory vectors of ``quality`` the
+cosine of a vector and its stored form is .9998 and more.
 """
 
 from __future__ import annotations

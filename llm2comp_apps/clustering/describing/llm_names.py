@@ -63,7 +63,7 @@ def chosen_namer(namer: Namer | LLM | None, encoder: dict[str, str], device: str
 
 
 def llm_namer(encoder: str = "", device: str | None = None) -> Namer:
-    """Names topics with the language model under an encoder; with the default one where that is not known or gone.
+    """Names topics with the language model under an encoder; with the default backbone where that is not known or gone.
 
     Where the memory vectors of the encoder can be read back, each topic gets a second name from them, see
     :mod:`.memory_names`.

@@ -10,8 +10,8 @@ does not change which product is the largest, so it is multiplied in behind the 
 rounding takes it away again (``up``).
 
 Processors with VNNI (and ARM) add the products of integers exactly. With AVX2 alone ONNX Runtime adds two of them in 16
-bits, where 3 to 60 pairs of a million saturate: simulated on the default's weights, that moves a product's output by
-.4 to 2 %, which is about as much as rounding does.
+bits, where 3 to 60 pairs of a million saturate: simulated on the weights of ``quality``, that moves a product's output
+by .4 to 2 %, which is about as much as rounding does.
 """
 
 from __future__ import annotations

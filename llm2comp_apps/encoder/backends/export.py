@@ -45,7 +45,7 @@ class Limit:
 
 
 LIMITS = {"int8": Limit(smallest=0.97, mean=0.995), "float32": Limit(smallest=0.99999, mean=0.99999)}
-"""Scores set the limit of int8. The 30 layers of the default have a mean of .9970, and .985 for ``the the the ...``;
+"""Scores set the limit of int8. The 30 layers of ``quality`` have a mean of .9970, and .985 for ``the the the ...``;
 their score on 500 pairs of STS-B dev is 92.4 instead of 92.5. Fewer layers round better: the first 12 have .9998."""
 
 SCORE_LIMITS = {"int8": 0.99, "float32": 0.9999}

@@ -6,8 +6,8 @@ weights that it meets are multiplied by it: SmoothQuant (arXiv 2211.10438), with
 ranges. The divisions cost nothing, since they go into what makes the inputs: the gain of a norm, or the weights that
 produce values (``value`` before ``output``, ``up`` before ``down``).
 
-Cosine of int8 vectors to float32 ones, smallest and mean, the default's 30 layers on 12 SciFact abstracts and 48 of its
-claims: .946 | .990 and .990 | .993 without it, .997 | .998 and .995 | .997 with it.
+Cosine of int8 vectors to float32 ones, smallest and mean, the 30 layers of ``quality`` on 12 SciFact abstracts and 48
+of its claims: .946 | .990 and .990 | .993 without it, .997 | .998 and .995 | .997 with it.
 """
 
 from __future__ import annotations

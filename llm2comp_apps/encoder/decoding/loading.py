@@ -97,7 +97,7 @@ def _check_readable(name: str, settings: checkpoint.EncoderSettings) -> None:
     if settings.own_layers:
         raise EncoderError(
             f"encoder {name}: all of its weights were trained, so no decoder shares its memory, and it cannot be read "
-            f"back. Take `{READABLE}`, or train with `train_weights=adapter`."
+            f"back. Take the encoder {READABLE}, or train one with `train_weights=adapter`."
         )
 
 
