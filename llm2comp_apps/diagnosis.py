@@ -206,8 +206,12 @@ def _cpu_flags() -> set[str]:
 
 def _cache() -> Check:
     from llm2comp_apps.encoder.cache import cache_dir
+    from llm2comp_apps.errors import UsageError
 
-    folder = cache_dir()
+    try:
+        folder = cache_dir()
+    except UsageError as error:
+        return Check("cache", "warning", str(error), "set LLM2COMP_CACHE to a folder that can be written")
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
     free = shutil.disk_usage(there).free
@@ -222,8 +226,13 @@ def _cache() -> Check:
 def _backbone() -> Check:
     from llm2comp_apps.encoder.cache import cache_dir
     from llm2comp_apps.encoder.wheel_backbone import WHEEL_BACKBONES
+    from llm2comp_apps.errors import UsageError
 
     name, wheel = next(iter(WHEEL_BACKBONES.items()))
+    try:
+        cache_dir()
+    except UsageError:
+        return Check("backbone", "note", f"there is no cache for {name}", "see cache above")
     facts = {"name": name, "present": wheel.present(), "path": str(wheel.cached()), "license": wheel.license}
     if wheel.present():
         return Check("backbone", "ok", f"{name} is in the cache; it loads without a network", facts=facts)
@@ -240,8 +249,12 @@ def _backbone() -> Check:
 
 
 def _encoder() -> Check:
-    """Whether the trained default encoder came with the package."""
+    """Whether the trained default encoder came with the package, whole."""
     try:
+        from llm2comp_apps.encoder.backends.exported import check_carried
+        from llm2comp_apps.encoder.cache import file_sha256
+        from llm2comp_apps.encoder.checkpoint import works_alone
+        from llm2comp_apps.encoder.fingerprints import checkpoint_digests
         from llm2comp_apps.encoder.locate import PRETRAINED, SHIPPED
         from llm2comp_apps.encoder.settings import read_settings
         from llm2comp_apps.errors import EncoderError
@@ -256,6 +269,9 @@ def _encoder() -> Check:
         return Check("encoder", "note", "no trained default encoder in this package", advice, facts)
     try:
         settings = read_settings(shipped)
+        if works_alone(shipped, settings):
+            network = checkpoint_digests(shipped, settings, file_sha256)[1]
+            check_carried(shipped, network, file_sha256)  # what was remembered may be from before the damage
     except EncoderError as error:
         return Check("encoder", "error", str(error), f"run: pip install --force-reinstall {DISTRIBUTION}", facts)
     facts |= {"name": settings.name, "k": settings.k, "backbone": settings.backbone, "max_length": settings.max_length}

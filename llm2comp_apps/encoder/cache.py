@@ -9,17 +9,27 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from llm2comp_apps.errors import UsageError
 from llm2comp_apps.files import write_text
 
 __all__ = ["cache_dir", "directory_sha256", "file_sha256", "files_sha256", "remembered_sha256"]
 
+_DIGESTS = "file-digests.json"
+
 
 def cache_dir() -> Path:
-    """The cache directory; it may not exist yet."""
-    if explicit := os.environ.get("LLM2COMP_CACHE"):
-        return Path(explicit).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "llm2comp"
+    """The cache directory; it may not exist yet.
+
+    Raises:
+        UsageError: no variable names it, and the system knows no home of this user.
+    """
+    explicit, base = os.environ.get("LLM2COMP_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        if explicit:
+            return Path(explicit).expanduser()
+        return (Path(base).expanduser() if base else Path.home() / ".cache") / "llm2comp"
+    except RuntimeError as error:
+        raise UsageError("no home folder is known to keep a cache in; name a folder by $LLM2COMP_CACHE") from error
 
 
 def file_sha256(path: Path) -> str:
@@ -50,11 +60,7 @@ def remembered_sha256(path: Path) -> str:
 
 def _remembered(files: Sequence[Path]) -> list[str]:
     """Digests of files. Weights run to many gigabytes: the cache keeps them by path, size and modification time."""
-    memory_file = cache_dir() / "file-digests.json"
-    try:
-        known: dict[str, str] = json.loads(memory_file.read_text("utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    known = _known_digests()
     digests, fresh = [], False
     for path in files:
         stat = path.stat()
@@ -64,12 +70,22 @@ def _remembered(files: Sequence[Path]) -> list[str]:
             fresh = True
         digests.append(known[key])
     if fresh:
-        _remember(memory_file, known)
+        _remember(known)
     return digests
 
 
-def _remember(memory_file: Path, known: dict[str, str]) -> None:
-    """Write the digest memory; a read-only or full cache only costs the next load some hashing."""
-    with suppress(OSError):
+def _known_digests() -> dict[str, str]:
+    """The digest memory; empty where there is none, or none that can be read."""
+    with suppress(OSError, ValueError, UsageError):
+        known = json.loads((cache_dir() / _DIGESTS).read_text("utf-8"))
+        if isinstance(known, dict):
+            return known
+    return {}
+
+
+def _remember(known: dict[str, str]) -> None:
+    """Write the digest memory; a cache that is read-only, full or nowhere only costs the next load some hashing."""
+    with suppress(OSError, UsageError):
+        memory_file = cache_dir() / _DIGESTS
         memory_file.parent.mkdir(parents=True, exist_ok=True)
         write_text(memory_file, json.dumps(known, indent=0))

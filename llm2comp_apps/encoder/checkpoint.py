@@ -52,6 +52,7 @@ __all__ = [
     "read_memory",
     "read_settings",
     "replaced",
+    "works_alone",
     "write",
 ]
 
@@ -100,6 +101,11 @@ def read_memory(directory: Path, k: int) -> Memory:
     if len(shape) != 2 or shape[0] != k:
         raise EncoderError(f"{path}: memory tokens of shape {shape}, but encoder.json says k = {k}.")
     return tensors
+
+
+def works_alone(directory: Path, settings: EncoderSettings) -> bool:
+    """Whether a checkpoint has no weights but those of the export that it carries."""
+    return settings.own_layers and not (directory / LAYERS).is_file() and (directory / CARRIED).is_dir()
 
 
 def read_layers(directory: Path) -> tuple[dict[str, Tensor], str]:

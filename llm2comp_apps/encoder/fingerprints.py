@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +72,15 @@ def network_digest(settings: EncoderSettings, memory: npt.NDArray[Any], weights_
     )
 
 
-def checkpoint_digests(directory: Path, settings: EncoderSettings) -> tuple[str, str]:
+def checkpoint_digests(
+    directory: Path, settings: EncoderSettings, sha256: Callable[[Path], str] = remembered_sha256
+) -> tuple[str, str]:
     """:func:`encoder_fingerprint` and :func:`network_digest` of a checkpoint on disk.
+
+    Args:
+        directory: of the checkpoint.
+        settings: with the pooling and the maximum length that are used.
+        sha256: digest of a file.
 
     Raises:
         EncoderError: its memory tokens are missing or damaged.
@@ -84,9 +91,9 @@ def checkpoint_digests(directory: Path, settings: EncoderSettings) -> tuple[str,
     except (OSError, ValueError, KeyError) as error:
         raise EncoderError(f"{path}: missing or damaged ({error}).") from error
     names = _OWN_LAYERS if settings.own_layers else _ADAPTER
-    weights = next((remembered_sha256(directory / name) for name in names if (directory / name).is_file()), "")
+    weights = next((sha256(directory / name) for name in names if (directory / name).is_file()), "")
     if settings.task == RERANK and (directory / _HEAD).is_file():
-        weights = with_head(weights, remembered_sha256(directory / _HEAD))
+        weights = with_head(weights, sha256(directory / _HEAD))
     return encoder_fingerprint(settings, memory, weights), network_digest(settings, memory, weights)
 
 

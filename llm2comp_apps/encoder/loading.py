@@ -13,14 +13,15 @@ from torch import Tensor
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backbones import default_device, default_dtype, load_backbone
+from llm2comp_apps.encoder.backends.exported import check_carried
 from llm2comp_apps.encoder.backends.packed import BODY, packed_lm, packed_tokenizer
 from llm2comp_apps.encoder.cache import file_sha256
-from llm2comp_apps.encoder.fingerprints import with_head
+from llm2comp_apps.encoder.fingerprints import network_digest, with_head
 from llm2comp_apps.encoder.locate import locate_checkpoint
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.precision import lower_precision
 from llm2comp_apps.encoder.probe import probe
-from llm2comp_apps.encoder.settings import ENCODE, RERANK, check_pooling
+from llm2comp_apps.encoder.settings import ENCODE, RERANK
 from llm2comp_apps.encoder.threads import one_thread
 from llm2comp_apps.errors import EncoderError, UsageError
 
@@ -77,10 +78,7 @@ def load_network(
         EncoderError: checkpoint or backbone missing, damaged, not made for one another, or made for another task.
     """
     directory = locate_checkpoint(name)
-    settings = checkpoint.read_settings(directory, task=task)
-    changes: dict[str, Any] = {"pooling": pooling, "max_length": max_length}
-    settings = dataclasses.replace(settings, **{key: value for key, value in changes.items() if value is not None})
-    check_pooling(settings.pooling)
+    settings = checkpoint.read_settings(directory, task=task).changed(pooling=pooling, max_length=max_length)
     device = device or default_device()
     if backbone is None and (directory / BODY).is_file():
         return _packed(directory, settings, device, dtype or default_dtype(device))
@@ -122,8 +120,10 @@ def load_network(
 def _packed(directory: Path, settings: checkpoint.EncoderSettings, device: str, dtype: torch.dtype) -> LoadedNetwork:
     """A checkpoint that has all it needs: its LM has the encoder's layers alone."""
     weights, digest = checkpoint.read_layers(directory)
+    memory = checkpoint.read_memory(directory, settings.k)
+    check_carried(directory, network_digest(settings, memory["memory_tokens"].numpy(), digest))
     with one_thread():
-        network = CompressionNetwork(packed_lm(directory, weights), **checkpoint.read_memory(directory, settings.k))
+        network = CompressionNetwork(packed_lm(directory, weights), **memory)
         network.layers = None if settings.layers is None else tuple(settings.layers)
         network.to(device).requires_grad_(requires_grad=False)
         probe(network, settings.backbone)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 from llm2comp_apps.encoder.backends import load_light, resolve_backend, wants_light
 from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.encoder.locate import SHIPPED, is_local, locate_checkpoint, shipped_named, shipped_names
-from llm2comp_apps.encoder.settings import POOLINGS
+from llm2comp_apps.encoder.settings import POOLINGS, check_max_length
 from llm2comp_apps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def load_encoder(
     with _collector_resting():
         backend = resolve_backend(backend, device)
         check_device(device)
+        check_max_length(max_length)
         if parsed.kind == "checkpoint":
             if dtype is None and wants_light(backend, device):
                 light = load_light(

@@ -82,6 +82,17 @@ class EncoderSettings:
     training: dict[str, Any] = field(default_factory=dict)
     format: int = OLDEST_FORMAT
 
+    def changed(self, *, pooling: str | None = None, max_length: int | None = None) -> EncoderSettings:
+        """The same with another pooling or maximum length; ``None`` leaves what there is.
+
+        Raises:
+            UsageError: an unknown pooling, or no room for a token.
+        """
+        check_max_length(max_length)
+        found = replace(self, pooling=pooling or self.pooling, max_length=max_length or self.max_length)
+        check_pooling(found.pooling)
+        return found
+
     def in_its_format(self) -> EncoderSettings:
         """The same with the oldest format that says all of it, so that older versions read what they understand."""
         if self.task != ENCODE:
@@ -135,6 +146,16 @@ _OTHER_TASK = {
     ENCODE: "{}: an encoder, not a reranker: it makes vectors of single texts.",
     RERANK: "{}: a reranker, not an encoder: it scores documents for a query, and makes no vectors.",
 }
+
+
+def check_max_length(max_length: int | None) -> None:
+    """Refuse a maximum length that leaves no room for a token; ``None`` is the encoder's own.
+
+    Raises:
+        UsageError: it is below 1.
+    """
+    if max_length is not None and max_length < 1:
+        raise UsageError(f"must be at least 1, not {max_length}", field="max_length")
 
 
 def check_pooling(pooling: str, *, several: bool = False) -> None:

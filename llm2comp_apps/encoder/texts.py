@@ -17,7 +17,7 @@ def list_of_texts(texts: Iterable[str]) -> list[str]:
 
     Raises:
         UsageError: a single text, nothing, a table, a mapping, a set (which has no order), or something in it that is
-            no text; the message names its position.
+            no text, or half a surrogate pair in a text; the message names its position.
     """
     if isinstance(texts, str | bytes):
         raise UsageError("must be a list of texts; put a single text into a list: [text]", field="texts")
@@ -33,4 +33,16 @@ def list_of_texts(texts: Iterable[str]) -> list[str]:
         if not isinstance(text, str):
             shown = repr(text) if text is None or isinstance(text, int | float) else f"a {type(text).__name__}"
             raise UsageError(f"must be strings, but the one at position {position} is {shown}", field="texts")
+        if half := half_of_a_pair(text):
+            reason = f"must be valid Unicode, but the one at position {position} has half a surrogate pair ({half})"
+            raise UsageError(reason, field="texts")
     return found
+
+
+def half_of_a_pair(text: str) -> str | None:
+    r"""The first lone surrogate of a text as an escape, such as ``\ud800``; ``None`` for what can be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(text[error.start]):04x}"
+    return None

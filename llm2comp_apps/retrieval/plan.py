@@ -9,7 +9,7 @@ from typing import Any
 
 from llm2comp_apps.corpus.chunking import MIN_CHUNK_TOKENS
 from llm2comp_apps.corpus.document import Document
-from llm2comp_apps.errors import UsageError
+from llm2comp_apps.errors import CorpusError, UsageError
 
 __all__ = ["EmbeddingPlan"]
 
@@ -59,7 +59,15 @@ class EmbeddingPlan:
         """Hex digest of everything that decides what the index holds of a document.
 
         Metadata belong to it: a document whose metadata changed must not stay as it was.
+
+        Raises:
+            CorpusError: something in the document cannot be written down: half a surrogate pair, or metadata that are
+                not JSON-shaped.
         """
         parts = [document.title, document.text, document.metadata, fingerprint, self.to_settings()]
-        encoded = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+        try:
+            encoded = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+        except (TypeError, ValueError) as error:  # UnicodeEncodeError, a lone surrogate, is a ValueError
+            where = f"{document.source}: " if document.source else ""
+            raise CorpusError(f"{where}document {document.id!r} cannot be stored: {error}") from error
         return hashlib.blake2b(encoded, digest_size=16).hexdigest()

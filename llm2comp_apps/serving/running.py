@@ -34,9 +34,12 @@ class Running:
     write: bool
 
 
-def running_folder() -> Path:
-    """Where servers write themselves down."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+def running_folder() -> Path | None:
+    """Where servers write themselves down; ``None`` where no variable names a folder, and this user has no home."""
+    try:
+        base = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
     return Path(base) / "llm2comp" / "running"
 
 
@@ -53,6 +56,9 @@ def announced(url: str, indexes: Mapping[str, Path], *, key: bool, write: bool) 
         write: whether its clients may change indexes.
     """
     folder = running_folder()
+    if folder is None:
+        yield
+        return
     record = {
         "url": url,
         "indexes": {name: str(path.resolve()) for name, path in indexes.items()},
@@ -79,7 +85,7 @@ def find_running(indexes: Sequence[Path], *, write: bool = False) -> Running | N
     """
     wanted = [str(path.resolve()) for path in indexes]
     folder = running_folder()
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+    for path in sorted(folder.glob("*.json")) if folder and folder.is_dir() else ():
         record = _record(path)
         names = {place: name for name, place in record.get("indexes", {}).items()}
         if all(place in names for place in wanted) and record["write"] >= write:

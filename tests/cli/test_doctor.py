@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from importlib import metadata
 from pathlib import Path
 
@@ -150,6 +152,19 @@ def test_damaged_default_encoder(checks, monkeypatch, tmp_path):
     exit_code, found = checks()
     assert exit_code == 1
     assert "checkpoint format 99" in found["encoder"]["detail"]
+
+
+def test_a_file_of_the_default_encoder_is_missing(checks, monkeypatch, tmp_path):
+    from llm2comp_apps.encoder import locate
+
+    copy = tmp_path / locate.SHIPPED["default"]
+    shutil.copytree(locate.PRETRAINED / copy.name, copy, copy_function=os.symlink)
+    (copy / "graph" / "tokens.safetensors").unlink()
+    monkeypatch.setattr(locate, "PRETRAINED", tmp_path)
+    exit_code, found = checks()
+    assert exit_code == 1
+    assert "tokens.safetensors: No such file" in found["encoder"]["detail"]
+    assert "--force-reinstall" in found["encoder"]["advice"]
 
 
 def test_default_encoder(checks, monkeypatch, tiny_encoder_dir, tmp_path):

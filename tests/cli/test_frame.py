@@ -166,6 +166,16 @@ def app_that_raises(error):
         (UsageError("no such thing"), 2, "Error: no such thing\n"),
         (PermissionError(13, "Permission denied", "x.trec"), 1, "Error: x.trec: Permission denied\n"),
         (KeyboardInterrupt(), 130, "Error: interrupted\n"),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            1,
+            "Error: this needs the package torch, which is not installed (llm2comp doctor says more)\n",
+        ),
+        (
+            ImportError("libcudart.so.12: cannot open\nmore", name="torch._C"),
+            1,
+            "Error: the package torch cannot be imported: libcudart.so.12: cannot open (llm2comp doctor says more)\n",
+        ),
     ],
 )
 def test_errors_that_people_can_act_on_are_one_line(error, code, line):
@@ -181,9 +191,12 @@ def test_errors_of_the_index_are_one_line_with_their_own_code():
         assert (result.exit_code, result.stderr) == (error.exit_code, f"Error: {error}\n")
 
 
-def test_a_bug_of_ours_is_a_traceback():
-    result = CliRunner().invoke(app_that_raises(ZeroDivisionError("bug")), ["fail"])
-    assert isinstance(result.exception, ZeroDivisionError)
+@pytest.mark.parametrize(
+    "bug", [ZeroDivisionError("bug"), ImportError("no such name", name="llm2comp_apps.files"), ImportError("bug")]
+)
+def test_a_bug_of_ours_is_a_traceback(bug):
+    result = CliRunner().invoke(app_that_raises(bug), ["fail"])
+    assert result.exception is bug
 
 
 def test_debugging_shows_the_traceback_of_any_error(monkeypatch):

@@ -208,6 +208,48 @@ def test_encoding_imports_neither_torch_nor_transformers(make_checkpoint, tmp_pa
     assert json.loads(done.stdout) == []
 
 
+@pytest.fixture
+def without(monkeypatch):
+    """Make packages look as if they were not installed."""
+
+    def hide(*names):
+        for name in list(sys.modules):
+            if name.partition(".")[0] in names or name.endswith(("backends.onnx_encoder", "backends.onnx_pairs")):
+                monkeypatch.delitem(sys.modules, name)
+        for name in names:
+            monkeypatch.setitem(sys.modules, name, None)
+
+    return hide
+
+
+def test_without_onnxruntime_torch_encodes_and_says_so(make_checkpoint, monkeypatch, without, texts):
+    monkeypatch.delenv("LLM2COMP_BACKEND", raising=False)
+    directory = str(make_checkpoint("llama"))
+    without("onnxruntime")
+    with pytest.warns(UserWarning, match="onnxruntime or tokenizers cannot be imported .*; torch runs the encoder"):
+        encoder = load_encoder(directory, device="cpu")
+    assert isinstance(encoder, LLM2Comp)
+    assert encoder.encode(texts).shape == (len(texts), encoder.dimension)
+    with pytest.raises(EncoderError, match="onnxruntime or tokenizers cannot be imported"):
+        load_encoder(directory, device="cpu", backend="onnx")
+
+
+def test_a_gpu_is_of_no_use_without_torch(monkeypatch, without):
+    monkeypatch.setattr("llm2comp_apps.encoder.backends._gpu_in_sight", lambda: True)
+    without("torch")
+    assert wants_light("auto", None)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_a_length_without_room_is_refused(make_checkpoint, backend):
+    directory = str(make_checkpoint("llama"))
+    for length in (0, -3):
+        with pytest.raises(UsageError, match=f"max_length must be at least 1, not {length}"):
+            load_encoder(directory, device="cpu", backend=backend, max_length=length)
+        with pytest.raises(UsageError, match="max_length must be at least 1"):
+            LLM2Comp.from_pretrained(directory, max_length=length)
+
+
 def test_poolings_are_those_of_torch():
     generator = np.random.default_rng(0)
     memory = generator.standard_normal((6, 5, 16)).astype(np.float32)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from llm2comp_apps.encoder import load_encoder
+from llm2comp_apps.encoder.arrays import places
 from llm2comp_apps.encoder.backends import load_light
 from llm2comp_apps.encoder.backends.packing import pack_encoder
 from llm2comp_apps.encoder.model import LLM2Comp
@@ -93,8 +95,32 @@ def test_damage_is_named_and_never_run(packed):
     path.unlink()
     path.write_bytes(content)
     for load in (LLM2Comp.from_pretrained, load_light):
-        with pytest.raises(EncoderError, match=r"layers\.safetensors: damaged"):
+        with pytest.raises(EncoderError, match=r"layers\.safetensors: damaged; copy or install this encoder again"):
             load(str(directory))
+
+
+@pytest.mark.parametrize("name", ["graph.onnx", "layers.safetensors", "tokens.safetensors", "tokenizer.json"])
+def test_what_is_missing_is_named_and_nothing_is_made_instead(packed, name, tmp_path):
+    _, directory = packed
+    (directory / "graph" / name).unlink()
+    for load in (LLM2Comp.from_pretrained, load_light, load_encoder):
+        with pytest.raises(EncoderError, match=rf"{name}: No such file or directory; copy or install"):
+            load(str(directory))
+    assert not (tmp_path / "cache" / "graphs").exists()
+
+
+def test_a_stray_bit_in_the_memory_tokens_is_no_other_encoder(packed, tmp_path):
+    """The export has its own copy of them, but torch would run the ones beside it, and export an encoder of these."""
+    _, directory = packed
+    path = directory / "memory_tokens.safetensors"
+    start, length = places(path)["memory_tokens"][2:]
+    content = bytearray(path.read_bytes())
+    content[start + length // 2] ^= 1
+    path.write_bytes(content)
+    for load in (LLM2Comp.from_pretrained, load_light, load_encoder):
+        with pytest.raises(EncoderError, match=r"its memory tokens or encoder\.json are not those that graph"):
+            load(str(directory))
+    assert not (tmp_path / "cache" / "graphs").exists()
 
 
 def test_torch_computes_the_same_with_and_without_the_backbone(packed, make_backbone, texts):

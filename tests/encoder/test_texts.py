@@ -36,6 +36,8 @@ def test_one_column_of_texts_is_a_list(kind):
         (dict.fromkeys(TEXTS), "not a dict"),
         ({"text": TEXTS}.keys(), "not a dict_keys"),
         (set(TEXTS), "not a set"),
+        (["Cells divide.", "a\ud800b"], r"must be valid Unicode, but the one at position 1 has half a .* \(\\ud800\)"),
+        (["\udfff"], r"position 0 has half a surrogate pair \(\\udfff\)"),
         (pandas.DataFrame({"text": TEXTS}), r"not a table \(DataFrame\); choose one of its columns"),
         (np.array([TEXTS]), r"not a table \(ndarray\)"),
         (list(zip(TEXTS, TEXTS, strict=True)), "the one at position 0 is a tuple"),

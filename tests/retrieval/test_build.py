@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llm2comp_indexes import Index
 
 from llm2comp_apps.corpus import Document
-from llm2comp_apps.errors import UsageError
+from llm2comp_apps.errors import CorpusError, UsageError
 from llm2comp_apps.retrieval.build import CommitRule, Survey, fill_index, survey
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
 
@@ -103,6 +103,19 @@ def test_title_and_text_cannot_be_confused():
     one, other = Document("d", "b c", title="a"), Document("d", "c", title="a b")
     assert one.content == other.content
     assert EmbeddingPlan().content_hash(one, "f") != EmbeddingPlan().content_hash(other, "f")
+
+
+@pytest.mark.parametrize(
+    ("document", "line"),
+    [
+        (Document("a", "half \ud800"), r"^document 'a' cannot be stored: .*surrogates not allowed"),
+        (Document("a", "x", "half \udfff", {}, "b.py:3"), "^b.py:3: document 'a' cannot be stored: "),
+        (Document("a", "x", metadata={"when": {1, 2}}), "document 'a' cannot be stored: .* set is not JSON"),
+    ],
+)
+def test_a_document_that_cannot_be_written_down_is_named(document, line):
+    with pytest.raises(CorpusError, match=line):
+        EmbeddingPlan().content_hash(document, "f")
 
 
 def test_long_documents_get_a_vector_per_chunk_and_are_found_by_any(hash_encoder, make_index):

@@ -18,6 +18,7 @@ from llm2comp_apps.cli.completion import offer_values
 from llm2comp_apps.cli.ui.console import note, warn
 from llm2comp_apps.cli.ui.spelling import COMMAND, option_of
 from llm2comp_apps.errors import LLM2CompError
+from llm2comp_apps.files import first_line
 
 __all__ = ["DEBUG_ENV", "INTERRUPTED", "CommandGroup"]
 
@@ -74,6 +75,10 @@ class CommandGroup(TyperGroup):
             raise _stop(f"{os.fspath(error.filename)}: {reason}" if error.filename else reason, 1) from error
         except _index_errors() as error:
             raise _stop(_told(error), error.exit_code) from error
+        except ImportError as error:
+            if (missing := _missing_package(error)) is None:
+                raise
+            raise _stop(missing, 1) from error
         finally:
             warnings.showwarning = show
             COMMAND.reset(token)
@@ -89,6 +94,16 @@ def _index_errors() -> tuple[type[Any], ...]:
     """The index room's base error, without importing that room for commands that did not."""
     errors = sys.modules.get("llm2comp_indexes.errors")
     return () if errors is None else (errors.IndexStoreError,)
+
+
+def _missing_package(error: ImportError) -> str | None:
+    """What to say of a package that is not installed or does not load; ``None`` where an import of ours is wrong."""
+    package = (error.name or "").partition(".")[0]
+    if not package or package.startswith("llm2comp_"):
+        return None
+    if isinstance(error, ModuleNotFoundError) and error.name == package:
+        return f"this needs the package {package}, which is not installed (llm2comp doctor says more)"
+    return f"the package {package} cannot be imported: {first_line(error)} (llm2comp doctor says more)"
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -17,21 +17,21 @@ import logging
 import os
 import shutil
 import sys
-from dataclasses import replace
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llm2comp_apps.encoder.settings import ENCODE, check_pooling
+from llm2comp_apps.encoder.settings import ENCODE
 from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder
-    from llm2comp_apps.encoder.settings import EncoderSettings
 
 __all__ = ["BACKENDS", "load_light", "resolve_backend", "wants_light"]
 
 BACKENDS = ("auto", "torch", "onnx")
 ENVIRONMENT = "LLM2COMP_BACKEND"
+NO_RUNTIME = "onnxruntime or tokenizers cannot be imported"
 
 _log = logging.getLogger(__name__)
 
@@ -63,8 +63,10 @@ def wants_light(backend: str, device: str | None) -> bool:
         return device == "cpu"
     if not _gpu_in_sight():
         return True
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError):  # not installed, or damaged: then it runs nothing
+        return True
     return not torch.cuda.is_available()
 
 
@@ -93,16 +95,24 @@ def load_light(
         EncoderError: the checkpoint is missing or damaged, or no graph can be made of it.
         UsageError: an unknown pooling or precision.
     """
-    from llm2comp_apps.encoder.backends.exported import find_export
-    from llm2comp_apps.encoder.checkpoint import read_settings
+    from llm2comp_apps.encoder.backends.exported import check_carried, find_export
+    from llm2comp_apps.encoder.checkpoint import read_settings, works_alone
     from llm2comp_apps.encoder.fingerprints import checkpoint_digests
     from llm2comp_apps.encoder.locate import locate_checkpoint
 
     folder = locate_checkpoint(name)
-    settings = _changed(read_settings(folder, task=task), pooling, max_length)
+    settings = read_settings(folder, task=task).changed(pooling=pooling, max_length=max_length)
     if settings.readout != "memory":
         return _without_graph(backend, f"readout {settings.readout!r} has no graph")
+    try:
+        from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder
+    except (ImportError, OSError) as error:  # a damaged installation fails to load its libraries with either
+        if backend == "auto":
+            warnings.warn(f"{NO_RUNTIME} ({error}); torch runs the encoder, which takes longer", stacklevel=2)
+        return _without_graph(backend, f"{NO_RUNTIME} ({error})")
     fingerprint, network = checkpoint_digests(folder, settings)
+    if works_alone(folder, settings):
+        check_carried(folder, network)
     positions = settings.max_length + settings.k
     found = find_export(folder, network, precision, positions)
     if found is None:
@@ -113,16 +123,7 @@ def load_light(
         found = find_export(folder, network, precision, positions)
     if found is None:
         raise EncoderError(f"encoder {name}: its export does not stay as it was written; is the disk in order?")
-    from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder
-
     return OnnxEncoder(*found, settings, fingerprint)
-
-
-def _changed(settings: EncoderSettings, pooling: str | None, max_length: int | None) -> EncoderSettings:
-    changes: dict[str, Any] = {"pooling": pooling, "max_length": max_length}
-    changed = replace(settings, **{key: value for key, value in changes.items() if value is not None})
-    check_pooling(changed.pooling)
-    return changed
 
 
 def _export(name: str, network: str, precision: str | None, backbone: str | None, max_length: int, task: str) -> None:

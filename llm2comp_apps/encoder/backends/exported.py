@@ -14,14 +14,25 @@ maximum length of the same network needs no other one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from llm2comp_apps.encoder.cache import cache_dir, remembered_sha256
 from llm2comp_apps.errors import EncoderError
 
-__all__ = ["GRAPH", "LAYERS", "TOKENIZER", "TOKENS", "Manifest", "find_export", "in_cache", "read_manifest"]
+__all__ = [
+    "CARRIED",
+    "GRAPH",
+    "LAYERS",
+    "TOKENIZER",
+    "TOKENS",
+    "Manifest",
+    "check_carried",
+    "find_export",
+    "in_cache",
+    "read_manifest",
+]
 
 FORMAT = 1
 CARRIED = "graph"
@@ -85,8 +96,12 @@ def find_export(checkpoint: Path, network: str, precision: str | None, positions
     return None
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, sha256: Callable[[Path], str] = remembered_sha256) -> Manifest:
     """Read and check an export: all its files are there and have the content that was written.
+
+    Args:
+        folder: of the export.
+        sha256: digest of a file.
 
     Raises:
         EncoderError: none there, written by another version, or damaged.
@@ -98,10 +113,40 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(**raw)
         for name in FILES:
             size, digest = manifest.files[name]
-            if (folder / name).stat().st_size != size or remembered_sha256(folder / name) != digest:
+            if (folder / name).stat().st_size != size or sha256(folder / name) != digest:
                 raise EncoderError(f"{folder / name}: damaged")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EncoderError(f"{folder}: no export, or a damaged one ({error})") from error
+    except OSError as error:
+        raise EncoderError(f"{error.filename or folder}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise EncoderError(f"{folder / MANIFEST}: damaged ({error})") from error
+    return manifest
+
+
+def check_carried(
+    checkpoint: Path, network: str | None = None, sha256: Callable[[Path], str] = remembered_sha256
+) -> Manifest:
+    """Refuse the export of a checkpoint that has no other weights, if it is not as it was written.
+
+    Nothing could be made again from what is left of it, and a stray bit in its memory tokens would give an encoder that
+    nobody trained.
+
+    Args:
+        checkpoint: its folder.
+        network: digest of its network as its files have it now; ``None`` to look at the export alone.
+        sha256: digest of a file.
+
+    Raises:
+        EncoderError: says which file is damaged or missing.
+    """
+    try:
+        manifest = read_manifest(checkpoint / CARRIED, sha256)
+    except EncoderError as error:
+        raise EncoderError(f"{error}; copy or install this encoder again") from error
+    if network not in (None, manifest.network):
+        raise EncoderError(
+            f"{checkpoint}: its memory tokens or encoder.json are not those that {CARRIED} was made with; copy or "
+            "install this encoder again"
+        )
     return manifest
 
 

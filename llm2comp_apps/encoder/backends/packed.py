@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm2comp_apps.encoder.arrays import open_arrays
-from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, TOKENIZER, TOKENS, read_manifest
+from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, TOKENIZER, TOKENS, check_carried
 from llm2comp_apps.encoder.backends.tokens import TokenTable
 from llm2comp_apps.encoder.quiet import without_progress_bars
 from llm2comp_apps.errors import EncoderError
@@ -45,7 +45,7 @@ def read_packed_layers(directory: Path) -> tuple[dict[str, Tensor], str]:
     Raises:
         EncoderError: missing or damaged.
     """
-    manifest = read_manifest(directory / CARRIED)
+    manifest = check_carried(directory)
     return packed_layers(directory), manifest.files[LAYERS][1]
 
 
