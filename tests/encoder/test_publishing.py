@@ -54,6 +54,7 @@ def test_the_folder_is_plain_and_says_what_it_is(make_checkpoint, tmp_path, in_p
     from sentence_transformers import SentenceTransformer
 
     directory = make_checkpoint("llama", max_length=40, prompts={"query": "query: "})
+    (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\n# An encoder\n")
     report = export_model(str(directory), tmp_path / "out", texts=2)
     folder = tmp_path / "out"
     assert not list(folder.rglob("*.py"))
@@ -67,6 +68,7 @@ def test_the_folder_is_plain_and_says_what_it_is(make_checkpoint, tmp_path, in_p
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: ")
     assert '"sentence-transformers"' in card
+    assert 'license: "apache-2.0"' in card, "as the encoder's own card says"
 
     model, encoder = SentenceTransformer(str(folder), device="cpu"), load(directory)
     assert model.similarity_fn_name == "cosine"

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm2comp_apps.encoder.locate import locate_checkpoint
 from llm2comp_apps.encoder.publishing.card import export_card
 from llm2comp_apps.encoder.publishing.comparison import Comparison, compare, comparison_texts
 from llm2comp_apps.errors import EncoderError, UsageError
@@ -117,7 +118,7 @@ def _native(name: str, target: Path, dtype: str, texts: list[str], *, multi_vect
         if encoder.network.readout.of_text:  # sentence-transformers has no vector of nothing
             texts = [text for text in texts if text]
         expected = encoder.encode(texts, pooling="all" if multi_vector else None)
-        return _finish(fresh, target, encoder, kind, dtype, compare(fresh, kind, texts, expected))
+        return _finish(fresh, target, name, encoder, kind, dtype, compare(fresh, kind, texts, expected))
 
 
 def _onnx(name: str, target: Path, dtype: str | None, texts: list[str]) -> ModelExport:
@@ -131,12 +132,16 @@ def _onnx(name: str, target: Path, dtype: str | None, texts: list[str]) -> Model
     with replaced_folder(target.resolve()) as fresh:
         write_onnx(encoder, encoder._folder, fresh)
         expected = encoder.encode(texts)
-        return _finish(fresh, target, encoder, "onnx", encoder.precision, compare(fresh, "onnx", texts, expected))
+        compared = compare(fresh, "onnx", texts, expected)
+        return _finish(fresh, target, name, encoder, "onnx", encoder.precision, compared)
 
 
-def _finish(fresh: Path, target: Path, encoder: Any, kind: str, dtype: str, comparison: Comparison) -> ModelExport:
+def _finish(
+    fresh: Path, target: Path, name: str, encoder: Any, kind: str, dtype: str, comparison: Comparison
+) -> ModelExport:
     """Put card and record into a folder that has been compared."""
-    card = export_card(encoder.settings, kind, encoder.dimension, where=target.name)
+    own_card = locate_checkpoint(checkpoint_of(name)[0])
+    card = export_card(encoder.settings, kind, encoder.dimension, where=target.name, own_card=own_card)
     (fresh / "README.md").write_text(card, "utf-8")
     report = ModelExport(
         folder=str(target),
