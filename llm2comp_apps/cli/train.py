@@ -134,7 +134,8 @@ def mine_negatives(
 
 
 @with_groups(
-    option("layers", str, REQUIRED, "N|LIST", _LAYERS),
+    option("layers", str | None, None, "N|LIST", _LAYERS),
+    option("k", int | None, None, None, "Number of memory tokens to keep, the first ones. [default: all]"),
     option("data", list[str], REQUIRED, None, "Files or folders whose texts decide."),
     out_folder("Folder of the new encoder."),
     option("method", str, "greedy", None, _METHOD),
@@ -142,7 +143,8 @@ def mine_negatives(
 )
 def prune(
     encoder: Annotated[str, typer.Argument(help="Encoder to cut: quality, or a checkpoint directory.")],
-    layers: str,
+    layers: str | None,
+    k: int | None,
     data: list[str],
     out: Path,
     method: str,
@@ -150,22 +152,17 @@ def prune(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Cut an encoder down to some of its layers, and report what that costs before it is trained again."""
+    """Cut an encoder down to some of its layers or memory tokens, and report what that costs before more training."""
     check_device(device)
     from llm2comp_train.pruning import parse_layers, prune_encoder
 
     from llm2comp_apps.cli.ui.progress import ProgressDisplay
 
+    kept = None if layers is None else parse_layers(layers)
     with ProgressDisplay("choosing", "layers taken out") as display:
+        how: dict[str, Any] = {"k": k, "method": method, "seed": seed, "device": device}
         report = prune_encoder(
-            encoder,
-            data,
-            parse_layers(layers),
-            out,
-            method=method,
-            device=device,
-            seed=seed,
-            on_progress=lambda done, total: display.update(done, done / total),
+            encoder, data, kept, out, **how, on_progress=lambda done, total: display.update(done, done / total)
         )
     if as_json:
         print_json(asdict(report) | {"out": str(out)})

@@ -47,6 +47,7 @@ __all__ = [
     "EncoderSettings",
     "Memory",
     "checkpoint_files",
+    "first_memory",
     "read_head",
     "read_layers",
     "read_memory",
@@ -75,6 +76,16 @@ class Memory(TypedDict):
     shift: Tensor
     center: Tensor
     spread: Tensor
+
+
+def first_memory(memory: Memory, k: int) -> Memory:
+    """Of memory tokens and what belongs to each of them, the first k."""
+    return Memory(
+        memory_tokens=memory["memory_tokens"][:k].clone(),
+        shift=memory["shift"][:k].clone(),
+        center=memory["center"][:k].clone(),
+        spread=memory["spread"],
+    )
 
 
 def read_memory(directory: Path, k: int) -> Memory:

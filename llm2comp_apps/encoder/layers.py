@@ -135,8 +135,8 @@ def greedy_removals(encoder: LLM2Comp, texts: Sequence[str], n: int) -> Iterator
         yield Removal(numbers[removed], float(sums[index]) / len(texts))
 
 
-def prune(encoder: LLM2Comp, layers: Sequence[int]) -> LLM2Comp:
-    """An encoder that runs only some of another one's layers, untrained for it.
+def prune(encoder: LLM2Comp, layers: Sequence[int], k: int | None = None) -> LLM2Comp:
+    """An encoder that runs only some of another one's layers, or has fewer memory tokens, untrained for it.
 
     It shares the weights that it keeps with the encoder that it is made from, which stays as it is. Saved, it is a
     checkpoint with its part of the adapter or of the layers.
@@ -144,9 +144,10 @@ def prune(encoder: LLM2Comp, layers: Sequence[int]) -> LLM2Comp:
     Args:
         encoder: full or shallow.
         layers: ascending numbers of the backbone's layers, all of which the encoder runs.
+        k: keep the first k memory tokens; by default all.
 
     Raises:
-        UsageError: a layer that the encoder does not run.
+        UsageError: a layer that the encoder does not run, or more memory tokens than it has.
     """
     numbers = encoder.layers
     chosen = check_layers(layers, max(numbers) + 1)
@@ -154,7 +155,8 @@ def prune(encoder: LLM2Comp, layers: Sequence[int]) -> LLM2Comp:
         raise UsageError(f"holds {missing[0]}, which {encoder.name} does not run any more", field="layers")
     places = [numbers.index(number) for number in chosen]
     old = encoder.network
-    network = CompressionNetwork(old.lm, **old.memory_state())
+    memory = old.memory_state() if k is None else checkpoint.first_memory(old.memory_state(), _check_k(encoder, k))
+    network = CompressionNetwork(old.lm, **memory)
     network.layers, network.own_layers, network.compute_dtype = tuple(chosen), old.own_layers, old.compute_dtype
     network.shallow = shallow_body(old.encoder, places)
     network.read_by(old.readout.name, encoder.tokenizer).to(encoder.device).requires_grad_(False)
@@ -168,7 +170,7 @@ def prune(encoder: LLM2Comp, layers: Sequence[int]) -> LLM2Comp:
     return LLM2Comp(
         network,
         encoder.tokenizer,
-        dataclasses.replace(encoder.settings, layers=chosen),
+        dataclasses.replace(encoder.settings, layers=chosen, k=network.k),
         adapter=adapter,
         layers_state=weights,
         weights_sha256="" if stored is None else checkpoint.weights_sha256(stored),
@@ -179,6 +181,14 @@ def agreement(full: FloatArray, other: FloatArray) -> FloatArray:
     """Cosine of each text's two embeddings, ``(n,)``; both ``(n, d)`` with unit rows."""
     cosines: FloatArray = np.einsum("nd,nd->n", full, other)
     return cosines
+
+
+def _check_k(encoder: LLM2Comp, k: int) -> int:
+    if encoder.network.readout.of_text:
+        raise UsageError(f"must be left out: {encoder.name} reads the text itself and has no memory tokens", field="k")
+    if not 1 <= k <= encoder.k:
+        raise UsageError(f"must be from 1 to {encoder.k}, the memory tokens of {encoder.name}, not {k}", field="k")
+    return k
 
 
 def _of_layers(weights: Mapping[str, Tensor], numbers: Mapping[int, int]) -> dict[str, Tensor]:

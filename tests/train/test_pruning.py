@@ -67,6 +67,20 @@ def test_layers_can_be_named(deep_encoder_dir, data, tmp_path):
     assert report.layers == LLM2Comp.from_pretrained(str(tmp_path / "pruned"), device="cpu").layers == [0, 2]
 
 
+def test_memory_tokens_can_be_cut_with_layers_or_without(deep_encoder_dir, data, tmp_path):
+    whole = LLM2Comp.from_pretrained(str(deep_encoder_dir), device="cpu", dtype=torch.float32)
+    report = prune_encoder(str(deep_encoder_dir), [str(data)], None, tmp_path / "fewer", k=2, device="cpu")
+    fewer = LLM2Comp.from_pretrained(str(tmp_path / "fewer"), device="cpu", dtype=torch.float32)
+    assert (report.k, report.k_before) == (fewer.k, whole.k) == (2, whole.k)
+    assert fewer.layers == whole.layers
+    assert f"the first 2 of {whole.k} memory tokens" in report.lines()
+    assert fewer.encode_memory(["text"]).shape == (1, 2, whole.dimension)
+    torch.testing.assert_close(fewer.network.memory_tokens, whole.network.memory_tokens[:2])
+    both = prune_encoder(str(deep_encoder_dir), [str(data)], [0, 2], tmp_path / "both", k=1, device="cpu")
+    assert (both.layers, both.k) == ([0, 2], 1)
+    assert LLM2Comp.from_pretrained(str(tmp_path / "both"), device="cpu").encode(["text"]).shape == (1, whole.dimension)
+
+
 def test_what_cannot_be_done_is_refused_and_nothing_is_written(deep_encoder_dir, data, tmp_path):
     def refused(match: str, layers=2, out=tmp_path / "new", **given) -> None:
         with pytest.raises(UsageError, match=match):
@@ -76,11 +90,14 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(deep_encoder_dir,
     refused("out .* holds something", out=data)
     refused("layers must be from 1 to 3", layers=4)
     refused("layers must be ascending", layers=[0, 3])
+    refused("layers is missing: the layers to keep, or `k`", layers=None)
+    for k in (0, 9):
+        refused("k must be from 1 to", layers=None, k=k)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_report_in_three_lines():
-    report = PruneReport([0, 3], 4, 0.91234, 0.5, 1.96, 8_400_000, 4_200_000)
+    report = PruneReport([0, 3], 4, 8, 8, 0.91234, 0.5, 1.96, 8_400_000, 4_200_000)
     assert report.lines() == [
         "2 of 4 layers: 0,3",
         "cosine to the encoder it was cut from: 0.912 on average, 0.500 at least",

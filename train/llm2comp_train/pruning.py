@@ -1,4 +1,4 @@
-"""Make a shallow encoder from a trained one, and say what that cost before any healing.
+"""Make a smaller encoder from a trained one, and say what that cost before any healing.
 
 The layers are chosen on half of a sample of texts, and the cost is measured on the other half.
 """
@@ -37,6 +37,8 @@ class PruneReport:
     Attributes:
         layers: the backbone's layers that the encoder runs now.
         layers_before: how many it ran before.
+        k: its memory tokens now.
+        k_before: those that it had.
         cosine: mean cosine of a text's embedding to the one it had, on texts that took no part in the choice.
         lowest: the smallest of these cosines.
         speed: how many times as fast the encoder is, on the same texts.
@@ -46,6 +48,8 @@ class PruneReport:
 
     layers: list[int]
     layers_before: int
+    k: int
+    k_before: int
     cosine: float
     lowest: float
     speed: float
@@ -55,8 +59,10 @@ class PruneReport:
     def lines(self) -> list[str]:
         """What a person should know before training the encoder again."""
         before, now = (f"{size / 1e6:.0f} MB" for size in (self.bytes_before, self.bytes_now))
+        fewer = [f"the first {self.k} of {self.k_before} memory tokens"] if self.k < self.k_before else []
         return [
             f"{len(self.layers)} of {self.layers_before} layers: {','.join(map(str, self.layers))}",
+            *fewer,
             f"cosine to the encoder it was cut from: {self.cosine:.3f} on average, {self.lowest:.3f} at least",
             f"{self.speed:.1f} times as fast; layers of {now} instead of {before} in float32",
         ]
@@ -80,33 +86,38 @@ def parse_layers(text: str) -> int | list[int]:
 def prune_encoder(
     name: str,
     sources: Sequence[str],
-    layers: int | Sequence[int],
+    layers: int | Sequence[int] | None,
     out: Path,
     *,
+    k: int | None = None,
     method: str = "greedy",
     device: str | None = None,
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PruneReport:
-    """Write a checkpoint that runs only some of an encoder's layers.
+    """Write a checkpoint that runs only some of an encoder's layers, or with fewer memory tokens.
 
     Args:
         name: of an encoder of ours.
         sources: data files whose texts decide, as for training.
-        layers: how many to keep, or their numbers in the backbone.
+        layers: how many to keep, or their numbers in the backbone; ``None`` for all.
         out: folder of the checkpoint; must not exist or be empty.
+        k: keep the first k memory tokens; by default all.
         method: how the layers are chosen, see :mod:`llm2comp_apps.encoder.layers`.
         device: to encode on.
         seed: draws the texts.
         on_progress: called with removals done and in all.
 
     Raises:
-        UsageError: impossible layers, an unknown method, or a folder that holds something.
+        UsageError: nothing to cut, impossible layers or memory tokens, an unknown method, or a folder that holds
+            something.
         EncoderError: the encoder cannot be loaded.
         TrainingError: no data.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something already; choose a new folder", field="out")
+    if layers is None and k is None:
+        raise UsageError("is missing: the layers to keep, or `k`, the memory tokens to keep", field="layers")
     check_method(method)
     texts = sample_texts(sources, TEXTS, seed)
     encoder = LLM2Comp.from_pretrained(name, device=device)
@@ -114,12 +125,14 @@ def prune_encoder(
     deciding, judging = texts[::2], texts[1::2] or texts
     if isinstance(layers, int):
         layers = choose_layers(encoder, deciding, layers, method=method, on_progress=on_progress)
-    pruned = prune(encoder, layers)
+    pruned = prune(encoder, encoder.layers if layers is None else layers, k)
     cosines = agreement(encoder.encode(judging), pruned.encode(judging))
     pruned.save_pretrained(out)
     sizes = [4 * sum(weight.numel() for weight in one.network.layer_weights().values()) for one in (encoder, pruned)]
     return PruneReport(
-        layers=list(layers),
+        layers=list(pruned.layers),
+        k=pruned.k,
+        k_before=encoder.k,
         layers_before=len(encoder.layers),
         cosine=float(cosines.mean()),
         lowest=float(cosines.min()),
