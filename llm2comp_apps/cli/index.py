@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
         group,
         import_,
         "llm2comp index import corpus.parquet -o corpus.index --encoder default",
-        "llm2comp index import vectors.npy corpus.jsonl -o corpus.index",
+        "llm2comp index import vectors.npy corpus.jsonl -o corpus.index --encoder default",
         name="import",
     )
     app.add_typer(group)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["ImportReport", "import_index"]
 
 _BATCH = 4096
+_BY_WORDS_ONLY = (
+    "the vectors do not say which encoder made them, so the index can be searched by words only (import them with "
+    "`encoder` to search by meaning, too)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class ImportReport:
     Attributes:
         documents: how many there are now.
         refusal: why the kind that was asked for is refused, if it is: the vectors are then compared one by one.
-        warnings: what is worth a word, each a finished line: a refused kind, memory vectors that were left behind.
+        warnings: what is worth a word, each a finished line: a refused kind, an unknown encoder, memory vectors that
+            were left behind.
     """
 
     documents: int
@@ -207,6 +212,8 @@ class _Importer:
             writer.commit()
         with Index.open(self.path) as index:
             warnings = [refusal_line(index, writer.refusal)] if writer.refusal else []
+        if self.encoder is None:
+            warnings.append(_BY_WORDS_ONLY)
         return ImportReport(count, writer.refusal, warnings)
 
     @contextmanager

@@ -238,7 +238,8 @@ def test_a_document_that_was_changed_in_the_file_counts_as_changed(cli, encoders
     table = pq.read_table("all.parquet")
     metadata = ["{}" if row["id"] == "bread-2" else row["metadata"] for row in table.to_pylist()]
     pq.write_table(table.set_column(3, "metadata", pa.array(metadata)), "all.parquet")
-    cli("index", "import", "all.parquet", "-o", "back.index", "--encoder", "default")
+    imported = cli("index", "import", "all.parquet", "-o", "back.index", "--encoder", "default")
+    assert "by words only" not in imported.stderr
     assert "0 documents added, 1 replaced" in cli("index", "add", "back.index", corpus).stderr
 
 
@@ -252,7 +253,9 @@ def test_import_takes_a_language(cli, exported, suffix):
 
 def test_vectors_of_an_unknown_encoder_are_searched_by_words_only(cli, built, encoders):
     cli("index", "export", built, "all.parquet")
-    assert cli("index", "import", "all.parquet", "-o", "back.index").exit_code == 0
+    result = cli("index", "import", "all.parquet", "-o", "back.index")
+    assert result.exit_code == 0
+    assert "searched by words only (import them with --encoder to search" in " ".join(result.stderr.split())
     assert "Stars" in cli("search", "stars", "--index", "back.index", "--mode", "lexical").stdout
     for arguments in ([], ["--encoder", "default"]):
         refused = cli("search", "stars", "--index", "back.index", *arguments)
