@@ -25,7 +25,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from llm2comp_apps.encoder.backends.exported import CARRIED
+from llm2comp_apps.encoder.backends.exported import CARRIED, check_carried
 from llm2comp_apps.encoder.backends.packed import BODY, read_packed_layers
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.card import CARD, write_card
@@ -47,6 +47,7 @@ __all__ = [
     "EncoderSettings",
     "Memory",
     "checkpoint_files",
+    "copy_packed",
     "first_memory",
     "read_head",
     "read_layers",
@@ -223,6 +224,27 @@ def write(
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
     write_card(directory, settings, memory["memory_tokens"].shape[1])
+    text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
+    (directory / SETTINGS).write_text(text, "utf-8")
+
+
+def copy_packed(source: Path, directory: Path, settings: EncoderSettings) -> None:
+    """Write a checkpoint that works by itself, from one that does: another pooling or maximum length needs no backbone.
+
+    Args:
+        source: its folder.
+        directory: made if missing.
+        settings: ``encoder.json``.
+
+    Raises:
+        EncoderError: the export is missing or damaged.
+    """
+    check_carried(source)
+    shutil.copytree(source / CARRIED, directory / CARRIED)
+    for name in (MEMORY, BODY):
+        shutil.copyfile(source / name, directory / name)
+    memory = read_memory(directory, settings.k)
+    write_card(directory, settings, memory["memory_tokens"].shape[1], packed=True)
     text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
     (directory / SETTINGS).write_text(text, "utf-8")
 

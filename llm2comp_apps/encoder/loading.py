@@ -43,6 +43,7 @@ class LoadedNetwork:
         layers_state: the checkpoint's own layers as they are stored.
         weights_sha256: digest of the file that holds either of the two, and of a reranker's head; empty where there is
             none.
+        packed: the checkpoint's folder, where it works by itself.
     """
 
     network: CompressionNetwork
@@ -51,6 +52,7 @@ class LoadedNetwork:
     adapter: checkpoint.Adapter | None
     layers_state: dict[str, Tensor] | None
     weights_sha256: str
+    packed: Path | None = None
 
 
 def load_network(
@@ -135,6 +137,7 @@ def _packed(directory: Path, settings: checkpoint.EncoderSettings, device: str, 
         adapter=None,
         layers_state=weights,
         weights_sha256=digest,
+        packed=directory,
     )
 
 

@@ -42,6 +42,7 @@ class LLM2Comp(BatchedEncoder):
         adapter: checkpoint.Adapter | None = None,
         layers_state: dict[str, Tensor] | None = None,
         weights_sha256: str = "",
+        packed: Path | None = None,
     ) -> None:
         """Wrap a network whose adapter, if any, is merged; use :meth:`from_pretrained` to load one.
 
@@ -52,12 +53,14 @@ class LLM2Comp(BatchedEncoder):
             adapter: what was merged, for :meth:`save_pretrained`.
             layers_state: the encoder's own layers as they are stored, for :meth:`save_pretrained`.
             weights_sha256: digest of the file that holds either of the two.
+            packed: folder of the checkpoint, where it works by itself, for :meth:`save_pretrained`.
         """
         self.network = network.eval()
         self.tokenizer = tokenizer
         self.settings = settings
         self.adapter = adapter
         self.layers_state = layers_state
+        self._packed = packed
         self.device = str(network.memory_tokens.device)
         self.dimension = network.memory_tokens.shape[1]
         self.k = network.vectors
@@ -106,6 +109,7 @@ class LLM2Comp(BatchedEncoder):
             adapter=loaded.adapter,
             layers_state=loaded.layers_state,
             weights_sha256=loaded.weights_sha256,
+            packed=loaded.packed,
         )
 
     @property
@@ -176,6 +180,9 @@ class LLM2Comp(BatchedEncoder):
         """
         memory = self.network.memory_state()
         with checkpoint.replaced(Path(directory)) as fresh:
+            if self._packed is not None:
+                checkpoint.copy_packed(self._packed, fresh, self.settings)
+                return
             checkpoint.write(fresh, self.settings, memory, self.adapter, self.tokenizer, layers_state=self.layers_state)
 
     def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:

@@ -182,7 +182,10 @@ def source_of(record: Mapping[str, str]) -> str | None:
     What ``default`` means may change with a version, so the encoder's own name counts more.
     """
     source = record.get("source")
-    return shipped_named(record.get("name", "")) or source if source in SHIPPED else source
+    if source is None or source.partition("@")[0] not in SHIPPED:
+        return source
+    short = parse_name(source)
+    return str(replace(short, target=shipped_named(record.get("name", "")) or short.target))
 
 
 def backbone_of(name: str) -> str | None:

@@ -66,7 +66,10 @@ def check_encoder(index: Index, encoder: TextEncoder) -> None:
         EncoderError: the fingerprints differ.
     """
     if index.encoder.get("fingerprint") != encoder.fingerprint:
-        raise _other_vectors(index, encoder, "search with the first, or build another index with the second")
+        advice = "search with the first, or build another index with the second"
+        if index.encoder.get("name") == encoder.name:  # so that the first cannot be told by its name
+            advice = "it has other weights or settings now; build the index again, or name what built it by `encoder`"
+        raise _other_vectors(index, encoder, advice)
 
 
 def load_query_encoder(index: Index, encoder: str | TextEncoder, device: str | None = None) -> TextEncoder:

@@ -14,6 +14,7 @@ from llm2comp_apps.encoder import load_encoder
 from llm2comp_apps.encoder.arrays import places
 from llm2comp_apps.encoder.backends import load_light
 from llm2comp_apps.encoder.backends.packing import pack_encoder
+from llm2comp_apps.encoder.layers import prune
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.errors import EncoderError
 
@@ -85,6 +86,33 @@ def test_it_needs_no_backbone_and_no_cache(packed, make_backbone, tmp_path, text
     for name in ("vectors", "heavy"):
         assert (np.load(tmp_path / f"{name}.npy") * source.encode(texts)).sum(1).min() > 0.99
     assert not (tmp_path / "cache" / "graphs").exists()
+
+
+def test_saved_again_it_still_works_by_itself(packed, make_backbone, tmp_path, texts):
+    _, directory = packed
+    first = LLM2Comp.from_pretrained(str(directory), pooling="first", device="cpu")
+    backbone, hidden = make_backbone("llama"), tmp_path / "hidden"
+    backbone.rename(hidden)
+    try:
+        first.save_pretrained(tmp_path / "copy")
+        light = load_light(str(tmp_path / "copy"))
+        heavy = LLM2Comp.from_pretrained(str(tmp_path / "copy"), device="cpu")
+    finally:
+        hidden.rename(backbone)
+    assert light._folder == tmp_path / "copy" / "graph"
+    assert light.fingerprint == heavy.fingerprint == first.fingerprint
+    np.testing.assert_array_equal(light.encode(texts), load_light(str(directory), pooling="first").encode(texts))
+
+
+def test_layers_can_be_cut_from_it(packed, tmp_path, texts):
+    _, directory = packed
+    short = prune(LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32), [1])
+    short.save_pretrained(tmp_path / "short")
+    assert not (tmp_path / "short" / "graph").exists()
+    again = LLM2Comp.from_pretrained(str(tmp_path / "short"), device="cpu", dtype=torch.float32)
+    assert again.layers == [1]
+    assert again.fingerprint == short.fingerprint
+    assert (again.encode(texts) * short.encode(texts)).sum(1).min() > 0.99  # token embeddings are the backbone's again
 
 
 def test_damage_is_named_and_never_run(packed):

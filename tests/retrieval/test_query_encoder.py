@@ -60,3 +60,14 @@ def test_an_encoder_of_another_space_is_refused_by_name(path, small, hash_encode
             library.search("cells")
         with pytest.raises(EncoderError, match="one that was aligned to it"):
             Searcher(library.index, small)
+
+
+def test_an_encoder_that_changed_under_its_name_is_told_apart(hash_encoder, make_hash_encoder, tmp_path):
+    """To search with "the first" helps nobody where both have one name."""
+    path = tmp_path / "same.index"
+    with Collection.create(path, encoder=hash_encoder) as library:
+        library.update([Document("a", "cells divide")])
+    later = make_hash_encoder()
+    later.fingerprint = "of-the-later-one"
+    with Collection.open(path, encoder=later) as library, pytest.raises(EncoderError, match="build the index again"):
+        library.search("cells")
