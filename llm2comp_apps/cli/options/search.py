@@ -47,7 +47,10 @@ SEARCH = Group(
 """The fields of :class:`~llm2comp_apps.retrieval.search.SearchOptions`."""
 
 _INDEX = "Index to search; several are searched as one. [default: $LLM2COMP_INDEX, else the one *.index here]"
-_RERANK = "Score the best hits again: a reranker's folder or name; or, experimental: memory, likelihood, upr."
+_RERANK = (
+    "Score the best hits again: a reranker's folder or name; or, experimental: memory, likelihood, upr (the last two "
+    "not with default)."
+)
 _QUERIES = (
     "Many queries: _id and text (or qid and query) in any corpus format, .txt with one a line, or the queries.jsonl "
     "of a BEIR folder."
