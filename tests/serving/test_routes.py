@@ -33,6 +33,17 @@ def test_embeddings_are_those_of_the_encoder(ask, loads_hash) -> None:
     np.testing.assert_array_equal(vector, loads_hash.encode(texts[:1])[0])
 
 
+def test_roles_are_known_where_an_encoder_has_no_prompts(ask, server, monkeypatch) -> None:
+    asked = {"input": "cells", "prompt_name": "query"}
+    assert ask("POST", "/v1/embeddings", asked)[0] == 200
+    (engine,) = server.state.engines.values()
+    monkeypatch.setattr(engine.encoder, "prompts", {})
+    assert ask("POST", "/v1/embeddings", asked)[0] == 200
+    status, answer = ask("POST", "/v1/embeddings", {**asked, "prompt_name": "question"})
+    assert (status, answer["error"]["param"]) == (400, "prompt_name")
+    assert "must be one of query, document, not 'question'" in answer["error"]["message"]
+
+
 def test_token_ids_are_refused_with_a_hint(ask) -> None:
     for ids in ([1, 2, 3], [[1, 2], [3]]):
         status, answer = ask("POST", "/v1/embeddings", {"input": ids, "model": "hash"})

@@ -63,8 +63,9 @@ def prompt_of(call: Call, engine: Engine) -> str | None:
     if role is None:
         return None
     role = role.removeprefix("search_")
-    if role not in {*prompts, "query", "document", "passage"}:
-        raise call.fields.wrong("prompt_name", f"must be one of {', '.join(prompts)}, not {role[:50]!r}")
+    roles = dict.fromkeys([*prompts, "query", "document"])  # these two also where an encoder has no prompt for them
+    if role not in {*roles, "passage"}:
+        raise call.fields.wrong("prompt_name", f"must be one of {', '.join(roles)}, not {role[:50]!r}")
     return prompts.get(role)
 
 
