@@ -23,13 +23,19 @@ def cache_dir() -> Path:
     Raises:
         UsageError: no variable names it, and the system knows no home of this user.
     """
-    explicit, base = os.environ.get("LLM2COMP_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    explicit, base = _named("LLM2COMP_CACHE"), _named("XDG_CACHE_HOME")
     try:
         if explicit:
             return Path(explicit).expanduser()
         return (Path(base).expanduser() if base else Path.home() / ".cache") / "llm2comp"
     except RuntimeError as error:
         raise UsageError("no home folder is known to keep a cache in; name a folder by $LLM2COMP_CACHE") from error
+
+
+def _named(variable: str) -> str:
+    """The value of a variable of the environment; empty for a blank one, which names no folder."""
+    value = os.environ.get(variable, "")
+    return value if value.strip() else ""
 
 
 def file_sha256(path: Path) -> str:

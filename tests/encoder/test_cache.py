@@ -39,6 +39,15 @@ def test_without_a_home_digests_are_computed_and_the_rest_says_what_to_do(homele
         cache_dir()
 
 
+def test_a_blank_variable_names_no_folder(monkeypatch, tmp_path):
+    for name in ("LLM2COMP_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, "  ")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert cache_dir() == tmp_path / ".cache" / "llm2comp"
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / "a folder "))
+    assert cache_dir() == tmp_path / "a folder "
+
+
 def test_a_home_of_nobody_is_named_too(homeless, monkeypatch):
     monkeypatch.setenv("LLM2COMP_CACHE", "~nobody-of-this-name/cache")
     with pytest.raises(UsageError, match="no home folder"):
