@@ -16,6 +16,7 @@ from llm2comp_apps.retrieval.rerank import (
     Reranker,
     load_joint_reranker,
     load_likelihood_reranker,
+    load_upr_reranker,
 )
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
@@ -74,7 +75,7 @@ class Models:
         return self._joint_rerankers[name]
 
     def memory_reranker(self, name: str, source: str | None = None) -> Reranker:
-        """One that reads the encoder's memory vectors, or asks its language model.
+        """One that reads the encoder's memory vectors, or asks the language model under it.
 
         Args:
             name: ``memory``, ``likelihood`` or ``upr``.
@@ -87,7 +88,9 @@ class Models:
             source = self.named
         record = self.index.encoder
         encoder = source or source_of(record) or record["name"]
-        return load_likelihood_reranker(name, encoder, stored=stored, device=self.device)
+        if name == UPR:
+            return load_upr_reranker(encoder, device=self.device)
+        return load_likelihood_reranker(encoder, stored=stored, device=self.device)
 
     def _load(self, name: str) -> Reranker:
         if name in (LIKELIHOOD, UPR):

@@ -59,7 +59,7 @@ class KeptMemory:
         if name == MEMORY:
             return _Keeping(self, MemoryReranker(self._encoder, self.read))
         if name == LIKELIHOOD:
-            return _Keeping(self, load_likelihood_reranker(name, self._name, stored=self.read))
+            return _Keeping(self, load_likelihood_reranker(self._name, stored=self.read))
         return load_reranker(name, encoder=self._name)
 
 

@@ -12,7 +12,7 @@ from llm2comp_apps import LLM2Comp
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backbones import load_backbone
 from llm2comp_apps.encoder.checkpoint import read_settings
-from llm2comp_apps.encoder.decoding import explain, explanation_page, load_reader
+from llm2comp_apps.encoder.decoding import TextReader, explain, explanation_page, load_reader, load_text_reader
 from llm2comp_apps.encoder.decoding.page import shade
 from llm2comp_apps.errors import EncoderError, UsageError
 
@@ -139,6 +139,21 @@ def test_the_likelihood_of_a_text_behind_another_is_the_lm_s_own(folder, reader)
     with torch.inference_mode():
         logits = plain(torch.tensor([[*head, *row]])).logits[0, len(head) - 1 : -1].log_softmax(-1)
     wanted = float(logits.gather(-1, torch.tensor(row)[:, None]).mean())
-    found = reader.likelihood_after([text, "x"], [given, ""], prompt="?")
+    texts = TextReader(load_backbone(read_settings(folder).backbone, device="cpu", dtype=torch.float32))
+    found = texts.likelihood_after([text, "x", ""], [given, "", given], prompt="?")
     assert found[0] == pytest.approx(wanted, abs=1e-4)
     assert np.isfinite(found).all()
+    assert found[2] == 0
+    assert texts.likelihood_after([], []).shape == (0,)
+
+
+def test_any_encoder_has_a_language_model_that_reads_texts(folder, monkeypatch):
+    from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
+    from llm2comp_apps.encoder.decoding import text_reader
+
+    loaded = []
+    monkeypatch.setattr(text_reader, "load_backbone", lambda name, **_: loaded.append(name) or load_backbone(tiny))
+    tiny = read_settings(folder).backbone
+    for name in (str(folder), "default", "st:some/model"):
+        assert isinstance(load_text_reader(name, device="cpu"), TextReader)
+    assert loaded == [tiny, DEFAULT_BACKBONE, DEFAULT_BACKBONE]

@@ -138,17 +138,18 @@ def test_an_encoder_without_memory_is_named_and_stops_nothing(task, tmp_path, mo
     assert line.startswith("a rerank search (memory), library: the encoder hash has no memory vectors")
 
 
-def test_likelihood_loads_the_encoder_by_the_name_of_its_row(task, tmp_path, monkeypatch, make_hash_encoder):
+def test_likelihoods_load_the_encoder_by_the_name_of_its_row(task, tmp_path, monkeypatch, make_hash_encoder):
     asked = []
 
-    def load(name, encoder, *, stored, device):
-        asked.append((name, encoder, stored is not None))
+    def load(encoder, *, device, **given):
+        asked.append((encoder, given.get("stored") is not None))
         return Backwards()
 
     monkeypatch.setattr("llm2comp_apps.retrieval.models.load_likelihood_reranker", load)
+    monkeypatch.setattr("llm2comp_apps.retrieval.models.load_upr_reranker", load)
     monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, **_: make_hash_encoder())
     compare(["mine=runs/a"], [task], tmp_path, searches=search_rows([], rerank=["likelihood", "upr"]))
-    assert asked == [("likelihood", "runs/a", True), ("upr", "runs/a", False)]
+    assert asked == [("runs/a", True), ("runs/a", False)], "only one of them reads memory vectors"
 
 
 def test_an_index_is_reranked(library):

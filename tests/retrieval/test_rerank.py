@@ -16,6 +16,7 @@ from llm2comp_apps.retrieval.rerank import (
     LikelihoodReranker,
     MemoryReranker,
     Passage,
+    UprReranker,
     max_sim,
     pool_memory,
 )
@@ -218,9 +219,9 @@ class Reader:
         return self.likelihood(texts, self.memory(given), prompt=prompt)
 
 
-@pytest.mark.parametrize("given", ["memory", "text"])
-def test_documents_are_ordered_by_the_likelihood_of_the_query(hash_encoder, given):
-    reranker = LikelihoodReranker(Reader(hash_encoder), given=given)
+@pytest.mark.parametrize("kind", [LikelihoodReranker, UprReranker])
+def test_documents_are_ordered_by_the_likelihood_of_the_query(hash_encoder, kind):
+    reranker = kind(Reader(hash_encoder))
     assert rerank_documents("cells divide by mitosis", DOCUMENTS, reranker)[0].id == "b"
     assert reranker.score("q", []).shape == (0,)
 
@@ -243,8 +244,10 @@ def test_names_of_rerankers(monkeypatch):
 
     loaded = []
     monkeypatch.setattr(decoding, "load_reader", lambda name, device: loaded.append((name, device)))
+    monkeypatch.setattr(decoding, "load_text_reader", lambda name, device: loaded.append((name, device)))
     assert isinstance(load_reranker("likelihood", encoder="runs/kl", device="cpu"), LikelihoodReranker)
-    assert isinstance(load_reranker("upr"), LikelihoodReranker)
-    assert loaded == [("runs/kl", "cpu"), (READABLE, None)]
+    assert isinstance(load_reranker("likelihood"), LikelihoodReranker)
+    assert isinstance(load_reranker("upr"), UprReranker)
+    assert loaded == [("runs/kl", "cpu"), (READABLE, None), ("default", None)]
     settings = read_settings(locate_checkpoint(READABLE))
     assert (settings.readout, settings.own_layers) == ("memory", False), "what a decoder can read"

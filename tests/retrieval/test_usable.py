@@ -68,7 +68,7 @@ def test_a_cross_encoder_needs_its_extra(tmp_path, hash_encoder, monkeypatch):
     assert rerank_notes(index) == [], "no model is at hand"
 
 
-@pytest.mark.parametrize(("own", "readable"), [(False, ["memory", "likelihood", "upr"]), (True, ["memory"])])
+@pytest.mark.parametrize(("own", "readable"), [(False, ["memory", "likelihood", "upr"]), (True, ["memory", "upr"])])
 def test_what_the_encoder_can_do_is_read_from_its_settings(tmp_path, hash_encoder, monkeypatch, own, readable):
     index = made(tmp_path / "a.index", hash_encoder)
     folder = checkpoint(tmp_path / "far" / "away" / "encoder", own_layers=own)

@@ -3,7 +3,8 @@
 * :mod:`.loading` loads an encoder with its adapter beside the LM, so that one copy of the weights encodes and decodes;
 * :mod:`.reader` writes text from memory, and measures how much memory helps to predict a text (*gain*);
 * :mod:`.explanation` puts that together for a text, a pair of texts, a query and a text;
-* :mod:`.page` shows it as HTML.
+* :mod:`.page` shows it as HTML;
+* :mod:`.text_reader` asks the LM about texts alone.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from llm2comp_apps.encoder.decoding.explanation import Explanation, Match, expla
 from llm2comp_apps.encoder.decoding.loading import load_reader
 from llm2comp_apps.encoder.decoding.page import explanation_page
 from llm2comp_apps.encoder.decoding.reader import MemoryReader, TokenGain
+from llm2comp_apps.encoder.decoding.text_reader import TextReader, load_text_reader
 
 __all__ = [
     "Explanation",
     "Match",
     "MemoryReader",
+    "TextReader",
     "TokenGain",
     "explain",
     "explain_all",
     "explanation_page",
     "load_reader",
+    "load_text_reader",
     "match_memory",
 ]

@@ -175,26 +175,6 @@ class MemoryReader:
         return self._batched_likelihood([[*asked, *row] for row in rows], len(asked), memory)
 
     @torch.inference_mode()
-    def likelihood_after(self, texts: Sequence[str], given: Sequence[str], *, prompt: str = "") -> FloatArray:
-        """The same given a text in place of memory.
-
-        Args:
-            texts: n texts.
-            given: n texts that are read first, as far as the encoder would read them.
-            prompt: stands between the two, and is not counted.
-        """
-        asked = self._tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
-        rows, read = self._ids(texts), self._ids(given)
-        out = np.zeros(len(rows), dtype=np.float32)
-        for index, (before, row) in enumerate(zip(read, rows, strict=True)):
-            head = [*before, *asked] or [self._pad_id]  # something has to stand before the first token
-            ids = torch.tensor([[*head, *row]], device=self._device)
-            states = self._network.decode(self._network.embed(ids[:, :-1]))[:, len(head) - 1 :]
-            likely = self._network.logits(states).float().log_softmax(-1)
-            out[index] = float(likely.gather(-1, ids[:, len(head) :, None]).mean())
-        return out
-
-    @torch.inference_mode()
     def _batched_likelihood(self, rows: list[list[int]], skipped: int, memory: FloatArray) -> FloatArray:
         out = np.zeros(len(rows), dtype=np.float32)
         for batch in length_batches([len(row) + self.k for row in rows], _TOKENS_PER_BATCH) if rows else ():

@@ -13,6 +13,7 @@ from llm2comp_apps.retrieval.rerank.memory import (
 )
 from llm2comp_apps.retrieval.rerank.own import OwnReranker, is_own
 from llm2comp_apps.retrieval.rerank.protocol import Passage, ReadsStored, Reranker, StoredMemory
+from llm2comp_apps.retrieval.rerank.upr import UprReranker
 
 __all__ = [
     "LIKELIHOOD",
@@ -25,10 +26,12 @@ __all__ = [
     "Passage",
     "ReadsStored",
     "Reranker",
+    "UprReranker",
     "encode_memory_with",
     "load_joint_reranker",
     "load_likelihood_reranker",
     "load_reranker",
+    "load_upr_reranker",
     "max_sim",
     "pool_memory",
 ]
@@ -36,18 +39,17 @@ __all__ = [
 MEMORY = "memory"
 """The name of :class:`MemoryReranker`."""
 LIKELIHOOD, UPR = "likelihood", "upr"
-"""The names of :class:`LikelihoodReranker`: given the memory vectors of a passage, and given its text.
+"""The names of :class:`LikelihoodReranker` and :class:`UprReranker`.
 
 Any other name is one of :func:`load_joint_reranker`."""
 
 
 def load_likelihood_reranker(
-    name: str, encoder: str, *, stored: StoredMemory | None = None, device: str | None = None
+    encoder: str, *, stored: StoredMemory | None = None, device: str | None = None
 ) -> LikelihoodReranker:
     """Load the language model under an encoder as a reranker.
 
     Args:
-        name: :data:`LIKELIHOOD` or :data:`UPR`.
         encoder: whose memory vectors it reads, by name.
         stored: gives stored ones; ``None`` encodes each passage.
         device: where it runs; ``None`` for the best there is.
@@ -57,8 +59,22 @@ def load_likelihood_reranker(
     """
     from llm2comp_apps.encoder.decoding import load_reader
 
-    reader = load_reader(encoder, device=device)
-    return LikelihoodReranker(reader, given="text" if name == UPR else "memory", stored=None if name == UPR else stored)
+    return LikelihoodReranker(load_reader(encoder, device=device), stored=stored)
+
+
+def load_upr_reranker(encoder: str, *, device: str | None = None) -> UprReranker:
+    """Load the language model under an encoder as a reranker that reads texts.
+
+    Args:
+        encoder: by name; one without a language model of its own gets the default backbone.
+        device: where it runs; ``None`` for the best there is.
+
+    Raises:
+        EncoderError: it cannot be found or loaded.
+    """
+    from llm2comp_apps.encoder.decoding import load_text_reader
+
+    return UprReranker(load_text_reader(encoder, device=device))
 
 
 def load_joint_reranker(name: str, device: str | None = None) -> Reranker:
@@ -79,15 +95,17 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
 
     Args:
         name: ``memory``, ``likelihood``, ``upr``, or as :func:`load_joint_reranker` takes it.
-        encoder: makes the memory vectors; ``None`` for the default, or where the language model reads them for
-            :data:`~llm2comp_apps.encoder.locate.READABLE`.
+        encoder: makes the memory vectors, or stands on the language model; ``None`` for the default, or where the
+            language model reads memory for :data:`~llm2comp_apps.encoder.locate.READABLE`.
         device: where it runs; ``None`` for the best there is.
 
     Raises:
         EncoderError: it cannot be found or loaded.
     """
-    if name in (LIKELIHOOD, UPR):
-        return load_likelihood_reranker(name, encoder or READABLE, device=device)
+    if name == LIKELIHOOD:
+        return load_likelihood_reranker(encoder or READABLE, device=device)
+    if name == UPR:
+        return load_upr_reranker(encoder or "default", device=device)
     if name != MEMORY:
         return load_joint_reranker(name, device)
     from llm2comp_apps.encoder import load_encoder

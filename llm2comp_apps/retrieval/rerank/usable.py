@@ -58,10 +58,9 @@ def usable_rerankers(index: Index) -> list[UsableReranker]:
         about = "its vectors are made for each query"
         found.append(UsableReranker(name="memory", about=about, experimental=True))
     if settings is not None and settings.readout == "memory" and not settings.own_layers:
-        found += [
-            UsableReranker(name="likelihood", about="the decoder reads memory vectors", experimental=True),
-            UsableReranker(name="upr", about="the decoder reads texts", experimental=True),
-        ]
+        found.append(UsableReranker(name="likelihood", about="the decoder reads memory vectors", experimental=True))
+    if settings is not None:
+        found.append(UsableReranker(name="upr", about="the language model reads texts", experimental=True))
     return found
 
 
