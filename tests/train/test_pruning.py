@@ -103,6 +103,8 @@ def test_a_report_in_three_lines():
         "cosine to the encoder it was cut from: 0.912 on average, 0.500 at least",
         "2.0 times as fast; layers of 4 MB instead of 8 MB in float32",
     ]
+    fewer = PruneReport([0], 1, 2, 8, 0.91234, 0.5, 1.25, 8_400_000, 8_400_000)
+    assert fewer.lines()[1::2] == ["the first 2 of 8 memory tokens", "1.2 times as fast"]
 
 
 def test_a_number_of_layers_or_a_list_of_them():

@@ -60,11 +60,12 @@ class PruneReport:
         """What a person should know before training the encoder again."""
         before, now = (f"{size / 1e6:.0f} MB" for size in (self.bytes_before, self.bytes_now))
         fewer = [f"the first {self.k} of {self.k_before} memory tokens"] if self.k < self.k_before else []
+        smaller = f"; layers of {now} instead of {before} in float32" if now != before else ""
         return [
             f"{len(self.layers)} of {self.layers_before} layers: {','.join(map(str, self.layers))}",
             *fewer,
             f"cosine to the encoder it was cut from: {self.cosine:.3f} on average, {self.lowest:.3f} at least",
-            f"{self.speed:.1f} times as fast; layers of {now} instead of {before} in float32",
+            f"{self.speed:.1f} times as fast{smaller}",
         ]
 
 
