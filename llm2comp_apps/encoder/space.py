@@ -8,9 +8,12 @@ reverse is not offered: an index is searched by its own encoder or by one aligne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from llm2comp_apps.encoder.protocol import TextEncoder
+
+if TYPE_CHECKING:
+    from llm2comp_apps.encoder.names import Identity
 
 __all__ = ["Aligned", "same_space"]
 
@@ -25,11 +28,11 @@ class Aligned(Protocol):
         ...
 
 
-def same_space(encoder: TextEncoder, record: Mapping[str, str]) -> bool:
+def same_space(encoder: TextEncoder | Identity, record: Mapping[str, str]) -> bool:
     """Whether queries encoded by ``encoder`` may be compared with the vectors of the encoder in ``record``.
 
     Args:
-        encoder: for the queries.
+        encoder: for the queries, or who it is.
         record: what an index remembers of its encoder; its ``fingerprint`` is read.
     """
     indexed = record.get("fingerprint")

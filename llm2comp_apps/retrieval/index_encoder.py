@@ -14,6 +14,8 @@ from llm2comp_apps.errors import EncoderError
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
+    from llm2comp_apps.encoder.names import Identity
+
 __all__ = ["UNKNOWN_ENCODER", "check_encoder", "check_query_encoder", "load_index_encoder", "load_query_encoder"]
 
 UNKNOWN_ENCODER = {"name": "unknown", "fingerprint": "unknown"}
@@ -40,6 +42,7 @@ def load_index_encoder(
         check_encoder(index, encoder)
         return encoder
     from llm2comp_apps.encoder import load_encoder, source_of
+    from llm2comp_apps.encoder.names import identity_of
 
     source = source_of(index.encoder)
     if index.encoder["fingerprint"] == UNKNOWN_ENCODER["fingerprint"] or source is encoder is None:
@@ -47,6 +50,8 @@ def load_index_encoder(
             f"{index.path} does not say which encoder made its vectors, so it can be searched by words only "
             "(`mode=lexical`); import the vectors again with their `encoder` to search them by meaning"
         )
+    if encoder is not None and (known := identity_of(encoder)) is not None:
+        check_encoder(index, known)  # before it is made ready, which may take half a minute
     try:
         loaded = load_encoder(encoder or str(source), device=device)
     except EncoderError as error:
@@ -59,7 +64,7 @@ def load_index_encoder(
     return loaded
 
 
-def check_encoder(index: Index, encoder: TextEncoder) -> None:
+def check_encoder(index: Index, encoder: TextEncoder | Identity) -> None:
     """Refuse an encoder whose vectors mean something else than those in the index.
 
     Raises:
@@ -80,13 +85,16 @@ def load_query_encoder(index: Index, encoder: str | TextEncoder, device: str | N
     """
     if isinstance(encoder, str):
         from llm2comp_apps.encoder import load_encoder
+        from llm2comp_apps.encoder.names import identity_of
 
+        if (known := identity_of(encoder)) is not None:
+            check_query_encoder(index, known)
         encoder = load_encoder(encoder, device=device)
     check_query_encoder(index, encoder)
     return encoder
 
 
-def check_query_encoder(index: Index, encoder: TextEncoder) -> None:
+def check_query_encoder(index: Index, encoder: TextEncoder | Identity) -> None:
     """Refuse an encoder of queries that is neither the index's own nor aligned to it.
 
     Raises:
@@ -96,7 +104,7 @@ def check_query_encoder(index: Index, encoder: TextEncoder) -> None:
         raise _other_vectors(index, encoder, "search with the first, or with one that was aligned to it")
 
 
-def _other_vectors(index: Index, encoder: TextEncoder, advice: str) -> EncoderError:
+def _other_vectors(index: Index, encoder: TextEncoder | Identity, advice: str) -> EncoderError:
     built_by = index.encoder
     return EncoderError(
         f"{index.path} was built with the encoder {built_by.get('name', 'unknown')} "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llm2comp_apps import Collection, Document, EncoderError
+from llm2comp_apps import Collection, Document, EncoderError, load_encoder
+from llm2comp_apps.encoder.names import identity_of
 from llm2comp_apps.retrieval.search import Searcher
 
 TEXTS = {
@@ -71,3 +72,24 @@ def test_an_encoder_that_changed_under_its_name_is_told_apart(hash_encoder, make
     later.fingerprint = "of-the-later-one"
     with Collection.open(path, encoder=later) as library, pytest.raises(EncoderError, match="build the index again"):
         library.search("cells")
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_before_it_is_loaded(path, hash_encoder, monkeypatch):
+    """To make one ready for the processor takes half a minute the first time."""
+
+    def load(name, device=None):
+        raise AssertionError(f"{name} was loaded")
+
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", load)
+    refused = rf"built with the encoder {hash_encoder.name} .* not with llm2comp-smollm2-135m "
+    with Collection.open(path, encoder="quality") as library, pytest.raises(EncoderError, match=refused):
+        library.search("cells", mode="dense")
+    with Collection.open(path, query_encoder="quality") as library, pytest.raises(EncoderError, match=refused):
+        library.search("cells", mode="dense")
+
+
+def test_the_identity_of_a_checkpoint_is_that_of_the_loaded_encoder():
+    loaded, known = load_encoder("default"), identity_of("default")
+    assert (known.name, known.fingerprint, known.space) == (loaded.name, loaded.fingerprint, loaded.space)
+    assert identity_of("default@first").fingerprint == load_encoder("default@first").fingerprint != known.fingerprint
+    assert identity_of("st:some/model") is identity_of("somebody/some-encoder") is None
