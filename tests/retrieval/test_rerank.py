@@ -215,13 +215,16 @@ class Reader:
             [max_sim(self.memory([text])[0], one[None])[0] for text, one in zip(texts, memory, strict=True)]
         )
 
-    def likelihood_after(self, texts, given, *, prompt):
-        return self.likelihood(texts, self.memory(given), prompt=prompt)
+
+class TextReader(Reader):
+    def likelihood(self, texts, given, *, prompt, max_length):
+        assert max_length > 100
+        return super().likelihood(texts, self.memory([given]), prompt=prompt)
 
 
-@pytest.mark.parametrize("kind", [LikelihoodReranker, UprReranker])
+@pytest.mark.parametrize("kind", [(LikelihoodReranker, Reader), (UprReranker, TextReader)])
 def test_documents_are_ordered_by_the_likelihood_of_the_query(hash_encoder, kind):
-    reranker = kind(Reader(hash_encoder))
+    reranker = kind[0](kind[1](hash_encoder))
     assert rerank_documents("cells divide by mitosis", DOCUMENTS, reranker)[0].id == "b"
     assert reranker.score("q", []).shape == (0,)
 
@@ -238,16 +241,21 @@ def test_likelihood_reads_stored_memory(hash_encoder, tmp_path):
 
 def test_names_of_rerankers(monkeypatch):
     from llm2comp_apps.encoder import decoding
+    from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
     from llm2comp_apps.encoder.locate import READABLE, locate_checkpoint
     from llm2comp_apps.encoder.settings import read_settings
     from llm2comp_apps.retrieval.rerank import load_reranker
 
     loaded = []
     monkeypatch.setattr(decoding, "load_reader", lambda name, device: loaded.append((name, device)))
-    monkeypatch.setattr(decoding, "load_text_reader", lambda name, device: loaded.append((name, device)))
+    monkeypatch.setattr(decoding, "load_text_reader", lambda backbone, device: loaded.append((backbone, device)))
     assert isinstance(load_reranker("likelihood", encoder="runs/kl", device="cpu"), LikelihoodReranker)
     assert isinstance(load_reranker("likelihood"), LikelihoodReranker)
-    assert isinstance(load_reranker("upr"), UprReranker)
-    assert loaded == [("runs/kl", "cpu"), (READABLE, None), ("default", None)]
+    for encoder in (None, "st:some/model", "baseline:wmp@runs/lm"):
+        assert isinstance(load_reranker("upr", encoder=encoder), UprReranker)
+    assert loaded[:2] == [("runs/kl", "cpu"), (READABLE, None)]
+    assert loaded[2:] == [(DEFAULT_BACKBONE, None), (DEFAULT_BACKBONE, None), ("runs/lm", None)], (
+        "any encoder's will do"
+    )
     settings = read_settings(locate_checkpoint(READABLE))
     assert (settings.readout, settings.own_layers) == ("memory", False), "what a decoder can read"

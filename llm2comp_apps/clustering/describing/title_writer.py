@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from llm2comp_apps.encoder.protocol import FloatArray
 
 if TYPE_CHECKING:
@@ -37,8 +35,11 @@ class BackboneWriter:
     """
 
     def __init__(self, backbone: Backbone) -> None:
+        from llm2comp_apps.encoder.decoding import TextReader
+
         self._lm: Any = backbone.lm
         self._tokenizer: Any = backbone.tokenizer
+        self._reader = TextReader(backbone)
 
     def write(self, prompt: str) -> str:
         """See :class:`TitleWriter`; greedily."""
@@ -56,26 +57,7 @@ class BackboneWriter:
 
     def likelihood(self, titles: Sequence[str], prompt: str) -> FloatArray:
         """See :class:`TitleWriter`; the prompt is read once for all titles."""
-        import torch
-
-        rows = self._tokenizer([f" {title}" for title in titles], add_special_tokens=False)["input_ids"]
-        lengths = torch.tensor([len(row) for row in rows], device=self._lm.device)
-        ids = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long, device=self._lm.device)
-        for place, row in enumerate(rows):  # right-padded: what follows a title is not seen by it
-            ids[place, : len(row)] = torch.tensor(row)
-        with torch.inference_mode():
-            read = self._lm(
-                **self._tokenizer([prompt], return_tensors="pt").to(self._lm.device), use_cache=True, logits_to_keep=1
-            )
-            logits = read.logits.expand(len(rows), -1, -1)
-            if ids.shape[1] > 1:
-                read.past_key_values.batch_repeat_interleave(len(rows))
-                rest = self._lm(input_ids=ids[:, :-1], past_key_values=read.past_key_values, use_cache=True)
-                logits = torch.cat([logits, rest.logits], dim=1)
-            likely = logits.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
-            there = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
-            means: FloatArray = ((likely * there).sum(1) / lengths).cpu().numpy().astype(np.float32)
-        return means
+        return self._reader.likelihood([f" {title}" for title in titles], prompt)
 
 
 def backbone_writer(name: str, device: str | None = None) -> BackboneWriter:

@@ -171,7 +171,7 @@ class MemoryReader:
             ``(n,)`` float32 in nats.
         """
         asked = self._tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
-        rows = self._ids(texts)
+        rows = self._ids(texts, begins=not prompt)
         return self._batched_likelihood([[*asked, *row] for row in rows], len(asked), memory)
 
     @torch.inference_mode()
@@ -203,8 +203,10 @@ class MemoryReader:
         logits = self._network.logits(states[:, read.shape[1] - 1 : -1]).float()
         return logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._tokenizer(list(texts), truncation=True, max_length=self.max_length)
+    def _ids(self, texts: Sequence[str], *, begins: bool = True) -> list[list[int]]:
+        """Token ids of texts; no token of the beginning is put before those that stand behind a prompt."""
+        given = {"truncation": True, "max_length": self.max_length, "add_special_tokens": begins}
+        encoded = self._tokenizer(list(texts), **given)
         rows: list[list[int]] = encoded["input_ids"]
         return rows
 

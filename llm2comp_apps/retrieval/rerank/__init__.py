@@ -72,9 +72,11 @@ def load_upr_reranker(encoder: str, *, device: str | None = None) -> UprReranker
     Raises:
         EncoderError: it cannot be found or loaded.
     """
+    from llm2comp_apps.encoder.backbones import DEFAULT_BACKBONE
     from llm2comp_apps.encoder.decoding import load_text_reader
+    from llm2comp_apps.encoder.names import backbone_of
 
-    return UprReranker(load_text_reader(encoder, device=device))
+    return UprReranker(load_text_reader(backbone_of(encoder) or DEFAULT_BACKBONE, device))
 
 
 def load_joint_reranker(name: str, device: str | None = None) -> Reranker:

@@ -23,6 +23,8 @@ __all__ = ["PROMPT", "UprReranker"]
 
 PROMPT = "\nPlease write a question based on this passage.\n"
 """UPR's instruction, between passage and query."""
+_LONGEST = 512
+"""Tokens of a passage that are read."""
 
 
 class UprReranker:
@@ -39,5 +41,6 @@ class UprReranker:
         """See :class:`Reranker`; in nats a token of the query."""
         if not passages:
             return np.zeros(0, np.float32)
-        texts = [passage.content for passage in passages]
-        return self._reader.likelihood_after([query] * len(texts), texts, prompt=PROMPT)
+        texts = (passage.content for passage in passages)
+        likely = [self._reader.likelihood([query], text, prompt=PROMPT, max_length=_LONGEST) for text in texts]
+        return np.concatenate(likely)
