@@ -101,7 +101,7 @@ def test_a_report_in_three_lines():
     assert report.lines() == [
         "2 of 4 layers: 0,3",
         "cosine to the encoder it was cut from: 0.912 on average, 0.500 at least",
-        "2.0 times as fast; layers of 4 MB instead of 8 MB in float32",
+        "2.0 times as fast; layers of 4.2 MB instead of 8.4 MB in float32",
     ]
     fewer = PruneReport([0], 1, 2, 8, 0.91234, 0.5, 1.25, 8_400_000, 8_400_000)
     assert fewer.lines()[1::2] == ["the first 2 of 8 memory tokens", "1.2 times as fast"]

@@ -58,9 +58,9 @@ class PruneReport:
 
     def lines(self) -> list[str]:
         """What a person should know before training the encoder again."""
-        before, now = (f"{size / 1e6:.0f} MB" for size in (self.bytes_before, self.bytes_now))
         fewer = [f"the first {self.k} of {self.k_before} memory tokens"] if self.k < self.k_before else []
-        smaller = f"; layers of {now} instead of {before} in float32" if now != before else ""
+        before, now = (f"{size / 1e6:.1f} MB" for size in (self.bytes_before, self.bytes_now))
+        smaller = f"; layers of {now} instead of {before} in float32" if self.bytes_now < self.bytes_before else ""
         return [
             f"{len(self.layers)} of {self.layers_before} layers: {','.join(map(str, self.layers))}",
             *fewer,
