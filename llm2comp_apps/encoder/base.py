@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.backends.cores import usable_cores
-from llm2comp_apps.encoder.batching import MAX_ROWS, dealt, encode_in_windows, length_batches, with_progress
+from llm2comp_apps.encoder.batching import MAX_ROWS, dealt, encode_in_windows, length_batches, limit, with_progress
 from llm2comp_apps.encoder.fingerprints import fingerprint_of
 from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.network import left_pad
@@ -88,7 +88,7 @@ class BatchedEncoder(EncoderHabits):
 
     def batch_tokens(self, wanted: int | None = None) -> int:
         """Tokens of a padded batch: as wanted, else what suits the device."""
-        return wanted or _TOKENS_PER_BATCH.get(self.device.split(":")[0], 2048)
+        return limit(wanted, _TOKENS_PER_BATCH.get(self.device.split(":")[0], 2048), "tokens_per_batch")
 
     def room(self, prompt: str | None = None) -> int:
         """Tokens of a text that are read behind a prompt; what a text has beyond them is cut off."""
@@ -116,7 +116,7 @@ class BatchedEncoder(EncoderHabits):
         rows = self._rows(texts, prompt or "")
         sizes = [len(row) + self._extra_tokens for row in rows]
         budget = self.batch_tokens(tokens_per_batch)
-        batches = length_batches(sizes, budget, max_rows=batch_size or MAX_ROWS)
+        batches = length_batches(sizes, budget, max_rows=limit(batch_size, MAX_ROWS, "batch_size"))
 
         def run(batch: list[int]) -> list[int]:
             with torch.inference_mode():  # a state of each thread

@@ -11,9 +11,20 @@ import numpy.typing as npt
 from llm2comp_apps.encoder.progress import tell_watcher
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["dealt", "encode_in_windows", "length_batches", "with_progress"]
+__all__ = ["dealt", "encode_in_windows", "length_batches", "limit", "with_progress"]
 
 MAX_ROWS = 512
+
+
+def limit(wanted: int | None, usual: int, field: str) -> int:
+    """A limit as wanted, or the usual one.
+
+    Raises:
+        UsageError: less than one is wanted.
+    """
+    if wanted is not None and wanted < 1:
+        raise UsageError(f"must be at least 1, not {wanted}", field=field)
+    return usual if wanted is None else wanted
 
 
 def length_batches(
@@ -73,6 +84,7 @@ def encode_in_windows(
     """Encode a stream window by window, each sorted by length on its own; holds one window of texts."""
     if isinstance(texts, str):
         raise UsageError("must be several texts; put a single text into a list: [text]", field="texts")
+    window = limit(window, MAX_ROWS, "window")
     held: list[str] = []
     for text in texts:
         held.append(text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from llm2comp_apps.encoder.batching import encode_in_windows, with_progress
+from llm2comp_apps.encoder.batching import encode_in_windows, limit, with_progress
 from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.protocol import FloatArray
@@ -108,7 +108,7 @@ class SentenceTransformerEncoder(EncoderHabits):
         from llm2comp_apps.encoder.threads import fitting_threads
 
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        batch = batch_size or _BATCH.get(self._model.device.type, 32)
+        batch = limit(batch_size, _BATCH.get(self._model.device.type, 32), "batch_size")
 
         def run(block: list[int]) -> list[int]:
             with fitting_threads(str(self._model.device)):

@@ -83,6 +83,20 @@ def test_a_batch_has_so_many_texts_and_not_more(tiny_encoder_dir, monkeypatch):
     assert found == [7, 3, 7, 3]
 
 
+def test_a_batch_of_nothing_is_refused(encoder):
+    with pytest.raises(UsageError, match=r"^batch_size must be at least 1, not 0$"):
+        encoder.encode(TEXTS, batch_size=0)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_a_batch_without_tokens_and_an_empty_window_are_refused(tiny_encoder_dir, backend):
+    encoder = load_encoder(str(tiny_encoder_dir), device="cpu", backend=backend)
+    with pytest.raises(UsageError, match=r"^tokens_per_batch must be at least 1, not -1$"):
+        encoder.encode(TEXTS, tokens_per_batch=-1)
+    with pytest.raises(UsageError, match=r"^window must be at least 1, not 0$"):
+        next(encoder.encode_stream(TEXTS, window=0))
+
+
 def test_rows_are_scaled_unless_someone_wants_them_as_they_are(encoder):
     raw, unit = encoder.encode(TEXTS, normalize_embeddings=False), encoder.encode(TEXTS)
     lengths = np.linalg.norm(raw, axis=1, keepdims=True)

@@ -34,6 +34,13 @@ def unit(*shape: int) -> torch.Tensor:
 # The loss and the map
 
 
+def test_a_map_can_be_read_by_whoever_may_read_a_plain_file(tmp_path):
+    alignment.write_map(tmp_path / "map.safetensors", torch.eye(3)[:, :2].T)
+    (tmp_path / "plain").touch()
+    assert load_file(tmp_path / "map.safetensors")["map"].tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert (tmp_path / "map.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_the_loss_is_its_formula():
     torch.manual_seed(0)
     vectors, targets = torch.randn(5, 8, requires_grad=True), torch.randn(5, 8)

@@ -22,7 +22,7 @@ from llm2comp_apps.encoder.backends.cores import usable_cores
 from llm2comp_apps.encoder.backends.exported import GRAPH, TOKENIZER, TOKENS, Manifest
 from llm2comp_apps.encoder.backends.poolings import pool
 from llm2comp_apps.encoder.backends.tokens import TokenTable
-from llm2comp_apps.encoder.batching import MAX_ROWS, dealt, encode_in_windows, with_progress
+from llm2comp_apps.encoder.batching import MAX_ROWS, dealt, encode_in_windows, limit, with_progress
 from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.settings import EncoderSettings
@@ -190,7 +190,8 @@ class OnnxEncoder(EncoderHabits):
         """Memory vectors ``(n, k, d)`` of token ids, in their order."""
         out = np.empty((len(rows), self.k, self.dimension), dtype=np.float32)
         budget = self.batch_tokens(tokens_per_batch)
-        batches = equal_batches([len(row) for row in rows], self.k, budget, batch_size or MAX_ROWS)
+        most = limit(batch_size, MAX_ROWS, "batch_size")
+        batches = equal_batches([len(row) for row in rows], self.k, budget, most)
 
         def run(batch: list[int]) -> list[int]:
             out[batch] = self._forward(np.array([rows[index] for index in batch], dtype=np.int64))
@@ -213,7 +214,7 @@ class OnnxEncoder(EncoderHabits):
 
     def batch_tokens(self, wanted: int | None = None) -> int:
         """Tokens of a batch: as wanted, else what suits a CPU."""
-        return wanted or TOKENS_PER_BATCH
+        return limit(wanted, TOKENS_PER_BATCH, "tokens_per_batch")
 
     def room(self, prompt: str | None = None) -> int:
         """Tokens of a text that are read behind a prompt; what a text has beyond them is cut off."""
