@@ -16,7 +16,7 @@ from llm2comp_apps.corpus.options import CorpusOptions
 __all__ = ["register"]
 
 _MODEL = option(
-    "model", str, "memory", "MODEL", "Model: a reranker's folder or name; or memory (MaxSim), likelihood, upr."
+    "model", str, "memory", "MODEL", "Model: a reranker's folder or name; memory (MaxSim), tokens, likelihood, upr."
 )
 
 
@@ -44,7 +44,7 @@ def rerank(
 ) -> None:
     """Order documents by a query, reading each one closely.
 
-    With memory, query and documents are compared by all their memory vectors; another reranker reads them together.
+    With memory or tokens, query and documents are read apart and compared; another reranker reads them together.
     """
     from llm2comp_apps.retrieval.query_text import check_query
     from llm2comp_apps.retrieval.rerank import load_reranker

@@ -114,22 +114,39 @@ class BatchedEncoder(EncoderHabits):
         if not texts:
             return out
         rows = self._rows(texts, prompt or "")
+
+        def put(batch: list[int], found: npt.NDArray[np.float32]) -> None:
+            out[batch] = found
+
+        most = limit(batch_size, MAX_ROWS, "batch_size")
+        self._run_rows(rows, forward, put, budget=self.batch_tokens(tokens_per_batch), most=most, show=show_progress)
+        return out
+
+    def _run_rows(
+        self,
+        rows: list[list[int]],
+        forward: Callable[[list[list[int]], Tensor, Tensor | None], Tensor],
+        put: Callable[[list[int], npt.NDArray[np.float32]], None],
+        *,
+        budget: int,
+        most: int = MAX_ROWS,
+        show: bool = False,
+    ) -> None:
+        """Run rows in batches of at most ``budget`` tokens and ``most`` rows, and ``put`` what each batch gives."""
         sizes = [len(row) + self._extra_tokens for row in rows]
-        budget = self.batch_tokens(tokens_per_batch)
-        batches = length_batches(sizes, budget, max_rows=limit(batch_size, MAX_ROWS, "batch_size"))
+        batches = length_batches(sizes, budget, max_rows=most)
 
         def run(batch: list[int]) -> list[int]:
             with torch.inference_mode():  # a state of each thread
                 held = [rows[index] for index in batch]
                 ids, mask = left_pad(held, self._pad_id, self.device)
-                out[batch] = forward(held, ids, mask).float().cpu().numpy()
+                put(batch, forward(held, ids, mask).float().cpu().numpy())
             return batch
 
         lanes = min(usable_cores(), len(batches)) if self.device == "cpu" else 1
         with one_thread() if lanes > 1 else fitting_threads(self.device):
-            for _ in with_progress(dealt(run, batches, lanes), sizes, show_progress):
+            for _ in with_progress(dealt(run, batches, lanes), sizes, show):
                 pass
-        return out
 
     _extra_tokens = 0  # tokens that the network adds to every row
     _of_text = False  # whether the states of the text itself are read

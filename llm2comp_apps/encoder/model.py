@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from llm2comp_apps.encoder.loading import load_network
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.pooling import pool
 from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.encoder.texts import list_of_texts
+from llm2comp_apps.encoder.token_states import TokenStates, unit_states
 
 __all__ = ["LLM2Comp"]
 
@@ -160,6 +163,25 @@ class LLM2Comp(BatchedEncoder):
         """The memory vectors as they leave the network: ``(n, k, d)`` float32, not normalised."""
         shape = (self.k, self.dimension)
         return self._run(texts, prompt, self._forward, shape, tokens_per_batch, show_progress, batch_size)
+
+    def encode_tokens(self, texts: Sequence[str], *, max_length: int | None = None) -> list[TokenStates]:
+        """See :meth:`.protocol.ReadsTokens.encode_tokens`."""
+        texts = list_of_texts(texts)
+        rows = self._tokenise(texts, min(max_length or self.max_length, self.max_length)) if texts else []
+        found = [unit_states([], np.zeros((0, self.dimension), dtype=np.float32)) for _ in rows]
+        filled = [number for number, row in enumerate(rows) if row]
+
+        def forward(_: list[list[int]], ids: Tensor, mask: Tensor | None) -> Tensor:
+            with self.network.autocast():
+                return self.network.token_states(ids, mask)
+
+        def put(batch: list[int], states: FloatArray) -> None:
+            for place, padded in zip(batch, states, strict=True):
+                row = rows[filled[place]]
+                found[filled[place]] = unit_states(row, padded[-len(row) :])
+
+        self._run_rows([rows[number] for number in filled], forward, put, budget=self.batch_tokens())
+        return found
 
     def to(self, device: str) -> Self:
         """Move the network to a device, and give the encoder back.

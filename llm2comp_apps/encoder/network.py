@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
 from llm2comp_apps.encoder.shallow import layer_weights, load_layer_weights, shallow_body
+from llm2comp_apps.encoder.token_states import token_depth
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -248,6 +249,15 @@ class CompressionNetwork(nn.Module):
         shares = self.memory_tokens.tensor_split(len(self._prompts))
         return torch.cat([self._behind(embeds, mask, *added) for added in zip(self._prompts, shares, strict=True)], 1)
 
+    def token_states(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """States ``(B, T, d)`` of left-padded token ids ``(B, T)``, without memory tokens, see :mod:`.token_states`."""
+        embeds = self.embed(input_ids)
+        embeds = embeds.float() if self.own_layers else embeds  # as in `hidden`
+        arguments = _arguments(embeds, mask, causal=self.readout.causal)
+        states = self.encoder(**arguments, output_hidden_states=True).hidden_states
+        found: Tensor = states[token_depth(len(states) - 1)]
+        return found
+
     def with_head(self, weight: Tensor | None = None) -> CompressionNetwork:
         """Make the network a reranker; returns it.
 
@@ -359,11 +369,15 @@ class CompressionNetwork(nn.Module):
 
 
 def _states(body: nn.Module, embeds: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+    states: Tensor = body(**_arguments(embeds, mask, causal=causal)).last_hidden_state
+    return states
+
+
+def _arguments(embeds: Tensor, mask: Tensor | None, *, causal: bool) -> dict[str, Any]:
     arguments: dict[str, Any] = {"inputs_embeds": embeds, "use_cache": False, "is_causal": causal}
     if mask is not None:
         arguments |= {"attention_mask": mask, "position_ids": positions(mask)}
-    states: Tensor = body(**arguments).last_hidden_state
-    return states
+    return arguments
 
 
 def _own(tensor: Tensor) -> Tensor:

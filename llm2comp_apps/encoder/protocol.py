@@ -1,7 +1,8 @@
 """What every text encoder offers, whoever made it, and what some encoders offer besides.
 
 Retrieval, clustering and evaluation are written against :class:`TextEncoder`. What needs more asks for one ability with
-``isinstance``: :class:`CountsCut`, :class:`LimitsLength`, :class:`HasTokenizer`, :class:`MakesMemory`.
+``isinstance``: :class:`CountsCut`, :class:`LimitsLength`, :class:`HasTokenizer`, :class:`MakesMemory`,
+:class:`ReadsTokens`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["CountsCut", "FloatArray", "HasTokenizer", "LimitsLength", "MakesMemory", "TextEncoder"]
+    from llm2comp_apps.encoder.token_states import TokenStates
+
+__all__ = ["CountsCut", "FloatArray", "HasTokenizer", "LimitsLength", "MakesMemory", "ReadsTokens", "TextEncoder"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -107,4 +110,18 @@ class MakesMemory(TextEncoder, Protocol):
 
     def encode_memory(self, texts: Sequence[str], *, prompt: str | None = None) -> FloatArray:
         """Memory vectors ``(n, k, d)`` float32 of texts, not normalised."""
+        ...
+
+
+@runtime_checkable
+class ReadsTokens(TextEncoder, Protocol):
+    """An encoder that shows what it makes of single tokens."""
+
+    def encode_tokens(self, texts: Sequence[str], *, max_length: int | None = None) -> list[TokenStates]:
+        """The tokens of each text in their context, see :mod:`.token_states`.
+
+        Args:
+            texts: n texts; longer ones are cut.
+            max_length: tokens of a text that are read; by default, and at most, the encoder's own.
+        """
         ...

@@ -173,9 +173,10 @@ class Collection:
     ) -> list[SearchHit]:
         """The best hits for a query, best first.
 
-        ``rerank`` scores the best candidates again: with ``"memory"``, a cross-encoder's name or directory, or any
-        :class:`~llm2comp_apps.retrieval.rerank.Reranker`. :class:`~llm2comp_apps.retrieval.search.SearchOptions`
-        describes the settings (``k``, ``mode``, ``where`` and others), and what is wrong with them.
+        ``rerank`` scores the best candidates again: with ``"tokens"``, ``"memory"``, a cross-encoder's name or
+        directory, or any :class:`~llm2comp_apps.retrieval.rerank.Reranker`.
+        :class:`~llm2comp_apps.retrieval.search.SearchOptions` describes the settings (``k``, ``mode``, ``where`` and
+        others), and what is wrong with them.
         """
         options = SearchOptions(**settings)
         return self.searcher(options.mode, rerank).search(query, options)

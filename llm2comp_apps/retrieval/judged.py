@@ -32,7 +32,7 @@ from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.hits import Ranked, followed_by
 from llm2comp_apps.retrieval.models import Models
-from llm2comp_apps.retrieval.rerank import LIKELIHOOD, MEMORY, UPR, Reranker, load_joint_reranker
+from llm2comp_apps.retrieval.rerank import LIKELIHOOD, MEMORY, TOKENS, UPR, Reranker, load_joint_reranker
 from llm2comp_apps.retrieval.search import Mode, SearchOptions
 
 __all__ = ["RERANK", "WAYS", "JudgedSearch", "RerankModel", "SearchRanker", "search_rows"]
@@ -61,7 +61,7 @@ class RerankModel:
     """A reranker by name, loaded when it is needed first.
 
     Attributes:
-        name: ``memory``, ``likelihood``, ``upr``, or one that :func:`.load_joint_reranker` takes.
+        name: ``memory``, ``tokens``, ``likelihood``, ``upr``, or one that :func:`.load_joint_reranker` takes.
         device: where it runs; ``None`` for the best there is.
     """
 
@@ -91,8 +91,8 @@ class RerankModel:
             EncoderError: it cannot be found or loaded.
             UsageError: the encoder has no memory vectors.
         """
-        if self.name in (MEMORY, LIKELIHOOD, UPR):
-            return Models(library.index, library.encoder, device=self.device).memory_reranker(self.name, source)
+        if self.name in (MEMORY, TOKENS, LIKELIHOOD, UPR):
+            return Models(library.index, library.encoder, device=self.device).encoder_reranker(self.name, source)
         if self._joint is None:
             self._joint = load_joint_reranker(self.name, self.device)
         return self._joint

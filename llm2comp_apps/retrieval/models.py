@@ -11,9 +11,11 @@ from llm2comp_apps.retrieval.index_encoder import load_index_encoder, load_query
 from llm2comp_apps.retrieval.rerank import (
     LIKELIHOOD,
     MEMORY,
+    TOKENS,
     UPR,
     MemoryReranker,
     Reranker,
+    TokensReranker,
     load_joint_reranker,
     load_likelihood_reranker,
     load_upr_reranker,
@@ -67,23 +69,25 @@ class Models:
 
     def reranker(self, name: str) -> Reranker:
         """A reranker by name, see :mod:`.rerank`; by memory vectors, stored ones are read if there are."""
-        if name == MEMORY:
-            return self.memory_reranker(name)
+        if name in (MEMORY, TOKENS):  # nothing is loaded beside the encoder
+            return self.encoder_reranker(name)
         if name not in self._joint_rerankers:
             with self.stopwatch.part("load reranker"):
                 self._joint_rerankers[name] = self._load(name)
         return self._joint_rerankers[name]
 
-    def memory_reranker(self, name: str, source: str | None = None) -> Reranker:
-        """One that reads the encoder's memory vectors, or asks the language model under it.
+    def encoder_reranker(self, name: str, source: str | None = None) -> Reranker:
+        """One that reads what the encoder makes of texts, or asks the language model under it.
 
         Args:
-            name: ``memory``, ``likelihood`` or ``upr``.
+            name: ``memory``, ``tokens``, ``likelihood`` or ``upr``.
             source: loads the encoder by name where it is loaded already; ``None`` for what the index remembers.
         """
         stored = self.index.memory if self.index.memory_tokens else None
         if name == MEMORY:
             return MemoryReranker(self.encoder, stored)
+        if name == TOKENS:
+            return TokensReranker(self.encoder)
         if isinstance(self.named, str):
             source = self.named
         record = self.index.encoder
@@ -94,5 +98,5 @@ class Models:
 
     def _load(self, name: str) -> Reranker:
         if name in (LIKELIHOOD, UPR):
-            return self.memory_reranker(name)
+            return self.encoder_reranker(name)
         return load_joint_reranker(name, self.device)

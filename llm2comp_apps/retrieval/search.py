@@ -24,7 +24,7 @@ from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion, weight_of_me
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.passages import DOCUMENTS, Passages
 from llm2comp_apps.retrieval.query_text import check_query
-from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker
+from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker, share_of
 from llm2comp_apps.retrieval.rerank.paced import RERANK_MS, score_in_time
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
@@ -413,13 +413,21 @@ class Searcher:
                 if hit not in best or value > best[hit].score:
                     best[hit] = replace(old, score=value, reread=reread)
         scored = list(best.values())
-        learned = LearnedFusion.of(self._index.settings) if options.fusion == LEARNED else None
-        if learned is not None and learned.reranker == self._reranker_name is not None:
+        weights = self._weights(reranker, options)
+        if weights is not None:
             before = {(old.id, old.span if options.passages else None): old.score for old in head}
-            joined = learned.joined([before[hit] for hit in best], [each.score for each in scored])
+            joined = weights.joined([before[hit] for hit in best], [each.score for each in scored])
             scored = [replace(each, score=score) for each, score in zip(scored, joined, strict=True)]
         rest = [replace(old, reread=replace(reread, scored=False)) for old in head[len(scores) :]]
         return followed_by(sorted(scored, key=lambda ranked: -ranked.score), rest)
+
+    def _weights(self, reranker: Reranker, options: SearchOptions) -> LearnedFusion | None:
+        """Of the first search and the reranker: those that the index learned, else the reranker's own."""
+        learned = LearnedFusion.of(self._index.settings) if options.fusion == LEARNED else None
+        if learned is not None and learned.reranker == self._reranker_name is not None:
+            return learned
+        share = share_of(reranker)
+        return LearnedFusion(of_reranker=share) if share < 1 else None
 
     def _hits(self, query: ParsedQuery, ranking: Sequence[Ranked], options: SearchOptions) -> list[SearchHit]:
         hits = to_hits(query, ranking, self._documents(ranking), self._language)

@@ -20,7 +20,7 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.fusion import share_of_meaning, weighted_average
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion
-from llm2comp_apps.retrieval.rerank import Passage
+from llm2comp_apps.retrieval.rerank import Passage, share_of
 from llm2comp_apps.retrieval.search import Searcher
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def tune_fusion(
     first = [one for one in asked if _half(one.id) == 0]
     second = [one for one in asked if _half(one.id) == 1]
     best = _best(first, judge, rerank)
-    default = _default(first, judge, rerank)
+    default = _default(first, judge, rerank, 1.0 if searcher.reranker is None else share_of(searcher.reranker))
     differences, learned, before = _compared(second, judge, best, default)
     error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else 0.0
     kept = bool(differences.mean() > error)
@@ -182,9 +182,10 @@ def _best(asked: Sequence[_Asked], judge: Judge, rerank: str | None) -> LearnedF
     return max(weights, key=lambda one: _mean(asked, judge, one))
 
 
-def _default(asked: Sequence[_Asked], judge: Judge, rerank: str | None) -> LearnedFusion:
-    """What a search does without learned weights: by the first search, or by the reranker."""
-    plain = [LearnedFusion()] if rerank is None else [LearnedFusion(reranker=rerank, of_reranker=w) for w in (0.0, 1.0)]
+def _default(asked: Sequence[_Asked], judge: Judge, rerank: str | None, share: float) -> LearnedFusion:
+    """What a search does without learned weights: by the first search, or by the reranker and its share."""
+    weights = (0.0, share)
+    plain = [LearnedFusion()] if rerank is None else [LearnedFusion(reranker=rerank, of_reranker=w) for w in weights]
     return max(plain, key=lambda one: _mean(asked, judge, one))
 
 

@@ -26,6 +26,8 @@ with Collection.create("a.index", chunk=64, overlap=8, memory=True) as library:
     (first, *_) = library.search("how do cells divide", where="year >= 2020", rerank="memory")
     assert (first.id, first.span is not None) == ("cells", True), first
     assert library.similar("cells", k=2)
+    (first, *_) = library.search("why does bread rise", k=3, mode="dense", rerank="tokens")
+    assert first.id == "bread", first
 with Collection.open("a.index") as library:
     assert library.update(documents).unchanged == 3
 print("torch" in sys.modules)

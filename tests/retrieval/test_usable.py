@@ -68,9 +68,12 @@ def test_a_cross_encoder_needs_its_extra(tmp_path, hash_encoder, monkeypatch):
     assert rerank_notes(index) == [], "no model is at hand"
 
 
-@pytest.mark.parametrize(("own", "readable"), [(False, ["memory", "likelihood", "upr"]), (True, ["memory", "upr"])])
+@pytest.mark.parametrize(
+    ("own", "readable"), [(False, ["memory", "tokens", "likelihood", "upr"]), (True, ["memory", "tokens", "upr"])]
+)
 def test_what_the_encoder_can_do_is_read_from_its_settings(tmp_path, hash_encoder, monkeypatch, own, readable):
     index = made(tmp_path / "a.index", hash_encoder)
     folder = checkpoint(tmp_path / "far" / "away" / "encoder", own_layers=own)
     monkeypatch.setattr(type(index), "encoder", property(lambda self: {"source": str(folder), "name": "x"}))
     assert names(index) == readable
+    assert rerank_notes(index) == [], "what every index can do is said by `index info`, and not at every search"

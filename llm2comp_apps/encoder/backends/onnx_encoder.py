@@ -27,6 +27,7 @@ from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.settings import EncoderSettings
 from llm2comp_apps.encoder.texts import list_of_texts
+from llm2comp_apps.encoder.token_states import TokenStates, unit_states
 from llm2comp_apps.errors import EncoderError, UsageError
 
 __all__ = ["OnnxEncoder", "TextTokenizer"]
@@ -133,6 +134,7 @@ class OnnxEncoder(EncoderHabits):
             self._memory = np.array(arrays["memory_tokens"])
             self.tokenizer = TextTokenizer(self._folder / TOKENIZER)
             self._session = _session(self._folder / GRAPH)
+            self._states: onnxruntime.InferenceSession | None = None
         except Exception as error:  # tokenizers and ONNX Runtime raise errors of no common class
             raise EncoderError(f"{self._folder}: this export cannot be opened: {error}") from error
         self.k, self.dimension = self._memory.shape
@@ -202,6 +204,30 @@ class OnnxEncoder(EncoderHabits):
             pass
         return out
 
+    def encode_tokens(self, texts: Sequence[str], *, max_length: int | None = None) -> list[TokenStates]:
+        """See :meth:`~llm2comp_apps.encoder.protocol.ReadsTokens.encode_tokens`.
+
+        Raises:
+            EncoderError: this graph does not show them.
+        """
+        session = self._token_session()
+        rows, _ = self.tokenizer.cut(list_of_texts(texts), min(max_length or self.max_length, self.max_length))
+        found = [unit_states([], np.zeros((0, self.dimension), dtype=np.float32)) for _ in rows]
+        filled = [number for number, row in enumerate(rows) if row]
+
+        def run(batch: list[int]) -> list[int]:
+            numbers = [filled[place] for place in batch]
+            ids = np.array([rows[number] for number in numbers], dtype=np.int64)
+            (states,) = session.run(None, {"embeddings": self._tokens.look_up(ids).astype(np.float32)})
+            for number, each in zip(numbers, states, strict=True):
+                found[number] = unit_states(rows[number], each)
+            return batch
+
+        batches = equal_batches([len(rows[number]) for number in filled], 0, TOKENS_PER_BATCH)
+        for _ in dealt(run, batches, self._threads):
+            pass
+        return found
+
     def to(self, device: str) -> Self:
         """Stay on the CPU, and give the encoder back.
 
@@ -229,8 +255,16 @@ class OnnxEncoder(EncoderHabits):
         (memory,) = self._session.run(None, {"embeddings": embedded})
         return np.asarray(memory)
 
+    def _token_session(self) -> onnxruntime.InferenceSession:
+        """From embeddings to the states of tokens; opened at first use, which takes an import of onnx."""
+        if self._states is None:
+            from llm2comp_apps.encoder.backends.token_graph import token_session
+
+            self._states = token_session(self._folder / GRAPH, _options())
+        return self._states
+
     def __getstate__(self) -> dict[str, Any]:
-        opened = ("_tokens", "_memory", "_session", "tokenizer")
+        opened = ("_tokens", "_memory", "_session", "_states", "tokenizer")
         return {name: value for name, value in vars(self).items() if name not in opened}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -257,6 +291,10 @@ def equal_batches(lengths: Sequence[int], extra: int, budget: int, most: int = M
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(path), _options(), providers=["CPUExecutionProvider"])
+
+
+def _options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -264,4 +302,4 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     # Beyond folding constants nothing is gained: the graph is made of fused operations where these are faster.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return options

@@ -12,12 +12,14 @@ from llm2comp_apps.retrieval.rerank.memory import (
     pool_memory,
 )
 from llm2comp_apps.retrieval.rerank.own import OwnReranker, is_own
-from llm2comp_apps.retrieval.rerank.protocol import Passage, ReadsStored, Reranker, StoredMemory
+from llm2comp_apps.retrieval.rerank.protocol import Passage, ReadsStored, Reranker, StoredMemory, share_of
+from llm2comp_apps.retrieval.rerank.tokens import TokensReranker
 from llm2comp_apps.retrieval.rerank.upr import UprReranker
 
 __all__ = [
     "LIKELIHOOD",
     "MEMORY",
+    "TOKENS",
     "UPR",
     "CrossEncoderReranker",
     "LikelihoodReranker",
@@ -26,6 +28,7 @@ __all__ = [
     "Passage",
     "ReadsStored",
     "Reranker",
+    "TokensReranker",
     "UprReranker",
     "encode_memory_with",
     "load_joint_reranker",
@@ -34,10 +37,11 @@ __all__ = [
     "load_upr_reranker",
     "max_sim",
     "pool_memory",
+    "share_of",
 ]
 
-MEMORY = "memory"
-"""The name of :class:`MemoryReranker`."""
+MEMORY, TOKENS = "memory", "tokens"
+"""The names of :class:`MemoryReranker` and :class:`TokensReranker`."""
 LIKELIHOOD, UPR = "likelihood", "upr"
 """The names of :class:`LikelihoodReranker` and :class:`UprReranker`.
 
@@ -96,9 +100,9 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
     """Load a reranker for documents that lie in no index.
 
     Args:
-        name: ``memory``, ``likelihood``, ``upr``, or as :func:`load_joint_reranker` takes it.
-        encoder: makes the memory vectors, or stands on the language model; ``None`` for the default, or where the
-            language model reads memory for :data:`~llm2comp_apps.encoder.locate.READABLE`.
+        name: ``memory``, ``tokens``, ``likelihood``, ``upr``, or as :func:`load_joint_reranker` takes it.
+        encoder: makes the memory vectors, reads the tokens, or stands on the language model; ``None`` for the default,
+            or where the language model reads memory for :data:`~llm2comp_apps.encoder.locate.READABLE`.
         device: where it runs; ``None`` for the best there is.
 
     Raises:
@@ -108,8 +112,9 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
         return load_likelihood_reranker(encoder or READABLE, device=device)
     if name == UPR:
         return load_upr_reranker(encoder or "default", device=device)
-    if name != MEMORY:
+    if name not in (MEMORY, TOKENS):
         return load_joint_reranker(name, device)
     from llm2comp_apps.encoder import load_encoder
 
-    return MemoryReranker(load_encoder(encoder or "default", device=device))
+    loaded = load_encoder(encoder or "default", device=device)
+    return TokensReranker(loaded) if name == TOKENS else MemoryReranker(loaded)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from llm2comp_apps.encoder.protocol import FloatArray
 
-__all__ = ["Passage", "ReadsStored", "Reranker", "StoredMemory"]
+__all__ = ["Passage", "ReadsStored", "Reranker", "Shares", "StoredMemory", "share_of"]
 
 StoredMemory: TypeAlias = Callable[[Sequence[str], Sequence[tuple[int, int] | None]], npt.NDArray[np.floating]]
 """Stored memory vectors ``(n, k, d)`` by ids and spans."""
@@ -64,3 +64,16 @@ class ReadsStored(Reranker, Protocol):
     def reading(self, stored: StoredMemory) -> ReadsStored:
         """The same reranker with memory vectors from elsewhere, if it takes stored ones at all."""
         ...
+
+
+@runtime_checkable
+class Shares(Reranker, Protocol):
+    """A reranker that knows less than the first search and more than nothing, so that both count."""
+
+    share: float
+    """Weight of its scores beside those of the first search, from 0 to 1."""
+
+
+def share_of(reranker: Reranker) -> float:
+    """The weight of a reranker's scores beside those of the first search; 1 for one that orders hits by itself."""
+    return reranker.share if isinstance(reranker, Shares) else 1.0

@@ -57,6 +57,8 @@ def usable_rerankers(index: Index) -> list[UsableReranker]:
     elif settings is not None and settings.readout == "memory":
         about = "its vectors are made for each query"
         found.append(UsableReranker(name="memory", about=about, experimental=True))
+    if settings is not None:
+        found.append(UsableReranker(name="tokens", about="the encoder reads the tokens of texts"))
     if settings is not None and settings.readout == "memory" and not settings.own_layers:
         found.append(UsableReranker(name="likelihood", about="the decoder reads memory vectors", experimental=True))
     if settings is not None:
