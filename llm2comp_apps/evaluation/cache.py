@@ -11,15 +11,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from llm2comp_apps.encoder.batching import encode_in_windows
 from llm2comp_apps.encoder.embedding_store import EmbeddingStore
 from llm2comp_apps.encoder.progress import EncodingMeter, watcher
-from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, TextEncoder
+from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, ReadsTokens, TextEncoder
+from llm2comp_apps.encoder.token_states import TokenStates
 
-__all__ = ["CachedEncoder", "CachedMemoryEncoder", "embedding_cache", "memory_cache"]
+__all__ = ["CachedEncoder", "CachedMemoryEncoder", "CachedTokenEncoder", "embedding_cache", "memory_cache"]
 
 _BLOCK = 1024
 _MEMORY_BLOCK = 256
@@ -164,6 +166,20 @@ class CachedMemoryEncoder(CachedEncoder):
         """Close the file of memory vectors, if it was opened; the other one is its owner's."""
         if self._memory is not None:
             self._memory.close()
+
+
+class _MakesBoth(MakesMemory, ReadsTokens, Protocol):
+    """An encoder of ours."""
+
+
+class CachedTokenEncoder(CachedMemoryEncoder):
+    """The same of an encoder that shows the tokens of texts, too; these are made anew each time."""
+
+    inner: _MakesBoth
+
+    def encode_tokens(self, texts: Sequence[str], *, max_length: int | None = None) -> list[TokenStates]:
+        """See :meth:`.ReadsTokens.encode_tokens`."""
+        return self.inner.encode_tokens(texts, max_length=max_length)
 
 
 def _key(prompt: str | None, text: str) -> bytes:

@@ -20,10 +20,16 @@ from typing import Any, get_args
 
 from llm2comp_apps.encoder import parse_name
 from llm2comp_apps.encoder.cache import files_sha256
-from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, TextEncoder
+from llm2comp_apps.encoder.protocol import FloatArray, MakesMemory, ReadsTokens, TextEncoder
 from llm2comp_apps.errors import EncoderError, EvaluationError, LLM2CompError, UsageError
 from llm2comp_apps.evaluation.adapters import RANKERS
-from llm2comp_apps.evaluation.cache import CachedEncoder, CachedMemoryEncoder, embedding_cache, memory_cache
+from llm2comp_apps.evaluation.cache import (
+    CachedEncoder,
+    CachedMemoryEncoder,
+    CachedTokenEncoder,
+    embedding_cache,
+    memory_cache,
+)
 from llm2comp_apps.evaluation.prompts import InstructionMode, Prompts, resolve_prompts
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.runner import applicable, evaluate_task
@@ -214,7 +220,8 @@ def _cached(encoder: TextEncoder | Ranker, out: Path, options: TableOptions) -> 
     with closing(embedding_cache(place, encoder.fingerprint)) as cache:
         if isinstance(encoder, MakesMemory):
             open_memory = partial(memory_cache, place, encoder.fingerprint)
-            with closing(CachedMemoryEncoder(encoder, cache, open_memory)) as cached:
+            kind = CachedTokenEncoder if isinstance(encoder, ReadsTokens) else CachedMemoryEncoder
+            with closing(kind(encoder, cache, open_memory)) as cached:
                 yield cached
         else:
             yield CachedEncoder(encoder, cache)

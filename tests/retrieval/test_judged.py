@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from llm2comp_apps.corpus.document import Document
+from llm2comp_apps.encoder import load_encoder
 from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.evaluation import compare, evaluate
 from llm2comp_apps.evaluation.datasets import RetrievalData
@@ -150,6 +151,15 @@ def test_likelihoods_load_the_encoder_by_the_name_of_its_row(task, tmp_path, mon
     monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, **_: make_hash_encoder())
     compare(["mine=runs/a"], [task], tmp_path, searches=search_rows([], rerank=["likelihood", "upr"]))
     assert asked == [("runs/a", True), ("runs/a", False)], "only one of them reads memory vectors"
+
+
+def test_tokens_are_read_by_the_encoder_of_the_row(task, tmp_path, monkeypatch, tiny_encoder_dir, make_hash_encoder):
+    encoders = {"a": load_encoder(str(tiny_encoder_dir), device="cpu"), "b": make_hash_encoder()}
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, **_: encoders[name])
+    outcome = compare(["a", "b"], [task], tmp_path, searches=search_rows([], rerank=["tokens"]))
+    assert set(outcome.report.cells["a rerank search (tokens)"]) == {"library"}
+    (line,) = outcome.failures
+    assert line.startswith("b rerank search (tokens), library: the encoder hash shows no tokens")
 
 
 def test_an_index_is_reranked(library):
