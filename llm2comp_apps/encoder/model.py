@@ -12,6 +12,7 @@ from torch import Tensor
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.base import BatchedEncoder
+from llm2comp_apps.encoder.batching import limit
 from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.encoder.fingerprints import encoder_fingerprint, network_digest
 from llm2comp_apps.encoder.habits import Texts, one_or_many
@@ -167,7 +168,8 @@ class LLM2Comp(BatchedEncoder):
     def encode_tokens(self, texts: Sequence[str], *, max_length: int | None = None) -> list[TokenStates]:
         """See :meth:`.protocol.ReadsTokens.encode_tokens`."""
         texts = list_of_texts(texts)
-        rows = self._tokenise(texts, min(max_length or self.max_length, self.max_length)) if texts else []
+        longest = min(limit(max_length, self.max_length, "max_length"), self.max_length)
+        rows = self._tokenise(texts, longest) if texts else []
         found = [unit_states([], np.zeros((0, self.dimension), dtype=np.float32)) for _ in rows]
         filled = [number for number, row in enumerate(rows) if row]
 

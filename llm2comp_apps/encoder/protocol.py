@@ -123,5 +123,8 @@ class ReadsTokens(TextEncoder, Protocol):
         Args:
             texts: n texts; longer ones are cut.
             max_length: tokens of a text that are read; by default, and at most, the encoder's own.
+
+        Raises:
+            UsageError: ``max_length`` is less than 1.
         """
         ...

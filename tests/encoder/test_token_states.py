@@ -14,7 +14,7 @@ from llm2comp_apps.encoder.backends import load_light
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.encoder.protocol import ReadsTokens
 from llm2comp_apps.encoder.token_states import token_depth
-from llm2comp_apps.errors import EncoderError
+from llm2comp_apps.errors import EncoderError, UsageError
 
 TEXTS = ["the king and the queen", "", "atom", "light sound of the river and the market in peace", "a b c"]
 
@@ -78,6 +78,8 @@ def test_texts_are_cut_and_an_empty_one_has_no_tokens(tiny_encoder_dir, backend)
     (whole,) = encoder.encode_tokens(["the river " * 1000], max_length=10**6)
     assert len(whole.ids) == encoder.max_length
     assert encoder.encode_tokens([]) == []
+    with pytest.raises(UsageError, match=r"^max_length must be at least 1, not 0$"):
+        encoder.encode_tokens(TEXTS, max_length=0)
 
 
 def test_an_encoder_that_showed_tokens_can_be_pickled(tiny_encoder_dir):

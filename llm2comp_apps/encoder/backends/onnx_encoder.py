@@ -209,9 +209,11 @@ class OnnxEncoder(EncoderHabits):
 
         Raises:
             EncoderError: this graph does not show them.
+            UsageError: ``max_length`` is less than 1.
         """
         session = self._token_session()
-        rows, _ = self.tokenizer.cut(list_of_texts(texts), min(max_length or self.max_length, self.max_length))
+        longest = min(limit(max_length, self.max_length, "max_length"), self.max_length)
+        rows, _ = self.tokenizer.cut(list_of_texts(texts), longest)
         found = [unit_states([], np.zeros((0, self.dimension), dtype=np.float32)) for _ in rows]
         filled = [number for number, row in enumerate(rows) if row]
 

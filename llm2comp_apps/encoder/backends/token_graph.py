@@ -10,14 +10,13 @@ from pathlib import Path
 
 import onnx
 import onnxruntime
+from onnx.utils import Extractor
 
 from llm2comp_apps.encoder.backends.build import INPUT
 from llm2comp_apps.encoder.token_states import token_depth
 from llm2comp_apps.errors import EncoderError
 
 __all__ = ["token_session"]
-
-_STATES = "states"
 
 
 def token_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
@@ -42,15 +41,6 @@ def _cut(model: onnx.ModelProto) -> onnx.ModelProto:
     entering = [node.input[0] for node in graph.node if gain in node.input]
     if not entering:
         raise EncoderError("the tokens of this encoder are read by `backend=torch` alone")
-    needed, kept = {entering[0]}, []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
-    constants = [held for held in graph.initializer if held.name in needed]
-    end = onnx.helper.make_node("Identity", [entering[0]], [_STATES])
-    output = onnx.helper.make_tensor_value_info(_STATES, onnx.TensorProto.FLOAT, ["batch", "tokens", None])
-    inputs = [held for held in graph.input if held.name == INPUT]
-    cut = onnx.helper.make_graph([*kept, end], "tokens", inputs, [output], constants)
-    return onnx.helper.make_model(cut, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+    states = onnx.helper.make_tensor_value_info(entering[0], onnx.TensorProto.FLOAT, ["batch", "tokens", None])
+    graph.value_info.append(states)
+    return Extractor(model).extract_model([INPUT], [states.name])
