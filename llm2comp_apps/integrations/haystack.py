@@ -197,7 +197,7 @@ class LLM2CompRetriever:
         top_k: how many.
         mode: ``hybrid``, ``dense`` or ``lexical``.
         filters: Haystack's filters, which those of a run replace.
-        rerank: ``memory``, or the name of a cross-encoder.
+        rerank: ``tokens``, ``memory``, or the name of a cross-encoder.
     """
 
     def __init__(

@@ -185,7 +185,7 @@ class LLM2CompVectorStore(VectorStore):
             filter: values that fields must have; or the same as ``where``.
             where: a condition, such as ``year >= 2020``.
             mode: ``hybrid``, ``dense`` or ``lexical``.
-            rerank: ``memory``, or the name of a cross-encoder.
+            rerank: ``tokens``, ``memory``, or the name of a cross-encoder.
         """
         condition = where if where is not None else equal(filter) or None if isinstance(filter, dict) else filter
         hits = self.collection.search(query, k=k, mode=mode or self.mode, where=condition, rerank=rerank)
@@ -223,7 +223,7 @@ class LLM2CompRetriever(BaseRetriever):
         k: how many documents.
         mode: ``hybrid``, ``dense`` or ``lexical``.
         where: a condition that documents must meet.
-        rerank: ``memory``, or the name of a cross-encoder.
+        rerank: ``tokens``, ``memory``, or the name of a cross-encoder.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -250,7 +250,7 @@ class LLM2CompReranker(BaseDocumentCompressor):
     """Keeps the best documents for a query, read again by memory vectors or a cross-encoder.
 
     Attributes:
-        model: ``memory``, the folder of a reranker, or a cross-encoder's name.
+        model: ``tokens``, ``memory``, the folder of a reranker, or a cross-encoder's name.
         encoder: makes memory vectors; ``None`` for the default.
         top_n: how many documents stay; ``None`` for all, in their new order.
         device: where it runs.

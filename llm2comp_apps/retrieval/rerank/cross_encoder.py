@@ -46,7 +46,8 @@ class CrossEncoderReranker:
 def _load_cross_encoder(name: str, device: str | None) -> CrossEncoder:
     # Both looked for before the import, which takes seconds.
     if find_spec("sentence_transformers") is None:
-        raise EncoderError(f"the cross-encoder {name!r} needs sentence-transformers: pip install 'llm2comp-apps[eval]'")
+        reason = f"the cross-encoder {name!r} needs sentence-transformers: pip install 'llm2comp-apps[eval]'"
+        raise EncoderError(f"{reason} (without it: tokens, memory, likelihood, upr, or a reranker's folder)")
     try:
         found = find_model(name)
         from sentence_transformers import CrossEncoder
