@@ -69,9 +69,11 @@ class Models:
 
     def reranker(self, name: str) -> Reranker:
         """A reranker by name, see :mod:`.rerank`; by memory vectors, stored ones are read if there are."""
-        if name in (MEMORY, TOKENS):  # nothing is loaded beside the encoder
+        if name == MEMORY:  # reads what the index stores now, and loads nothing
             return self.encoder_reranker(name)
         if name not in self._joint_rerankers:
+            if name == TOKENS:
+                _ = self.encoder  # loaded here, so that its time is counted once
             with self.stopwatch.part("load reranker"):
                 self._joint_rerankers[name] = self._load(name)
         return self._joint_rerankers[name]
@@ -97,6 +99,6 @@ class Models:
         return load_likelihood_reranker(encoder, stored=stored, device=self.device)
 
     def _load(self, name: str) -> Reranker:
-        if name in (LIKELIHOOD, UPR):
+        if name in (TOKENS, LIKELIHOOD, UPR):
             return self.encoder_reranker(name)
         return load_joint_reranker(name, self.device)

@@ -25,15 +25,20 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from llm2comp_apps.encoder.token_states import TokenStates
 from llm2comp_apps.serving.errors import ApiError, OverloadedError, busy
 from llm2comp_apps.serving.metrics import Metrics
 from llm2comp_apps.serving.tokens import TokenCounter
 
-__all__ = ["Engine", "Job", "Lane"]
+__all__ = ["Engine", "Form", "Job", "Lane", "Vectors"]
 
 LOGGER = logging.getLogger(__name__)
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Lane: TypeAlias = Literal["query", "bulk"]
+Form: TypeAlias = Literal["embedding", "memory", "tokens"]
+"""What is made of a text: one vector, its memory vectors, or the states of its tokens."""
+Vectors: TypeAlias = "FloatArray | list[TokenStates]"
+"""``(n, d)``, ``(n, k, d)``, or n texts' tokens."""
 
 SLICE_SECONDS = 0.35
 """Wanted duration of a batch: what a query may have to wait behind bulk work."""
@@ -54,8 +59,9 @@ class Job:
         lengths: tokens of each as the encoder sees it.
         lane: who goes first.
         prompt: before every text.
-        memory: whether memory vectors are wanted, not embeddings.
-        future: gets the vectors, ``(n, d)`` or ``(n, k, d)``.
+        form: what is wanted of them.
+        max_length: tokens of a text that are read where tokens are wanted; ``None`` for the encoder's own.
+        future: gets it.
         born: when it came, by the monotonic clock.
         waiting: positions of texts that wait, longest first.
         parts: positions and vectors that are done.
@@ -65,19 +71,20 @@ class Job:
     lengths: list[int]
     lane: Lane
     prompt: str | None
-    memory: bool
-    future: Future[FloatArray] = field(default_factory=Future)
+    form: Form
+    max_length: int | None = None
+    future: Future[Any] = field(default_factory=Future)
     born: float = field(default_factory=time.monotonic)
     waiting: deque[int] = field(default_factory=deque)
-    parts: list[tuple[list[int], FloatArray]] = field(default_factory=list)
+    parts: list[tuple[list[int], Vectors]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.waiting.extend(sorted(range(len(self.texts)), key=lambda index: -self.lengths[index]))
 
     @property
-    def kind(self) -> tuple[bool, str | None]:
+    def kind(self) -> tuple[Form, str | None, int | None]:
         """Jobs of one kind can share a batch."""
-        return self.memory, self.prompt
+        return self.form, self.prompt, self.max_length
 
     @property
     def tokens(self) -> int:
@@ -181,17 +188,24 @@ class Engine:
         return max(alone, (self._tokens["bulk"] + tokens) / (self._bulk_rate or rate))
 
     def submit(
-        self, texts: Sequence[str], lengths: Sequence[int], *, lane: Lane, prompt: str | None, memory: bool = False
-    ) -> Future[FloatArray]:
-        """Hand texts in; the future gets their vectors, and may be cancelled.
+        self,
+        texts: Sequence[str],
+        lengths: Sequence[int],
+        *,
+        lane: Lane,
+        prompt: str | None,
+        form: Form = "embedding",
+        max_length: int | None = None,
+    ) -> Future[Any]:
+        """Hand texts in; the future gets their :data:`Vectors`, and may be cancelled.
 
         Raises:
             OverloadedError: it would wait too long.
             ApiError: the server stops.
         """
-        job = Job(texts, list(lengths), lane, prompt, memory)
+        job = Job(texts, list(lengths), lane, prompt, form, max_length)
         if not texts:
-            job.future.set_result(np.zeros((0, *self._shape(memory)), np.float32))
+            job.future.set_result(self._nothing(form))
             return job.future
         tokens = job.tokens
         with self._changed:
@@ -220,9 +234,13 @@ class Engine:
                     self._forget(job)
             self._lanes[lane] = deque(job for job in jobs if not job.future.cancelled())
 
-    def _shape(self, memory: bool) -> tuple[int, ...]:
+    def _nothing(self, form: Form) -> Vectors:
+        """The vectors of no texts."""
+        if form == "tokens":
+            return []
         encoder = self.encoder
-        return (encoder.k, encoder.dimension) if memory else (encoder.dimension,)
+        shape = (encoder.k, encoder.dimension) if form == "memory" else (encoder.dimension,)
+        return np.zeros((0, *shape), np.float32)
 
     def close(self, timeout: float = 10.0) -> None:
         """End the thread; what waits fails."""
@@ -314,13 +332,7 @@ class Engine:
             return
         start = time.monotonic()
         try:
-            encoder = self.encoder
-            job = batch[0][0]
-            texts = [job.texts[index] for job, piece in batch for index in piece]
-            encode = encoder.encode_memory if job.memory else encoder.encode
-            vectors = np.asarray(encode(texts, prompt=job.prompt), dtype=np.float32)
-            if len(vectors) != len(texts) or not np.isfinite(vectors).all():
-                raise ApiError(500, "the encoder gave a vector that is no vector", code="encoder_failed")
+            vectors = _encoded(self.encoder, batch)
         except BaseException as error:  # noqa: BLE001 - not even a panic of a library in Rust may end the thread
             self._run_apart(batch, error)
             return
@@ -370,13 +382,39 @@ class Engine:
                 self.metrics.queue_wait_seconds.labels(job.lane).observe(start - job.born)
 
 
+def _encoded(encoder: Any, batch: list[_Piece]) -> Vectors:
+    """What is wanted of the texts of a batch, in their order.
+
+    Raises:
+        ApiError: the encoder gave something else.
+    """
+    job = batch[0][0]
+    texts = [job.texts[index] for job, piece in batch for index in piece]
+    vectors: Vectors
+    if job.form == "tokens":
+        vectors = encoder.encode_tokens(texts, max_length=job.max_length)
+        sound = all(np.isfinite(each.vectors).all() for each in vectors)
+    else:
+        encode = encoder.encode_memory if job.form == "memory" else encoder.encode
+        vectors = np.asarray(encode(texts, prompt=job.prompt), dtype=np.float32)
+        sound = bool(np.isfinite(vectors).all())
+    if len(vectors) != len(texts) or not sound:
+        raise ApiError(500, "the encoder gave a vector that is no vector", code="encoder_failed")
+    return vectors
+
+
 def _finish(job: Job) -> None:
     """Hand the vectors over if these were the last."""
     if job.waiting or sum(len(piece) for piece, _ in job.parts) < len(job.texts):
         return
-    whole = np.empty((len(job.texts), *job.parts[0][1].shape[1:]), np.float32)
-    for piece, vectors in job.parts:
-        whole[piece] = vectors
+    order = np.argsort([index for piece, _ in job.parts for index in piece])
+    parts = [vectors for _, vectors in job.parts]
+    whole: Vectors
+    if job.form == "tokens":
+        states = list(itertools.chain.from_iterable(parts))
+        whole = [states[index] for index in order]
+    else:
+        whole = np.concatenate(parts)[order]
     with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
         job.future.set_result(whole)
 

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
-from llm2comp_apps.serving.batching import Engine, FloatArray, Lane
+from llm2comp_apps.encoder.token_states import TokenStates
+from llm2comp_apps.serving.batching import Engine, FloatArray, Form, Lane
 from llm2comp_apps.serving.tokens import Tokenized
 
 __all__ = ["EngineEncoder", "encoder_in_lane"]
@@ -40,13 +41,13 @@ class EngineEncoder:
         return self.engine.counter.room(prompt)
 
     def submit(
-        self, texts: Sequence[str], tokenized: Tokenized, *, prompt: str | None = None, memory: bool = False
+        self, texts: Sequence[str], tokenized: Tokenized, *, prompt: str | None = None, form: Form = "embedding"
     ) -> Future[FloatArray]:
         """Hand texts to the engine; see :meth:`.Engine.submit`."""
         if tokenized.truncated:
             self.cut += len(tokenized.truncated)
             self.engine.metrics.truncated.inc(len(tokenized.truncated))
-        return self.engine.submit(texts, tokenized.lengths, lane=self.lane, prompt=prompt, memory=memory)
+        return self.engine.submit(texts, tokenized.lengths, lane=self.lane, prompt=prompt, form=form)
 
     def encode(self, texts: Sequence[str], *, prompt: str | None = None, show_progress: bool = False) -> FloatArray:
         """Embed texts: ``(n, d)`` float32, rows of unit norm; waits for the engine."""
@@ -70,10 +71,26 @@ class MemoryEngineEncoder(EngineEncoder):
 
     def encode_memory(self, texts: Sequence[str], *, prompt: str | None = None) -> FloatArray:
         """Memory vectors ``(n, k, d)`` of texts; waits for the engine."""
-        return self.submit(texts, self.engine.counter.count(texts, prompt), prompt=prompt, memory=True).result()
+        return self.submit(texts, self.engine.counter.count(texts, prompt), prompt=prompt, form="memory").result()
+
+
+class TokensEngineEncoder(MemoryEngineEncoder):
+    """The same for encoders that show their tokens, too."""
+
+    def encode_tokens(self, texts: Sequence[str], *, max_length: int | None = None) -> list[TokenStates]:
+        """See :meth:`.ReadsTokens.encode_tokens`; waits for the engine."""
+        asked = texts or [" "]  # no texts ask to open what reads tokens, which only the engine's thread may do
+        longest = max_length or self.room()
+        lengths = [min(length, longest) for length in self.engine.counter.count(asked).lengths]
+        made: Future[list[TokenStates]] = self.engine.submit(
+            asked, lengths, lane=self.lane, prompt=None, form="tokens", max_length=max_length
+        )
+        return made.result()[: len(texts)]
 
 
 def encoder_in_lane(engine: Engine, lane: Lane) -> EngineEncoder:
     """The engine's encoder with the abilities that it has."""
     encoder: Any = engine.encoder
-    return (MemoryEngineEncoder if hasattr(encoder, "encode_memory") else EngineEncoder)(engine, lane)
+    if not hasattr(encoder, "encode_memory"):
+        return EngineEncoder(engine, lane)
+    return (TokensEngineEncoder if hasattr(encoder, "encode_tokens") else MemoryEngineEncoder)(engine, lane)

@@ -41,7 +41,8 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "facets": {**_STRINGS, "description": "Fields whose values among the hits are counted."},
     "limit": {"type": "integer", "description": "Hits of a page."},
     "offset": {"type": "integer", "description": "Hits before the page."},
-    "rerank": {"enum": ["memory"], "description": "Score the best hits again by all their memory vectors."},
+    "rerank": {"enum": ["memory", "tokens"], "description": "Score the best hits again, by what is read of them."},
+    "rerank_ms": {"type": "integer", "description": "Milliseconds for that; 500 unless their memory is stored."},
     "text": {"type": "boolean", "description": "Send whole texts with the hits, and not only snippets."},
     "passages": {"type": "boolean", "description": "Chunks of documents are hits of their own, with span and text."},
     "id": {"type": "string", "description": "Id of a document."},
@@ -54,7 +55,10 @@ _RERANK = (
     *("raw_scores", "return_text"),
 )
 _NARROW = ("where", "topic", "lasso")
-_SEARCH = ("q", "vector", "mode", "fusion", *_NARROW, "facets", "limit", "offset", "rerank", "text", "ids", "passages")
+_SEARCH = (
+    *("q", "vector", "mode", "fusion", *_NARROW, "facets", "limit", "offset"),
+    *("rerank", "rerank_ms", "text", "ids", "passages"),
+)
 _SIMILAR = ("id", *_NARROW, "limit", "text")
 _OPENAI = ("input", "model", "encoding_format", "dimensions", "prompt_name", "input_type")
 

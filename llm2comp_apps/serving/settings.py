@@ -25,6 +25,7 @@ class Limits:
         body: bytes of a request's body.
         inputs: texts of a request for embeddings.
         memory_inputs: texts of a request for memory vectors, or for reranking by them.
+        rerank_ms: milliseconds of reranking that a search may ask for.
         query: characters of a query.
         facets: fields whose values are counted.
         characters: of one text; a longer one would be cut by the encoder anyway.
@@ -39,6 +40,7 @@ class Limits:
     body: int = 32_000_000
     inputs: int = 10_000
     memory_inputs: int = 1_000
+    rerank_ms: int = 10_000
     query: int = 20_000
     facets: int = 20
     characters: int = 4_000_000

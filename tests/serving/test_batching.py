@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from llm2comp_apps.encoder.token_states import TokenStates
 from llm2comp_apps.serving.batching import MIN_BATCH_TOKENS, Engine
 from llm2comp_apps.serving.errors import ApiError, OverloadedError
 
@@ -39,6 +40,11 @@ class Scripted:
     def encode_memory(self, texts, *, prompt=None):
         return np.repeat(self.encode(texts, prompt=prompt)[:, None], self.k, axis=1)
 
+    def encode_tokens(self, texts, *, max_length=None):
+        vectors = self.encode(texts)
+        numbers = [np.arange(len(text))[:max_length] for text in texts]
+        return [TokenStates(ids, vector[None]) for ids, vector in zip(numbers, vectors, strict=True)]
+
 
 @pytest.fixture
 def scripted():
@@ -61,8 +67,8 @@ def engine(scripted):
     assert not made.alive
 
 
-def ask(engine, texts, lane="bulk", tokens=1, prompt=None, memory=False):
-    return engine.submit(texts, [tokens] * len(texts), lane=lane, prompt=prompt, memory=memory)
+def ask(engine, texts, lane="bulk", tokens=1, prompt=None, form="embedding"):
+    return engine.submit(texts, [tokens] * len(texts), lane=lane, prompt=prompt, form=form)
 
 
 def expected(scripted, texts):
@@ -98,17 +104,41 @@ def test_batches_keep_to_the_budget_and_the_longest_texts_go_first(engine, scrip
     assert sizes == [1, 4]  # a text above the budget alone, then as many as fit
 
 
+def test_tokens_come_back_in_order_from_several_batches(engine, scripted, smallest_batches) -> None:
+    texts = ["word" * n for n in (3, 1, 4, 5, 9, 2)]
+    lengths = [MIN_BATCH_TOKENS // 2 - n for n in range(len(texts))]
+    future = engine.submit(texts, lengths, lane="query", prompt=None, form="tokens", max_length=7)
+    found = future.result(5)
+    assert [len(batch) for _, batch in scripted.batches] == [2, 2, 2]
+    assert [len(each.ids) for each in found] == [7, 4, 7, 7, 7, 7]
+    np.testing.assert_array_equal(np.concatenate([each.vectors for each in found]), expected(scripted, texts))
+    assert engine.submit([], [], lane="query", prompt=None, form="tokens").result(5) == []
+
+
+def test_a_state_that_is_no_number_fails_its_request_alone(engine, scripted, monkeypatch) -> None:
+    def broken(texts, **_):
+        return [TokenStates(np.zeros(1), np.full((1, 3), np.nan)) for _ in texts]
+
+    monkeypatch.setattr(scripted, "encode_tokens", broken)
+    with pytest.raises(ApiError, match="no vector"):
+        ask(engine, ["a"], form="tokens").result(5)
+    assert ask(engine, ["a"]).result(5).shape == (1, 3)
+
+
 def test_prompts_and_memory_do_not_mix(engine, scripted) -> None:
     held(engine, scripted)
     futures = [
         ask(engine, ["a"], prompt="q: "),
         ask(engine, ["b"]),
         ask(engine, ["c"], prompt="q: "),
-        ask(engine, ["d"], memory=True),
+        ask(engine, ["d"], form="memory"),
+        ask(engine, ["e"], form="tokens"),
     ]
     scripted.go.set()
-    assert [future.result(5).shape for future in futures] == [(1, 3), (1, 3), (1, 3), (1, 2, 3)]
-    assert scripted.batches[1:] == [("q: ", ["a", "c"]), (None, ["b"]), (None, ["d"])]
+    *arrays, (states,) = [future.result(5) for future in futures]
+    assert [array.shape for array in arrays] == [(1, 3), (1, 3), (1, 3), (1, 2, 3)]
+    assert states.vectors.shape == (1, 3)
+    assert scripted.batches[1:] == [("q: ", ["a", "c"]), (None, ["b"]), (None, ["d"]), (None, ["e"])]
 
 
 def test_queries_go_before_bulk_and_bulk_gets_its_turn(engine, scripted, smallest_batches) -> None:

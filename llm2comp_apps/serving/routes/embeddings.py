@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from starlette.responses import Response
 
-from llm2comp_apps.serving.batching import Engine, FloatArray
+from llm2comp_apps.serving.batching import Engine, FloatArray, Form
 from llm2comp_apps.serving.call import Call, json_response
 from llm2comp_apps.serving.lanes import encoder_in_lane
 from llm2comp_apps.serving.schemas import encoded_vectors, shortened
@@ -70,12 +70,12 @@ def prompt_of(call: Call, engine: Engine) -> str | None:
 
 
 async def encode_texts(
-    call: Call, engine: Engine, texts: list[str], prompt: str | None, *, memory: bool = False
+    call: Call, engine: Engine, texts: list[str], prompt: str | None, *, form: Form = "embedding"
 ) -> tuple[FloatArray, Tokenized]:
     """Vectors of texts, made by an engine; a few short texts go before bulk."""
     short = sum(map(len, texts)) <= _SHORT
     encoder = encoder_in_lane(engine, "query" if short and len(texts) <= _FEW else "bulk")
     count = engine.counter.count
     tokenized = count(texts, prompt) if short else await call.in_thread(count, texts, prompt)
-    vectors = await call.result(encoder.submit(texts, tokenized, prompt=prompt, memory=memory))
+    vectors = await call.result(encoder.submit(texts, tokenized, prompt=prompt, form=form))
     return vectors, tokenized

@@ -9,12 +9,15 @@ from typing import Any
 from starlette.responses import Response
 
 from llm2comp_apps import Document, SearchHit
+from llm2comp_apps.retrieval.pages import SearchPage
+from llm2comp_apps.retrieval.rerank import MEMORY, TOKENS
 from llm2comp_apps.serving.batching import FloatArray
 from llm2comp_apps.serving.call import Call, json_response
 from llm2comp_apps.serving.errors import not_found
 from llm2comp_apps.serving.generations import ServedIndex
 from llm2comp_apps.serving.lanes import encoder_in_lane
 from llm2comp_apps.serving.narrowing import narrowed
+from llm2comp_apps.serving.schemas import Fields
 
 __all__ = ["document", "listed", "partly", "search", "similar", "topics"]
 
@@ -51,7 +54,7 @@ async def search(call: Call) -> Response:
     if vector is None:
         query = fields.required("q")
     mode: Any = fields.choice("mode", MODES, _usual_mode(served, query, vector))
-    rerank = fields.choice("rerank", ("memory",))
+    rerank = _reranker(fields, served)
     settings: dict[str, Any] = {
         "k": fields.integer("limit", 10, least=1, most=limits.k),
         "offset": fields.integer("offset", 0, least=0, most=10 * limits.k),
@@ -60,13 +63,17 @@ async def search(call: Call) -> Response:
         "where": await narrowed(call, served),
         "facets": fields.strings("facets", most=limits.facets),
         "passages": fields.flag("passages"),
+        "rerank_ms": fields.optional_integer("rerank_ms", least=1, most=limits.rerank_ms),
     }
     whole, all_ids = fields.flag("text") or settings["passages"], fields.flag("ids")
     truncated = False
     if mode != "lexical" and vector is None:
         vector, truncated = await _encoded(call, served, query)
-    searcher = served.collection.searcher("lexical" if vector is not None else mode, rerank)
-    work = partial(searcher.page, query, vector=vector, **settings)
+
+    def work() -> SearchPage:  # in a thread: a reranker may wait for the encoder before the first query
+        searcher = served.collection.searcher("lexical" if vector is not None else mode, rerank)
+        return searcher.page(query, vector=vector, **settings)
+
     page, missing = await call.state.in_thread(partial(served.answered, work), slow=rerank is not None)
     return json_response(
         {
@@ -83,6 +90,19 @@ async def search(call: Call) -> Response:
             **partly(missing),
         }
     )
+
+
+def _reranker(fields: Fields, served: ServedIndex) -> str | None:
+    """Which reranker is asked for, by name; one that this server's encoder can do."""
+    name = fields.choice("rerank", (MEMORY, TOKENS))
+    if name is None:
+        return None
+    if served.engine is None:
+        raise fields.wrong("rerank", "needs an encoder, and this server has none for this index")
+    ability = "encode_memory" if name == MEMORY else "encode_tokens"
+    if not hasattr(served.engine.encoder, ability):
+        raise fields.wrong("rerank", f"cannot be {name}: the encoder {served.engine.name} shows no {name}")
+    return name
 
 
 def _usual_mode(served: ServedIndex, query: str, vector: Any) -> str:

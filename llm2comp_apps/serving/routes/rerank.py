@@ -10,7 +10,7 @@ import numpy as np
 from starlette.responses import Response
 
 from llm2comp_apps import max_sim
-from llm2comp_apps.serving.batching import Engine, FloatArray
+from llm2comp_apps.serving.batching import Engine, FloatArray, Form
 from llm2comp_apps.serving.call import Call, error_response, json_response
 from llm2comp_apps.serving.routes.embeddings import encode_texts
 
@@ -80,9 +80,10 @@ async def _scores(call: Call, engine: Engine, query: str, texts: list[str]) -> t
     """The score of each text, in [-1, 1]; the tokens that were read; and which texts were cut."""
     prompts: dict[str, str] = engine.encoder.prompts
     memory = hasattr(engine.encoder, "encode_memory")
+    form: Form = "memory" if memory else "embedding"
     (asked, first), (found, second) = await asyncio.gather(
-        encode_texts(call, engine, [query], prompts.get("query"), memory=memory),
-        encode_texts(call, engine, texts, prompts.get("document"), memory=memory),
+        encode_texts(call, engine, [query], prompts.get("query"), form=form),
+        encode_texts(call, engine, texts, prompts.get("document"), form=form),
     )
     scores: FloatArray = await call.in_thread(max_sim, asked[0], found) if memory else found @ asked[0]
     return scores, first.total + second.total, second.truncated

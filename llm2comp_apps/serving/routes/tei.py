@@ -57,7 +57,7 @@ async def embed_all(call: Call) -> Response:
     engine, texts, prompt = _asked(call, call.state.settings.limits.memory_inputs)
     if not hasattr(engine.encoder, "encode_memory"):
         raise call.fields.wrong("inputs", f"have one vector each: the encoder {engine.name} has no memory vectors")
-    memory, tokenized = await encode_texts(call, engine, texts, prompt, memory=True)
+    memory, tokenized = await encode_texts(call, engine, texts, prompt, form="memory")
     _check_whole(call, tokenized)
     headers = _headers(texts, tokenized, start)
     return await written(call, memory, lambda: json_response(list(memory), headers=headers))

@@ -1,0 +1,75 @@
+"""Searches of a server whose best hits are read again, token by token."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from llm2comp_apps import Collection
+from llm2comp_apps.encoder.token_states import TokenStates
+
+_SEARCH = "/indexes/library/search"
+
+
+@pytest.fixture
+def readers(hash_loader, monkeypatch):
+    """The encoder of hashes shows its words as tokens; what it was asked for: the thread's name, and the texts."""
+    encoder, asked = hash_loader(), []
+
+    def encode_tokens(texts, *, max_length=None):
+        asked.append((threading.current_thread().name, list(texts)))
+        found = []
+        for text in texts:
+            words = text.lower().replace(".", "").split()[:max_length]
+            vectors = np.array([encoder._word(word) for word in words], np.float32).reshape(-1, encoder.dimension)
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            found.append(TokenStates(np.array([999 + len(word) for word in words], np.int64), vectors / lengths))
+        return found
+
+    monkeypatch.setattr(encoder, "encode_tokens", encode_tokens, raising=False)
+    return asked
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_hits_are_those_of_the_same_search_without_a_server(readers, server, library, hash_loader, mode) -> None:
+    query = "how do cells divide in note two"
+    asked = {"q": query, "mode": mode, "rerank": "tokens", "rerank_ms": 10_000, "limit": 8}
+    status, answer = server.ask("POST", _SEARCH, asked)
+    assert status == 200, answer
+    assert {thread for thread, _ in readers} == {"engine hash"}, "an encoder belongs to the thread of its engine"
+    with Collection.open(library, encoder=hash_loader()) as collection:
+        expected = collection.search(query, k=8, mode=mode, rerank="tokens", rerank_ms=10_000)
+    assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected]
+    np.testing.assert_allclose([hit["score"] for hit in answer["hits"]], [hit.score for hit in expected], atol=1e-5)
+
+
+def test_what_reads_tokens_is_opened_once_and_before_the_time_runs(readers, server) -> None:
+    for _ in range(3):
+        assert server.ask("POST", _SEARCH, {"q": "stars", "rerank": "tokens", "rerank_ms": 10_000})[0] == 200
+    first, *others = [texts for _, texts in readers]
+    assert first == [" "]
+    assert all(texts[0] == "stars" for texts in others)
+
+
+def test_an_encoder_without_tokens_is_named(ask) -> None:
+    status, answer = ask("POST", _SEARCH, {"q": "stars", "rerank": "tokens"})
+    assert (status, answer["error"]["param"]) == (422, "rerank")
+    assert "cannot be tokens: the encoder hash shows no tokens" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("rerank", ["memory", "tokens"])
+def test_a_server_without_the_encoder_says_so(running, library, rerank) -> None:
+    with running(indexes=[library], load_encoders=False) as server:
+        asked = {"q": "stars", "mode": "lexical"}
+        assert server.ask("POST", _SEARCH, asked)[0] == 200
+        status, answer = server.ask("POST", _SEARCH, {**asked, "rerank": rerank})
+    assert (status, answer["error"]["param"]) == (422, "rerank")
+    assert "needs an encoder" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("wrong", [0, 10_001, "soon", 1.5])
+def test_a_time_that_is_none_is_refused(ask, wrong) -> None:
+    status, answer = ask("POST", _SEARCH, {"q": "stars", "rerank": "memory", "rerank_ms": wrong})
+    assert (status, answer["error"]["param"]) == (422, "rerank_ms")
