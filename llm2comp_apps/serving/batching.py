@@ -25,7 +25,6 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from llm2comp_apps.encoder.token_states import TokenStates
 from llm2comp_apps.serving.errors import ApiError, OverloadedError, busy
 from llm2comp_apps.serving.metrics import Metrics
 from llm2comp_apps.serving.tokens import TokenCounter
@@ -37,8 +36,8 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 Lane: TypeAlias = Literal["query", "bulk"]
 Form: TypeAlias = Literal["embedding", "memory", "tokens"]
 """What is made of a text: one vector, its memory vectors, or the states of its tokens."""
-Vectors: TypeAlias = "FloatArray | list[TokenStates]"
-"""``(n, d)``, ``(n, k, d)``, or n texts' tokens."""
+Vectors: TypeAlias = FloatArray | list[Any]
+"""``(n, d)``, ``(n, k, d)``, or the tokens of n texts, each with ``vectors``."""
 
 SLICE_SECONDS = 0.35
 """Wanted duration of a batch: what a query may have to wait behind bulk work."""

@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
-from llm2comp_apps.encoder.token_states import TokenStates
 from llm2comp_apps.serving.batching import Engine, FloatArray, Form, Lane
 from llm2comp_apps.serving.tokens import Tokenized
 
@@ -77,12 +76,12 @@ class MemoryEngineEncoder(EngineEncoder):
 class TokensEngineEncoder(MemoryEngineEncoder):
     """The same for encoders that show their tokens, too."""
 
-    def encode_tokens(self, texts: Sequence[str], *, max_length: int | None = None) -> list[TokenStates]:
-        """See :meth:`.ReadsTokens.encode_tokens`; waits for the engine."""
+    def encode_tokens(self, texts: Sequence[str], *, max_length: int | None = None) -> list[Any]:
+        """The states of the tokens of each text; waits for the engine."""
         asked = texts or [" "]  # no texts ask to open what reads tokens, which only the engine's thread may do
         longest = max_length or self.room()
         lengths = [min(length, longest) for length in self.engine.counter.count(asked).lengths]
-        made: Future[list[TokenStates]] = self.engine.submit(
+        made: Future[list[Any]] = self.engine.submit(
             asked, lengths, lane=self.lane, prompt=None, form="tokens", max_length=max_length
         )
         return made.result()[: len(texts)]

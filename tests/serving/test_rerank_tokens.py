@@ -50,7 +50,7 @@ def test_what_reads_tokens_is_opened_once_and_before_the_time_runs(readers, serv
         assert server.ask("POST", _SEARCH, {"q": "stars", "rerank": "tokens", "rerank_ms": 10_000})[0] == 200
     first, *others = [texts for _, texts in readers]
     assert first == [" "]
-    assert all(texts[0] == "stars" for texts in others)
+    assert all("stars" in texts for texts in others)
 
 
 def test_an_encoder_without_tokens_is_named(ask) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 from starlette.responses import Response
 
 from llm2comp_apps import Document, SearchHit
-from llm2comp_apps.retrieval.pages import SearchPage
-from llm2comp_apps.retrieval.rerank import MEMORY, TOKENS
 from llm2comp_apps.serving.batching import FloatArray
 from llm2comp_apps.serving.call import Call, json_response
 from llm2comp_apps.serving.errors import not_found
@@ -23,6 +21,8 @@ __all__ = ["document", "listed", "partly", "search", "similar", "topics"]
 
 MODES = ("dense", "lexical", "hybrid")
 FUSIONS = ("weighted", "minmax", "rrf")
+RERANKERS = {"memory": "encode_memory", "tokens": "encode_tokens"}
+"""Rerankers that need nothing but an encoder, and what it must be able to do."""
 
 
 async def listed(call: Call) -> Response:
@@ -70,7 +70,7 @@ async def search(call: Call) -> Response:
     if mode != "lexical" and vector is None:
         vector, truncated = await _encoded(call, served, query)
 
-    def work() -> SearchPage:  # in a thread: a reranker may wait for the encoder before the first query
+    def work() -> Any:  # in a thread: a reranker may wait for the encoder before the first query
         searcher = served.collection.searcher("lexical" if vector is not None else mode, rerank)
         return searcher.page(query, vector=vector, **settings)
 
@@ -94,13 +94,12 @@ async def search(call: Call) -> Response:
 
 def _reranker(fields: Fields, served: ServedIndex) -> str | None:
     """Which reranker is asked for, by name; one that this server's encoder can do."""
-    name = fields.choice("rerank", (MEMORY, TOKENS))
+    name = fields.choice("rerank", tuple(RERANKERS))
     if name is None:
         return None
     if served.engine is None:
         raise fields.wrong("rerank", "needs an encoder, and this server has none for this index")
-    ability = "encode_memory" if name == MEMORY else "encode_tokens"
-    if not hasattr(served.engine.encoder, ability):
+    if not hasattr(served.engine.encoder, RERANKERS[name]):
         raise fields.wrong("rerank", f"cannot be {name}: the encoder {served.engine.name} shows no {name}")
     return name
 
