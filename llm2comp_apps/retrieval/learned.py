@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from llm2comp_apps.errors import UsageError
@@ -50,6 +51,15 @@ class LearnedFusion:
         """The weights among the settings of an index; ``None`` if none were learned."""
         held = settings.get(LEARNED)
         return None if held is None else cls(**{name: held[name] for name in cls.__dataclass_fields__ if name in held})
+
+    def is_about(self, reranker: str | None) -> bool:
+        """Whether ``of_reranker`` was learned for a reranker, by its name; a folder may be spelled in many ways."""
+        if reranker is None or self.reranker is None:
+            return False
+        if reranker == self.reranker:
+            return True
+        known, asked = Path(self.reranker), Path(reranker)
+        return known.is_dir() and asked.is_dir() and known.samefile(asked)
 
     def record(self) -> dict[str, Any]:
         """The weights as plain data."""

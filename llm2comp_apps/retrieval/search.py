@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, get_args
+from itertools import chain
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, get_args
 
 import numpy as np
 from llm2comp_indexes import ParsedQuery, parse_query
@@ -25,7 +26,8 @@ from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.passages import DOCUMENTS, Passages
 from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker, share_of
-from llm2comp_apps.retrieval.rerank.paced import RERANK_MS, score_in_time
+from llm2comp_apps.retrieval.rerank.paced import RERANK_MS
+from llm2comp_apps.retrieval.rereading import Score, read_again
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ __all__ = [
     "SearchOptions",
     "SearchSettings",
     "Searcher",
+    "Sides",
     "rerank_documents",
 ]
 
@@ -138,6 +141,22 @@ class SearchOptions:
         return max(depth, _HYBRID_DEPTH) if self.mode == "hybrid" else depth
 
 
+class Sides(NamedTuple):
+    """What a hybrid search joins.
+
+    Attributes:
+        dense: the ranking by meaning.
+        lexical: the ranking by words.
+        words: of the query.
+        spans: of the chunk by which each document of ``dense`` was found; ``None`` for one without chunks.
+    """
+
+    dense: Ranking
+    lexical: Ranking
+    words: QueryWords
+    spans: Mapping[str, tuple[int, int] | None]
+
+
 class Searcher:
     """Searches one index; keeps the encoder and the reranker loaded between queries.
 
@@ -221,6 +240,8 @@ class Searcher:
         options = self._waited_for(SearchOptions(**settings))
         if offset < 0:
             raise UsageError(f"must be at least 0, not {offset}", field="offset")
+        if self._reranker is not None and not query.strip():
+            raise UsageError("needs a query that can be read, beside its vector", field="rerank")
         # What a reranker has not read is no hit, and reading more than was asked for costs seconds.
         depth = max(offset + options.k, FACET_DEPTH if facets and self._reranker is None else 0)
         (parsed,) = _parsed([query], options, typed=True, given=vector is not None)
@@ -253,8 +274,8 @@ class Searcher:
         compares = isinstance(self._reranker, MemoryReranker) and self._reranker.has_stored
         return options if given or compares else replace(options, rerank_ms=RERANK_MS)
 
-    def sides(self, queries: Sequence[str]) -> list[tuple[Ranking, Ranking, QueryWords]]:
-        """What a hybrid search joins, for each query: the rankings by meaning and by words, and its words.
+    def sides(self, queries: Sequence[str]) -> list[Sides]:
+        """What a hybrid search joins, for each query.
 
         Raises:
             UsageError: a query is empty, or there is no encoder.
@@ -265,7 +286,16 @@ class Searcher:
             lexical = pinned._lexical(parsed, _HYBRID_DEPTH, None)
             words = [pinned._index.query_words(query.text) for query in parsed]
         plain = ([[(each.id, each.score) for each in ranking] for ranking in side] for side in (dense, lexical))
-        return list(zip(*plain, words, strict=True))
+        spans = [{each.id: each.span for each in ranking} for ranking in dense]
+        return [Sides(*each) for each in zip(*plain, words, spans, strict=True)]
+
+    def rescored(self, query: str, ranking: Sequence[Ranked]) -> dict[str, float]:
+        """What the reranker says of each document of a ranking: the best of what it reads of it, by id."""
+        with self._pinned() as pinned:
+            reranker = pinned._reranker
+            assert reranker is not None
+            pieces = pinned._read_again(partial(reranker.score, query), query, ranking, None)
+        return {each[0].id: max(piece.score for piece in each) for each in pieces}
 
     @contextmanager
     def _pinned(self) -> Iterator[Searcher]:
@@ -398,33 +428,33 @@ class Searcher:
             score = partial(reranker.score, query, asked=asked)
         head = ranking[: options.wanted(reranked=True)]
         with self._clock.part("rerank"):
-            pieces = isinstance(reranker, ReadsStored) and reranker.has_stored
-            pairs = [
-                [(document, piece) for piece in (_pieces(document, found) if pieces else [found])]
-                for document, found in zip(self._documents(head), head, strict=True)
-            ]
-            passages = [[_passage(*pair) for pair in each] for each in pairs]
-            scores = score_in_time(score, passages, options.rerank_ms)
-        reread = Reread(scored=True, depth=len(scores), candidates=len(head))
+            pieces = self._read_again(score, query, head, options.rerank_ms)
+        reread = Reread(scored=True, depth=len(pieces), candidates=len(head))
         best: dict[tuple[str, tuple[int, int] | None], Ranked] = {}
-        for each, found in zip(pairs, scores, strict=False):
-            for (_, old), value in zip(each, found.tolist(), strict=True):
-                hit = (old.id, old.span if options.passages else None)
-                if hit not in best or value > best[hit].score:
-                    best[hit] = replace(old, score=value, reread=reread)
+        for piece in chain.from_iterable(pieces):
+            hit = (piece.id, piece.span if options.passages else None)
+            if hit not in best or piece.score > best[hit].score:
+                best[hit] = replace(piece, reread=reread)
         scored = list(best.values())
         weights = self._weights(reranker, options)
         if weights is not None:
             before = {(old.id, old.span if options.passages else None): old.score for old in head}
             joined = weights.joined([before[hit] for hit in best], [each.score for each in scored])
             scored = [replace(each, score=score) for each, score in zip(scored, joined, strict=True)]
-        rest = [replace(old, reread=replace(reread, scored=False)) for old in head[len(scores) :]]
+        rest = [replace(old, reread=replace(reread, scored=False)) for old in head[len(pieces) :]]
         return followed_by(sorted(scored, key=lambda ranked: -ranked.score), rest)
+
+    def _read_again(
+        self, score: Score, query: str, head: Sequence[Ranked], milliseconds: float | None
+    ) -> list[list[Ranked]]:
+        assert self._reranker is not None
+        found = list(zip(head, self._documents(head), strict=True))
+        return read_again(self._reranker, score, query, found, milliseconds=milliseconds, language=self._language)
 
     def _weights(self, reranker: Reranker, options: SearchOptions) -> LearnedFusion | None:
         """Of the first search and the reranker: those that the index learned, else the reranker's own."""
         learned = LearnedFusion.of(self._index.settings) if options.fusion == LEARNED else None
-        if learned is not None and learned.reranker == self._reranker_name is not None:
+        if learned is not None and learned.is_about(self._reranker_name):
             return learned
         share = share_of(reranker)
         return LearnedFusion(of_reranker=share) if share < 1 else None
@@ -455,15 +485,3 @@ def _parsed(queries: Sequence[str], options: SearchOptions, *, typed: bool, give
         if not given or options.mode != "dense":
             check_query(query)
     return options.parsed(queries, typed=typed)
-
-
-def _pieces(document: IndexedDocument, found: Ranked) -> list[Ranked]:
-    """A document that was found by its words alone as each of its chunks, all of whose memory vectors are stored."""
-    if found.span is not None or not document.spans:
-        return [found]
-    return [replace(found, span=span) for span in document.spans]
-
-
-def _passage(document: IndexedDocument, ranked: Ranked) -> Passage:
-    text = document.text[slice(*ranked.span)] if ranked.span else document.text
-    return Passage(document.id, document.title, text, ranked.span)

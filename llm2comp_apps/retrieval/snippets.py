@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from llm2comp_indexes import DEFAULT_LANGUAGE, is_function_word, words
 
-__all__ = ["SNIPPET_WIDTH", "Snippet", "make_snippet"]
+__all__ = ["SNIPPET_WIDTH", "Snippet", "make_snippet", "matching_words"]
 
 #: Characters of text in a snippet: about three lines of an 80-column terminal.
 SNIPPET_WIDTH = 220
@@ -77,6 +77,11 @@ def make_snippet(
     window_start = _best_start(text, matches, start, end, width)
     window_end = _cut_end(text, window_start, min(end, window_start + width), end)
     return _clean(text, window_start, window_end, [(first, last) for first, last, _ in matches])
+
+
+def matching_words(text: str, query: str, language: str = DEFAULT_LANGUAGE) -> list[_Match]:
+    """Start, end and stem of each word of a text that a lexical search for ``query`` finds, in order."""
+    return _matches(text, 0, min(len(text), _MAX_SCANNED), query, language, ())
 
 
 def _best_start(text: str, matches: Sequence[_Match], start: int, end: int, width: int) -> int:

@@ -19,8 +19,9 @@ import numpy as np
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.fusion import share_of_meaning, weighted_average
+from llm2comp_apps.retrieval.hits import Ranked
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion
-from llm2comp_apps.retrieval.rerank import Passage, share_of
+from llm2comp_apps.retrieval.rerank import share_of
 from llm2comp_apps.retrieval.search import Searcher
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def tune_fusion(
     searcher = library.searcher("hybrid", rerank)
     asked: list[_Asked] = []
     for block in batched(chosen, _BLOCK):
-        asked += _searched(library, searcher, block, rerank)
+        asked += _searched(searcher, block, rerank)
         if on_progress is not None:
             on_progress(len(asked))
     first = [one for one in asked if _half(one.id) == 0]
@@ -149,17 +150,14 @@ def tune_fusion(
     )
 
 
-def _searched(library: Collection, searcher: Searcher, block: Sequence[Document], rerank: str | None) -> list[_Asked]:
+def _searched(searcher: Searcher, block: Sequence[Document], rerank: str | None) -> list[_Asked]:
     found = []
     sides = searcher.sides([query.content for query in block])
-    for query, (dense, lexical, words) in zip(block, sides, strict=True):
+    for query, (dense, lexical, words, spans) in zip(block, sides, strict=True):
         reranked: dict[str, float] = {}
         if rerank is not None:
-            ids = [id_ for id_, _ in weighted_average(dense, lexical, words)[:_RERANKED]]
-            passages = [Passage(one.id, one.title, one.text) for one in library.index.get(ids)]
-            reranker = searcher.reranker
-            assert reranker is not None
-            reranked = dict(zip(ids, reranker.score(query.content, passages).tolist(), strict=True))
+            joined = weighted_average(dense, lexical, words)[:_RERANKED]
+            reranked = searcher.rescored(query.content, [Ranked(id_, score, spans.get(id_)) for id_, score in joined])
         own = share_of_meaning(dense, lexical, words)
         found.append(_Asked(query.id, dense, lexical, words, own, reranked))
     return found

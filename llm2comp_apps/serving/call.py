@@ -69,7 +69,11 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 
 def endpoint(
-    handler: Callable[[Call], Awaitable[Response]], *, face: Face = "own", work: bool = True
+    handler: Callable[[Call], Awaitable[Response]],
+    *,
+    face: Face = "own",
+    work: bool = True,
+    known: frozenset[str] | None = None,
 ) -> Callable[[Request], Awaitable[Response]]:
     """A route's function.
 
@@ -77,7 +81,13 @@ def endpoint(
         handler: translates a call.
         face: form of its errors.
         work: whether it counts as work, which a server that stops or has too much refuses.
+        known: the fields that a request may have; ``None`` passes over others.
     """
+
+    async def checked(call: Call) -> Response:
+        if known is not None:
+            call.fields.refuse_others(known)
+        return await handler(call)
 
     async def answer(request: Request) -> Response:
         state: State = request.app.state.llm2comp
@@ -87,7 +97,7 @@ def endpoint(
             if work:
                 state.enter()
             try:
-                response = await _answered(request, state, handler, face)
+                response = await _answered(request, state, checked, face)
             finally:
                 if work:
                     state.leave()

@@ -153,6 +153,7 @@ class StandingDoor(Door):
         self._state = State(settings)  # opens the indexes: what is wrong with them is said at the start
         self._paths: Sequence[Path] = [served.path for served in self._state.indexes.values()]
         self._door: Door | None = None
+        self._started = False
         self.names = tuple(self._state.indexes)
         self.where = ""
 
@@ -163,8 +164,11 @@ class StandingDoor(Door):
             return await door.ask(method, self._renamed(door, path), body)
         except httpx2.TransportError as error:
             LOGGER.info("%s does not answer any more (%s)", door.where, error)
-            await self.close()
-            door = self._open(dead=door)
+            if self._door is door:  # else another question found out first, and opened the next one
+                self._door = None
+            with contextlib.suppress(httpx2.HTTPError):
+                await door.close()
+            door = self._door or self._open(dead=door)
             return await door.ask(method, self._renamed(door, path), body)
 
     async def indexes(self) -> list[dict[str, Any]]:
@@ -180,7 +184,9 @@ class StandingDoor(Door):
         if running is not None and (self._key or not running.key):
             self._door = OuterDoor(running, self._key)
         if self._door is None or (dead is not None and self._door.where == dead.where):
-            self._state.start()
+            if not self._started:
+                self._state.start()
+                self._started = True
             self._door = InnerDoor(self._state)
         self.where = self._door.where
         return self._door

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from llm2comp_apps.serving.call import Call, Face, endpoint, error_response
 from llm2comp_apps.serving.errors import ApiError
 from llm2comp_apps.serving.guard import TEI_PATHS, Guard
+from llm2comp_apps.serving.openapi import known_fields
 from llm2comp_apps.serving.routes import browse, embeddings, health, indexes, rerank, shard, tei, writing
 from llm2comp_apps.serving.state import State
 
@@ -60,7 +61,7 @@ def routes() -> list[BaseRoute]:
 def _route(
     method: str, path: str, handler: Callable[[Call], Awaitable[Response]], *, face: Face = "own", work: bool = True
 ) -> Route:
-    return Route(path, endpoint(handler, face=face, work=work), methods=[method])
+    return Route(path, endpoint(handler, face=face, work=work, known=known_fields(method, path)), methods=[method])
 
 
 def create_app(

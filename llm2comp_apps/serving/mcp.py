@@ -199,10 +199,9 @@ class Tools:
         if topic is not None:
             listed = await self._ask("GET", index, f"/topics/{topic}?offset={offset}&limit={_DOCUMENTS_OF_TOPIC}")
             shown = [each["id"] for each in listed["documents"]]
-            more = offset + len(shown) < listed["topic"]["size"]
-            return Topics(
-                topics=[_topic(listed["topic"])], documents=shown, cursor=str(offset + len(shown)) if more else None
-            )
+            end = offset + _DOCUMENTS_OF_TOPIC  # of the places that were looked at: deleted documents are not shown
+            more = end < listed["topic"]["size"]
+            return Topics(topics=[_topic(listed["topic"])], documents=shown, cursor=str(end) if more else None)
         found = (await self._ask("GET", index, "/topics"))["topics"]
         topics: list[Topic] = []
         found = sorted((each for each in found if each["level"] == 1), key=lambda each: -each["size"])

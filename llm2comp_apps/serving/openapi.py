@@ -6,7 +6,7 @@ from typing import Any
 
 from llm2comp_apps import __version__
 
-__all__ = ["openapi"]
+__all__ = ["known_fields", "openapi"]
 
 _TEXTS = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _STRINGS = {"type": "array", "items": {"type": "string"}}
@@ -95,6 +95,19 @@ _OPERATIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("get", "/indexes/{name}/documents/{id}", "A document.", ()),
     ("delete", "/indexes/{name}/documents/{id}", "Delete a document.", ()),
 )
+
+
+def known_fields(method: str, path: str) -> frozenset[str] | None:
+    """The fields that a request to an index may have, by its route; ``None`` where others are passed over.
+
+    Clients of other programs' APIs send more than is understood here, and probes add what they like. Who asks an index
+    wants each field to count: a condition whose name is misspelled would silently find everything.
+    """
+    bare = path.replace("{id:path}", "{id}")
+    if not bare.startswith("/indexes/") or "/shard/" in bare:
+        return None
+    ((*_, fields),) = [each for each in _OPERATIONS if each[:2] == (method.lower(), bare)]
+    return frozenset(fields)
 
 
 def openapi() -> dict[str, Any]:

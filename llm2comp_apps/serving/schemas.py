@@ -17,6 +17,7 @@ from llm2comp_apps.serving.settings import Limits
 __all__ = ["TOKENS_HINT", "Fields", "encoded_vectors", "parse_json", "shortened"]
 
 _LARGEST = 1e15  # whose squares float32 can add up
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _NESTING = re.compile(r"'[^']*'|\"[^\"]*\"|[()]|[^\s()'\"]+")
 TOKENS_HINT = (
     "token ids are not supported: they are numbers of another model's tokenizer; send texts "
@@ -70,6 +71,13 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None
 
+    def refuse_others(self, known: frozenset[str]) -> None:
+        """Refuse a field that is not among those that are known."""
+        for name in self.values:
+            if name not in known:
+                these = ", ".join(sorted(known)) or "none"
+                raise self.wrong(name[:50], f"is no field of this request; there are: {these}", "unknown_field")
+
     def wrong(self, name: str, reason: str, code: str = "invalid_value") -> ApiError:
         """An error about a field."""
         return invalid(f"{self._prefix}{name}", reason, code=code, status=self.status)
@@ -117,7 +125,7 @@ class Fields:
         found = self.get(name)
         if found is None:
             return default
-        if isinstance(found, str) and found.lstrip("-").isdecimal() and len(found) < 20:  # of a query string
+        if isinstance(found, str) and _NUMBER.fullmatch(found):  # of a query string
             found = int(found)
         if isinstance(found, float) and found.is_integer():
             found = int(found)

@@ -25,6 +25,7 @@ class Limits:
         body: bytes of a request's body.
         inputs: texts of a request for embeddings.
         memory_inputs: texts of a request for memory vectors, or for reranking by them.
+        reranked: hits of a reranked page and of what stands before it.
         rerank_ms: milliseconds of reranking that a search may ask for.
         query: characters of a query.
         facets: fields whose values are counted.
@@ -40,6 +41,7 @@ class Limits:
     body: int = 32_000_000
     inputs: int = 10_000
     memory_inputs: int = 1_000
+    reranked: int = 200
     rerank_ms: int = 10_000
     query: int = 20_000
     facets: int = 20

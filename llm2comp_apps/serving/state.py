@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from llm2comp_apps import UsageError, load_encoder
 from llm2comp_apps.serving.batching import Engine
@@ -26,9 +26,10 @@ __all__ = ["State"]
 
 _UNKNOWN = "unknown"
 """The fingerprint of imported vectors whose encoder nobody named."""
-_SEARCH_THREADS = 16
-_SLOW_THREADS = 8  # for writing, and for reranking, which wait for the encoder
 T = TypeVar("T")
+Pool: TypeAlias = Literal["search", "rerank", "write"]
+"""Threads for one kind of work. What waits for the encoder, or for its turn to write, has others than what does not."""
+_THREADS: dict[Pool, int] = {"search": 16, "rerank": 8, "write": 8}
 
 
 class State:
@@ -57,6 +58,10 @@ class State:
         self.at_work = 0
         self.started = time.time()
         self._watcher = Watcher(list(self.indexes.values()), settings.refresh_seconds, self._count)
+        if not self.indexes or (settings.encoder is not None and not settings.shards):
+            # The first one answers who names no model, as clients of TEI never do.
+            name = settings.encoder or "default"
+            self._add_engine(name, lambda: load_encoder(name, device=settings.device), name)
         for served in self.indexes.values():
             self._count(served)
             fingerprint = served.encoder_record.get("fingerprint", _UNKNOWN)
@@ -67,15 +72,11 @@ class State:
             served.engine = self.engines[fingerprint]
             # Opened for searches by meaning as soon as that is possible, and not by the first request.
             served.engine.loaded.add_done_callback(partial(_open_by_meaning, served))
-        if not self.indexes or (settings.encoder is not None and not settings.shards):
-            name = settings.encoder or "default"
-            self._add_engine(name, lambda: load_encoder(name, device=settings.device), name)
         self.metrics.registry.register(
             SearchSeconds(lambda: [served.collection.stopwatch.parts for served in self.indexes.values()])
         )
         self._followers = [Follower(self.indexes[name], folder) for name, folder in settings.watch.items()]
-        self._threads = ThreadPoolExecutor(_SEARCH_THREADS, "search")
-        self._slow_threads = ThreadPoolExecutor(_SLOW_THREADS, "work")
+        self._threads = {pool: ThreadPoolExecutor(count, pool) for pool, count in _THREADS.items()}
 
     def _add_shards(self, address: ShardedAddress) -> None:
         settings = self.settings
@@ -119,15 +120,14 @@ class State:
             follower.close()
         for engine in self.engines.values():
             engine.close()
-        for pool in (self._threads, self._slow_threads):
+        for pool in self._threads.values():
             pool.shutdown(wait=False, cancel_futures=True)
         for served in self.indexes.values():
             served.close()
 
-    async def in_thread(self, work: Callable[[], T], *, slow: bool = False) -> T:
-        """Run what blocks in one of a few threads; what is ``slow`` has others, so that searches need not wait."""
-        pool = self._slow_threads if slow else self._threads
-        return await asyncio.get_running_loop().run_in_executor(pool, calmly, work)
+    async def in_thread(self, work: Callable[[], T], *, pool: Pool = "search") -> T:
+        """Run what blocks in one of the threads of a pool."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads[pool], calmly, work)
 
     def index(self, name: str) -> ServedIndex:
         """The index of a name.

@@ -138,3 +138,8 @@ def test_stored_memory_vectors_have_no_limit(tmp_path, hash_encoder):
 def test_a_time_below_nothing_is_refused(limit):
     with pytest.raises(UsageError, match="rerank_ms must be at least 0"):
         SearchOptions(rerank_ms=limit)
+
+
+def test_without_a_limit_few_lie_in_memory_together(clock):
+    assert len(score_in_time(clock.reader(1), passages(300), None)) == 300
+    assert clock.read == [128, 128, 44]

@@ -144,3 +144,14 @@ def test_passages_take_the_weights(library):
     hits = library.search("gas star topic3", k=9, fusion="learned", passages=True)
     assert [hit.id for hit in hits][:3] == dense[:3] != lexical[:3]
     assert share_of_meaning([], [], library.index.query_words("gas")) >= 0
+
+
+def test_a_folder_is_known_in_any_spelling(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "rerank").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    weights = LearnedFusion(reranker="runs/rerank", of_reranker=0.4)
+    for name in ("runs/rerank", "runs/rerank/", "./runs/rerank", str(tmp_path / "runs" / "rerank")):
+        assert weights.is_about(name)
+    assert not any(weights.is_about(name) for name in ("runs", "runs/none", "tokens", None))
+    assert not LearnedFusion().is_about(None)
+    assert LearnedFusion(reranker="tokens").is_about("tokens")

@@ -6,14 +6,16 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import sys
 
+import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
 
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.serving import ServeSettings, State, key_hash
-from llm2comp_apps.serving.door import InnerDoor, StandingDoor
+from llm2comp_apps.serving.door import Door, InnerDoor, StandingDoor
 from llm2comp_apps.serving.mcp import mcp_server
 from llm2comp_apps.serving.running import announced, find_running, running_folder
 
@@ -119,6 +121,33 @@ def test_read_continues_in_a_long_text(loads_hash, tmp_path) -> None:
     state.close()
 
 
+def test_the_documents_of_a_topic_come_once_each_without_those_that_were_deleted(
+    clustered, tmp_path, loads_hash
+) -> None:
+    for folder in (clustered, clustered.with_name("library.clusters")):
+        shutil.copytree(folder, tmp_path / folder.name)
+    state = State(ServeSettings(indexes=[tmp_path / clustered.name]))
+    server = mcp_server(InnerDoor(state))
+    topic = called(server, "topics")["topics"][0]["id"]
+
+    def listed() -> list[str]:
+        found, cursor = [], None
+        for _ in range(10):
+            page = called(server, "topics", topic=topic, **({"cursor": cursor} if cursor else {}))
+            found, cursor = [*found, *page["documents"]], page["cursor"]
+            if cursor is None:
+                return found
+        raise AssertionError("the list never ends")
+
+    before = listed()
+    gone = {before[0], before[-1]}
+    with Collection.open(tmp_path / clustered.name, encoder=loads_hash) as library:
+        library.delete(list(gone))
+    state.indexes["library"].refresh()
+    assert listed() == [each for each in before if each not in gone]
+    state.close()
+
+
 def test_similar_and_status(state) -> None:
     server = mcp_server(InnerDoor(state))
     near = called(server, "similar", id="stars-1", k=2)
@@ -156,6 +185,34 @@ def test_a_running_server_answers_and_is_replaced_when_it_ends(running, library)
     found = asyncio.run(session())
     assert found["answered_by"] == "this server"
     assert found["hits"]
+
+
+class _Ending(Door):
+    """A door that closes when both of two questions have been asked."""
+
+    def __init__(self, names) -> None:
+        self.names, self.where, self.asked = names, "a server that ends", asyncio.Barrier(2)
+
+    async def ask(self, method, path, body=None):
+        await self.asked.wait()
+        raise httpx2.ConnectError("gone")
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+
+
+def test_two_questions_at_once_outlive_the_server(library, loads_hash) -> None:
+    door = StandingDoor(ServeSettings(indexes=[library]))
+
+    async def session():
+        door._door = _Ending(door.names)
+        both = await asyncio.gather(*(door.ask("GET", "/livez") for _ in range(2)))
+        third = await door.ask("GET", "/livez")
+        await door.close()
+        return [*both, third, await door.ask("GET", "/livez")]
+
+    assert asyncio.run(session()) == [{"status": "ok"}] * 4
+    door._state.close()
 
 
 def test_a_server_that_still_announces_itself_but_does_not_listen_is_passed_over(loads_hash, library) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from llm2comp_apps import Collection
 from llm2comp_apps.encoder.token_states import TokenStates
+from llm2comp_apps.serving import ServeSettings
 
 _SEARCH = "/indexes/library/search"
 
@@ -73,3 +76,41 @@ def test_a_server_without_the_encoder_says_so(running, library, rerank) -> None:
 def test_a_time_that_is_none_is_refused(ask, wrong) -> None:
     status, answer = ask("POST", _SEARCH, {"q": "stars", "rerank": "memory", "rerank_ms": wrong})
     assert (status, answer["error"]["param"]) == (422, "rerank_ms")
+
+
+def test_a_vector_alone_is_nothing_to_read(ask, loads_hash) -> None:
+    vector = loads_hash.encode(["stars"])[0].tolist()
+    status, answer = ask("POST", _SEARCH, {"vector": vector, "rerank": "memory"})
+    assert (status, answer["error"]["param"]) == (422, "rerank")
+    assert ask("POST", _SEARCH, {"vector": vector, "q": "stars", "rerank": "memory"})[0] == 200
+
+
+def test_only_so_many_hits_are_read_again(ask) -> None:
+    most = ServeSettings().limits.reranked
+    for asked in ({"limit": most + 1}, {"limit": 1, "offset": most}):
+        status, answer = ask("POST", _SEARCH, {"q": "stars", "rerank": "memory", **asked})
+        assert (status, answer["error"]["param"]) == (422, "limit")
+    assert ask("POST", _SEARCH, {"q": "stars", "rerank": "memory", "limit": most})[0] == 200
+
+
+def test_a_time_for_nothing_is_refused(ask) -> None:
+    status, answer = ask("POST", _SEARCH, {"q": "stars", "rerank_ms": 100})
+    assert (status, answer["error"]["param"]) == (422, "rerank_ms")
+
+
+def test_writers_that_wait_hold_no_reranking_up(running, own_library) -> None:
+    document = {"id": "new", "text": "New words."}
+    with running(indexes=[own_library], write=True) as server:
+        (served,) = server.state.indexes.values()
+        with served.writing, ThreadPoolExecutor(12) as clients:
+            path = "/indexes/library/documents"
+            written = [clients.submit(server.ask, "POST", path, {"documents": [document]}) for _ in range(12)]
+            while server.state.at_work < 12:
+                time.sleep(0.01)
+            assert server.ask("POST", _SEARCH, {"q": "stars", "rerank": "memory"})[0] == 200
+            assert not any(each.done() for each in written)
+            served.writing.release()
+            try:
+                assert [each.result(30)[0] for each in written] == [200] * 12
+            finally:
+                served.writing.acquire()

@@ -227,3 +227,43 @@ def test_metrics_are_counted(ask) -> None:
     assert 'llm2comp_index_documents{index="library"} 12.0' in text
     assert "llm2comp_batch_tokens_count" in text
     assert 'llm2comp_search_seconds_total{part="lexical search"}' in text
+
+
+def test_an_encoder_that_was_named_answers_who_names_no_model(running, library, make_hash_encoder, monkeypatch) -> None:
+    other = make_hash_encoder(seed="other")
+    monkeypatch.setattr("llm2comp_apps.serving.state.load_encoder", lambda *_, **__: other)
+    with running(indexes=[library], encoder="other") as server:
+        _, answer = server.ask("POST", "/embed", {"inputs": ["stars"]})
+        np.testing.assert_allclose(answer, other.encode(["stars"]), atol=1e-6)
+        _, answer = server.ask("POST", "/v1/embeddings", {"input": "stars"})
+        np.testing.assert_allclose(answer["data"][0]["embedding"], other.encode(["stars"])[0], atol=1e-6)
+        assert server.ask("POST", "/indexes/library/search", {"q": "stars", "mode": "dense"})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "asked", "wrong"),
+    [
+        ("POST", "search", {"q": "stars", "filter": "year > 2000"}, "filter"),
+        ("POST", "similar", {"id": "stars-1", "k": 3}, "k"),
+        ("POST", "browse", {"were": "year > 2000"}, "were"),
+        ("GET", "search?q=stars&size=5", None, "size"),
+        ("GET", "search?q=stars&limit=--5", None, "limit"),
+        ("GET", "documents/stars-1?text=true", None, "text"),
+    ],
+)
+def test_a_field_that_would_count_for_nothing_is_refused(ask, method, path, asked, wrong) -> None:
+    status, answer = ask(method, f"/indexes/library/{path}", asked)
+    assert (status, answer["error"]["param"]) == (422, wrong)
+
+
+def test_learned_weights_are_asked_for_where_there_are_some(ask, own_library, running, loads_hash) -> None:
+    asked = {"q": "stars", "fusion": "learned"}
+    status, answer = ask("POST", "/indexes/library/search", asked)
+    assert (status, answer["error"]["param"]) == (422, "fusion")
+    with Collection.open(own_library, encoder=loads_hash) as library, library.index.writer() as writer:
+        writer.keep(learned={"stretch": 0.0, "shift": 9.0})
+    with running(indexes=[own_library]) as server:
+        status, found = server.ask("POST", "/indexes/library/search", asked)
+        assert status == 200
+        _, dense = server.ask("POST", "/indexes/library/search", {"q": "stars", "mode": "dense"})
+        assert found["hits"][0]["id"] == dense["hits"][0]["id"]

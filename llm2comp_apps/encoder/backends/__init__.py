@@ -26,6 +26,7 @@ from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder
+    from llm2comp_apps.encoder.settings import EncoderSettings
 
 __all__ = ["BACKENDS", "load_light", "resolve_backend", "wants_light"]
 
@@ -117,7 +118,7 @@ def load_light(
     found = find_export(folder, network, precision, positions)
     if found is None:
         try:
-            _export(name, network, precision, backbone, settings.max_length, task)
+            _export(name, network, precision, backbone, settings, task)
         except EncoderError as error:
             return _without_graph(backend, str(error))
         found = find_export(folder, network, precision, positions)
@@ -126,7 +127,9 @@ def load_light(
     return OnnxEncoder(*found, settings, fingerprint)
 
 
-def _export(name: str, network: str, precision: str | None, backbone: str | None, max_length: int, task: str) -> None:
+def _export(
+    name: str, network: str, precision: str | None, backbone: str | None, settings: EncoderSettings, task: str
+) -> None:
     """Make the export of a checkpoint in the cache; one process does it, others wait for it."""
     import torch
     from filelock import FileLock
@@ -140,13 +143,13 @@ def _export(name: str, network: str, precision: str | None, backbone: str | None
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(target) + ".lock"):
         try:
-            if read_manifest(target).positions >= max_length:  # another process was faster
+            if read_manifest(target).positions >= settings.max_length + settings.k:  # another process was faster
                 return
         except EncoderError:
             pass
         _log.info("preparing %s for the CPU (once; half a minute for 135M parameters)", name)
         loaded = load_network(
-            name, backbone=backbone, device="cpu", dtype=torch.float32, max_length=max_length, task=task
+            name, backbone=backbone, device="cpu", dtype=torch.float32, max_length=settings.max_length, task=task
         )
         encoder = LLM2Comp(loaded.network, loaded.tokenizer, loaded.settings, weights_sha256=loaded.weights_sha256)
         if precision is not None:

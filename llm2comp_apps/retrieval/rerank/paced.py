@@ -22,6 +22,7 @@ RERANK_MS = 500.0
 
 _FIRST = 2  # candidates: fewer cannot change places
 _GROWTH = 3  # the next portion is at most so many times what was read
+_MOST = 128  # candidates at once, however much time there is: what is read of them lies in memory together
 
 
 def score_in_time(
@@ -44,10 +45,10 @@ def score_in_time(
     begun, read = time.perf_counter(), 0
     scores: list[FloatArray] = []
     while read < len(candidates):
-        portion = len(candidates) if math.isinf(limit) else _FIRST
-        if read:
+        portion = _MOST if math.isinf(limit) else _FIRST
+        if read and not math.isinf(limit):
             spent = time.perf_counter() - begun
-            portion = min(int((limit - spent) * read / max(spent, 1e-9)), _GROWTH * read)
+            portion = min(int((limit - spent) * read / max(spent, 1e-9)), _GROWTH * read, _MOST)
             if portion < 1:
                 break
         chosen = candidates[read : read + portion]

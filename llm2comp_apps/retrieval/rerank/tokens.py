@@ -27,6 +27,8 @@ __all__ = ["TokensReranker", "rarity", "soft_max_sim"]
 
 _LONGEST = 320
 """Tokens of a passage that are read."""
+_CHARACTERS = 40 * _LONGEST
+"""Characters of a passage that hold these tokens in any language; a book need not be cut into tokens for them."""
 _WINDOW = 64
 _STRIDE = 32
 _TEMPERATURE = 0.05
@@ -58,7 +60,8 @@ class TokensReranker:
         """See :class:`Reranker`; a mean of cosines."""
         if not passages:
             return np.zeros(0, np.float32)
-        asked, *read = self._encoder.encode_tokens([query, *(each.content for each in passages)], max_length=_LONGEST)
+        texts = [each.content[:_CHARACTERS] for each in passages]
+        asked, *read = self._encoder.encode_tokens([query, *texts], max_length=_LONGEST)
         weights = rarity(asked.ids)
         return np.array([soft_max_sim(asked.vectors @ each.vectors.T, weights) for each in read], dtype=np.float32)
 

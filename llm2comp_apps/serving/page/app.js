@@ -51,7 +51,7 @@ async function askWords() {
 let asked = 0;
 async function askAll() {
   const current = ++asked;
-  const [path, body] = question(state.like ? {} : { facets: counted(fields), ids: true });
+  const [path, body] = question(state.like ? {} : { facets: counted(fields), ...(state.q.trim() && { ids: true }) });
   for (;;) {
     try {
       const answer = await full.ask(path, body);
@@ -81,7 +81,7 @@ function changed({ typing = false } = {}) {
   if (!state.q.trim() && !state.like && !narrowed()) { quick.stop(); start(); return; }
   $("start").hidden = true;
   if (typing) {
-    if (state.mode !== "dense") askWords();
+    if (state.q.trim() && !state.like && state.mode !== "dense") askWords();
     timer = setTimeout(askAll, PAUSE);
   } else askAll();
 }

@@ -20,7 +20,7 @@ from llm2comp_apps.serving.schemas import Fields
 __all__ = ["document", "listed", "partly", "search", "similar", "topics"]
 
 MODES = ("dense", "lexical", "hybrid")
-FUSIONS = ("weighted", "minmax", "rrf")
+FUSIONS = ("weighted", "minmax", "rrf", "learned")
 RERANKERS = {"memory": "encode_memory", "tokens": "encode_tokens"}
 """Rerankers that need nothing but an encoder, and what it must be able to do."""
 
@@ -65,6 +65,8 @@ async def search(call: Call) -> Response:
         "passages": fields.flag("passages"),
         "rerank_ms": fields.optional_integer("rerank_ms", least=1, most=limits.rerank_ms),
     }
+    if rerank is not None and settings["k"] + settings["offset"] > limits.reranked:
+        raise fields.wrong("limit", f"and offset must be at most {limits.reranked} together where hits are reranked")
     whole, all_ids = fields.flag("text") or settings["passages"], fields.flag("ids")
     truncated = False
     if mode != "lexical" and vector is None:
@@ -74,7 +76,7 @@ async def search(call: Call) -> Response:
         searcher = served.collection.searcher("lexical" if vector is not None else mode, rerank)
         return searcher.page(query, vector=vector, **settings)
 
-    page, missing = await call.state.in_thread(partial(served.answered, work), slow=rerank is not None)
+    page, missing = await call.state.in_thread(partial(served.answered, work), pool="rerank" if rerank else "search")
     return json_response(
         {
             "hits": [_shown(hit, whole=whole) for hit in page.hits],
@@ -96,6 +98,8 @@ def _reranker(fields: Fields, served: ServedIndex) -> str | None:
     """Which reranker is asked for, by name; one that this server's encoder can do."""
     name = fields.choice("rerank", tuple(RERANKERS))
     if name is None:
+        if "rerank_ms" in fields:
+            raise fields.wrong("rerank_ms", "has no effect without rerank")
         return None
     if served.engine is None:
         raise fields.wrong("rerank", "needs an encoder, and this server has none for this index")

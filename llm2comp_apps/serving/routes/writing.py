@@ -38,7 +38,7 @@ async def add(call: Call) -> Response:
             "warnings": report.warnings,
         }
 
-    return json_response(await call.state.in_thread(work, slow=True))
+    return json_response(await call.state.in_thread(work, pool="write"))
 
 
 async def delete(call: Call) -> Response:
@@ -68,7 +68,7 @@ async def _deleted(
             report = served.collection.delete(ids, where=where, allow_most=allow_most)
         return {"deleted": report.deleted, "missing": report.missing, "warnings": report.warnings}
 
-    return await call.state.in_thread(work, slow=True)
+    return await call.state.in_thread(work, pool="write")
 
 
 def _writable(call: Call) -> ServedIndex:
