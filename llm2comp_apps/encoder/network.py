@@ -355,11 +355,14 @@ class CompressionNetwork(nn.Module):
     def track(self, total: Tensor, count: int) -> None:
         """Let the centre follow the memory by a running mean, after a training step.
 
+        Memory that is not finite is passed over: such a step is skipped, and would spoil the mean for good.
+
         Args:
             total: ``(k, d)`` float32, the step's memory vectors added up over texts.
             count: number of texts.
         """
-        self.center.lerp_(total / count, 1 - MOMENTUM)
+        mean = total / count
+        self.center.lerp_(torch.where(mean.isfinite().all(), mean, self.center), 1 - MOMENTUM)
 
     def autocast(self) -> Any:
         """Context for forward passes: float32 adapter weights beside a half-precision LM need autocasting."""

@@ -130,3 +130,33 @@ def run_twice(stage, settings, data, out):
         children.append(subprocess.Popen(command, env=os.environ | group, stderr=subprocess.PIPE, text=True))
     complaints = [child.communicate(timeout=300)[1] for child in children]
     return [(child.returncode, complaint) for child, complaint in zip(children, complaints, strict=True)]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_process_without_a_text_has_an_empty_share(network, monkeypatch, late):
+    """The third of three processes, and two texts."""
+    whole = [pool(network.memory(*left_pad([row], 0, "cpu"))).detach() for row in ROWS[:2]]
+    if late:
+        whole = [vectors[:, None].repeat(1, 3, 1) for vectors in whole]
+    everything = torch.cat(whole)
+    processes = Processes("cpu")
+    processes.world, processes.rank = 3, 2
+
+    def gather(rows, count):
+        assert rows.shape == (0, *everything.shape[1:])
+        assert count == 2
+        return everything.clone()
+
+    monkeypatch.setattr(processes, "gather", gather)
+    monkeypatch.setattr(processes, "idle_passes", lambda count: 0)
+
+    def embed(rows):
+        vectors = pool(network.memory(*left_pad(rows, 0, "cpu")))
+        return vectors[:, None].repeat(1, 3, 1) if late else vectors
+
+    network.zero_grad()
+    loss = contrastive_backward(
+        ROWS[:2], embed, torch.sum, processes, tokens_per_pass=12, tokens_kept=100, extra_tokens=3
+    )
+    assert loss == pytest.approx(float(everything.sum()), rel=1e-5)
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in network.parameters())

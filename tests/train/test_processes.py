@@ -82,7 +82,15 @@ def test_four_processes_do_what_one_does(stage, settings, data, tmp_path):
 def test_align_in_two_processes_does_what_one_does(settings, data, deep_encoder_dir, tmp_path):
     deep = str(deep_encoder_dir)
     settings = replace(
-        settings, max_steps=4, batch_size=7, teacher=deep, layers="0,", train_weights="all", fit_texts=40, lr=3e-3
+        settings,
+        max_steps=4,
+        batch_size=7,
+        teacher=deep,
+        layers="0,",
+        train_weights="all",
+        fit_texts=40,
+        lr=3e-3,
+        maxsim_weight=0.5,
     )
     path = data["text"]
     run_stage("align", settings, RunOptions(data=[str(path)], out=tmp_path / "1", device="cpu"))
@@ -113,6 +121,29 @@ def test_a_lost_process_ends_the_others_with_a_clear_line_and_the_run_resumes(se
     run_stage("kl", settings, RunOptions(data=[str(path)], out=tmp_path / "1", device="cpu"))
     assert len(losses(run)) == 100
     np.testing.assert_allclose(losses(run)[:50], losses(tmp_path / "1")[:50], rtol=1e-3)
+
+
+@pytest.mark.parametrize("form", [(4,), (3, 4)])
+def test_uneven_shares_of_any_form_are_put_together(monkeypatch, form):
+    rows = torch.arange(7 * int(np.prod(form)), dtype=torch.float32).view(7, *form)
+    sent = {}
+    for rank in (0, 1):  # what each sends
+        processes = Processes("cpu")
+        processes.world, processes.rank = 2, rank
+
+        def keep(parts, mine, rank=rank):
+            assert all(part.shape == mine.shape for part in parts)
+            sent[rank] = mine
+
+        monkeypatch.setattr(torch.distributed, "all_gather", keep)
+        processes.gather(torch.stack(processes.share(list(rows))), len(rows))
+
+    def deliver(parts, _):
+        for rank, part in enumerate(parts):
+            part.copy_(sent[rank])
+
+    monkeypatch.setattr(torch.distributed, "all_gather", deliver)
+    assert torch.equal(processes.gather(torch.stack(processes.share(list(rows))), len(rows)), rows)
 
 
 def test_errors_of_other_kinds_stay_what_they_are(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,8 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from llm2comp_train.engine import checkpoints
+from llm2comp_train.engine.adapters import build_network
 from llm2comp_train.engine.metrics import MetricsLog, read_metrics
 from llm2comp_train.engine.run import RunOptions, run_stage
+from llm2comp_train.engine.sharding import placed_like
 from llm2comp_train.stages import STAGES, get_stage
 from safetensors.torch import load_file
 
@@ -294,3 +298,48 @@ def test_another_backbone_or_shape_of_the_initial_checkpoint_is_refused(settings
             go("scl", other, data, tmp_path / "d", init=tmp_path / "kl")
     with pytest.raises(TrainingError, match="neither an encoder"):
         go("scl", settings, data, tmp_path / "c", init=tmp_path)
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path):
+    def export(folder):
+        folder.mkdir(exist_ok=True)
+
+    for step in (999_900, 1_000_000):
+        checkpoints.save(tmp_path, step, {"step": step}, export, set())
+    assert checkpoints.load_state(checkpoints.latest(tmp_path))["step"] == 1_000_000
+    checkpoints.save(tmp_path, 1_000_100, {"step": 1_000_100}, export, set())
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-1000000", "step-1000100"]
+
+
+def test_a_failed_write_of_the_metrics_loses_no_evaluation(settings, tmp_path, monkeypatch):
+    log = MetricsLog(tmp_path, settings, 0)
+    log.write({"step": 1, "loss": 1.0})
+    log.write({"step": 1, "score": 0.5})
+
+    def full(path, *_, **__):
+        path.open("w").close()  # what is written first is that nothing is there any more
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space"):
+            MetricsLog(tmp_path, settings, 1)
+    assert [row["step"] for row in MetricsLog(tmp_path, settings, 1).evaluations] == [1]
+
+
+def test_the_fused_optimiser_counts_where_its_parameter_is():
+    parameter = torch.nn.Parameter(torch.empty(3, device="meta"))
+    count, moment = torch.tensor(5.0), torch.ones(3)
+    assert placed_like(count, parameter).device.type == "cpu"
+    assert placed_like(count, parameter, fused=True).device.type == "meta"
+    assert placed_like(moment, parameter, fused=True).device.type == "meta"
+
+
+def test_memory_that_is_not_finite_leaves_the_centre_as_it_was(backbone, settings):
+    network = build_network(backbone, settings, None)
+    before = network.center.clone()
+    for wrong in (torch.nan, torch.inf):
+        network.track(torch.full_like(before, wrong), 4)
+        assert torch.equal(network.center, before)
+    network.track(torch.ones_like(before) * 4, 4)
+    assert not torch.equal(network.center, before)

@@ -42,8 +42,8 @@ def save(run: Path, step: int, state: dict[str, Any], export: Callable[[Path], N
     with replaced_folder(folder / f"step-{step:06d}") as fresh:
         export(fresh)
         torch.save(state, fresh / STATE)
-    for old in sorted(folder.glob("step-*"))[:-KEEP]:
-        if int(old.name.removeprefix("step-")) in keep_encoders:
+    for old in _by_step(run)[:-KEEP]:
+        if _step(old) in keep_encoders:
             (old / STATE).unlink(missing_ok=True)
         else:
             shutil.rmtree(old)
@@ -51,8 +51,16 @@ def save(run: Path, step: int, state: dict[str, Any], export: Callable[[Path], N
 
 def latest(run: Path) -> Path | None:
     """The newest checkpoint that a run can be resumed from."""
-    whole = [path for path in sorted((run / "checkpoints").glob("step-*")) if (path / STATE).is_file()]
+    whole = [path for path in _by_step(run) if (path / STATE).is_file()]
     return whole[-1] if whole else None
+
+
+def _by_step(run: Path) -> list[Path]:
+    return sorted((run / "checkpoints").glob("step-*"), key=_step)  # by number: a million has a digit more
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def load_state(directory: Path) -> dict[str, Any]:

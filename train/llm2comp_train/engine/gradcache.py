@@ -63,8 +63,9 @@ def contrastive_backward(
         for part in passes:
             states.append(_random_state(processes.device))
             pieces.append(embed([mine[index] for index in part]))
-        for _ in idle:
-            embed([rows[0]])
+        extra = [embed([rows[0]])[:0] for _ in idle]
+        # With more processes than texts, some have none: their share has no rows, but the form of the others'.
+        pieces = pieces or extra[:1] or [embed([rows[0]])[:0]]
     everything = processes.gather(_in_order(pieces, passes), len(rows)).requires_grad_()
     loss = loss_of(everything)
     (gradient,) = torch.autograd.grad(loss, everything)

@@ -268,9 +268,10 @@ def _restore(run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, n
             parameter.copy_(placed_like(state["parameters"][name], parameter))
         for name, buffer in run.network.named_buffers(recurse=False):
             buffer.copy_(state["statistics"][name])
+    fused = bool(optimiser.defaults["fused"])
     for name, moments in state["moments"].items():
         parameter = parameters[name]
-        optimiser.state[parameter] = {key: placed_like(value, parameter) for key, value in moments.items()}
+        optimiser.state[parameter] = {key: placed_like(value, parameter, fused=fused) for key, value in moments.items()}
     return int(state["step"])
 
 

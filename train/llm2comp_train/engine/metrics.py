@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.errors import TrainingError
+from llm2comp_apps.files import write_text
 from llm2comp_train.settings import Settings
 
 __all__ = ["METRICS", "MetricsLog", "best_step", "read_metrics", "require_tensorboard"]
@@ -32,7 +33,7 @@ class MetricsLog:
         """Continue after ``step``: lines that a killed run wrote beyond its last checkpoint are dropped."""
         self._path, self._settings = run / METRICS, settings
         rows = [row for row in read_metrics(run) if row["step"] <= step]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         self.evaluations = [row for row in rows if "loss" not in row]
         steps = [row for row in rows if "loss" in row]
         self.skipped = len(steps) - max(

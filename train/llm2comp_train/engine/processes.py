@@ -114,11 +114,12 @@ class Processes:
             parameter.grad = part.view_as(parameter)
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
-        """Put together what :meth:`share` took apart: my ``(n, d)`` rows -> all ``(count, d)``, in order."""
+        """Put together what :meth:`share` took apart: my ``(n, ...)`` rows -> all ``(count, ...)``, in order."""
         if self.world == 1:
             return rows
         most = -(-count // self.world)
-        padded = nn.functional.pad(rows.detach(), (0, 0, 0, most - len(rows)))
+        padded = rows.new_zeros((most, *rows.shape[1:]))
+        padded[: len(rows)] = rows.detach()
         parts = [torch.empty_like(padded) for _ in range(self.world)]
         with _together():
             torch.distributed.all_gather(parts, padded.contiguous())

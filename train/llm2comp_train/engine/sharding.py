@@ -33,10 +33,18 @@ def whole(value: Any) -> Any:
     return (gather() if gather else value).cpu()
 
 
-def placed_like(value: Any, parameter: nn.Parameter) -> Any:
-    """Undo :func:`whole`: put a tensor where ``parameter`` is and shard it as it is, if it has its shape."""
-    if not isinstance(value, Tensor) or value.shape != parameter.shape:
-        return value  # AdamW's step count, which stays on the CPU
+def placed_like(value: Any, parameter: nn.Parameter, *, fused: bool = False) -> Any:
+    """Undo :func:`whole`: put a tensor where ``parameter`` is and shard it as it is, if it has its shape.
+
+    Args:
+        value: of the parameter, or of its state in the optimiser.
+        parameter: whose it is.
+        fused: whether the optimiser counts its steps where the parameter is, as the fused form must.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape != parameter.shape:  # AdamW's step count
+        return value.to(parameter.device) if fused else value
     mesh = getattr(parameter, "device_mesh", None)
     if mesh is None:
         return value.to(parameter.device)
