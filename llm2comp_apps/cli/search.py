@@ -6,15 +6,15 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, add_command
 from llm2comp_apps.cli.options.expand import with_groups
 from llm2comp_apps.cli.options.search import CALL, SEARCH
-from llm2comp_apps.cli.options.unused import refuse_given
-from llm2comp_apps.cli.ui.console import note, stdout_is_unicode, warn
+from llm2comp_apps.cli.options.unused import refuse_given, refuse_needless
+from llm2comp_apps.cli.ui.console import is_terminal, note, stdout_is_unicode, warn
 from llm2comp_apps.cli.ui.hits import show_hits
 from llm2comp_apps.cli.ui.log import describe_index_device
 from llm2comp_apps.cli.ui.progress import ProgressDisplay
@@ -78,7 +78,7 @@ def search(
     run_format = format or ("json" if as_json or options.passages else "trec")
     check_run(run_format, output, passages=options.passages and queries is not None)
     if rerank is None:
-        refuse_given(ctx, ["rerank_depth", "rerank_ms"], "nothing is scored again without --rerank")
+        _check_plain(ctx, options.mode)
     if device is not None and options.mode == "lexical" and rerank is None:
         note(f"--device {device}: lexical search loads no model, so it makes no difference")
         device = None
@@ -130,14 +130,19 @@ def _check_call(ctx: typer.Context, query: str | None, queries: Path | None) -> 
         raise UsageError("give a query or --queries FILE, not both")
     if queries is None:
         refuse_given(ctx, ["format", "output"], "belongs to --queries FILE; for one query take --json")
+    named = ctx.params["format"]
+    refuse_needless(ctx, (queries, ["show"], "a run has no fields"), (named, ["as_json"], "--format says it already"))
     if query is not None:
         check_query(query)
-    elif queries is None and not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
+    elif queries is None and not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         raise UsageError("no query: give one, or --queries FILE (the prompt needs a terminal)")
 
 
-def _is_terminal(stream: TextIO) -> bool:
-    return stream.isatty()
+def _check_plain(ctx: typer.Context, mode: str) -> None:
+    """Refuse what a search of a mode cannot use where nothing is scored again."""
+    refuse_given(ctx, ["rerank_depth", "rerank_ms"], "nothing is scored again without --rerank")
+    if mode == "lexical":
+        refuse_given(ctx, ["encoder", "query_encoder"], "lexical search loads no model")
 
 
 def _write_run(

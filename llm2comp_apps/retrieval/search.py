@@ -119,6 +119,8 @@ class SearchOptions:
             raise UsageError(f"must be at least 0, which is no limit, not {self.rerank_ms:g}", field="rerank_ms")
         if self.mode not in get_args(Mode):
             raise UsageError(f"must be one of {', '.join(get_args(Mode))}, not {self.mode!r}", field="mode")
+        if self.alpha is not None and self.mode != "hybrid":
+            raise UsageError("has no effect: only a hybrid search weighs meaning and words", field="alpha")
         check_fusion(self.fusion, self.alpha)
         check_condition(self.where)
 

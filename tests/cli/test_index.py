@@ -326,7 +326,7 @@ def test_delete_of_most_documents_needs_a_word(cli, built, monkeypatch):
     assert refused.exit_code == 2
     assert "5 of the 8 documents" in refused.stderr
     assert "--yes" in refused.stderr
-    monkeypatch.setattr("llm2comp_apps.cli.index._is_terminal", lambda stream: True)
+    monkeypatch.setattr("llm2comp_apps.cli.index.is_terminal", lambda stream: True)
     assert cli(*doomed, input="n\n").exit_code == 1
     assert len(Index.open(built)) == 8
     assert cli(*doomed, input="y\n").exit_code == 0

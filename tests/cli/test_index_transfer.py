@@ -43,6 +43,14 @@ def test_parquet_brings_everything_back(cli, built):
     assert cli("index", "verify", "back.index").exit_code == 0
 
 
+@pytest.mark.parametrize(("option", "values"), [("--json", ()), ("--name", ("papers",))])
+def test_what_belongs_to_an_engine_is_refused_for_a_file(cli, built, option, values):
+    result = cli("index", "export", built, "all.parquet", option, *values)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {option}: belongs to --to ENGINE")
+    assert not Path("all.parquet").exists()
+
+
 def test_a_matrix_with_its_corpus_is_an_index(cli, encoders, write_corpus):
     corpus = write_corpus(8)
     cli("index", "build", corpus)

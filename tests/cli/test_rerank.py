@@ -33,6 +33,11 @@ def test_k_and_standard_input(cli, encoders):
         (["q", "corpus.jsonl", "-k", "0"], 2, "-k must be at least 1, not 0"),
         (["q", "nothing.jsonl"], 1, "nothing.jsonl"),
         (["q", "corpus.jsonl", "--model", "./nothing"], 1, "./nothing"),
+        (
+            ["q", "corpus.jsonl", "--model", "./own", "--encoder", "no"],
+            2,
+            "--encoder makes no difference: the reranker",
+        ),
     ],
 )
 def test_wrong_calls_are_one_line(cli, encoders, write_corpus, monkeypatch, arguments, code, message):

@@ -121,6 +121,14 @@ def test_another_encoder_is_refused_by_name(cli, built):
         (["\udcff\udcfe doc"], "QUERY is not valid UTF-8"),
         (["q", "--where", "year = '\udcff'"], "--where is not valid UTF-8"),
         (["q", "--rerank-depth", "20"], "--rerank-depth: nothing is scored again without --rerank"),
+        (
+            ["q", "--mode", "dense", "--alpha", "0.3"],
+            "--alpha has no effect: only a hybrid search weighs meaning and words",
+        ),
+        (["q", "--mode", "lexical", "--encoder", "nonsense"], "--encoder: lexical search loads no model"),
+        (["q", "--mode", "lexical", "--query-encoder", "no"], "--query-encoder: lexical search loads no model"),
+        (["--queries", "q.jsonl", "--show", "year"], "--show: a run has no fields"),
+        (["--queries", "q.jsonl", "--format", "trec", "--json"], "--json: --format says it already"),
         (["--queries", "x.jsonl", "-o", "nowhere/x.trec"], "--output nowhere/x.trec: there is no folder nowhere"),
         (["--queries", "x.jsonl", "-o", "corpus.index"], "--output corpus.index is a folder"),
     ],
@@ -387,7 +395,7 @@ def on_a_terminal(monkeypatch):
             return line
 
         monkeypatch.setattr("builtins.input", read)
-        monkeypatch.setattr("llm2comp_apps.cli.search._is_terminal", lambda stream: True)
+        monkeypatch.setattr("llm2comp_apps.cli.search.is_terminal", lambda stream: True)
 
     return type_lines
 

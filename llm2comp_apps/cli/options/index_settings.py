@@ -10,7 +10,7 @@ import typer
 
 from llm2comp_apps.cli.options.expand import Group, option
 
-__all__ = ["BUILD", "DELETE", "IMPORT", "POLICY", "ExistingIndex", "IndexArgument"]
+__all__ = ["BUILD", "DELETE", "EXPORT", "IMPORT", "POLICY", "ExistingIndex", "IndexArgument"]
 
 IndexArgument = Annotated[
     Path | None,
@@ -83,3 +83,10 @@ DELETE = (
     option("allow_most", bool, False, None, _YES, flag="--yes"),
 )
 """What is deleted."""
+
+_TABLE = "Collection or table of the engine. [default: the index's name]"
+EXPORT = (
+    option("to", str | None, None, "ENGINE", "Engine to fill: qdrant, lancedb, pgvector or parquet."),
+    option("name", str | None, None, "NAME", _TABLE),
+)
+"""Where an index goes, beside files of vectors."""

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -18,8 +18,16 @@ from llm2comp_apps.cli.ui.spelling import in_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["note", "print_json", "printable", "stderr_console", "stdout_console", "stdout_is_unicode", "warn"]
-
+__all__ = [
+    "is_terminal",
+    "note",
+    "print_json",
+    "printable",
+    "stderr_console",
+    "stdout_console",
+    "stdout_is_unicode",
+    "warn",
+]
 
 # C0, DEL and C1, but for tab and newline: a terminal takes these for commands (clear the screen, set the title).
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -64,6 +72,11 @@ def print_json(value: Any, *, line: bool = False) -> None:
 def printable(text: str) -> str:
     """The text of a document without the control characters by which it could command a terminal."""
     return _CONTROL.sub("", text)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether somebody sits at the other end of a stream."""
+    return stream.isatty()
 
 
 def stdout_is_unicode() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llm2comp_apps.encoder.locate import READABLE
+from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.rerank.cross_encoder import CrossEncoderReranker
 from llm2comp_apps.retrieval.rerank.likelihood import LikelihoodReranker
 from llm2comp_apps.retrieval.rerank.memory import (
@@ -106,6 +107,7 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
         device: where it runs; ``None`` for the best there is.
 
     Raises:
+        UsageError: an encoder for a reranker that reads texts by itself.
         EncoderError: it cannot be found or loaded.
     """
     if name == LIKELIHOOD:
@@ -113,6 +115,8 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
     if name == UPR:
         return load_upr_reranker(encoder or "default", device=device)
     if name not in (MEMORY, TOKENS):
+        if encoder is not None:
+            raise UsageError(f"makes no difference: the reranker {name} reads texts by itself", field="encoder")
         return load_joint_reranker(name, device)
     from llm2comp_apps.encoder import load_encoder
 
