@@ -207,6 +207,7 @@ class Index:
         writer = Writer(self.path)
         try:
             yield writer
+            writer.abandon()
             writer.maintain(device=device)
         finally:
             try:

@@ -179,7 +179,9 @@ class Writer:
 
         Raises:
             KindError: the kind of ``policy`` is refused; nothing changes.
+            InputError: something waits for a commit.
         """
+        self._require_committed()
         wanted = policy or Policy.from_settings(self._manifest.settings)
         for record in self._manifest.segments:
             if self._is_served(record, wanted):
@@ -206,13 +208,23 @@ class Writer:
         return self.generation
 
     def keep(self, **settings: Any) -> int:
-        """Keep more settings with the index, in one commit; ``None`` forgets one. Returns the generation."""
+        """Keep more settings with the index, in one commit; ``None`` forgets one. Returns the generation.
+
+        Raises:
+            InputError: something waits for a commit.
+        """
+        self._require_committed()
         kept = {name: value for name, value in self._manifest.settings.items() if name not in settings}
         kept |= {name: value for name, value in settings.items() if value is not None}
         with self._writing():
             self._begin()
             self._publish(self._next(settings=kept))
         return self.generation
+
+    def _require_committed(self) -> None:
+        """Refuse a commit of its own while documents wait for theirs: it would commit half of what belongs to them."""
+        if self._changed:
+            raise InputError("documents wait for `commit`; commit or abandon them first")
 
     def _is_served(self, record: SegmentRecord, policy: Policy) -> bool:
         """Whether a segment has the intact FAISS index that ``policy`` asks for, or needs none."""
@@ -223,15 +235,23 @@ class Writer:
             return False
         return not any(difference(self._index / ann.directory / file.name, file) for file in ann.files)
 
+    def abandon(self) -> None:
+        """Drop what was not committed."""
+        if self._segment is not None:
+            self._segment.abandon()
+        self._segment = self._lexical = None
+        with translated(self._index):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        self._changed = False
+        if not self._failed:
+            self._next_num, self._documents = self._manifest.next_num, self._manifest.documents
+
     def close(self) -> None:
         """Drop what was not committed and let the next writer in."""
         try:
-            if self._segment is not None:
-                self._segment.abandon()
-            self._segment = self._lexical = None
+            self.abandon()
             with translated(self._index):
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
                 self._connection.close()
             # After a failed write only a fresh look at store.db can tell what is committed: the next writer's.
             if not self._failed:
