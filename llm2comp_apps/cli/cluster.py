@@ -148,6 +148,8 @@ def _update(work: dict[str, Any], model: TopicModel, old: Path, target: Path, *,
     from llm2comp_apps.clustering.output.summary import summarize_update
 
     report, left_out = model.update(**work), []
-    if report.unchanged < report.documents or target != old or (atlas and not (old / "atlas.parquet").is_file()):
+    asked = {"atlas.parquet": atlas, "documents.parquet": parquet}
+    missing = any(wanted and not (old / name).is_file() for name, wanted in asked.items())
+    if report.unchanged < report.documents or target != old or missing:
         left_out = model.save(target, parquet=parquet, atlas=atlas, like=old)
     return summarize_update(report, model.clustering, left_out)

@@ -123,7 +123,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
             labels=labels,
             membership=membership,
             neighbors=max(1, self.neighborhood_.indices.shape[1]),
-            reach=float(np.quantile(self.neighborhood_.distances[:, 0], 0.99)) if n > 1 else 0.0,
+            reach=_reach(self.neighborhood_, first, copy_of),
             outliers=self.outliers,
             threshold=threshold,
             cosine=self.metric == "cosine",
@@ -197,6 +197,23 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         if self.method == "agglomerative":
             return methods.agglomerative(points, graph, vectors, k, seed)
         return methods.spectral(graph, vectors, k, seed)
+
+
+def _reach(neighborhood: Neighborhood, first: npt.NDArray[np.intp], copy_of: npt.NDArray[np.intp]) -> float:
+    """How far almost every vector is at most from the nearest one that is not a copy of it: 99 % of the distinct ones.
+
+    Args:
+        neighborhood: of n vectors.
+        first: ``(m,)`` positions of the distinct ones.
+        copy_of: ``(n,)`` which of them each vector is a copy of.
+
+    Returns:
+        The largest float32 where all neighbours are copies: then nothing says what is far.
+    """
+    others = copy_of[neighborhood.indices[first]] != copy_of[first][:, None]
+    nearest = np.where(others, neighborhood.distances[first], np.inf).min(axis=1, initial=np.inf)
+    nearest = nearest[np.isfinite(nearest)]
+    return float(np.quantile(nearest, 0.99)) if len(nearest) else float(np.finfo(np.float32).max)
 
 
 def _neighborhood(vectors: FloatArray, k: int) -> Neighborhood:

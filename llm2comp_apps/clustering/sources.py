@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 _BLOCK = 4096
+_ROUNDING = 1e-4
+"""What the length of a unit vector in half precision may be off by."""
 Check = Callable[[Sequence[Document]], None]
 
 
@@ -123,9 +125,17 @@ def offered(
         rows, record = np.asarray(vectors, dtype=np.float32), {}
         if rows.ndim != 2 or len(rows) != len(documents):
             raise UsageError(f"must be a row for each of {len(documents)} documents, not {rows.shape}", field="vectors")
+        rows = _of_unit_length(rows)
     if check is not None:
         check(documents)
     return Offer(documents=documents, vectors_of=lambda positions: rows[positions], encoder=lambda: record)
+
+
+def _of_unit_length(rows: FloatArray) -> FloatArray:
+    """Rows as an encoder of ours gives them: centres, names and maps compare them by their directions alone."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    other = (np.abs(lengths - 1) > _ROUNDING) & (lengths > 0) & np.isfinite(lengths)  # the rest is refused later
+    return (rows / np.where(other, lengths, 1)).astype(np.float32, copy=False)
 
 
 def as_documents(texts: Iterable[str | Document]) -> list[Document]:

@@ -86,6 +86,14 @@ def open_folder(location: str | os.PathLike[str]) -> JobFolder:
     return _RemoteFolder(filesystem, root.rstrip("/"), name)
 
 
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 class _LocalFolder:
     """A folder of a file system; on a network if need be."""
 
@@ -109,13 +117,20 @@ class _LocalFolder:
     def create(self, name: str, data: bytes) -> bool:
         target = self._path / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: who is killed before its first byte must not leave an empty file that nobody gives back.
+        fresh = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         try:
-            with target.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_new(fresh, data)
+            try:
+                os.link(fresh, target)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links
+                _write_new(target, data)
         except FileExistsError:
             return False
+        finally:
+            fresh.unlink(missing_ok=True)
         return True
 
     def remove(self, name: str) -> None:

@@ -458,3 +458,12 @@ def test_options_of_reading_and_encoding_have_no_place_beside_an_index(given, wh
     message = one_line(cli("cluster", index, *given.split()), 2)
     assert f"{given.split()[0]}: imported.index is an index, {why}; leave it out" in message
     assert not Path("imported.clusters").exists()
+
+
+def test_an_update_without_news_writes_the_table_that_is_asked_for(cli, encoders, write_corpus):
+    corpus = write_corpus(60)
+    assert cli("cluster", corpus).exit_code == 0
+    table = Path("corpus.clusters") / "documents.parquet"
+    assert not table.exists()
+    assert cli("cluster", corpus, "--update", "corpus.clusters", "--parquet").exit_code == 0
+    assert table.is_file()

@@ -244,3 +244,19 @@ def test_groups_of_just_the_smallest_size_are_found(groups, size):
         vectors = random.standard_normal((groups, 64))[truth] + 0.15 * random.standard_normal((len(truth), 64))
         labels = TopicClusterer(min_cluster_size=size).fit_predict(vectors.astype(np.float32))
         assert adjusted_rand_score(truth, labels) == 1.0, (seed, labels)
+
+
+@pytest.mark.parametrize("copies", [2, 40])
+def test_copies_do_not_make_new_documents_outliers(blobs, copies):
+    vectors, _ = blobs((60, 60, 60))
+    fitted, new = vectors[::2], vectors[1::2]
+    alone = TopicClusterer("kmeans", n_clusters=3).fit(fitted)
+    often = TopicClusterer("kmeans", n_clusters=3).fit(np.repeat(fitted, copies, axis=0))
+    assert often.assigner_.reach == pytest.approx(alone.assigner_.reach, rel=0.3) or copies == 40
+    assert (often.predict(new) >= 0).mean() >= (alone.predict(new) >= 0).mean() > 0.9
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_equal_documents_say_nothing_about_what_is_far(count):
+    model = TopicClusterer("kmeans", n_clusters=1).fit(np.ones((count, 8), np.float32))
+    assert model.predict(np.eye(8, dtype=np.float32)).tolist() == [model.labels_[0]] * 8

@@ -235,3 +235,15 @@ def test_it_is_a_name_of_the_package_that_costs_nothing_until_it_is_used():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_given_vectors_count_by_their_directions(source):
+    made = source(80)
+    lengths = np.linspace(0.2, 30, len(made.vectors), dtype=np.float32)[:, None]
+    unit = made.vectors / np.linalg.norm(made.vectors, axis=1, keepdims=True)
+    plain, scaled = (
+        TopicModel.fit(made.documents, vectors=each, method="kmeans", k=4) for each in (unit, unit * lengths)
+    )
+    assert agreement(plain.labels.tolist(), scaled.labels)["ari"] > 1 - 1e-9
+    middles = [{frozenset(topic.representatives) for topic in model.topics} for model in (plain, scaled)]
+    assert middles[0] == middles[1]

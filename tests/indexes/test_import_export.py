@@ -222,3 +222,21 @@ def test_a_full_disk_leaves_the_old_export(filled, fast_path, suffix):
         export_index(filled, target)
     assert target.read_bytes() == b"old"
     assert [path.name for path in fast_path.iterdir() if path != filled.path] == [target.name]
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        ("from Wikipedia", {"metadata": "from Wikipedia"}),
+        ("2024", {"metadata": "2024"}),
+        ("[1]", {"metadata": "[1]"}),
+        ('{"year": 1999}', {"year": 1999}),
+        ("", {}),
+        (None, {}),
+    ],
+)
+def test_what_another_program_calls_metadata_is_kept(fast_path, held, expected):
+    table = pa.table({"id": ["a"], "vector": [[1.0, 0.0]], "metadata": pa.array([held], pa.string())})
+    pq.write_table(table, fast_path / "x.parquet")
+    (((document,), _),) = read_parquet(fast_path / "x.parquet")
+    assert document.metadata == expected

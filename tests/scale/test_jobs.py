@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from llm2comp_indexes import Index
 from llm2comp_apps import Collection, CorpusError, CorpusOptions, LLM2CompError, UsageError, read_corpus
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.scale import Job, commit_job, job_status, plan_job, run_parts
+from llm2comp_apps.scale.folder import open_folder
 from llm2comp_apps.scale.job import LEASE_SECONDS, MOST_FAILURES, Lease
 from llm2comp_apps.scale.run import encode_part
 
@@ -170,6 +172,36 @@ def test_a_part_that_somebody_has_is_not_taken_unless_by_force(job, hash_encoder
     record = encode_part(job, 2, hash_encoder, by_force=True)
     assert record is not None
     assert record.documents > 0
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_lease_is_there_whole_or_not_at_all(tmp_path, monkeypatch, links):
+    folder = open_folder(tmp_path)
+    if not links:
+
+        def no_links(*_):
+            raise OSError(errno.ENOTSUP, "no hard links here")
+
+        monkeypatch.setattr(os, "link", no_links)
+    assert folder.create("leases/00000.json", b"mine")
+    assert not folder.create("leases/00000.json", b"yours")
+    assert folder.read("leases/00000.json") == b"mine"
+    assert list(folder.names("leases")) == ["00000.json"]
+    assert [path.name for path in (tmp_path / "leases").iterdir()] == ["00000.json"]
+
+
+def test_a_lease_that_was_cut_off_is_none(tmp_path, monkeypatch):
+    folder = open_folder(tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            folder.create("leases/00000.json", b"mine")
+    assert folder.read("leases/00000.json") is None
+    assert folder.create("leases/00000.json", b"mine")
 
 
 def test_a_worker_that_dies_leaves_nothing_that_counts(tmp_path, job, hash_encoder):

@@ -14,6 +14,7 @@ these files. A target is replaced only when the new file is complete.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -250,12 +251,22 @@ def _document(rows: list[dict[str, Any]], vector: str, path: str | Path) -> Inde
     spans = tuple((int(row["start"]), int(row["end"])) for row in rows) if cut else ()
     if len(rows) > max(1, len(spans)):
         raise InputError(f"{path}: the id {first['id']!r} stands on {len(rows)} rows, without start and end of chunks")
-    metadata = first.get("metadata") or {}
-    metadata = json.loads(metadata) if isinstance(metadata, str | bytes) else dict(metadata)
+    metadata = _metadata(first.get("metadata"))
     further = {name: _plain(value) for name, value in first.items() if name not in _OWN and name != vector}
     metadata = {**further, **metadata}
     title, text = (str(first[name]) if first.get(name) is not None else "" for name in ("title", "text"))
     return IndexedDocument(str(first["id"]), text, title, metadata, spans, first.get("content_hash") or "")
+
+
+def _metadata(value: Any) -> dict[str, Any]:
+    """Fields by a column ``metadata``: those of an object, or of its JSON; anything else is a field of that name."""
+    held = value
+    if isinstance(value, str | bytes):
+        with contextlib.suppress(ValueError):
+            held = json.loads(value)
+    if isinstance(held, dict):
+        return held
+    return {} if value in (None, "", b"") else {"metadata": _plain(value)}
 
 
 def _batches(index: Index) -> Iterator[Batch]:
