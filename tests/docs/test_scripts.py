@@ -51,8 +51,8 @@ def test_the_script_of_the_readme(papers, tiny_encoder_dir, capsys) -> None:
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == "39 documents"
     assert sum(line.partition(" ")[0].isdigit() for line in rest) >= 4, "documents from 2020 on"
-    assert (papers / "library.index" / "store.db").is_file()
-    assert (papers / "library.clusters" / "map.html").is_file()
+    assert (papers / "papers.index" / "store.db").is_file()
+    assert (papers / "papers.clusters" / "map.html").is_file()
 
 
 @pytest.mark.real
