@@ -208,12 +208,12 @@ def _reach(neighborhood: Neighborhood, first: npt.NDArray[np.intp], copy_of: npt
         copy_of: ``(n,)`` which of them each vector is a copy of.
 
     Returns:
-        The largest float32 where all neighbours are copies: then nothing says what is far.
+        0 where all neighbours are copies: then nothing says what is far.
     """
     others = copy_of[neighborhood.indices[first]] != copy_of[first][:, None]
     nearest = np.where(others, neighborhood.distances[first], np.inf).min(axis=1, initial=np.inf)
     nearest = nearest[np.isfinite(nearest)]
-    return float(np.quantile(nearest, 0.99)) if len(nearest) else float(np.finfo(np.float32).max)
+    return float(np.quantile(nearest, 0.99)) if len(nearest) else 0.0
 
 
 def _neighborhood(vectors: FloatArray, k: int) -> Neighborhood:

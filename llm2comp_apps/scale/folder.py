@@ -13,6 +13,7 @@ is installed.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -86,6 +87,10 @@ def open_folder(location: str | os.PathLike[str]) -> JobFolder:
     return _RemoteFolder(filesystem, root.rstrip("/"), name)
 
 
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+"""How file systems without hard links say so."""
+
+
 def _write_new(path: Path, data: bytes) -> None:
     """Write a file that is not there yet."""
     with path.open("xb") as file:
@@ -123,9 +128,9 @@ class _LocalFolder:
             _write_new(fresh, data)
             try:
                 os.link(fresh, target)
-            except FileExistsError:
-                raise
-            except OSError:  # a file system without hard links
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
                 _write_new(target, data)
         except FileExistsError:
             return False

@@ -196,10 +196,11 @@ def test_a_lease_that_was_cut_off_is_none(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
-            folder.create("leases/00000.json", b"mine")
+    for call in ("fsync", "link"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, full)
+            with pytest.raises(OSError, match="No space"):
+                folder.create("leases/00000.json", b"mine")
     assert folder.read("leases/00000.json") is None
     assert folder.create("leases/00000.json", b"mine")
 

@@ -36,7 +36,8 @@ class Assigner:
         membership: ``(n, C)`` float32.
         neighbors: fitted documents asked about a new one.
         reach: a new document farther than this from every fitted one is an outlier (unless ``outliers`` is
-            ``nearest``): 99 of 100 fitted documents have a neighbour within this distance.
+            ``nearest``): 99 of 100 fitted documents have a neighbour within this distance that is no copy. 0 sets no
+            limit: all that was fitted were copies.
         outliers: policy, see :mod:`~llm2comp_apps.clustering.algorithms.membership`.
         threshold: membership that the policy ``threshold`` asked for when the topics were made; joining topics later
             does not change it.
@@ -81,7 +82,7 @@ class Assigner:
             return np.full(len(rows), -1, dtype=np.int32), membership
         labels = membership.argmax(axis=1).astype(np.int32)
         if self.outliers != "nearest":
-            alone = distances[:, 0] > self.reach
+            alone = (distances[:, 0] > self.reach) & (self.reach > 0)
             weak = outlying > 0.5
             if self.outliers == "threshold":  # as in fitting: it is asked only of what would be an outlier
                 weak &= membership.max(axis=1) < self.threshold

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm2comp_apps.errors import TrainingError
+from llm2comp_apps.files import write_text
 from llm2comp_train.data.sources import Row
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def write_store(
     columns["prompted"] = prompted
     for column, values in columns.items():
         np.save(directory / f"{column}.npy", np.asarray(values))
-    (directory / "store.json").write_text(json.dumps({"names": [name for name, _ in files]}), "utf-8")
+    write_text(directory / "store.json", json.dumps({"names": [name for name, _ in files]}))
 
 
 def _batched(rows: Iterable[Row]) -> Iterator[list[Row]]:
