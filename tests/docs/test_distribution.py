@@ -7,9 +7,11 @@ import tarfile
 import tomllib
 import zipfile
 from datetime import date
+from importlib import metadata
 from pathlib import Path
 
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -55,6 +57,19 @@ def test_registries_learn_where_to_read_more(tmp_path: Path) -> None:
         assert address.startswith("https://")
         assert f"Project-URL: {name}, {address}" in metadata
     assert "Description-Content-Type: text/markdown" in metadata
+
+
+def test_what_is_pinned_runs_on_the_first_release_of_each_python() -> None:
+    """Systems keep the patch release that they came with: a pin must not ask for a later one."""
+    names = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    assert len(names) > 100
+    classified = re.findall(r":: (3\.\d+)$", "\n".join(PROJECT["classifiers"]), re.MULTILINE)
+    assert len(classified) > 1
+    found = {each.metadata["Name"].lower(): each.metadata["Requires-Python"] for each in metadata.distributions()}
+    checked = {name: SpecifierSet(found[name.lower()] or "") for name in names if name.lower() in found}
+    assert len(checked) > 100
+    refused = {name: str(wanted) for name, wanted in checked.items() for one in classified if f"{one}.0" not in wanted}
+    assert refused == {}
 
 
 def test_citation() -> None:
