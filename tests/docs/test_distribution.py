@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import tarfile
+import shutil
 import tomllib
 import zipfile
 from datetime import date
@@ -40,8 +40,7 @@ def test_the_source_archive_makes_the_same_wheel(tmp_path: Path) -> None:
     from hatchling.builders.sdist import SdistBuilder
 
     (archive,) = SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
-    with tarfile.open(archive) as files:
-        files.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(archive, tmp_path)
     (unpacked,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert {path.name for path in unpacked.iterdir()} == TOP
     left = {"__pycache__", ".venv", "build", "dist", "demo", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
