@@ -16,6 +16,7 @@ from llm2comp_apps.encoder.backends import load_light
 from llm2comp_apps.encoder.backends.packing import pack_encoder
 from llm2comp_apps.encoder.layers import prune
 from llm2comp_apps.encoder.publishing import alone, comparison, export
+from llm2comp_apps.encoder.publishing.card import export_card
 from llm2comp_apps.errors import EncoderError, UsageError
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "smollm3")
@@ -69,6 +70,8 @@ def test_the_folder_is_plain_and_says_what_it_is(make_checkpoint, tmp_path, in_p
     assert card.startswith("---\nlibrary_name: ")
     assert '"sentence-transformers"' in card
     assert 'license: "apache-2.0"' in card, "as the encoder's own card says"
+    assert (folder / "ENCODER.md").read_text() == (directory / "README.md").read_text(), "the card says more"
+    assert "(ENCODER.md)" in card
 
     model, encoder = SentenceTransformer(str(folder), device="cpu"), load(directory)
     assert model.similarity_fn_name == "cosine"
@@ -76,6 +79,24 @@ def test_the_folder_is_plain_and_says_what_it_is(make_checkpoint, tmp_path, in_p
     asked = model.encode_query(["how do cells divide"])
     np.testing.assert_allclose(asked, encoder.encode(["how do cells divide"], prompt="query: "), atol=1e-5)
     np.testing.assert_allclose(model.encode_document(texts), encoder.encode(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("license: other\nlicense_name: see-card", ["see-card", "ENCODER.md"]),
+        ("license: other\nlicense_name: mine\nlicense_link: TERMS", ["mine", "TERMS"]),
+        ("tags: [text]", [None, None]),
+    ],
+)
+def test_terms_of_its_own_are_pointed_at(make_checkpoint, tmp_path, lines, said):
+    directory = make_checkpoint("llama", max_length=40)
+    (directory / "README.md").write_text(f"---\n{lines}\n---\n# An encoder\n")
+    settings = load(directory).settings
+    card = export_card(settings, "onnx", 8, where="here", own_card=directory)
+    front = dict(line.split(": ", 1) for line in card.split("---\n")[1].splitlines())
+    wanted = dict(zip(("license_name", "license_link"), map(json.dumps, said), strict=True))
+    assert {key: front.get(key, "null") for key in wanted} == wanted
 
 
 def test_a_process_of_its_own_checks_it(make_checkpoint, tmp_path):

@@ -86,6 +86,8 @@ def test_both_forms_load_by_the_name_of_the_repository(hub, encoder, tmp_path, t
     assert front["model-index"][0]["results"][0]["metrics"] == [{"type": "cosine_spearman", "value": 82.55}]
     assert "base_model" not in front, "a directory of this machine is nobody's base model"
     assert str(tmp_path) not in card
+    assert ("(llm2comp/README.md)" in card) == ("llm2comp/README.md" in files)
+    assert "ENCODER.md" not in files, "the encoder's own card lies beside the checkpoint"
     assert "| stsbenchmark | STS | cosine_spearman | 82.55 |" in card
 
     found = load_encoder("me/tiny", backend="torch", device="cpu", dtype=torch.float32)

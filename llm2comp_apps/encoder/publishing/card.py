@@ -11,7 +11,10 @@ from typing import Any
 from llm2comp_apps.encoder.card import CARD
 from llm2comp_apps.encoder.settings import EncoderSettings
 
-__all__ = ["export_card", "front_matter"]
+__all__ = ["ENCODER_CARD", "export_card", "front_matter"]
+
+ENCODER_CARD = "ENCODER.md"
+"""In an export, the card of the checkpoint that was exported."""
 
 HUB_IDS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """Backbones that have a short name here, by the name that others know them by."""
@@ -49,6 +52,7 @@ def export_card(
     *,
     where: str,
     own_card: Path | None = None,
+    own_card_at: str = ENCODER_CARD,
     results: Sequence[Mapping[str, Any]] = (),
     more: str = "",
 ) -> str:
@@ -60,6 +64,7 @@ def export_card(
         dimension: of a vector.
         where: what the example loads: a folder or a name on the hub.
         own_card: folder of the checkpoint, whose card may name a licence.
+        own_card_at: where that card is found from this one.
         results: see :func:`front_matter`.
         more: put at the end, such as scores.
     """
@@ -75,7 +80,7 @@ def export_card(
         "needs": _NEEDS[kind],
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"""{front_matter(settings, kind, license=_license(own_card), results=results)}
+    return f"""{front_matter(settings, kind, terms=_terms(own_card, own_card_at), results=results)}
 # {settings.name or _backbone(settings)}
 
 A text encoder made from a causal language model by context compression
@@ -89,14 +94,21 @@ their last states are its vectors.
 ```python
 {_LOADING[kind].format(where=where)}
 ```
-{more}"""
+{_origin(own_card, own_card_at)}{more}"""
+
+
+def _origin(folder: Path | None, card_at: str) -> str:
+    """Where the encoder's own card is, if it has one."""
+    if folder is None or not (folder / CARD).is_file():
+        return ""
+    return f"\nHow it was trained, on which data, and their terms: [the encoder's own card]({card_at}).\n"
 
 
 def front_matter(
     settings: EncoderSettings,
     kind: str,
     *,
-    license: str | None = None,  # noqa: A002 - the word
+    terms: Mapping[str, str] | None = None,
     results: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The block of YAML on top of a card; JSON values are YAML.
@@ -104,7 +116,8 @@ def front_matter(
     Args:
         settings: of the encoder.
         kind: as for :func:`export_card`.
-        license: its SPDX id; ``None`` where nobody said.
+        terms: ``license``, its SPDX id or ``other``, and for the latter ``license_name`` and ``license_link``; ``None``
+            where nobody said.
         results: of ``model-index``, each with ``task``, ``dataset`` and ``metrics`` as the hub describes them.
     """
     native = kind != "onnx"
@@ -113,21 +126,21 @@ def front_matter(
         "pipeline_tag": "sentence-similarity",
         "tags": [*(["sentence-transformers"] if native else ["onnx"]), "feature-extraction", "llm2comp"],
         "base_model": _hub_id(settings),
-        "license": license,
+        **(terms or {}),
         "model-index": [{"name": settings.name or _backbone(settings), "results": list(results)}] if results else None,
     }
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items() if value is not None]
     return "\n".join(["---", *lines, "---", ""])
 
 
-def _license(folder: Path | None) -> str | None:
-    """The licence in the front matter of a checkpoint's own card."""
+def _terms(folder: Path | None, card_at: str) -> dict[str, str]:
+    """The licence in the front matter of a checkpoint's own card; terms of its own are found there."""
     card = None if folder is None else folder / CARD
     if card is None or not card.is_file():
-        return None
+        return {}
     front = re.match(r"---\n(.*?)\n---\n", card.read_text("utf-8", errors="replace"), re.DOTALL)
-    found = re.search(r"^license: *(\S+)$", front[1], re.MULTILINE) if front else None
-    return found[1] if found else None
+    found = dict(re.findall(r"^(license(?:_name|_link)?): *(\S+)$", front[1], re.MULTILINE)) if front else {}
+    return {**found, "license_link": found.get("license_link", card_at)} if found.get("license") == "other" else found
 
 
 def _hub_id(settings: EncoderSettings) -> str | None:

@@ -7,12 +7,14 @@ measured (``llm2comp.json`` says how). One that an export wrote is replaced; any
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm2comp_apps.encoder.card import CARD
 from llm2comp_apps.encoder.locate import locate_checkpoint
-from llm2comp_apps.encoder.publishing.card import export_card
+from llm2comp_apps.encoder.publishing.card import ENCODER_CARD, export_card
 from llm2comp_apps.encoder.publishing.comparison import Comparison, compare, comparison_texts
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.files import replaced_folder
@@ -142,7 +144,9 @@ def _finish(
     """Put card and record into a folder that has been compared."""
     own_card = locate_checkpoint(checkpoint_of(name)[0])
     card = export_card(encoder.settings, kind, encoder.dimension, where=target.name, own_card=own_card)
-    (fresh / "README.md").write_text(card, "utf-8")
+    (fresh / CARD).write_text(card, "utf-8")
+    if (own_card / CARD).is_file():
+        shutil.copyfile(own_card / CARD, fresh / ENCODER_CARD)
     report = ModelExport(
         folder=str(target),
         format="onnx" if kind == "onnx" else "sentence-transformers",

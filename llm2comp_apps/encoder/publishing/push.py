@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm2comp_apps.encoder.card import CARD
 from llm2comp_apps.encoder.checkpoint import checkpoint_files
 from llm2comp_apps.encoder.locate import IN_A_REPOSITORY, locate_checkpoint
-from llm2comp_apps.encoder.publishing.card import export_card
+from llm2comp_apps.encoder.publishing.card import ENCODER_CARD, export_card
 from llm2comp_apps.encoder.publishing.export import checkpoint_of, export_model
 from llm2comp_apps.encoder.publishing.scores import read_scores, score_table
 from llm2comp_apps.encoder.settings import read_settings
@@ -113,10 +114,12 @@ def push_model(
             made.dimension,
             where=repo,
             own_card=checkpoint,
+            own_card_at=f"{IN_A_REPOSITORY}/{CARD}",
             more=more,
             results=results,
         )
-        (staged / "README.md").write_text(card, "utf-8")
+        (staged / CARD).write_text(card, "utf-8")
+        (staged / ENCODER_CARD).unlink(missing_ok=True)  # it lies beside the checkpoint
         files = {
             path.relative_to(staged).as_posix(): path.stat().st_size
             for path in sorted(staged.rglob("*"))
