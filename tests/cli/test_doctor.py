@@ -174,3 +174,23 @@ def test_default_encoder(checks, monkeypatch, tiny_encoder_dir, tmp_path):
     monkeypatch.setattr(locate, "PRETRAINED", tmp_path)
     _, found = checks()
     assert found["encoder"]["detail"].startswith("tiny: 4 memory tokens on ")
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "fast"),
+    [
+        ("flags\t\t: fpu avx2 fma", "(no fast bfloat16, nor 8-bit products)", False),
+        ("flags\t\t: fpu avx2 avx_vnni", "(no fast bfloat16)", True),
+        ("flags\t\t: fpu avx512_vnni avx512_bf16", "(AVX512-BF16)", True),
+        ("Features\t: fp asimd asimddp", "(no fast bfloat16)", True),
+        ("", "(no fast bfloat16)", None),
+    ],
+)
+def test_the_processor(checks, tmp_path, monkeypatch, line, said, fast):
+    listed = tmp_path / "cpuinfo"
+    listed.write_text(f"processor : 0\n{line}\n")
+    monkeypatch.setattr(diagnosis, "_CPU_INFO", listed)
+    monkeypatch.setattr("llm2comp_apps.encoder.backbones.default_device", lambda: "cpu")
+    _, found = checks()
+    assert said in found["device"]["detail"]
+    assert found["device"]["facts"]["int8_dot_products"] is fast
