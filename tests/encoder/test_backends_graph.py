@@ -12,6 +12,7 @@ import torch
 from llm2comp_apps.encoder.backbones import load_backbone
 from llm2comp_apps.encoder.backends.blueprint import read_blueprint
 from llm2comp_apps.encoder.backends.build import INPUT, build_graph
+from llm2comp_apps.encoder.backends.saturation import add_exactly
 from llm2comp_apps.encoder.backends.smoothing import Ranges, smooth
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.errors import EncoderError
@@ -28,7 +29,9 @@ def network_of(directory, k: int = 4, **options) -> CompressionNetwork:
 def run(tmp_path, blueprint, precision: str, rows: np.ndarray) -> np.ndarray:
     """Memory vectors of token ids ``(B, T)``."""
     build_graph(blueprint, precision).save(tmp_path / "graph.onnx", tmp_path / "weights.safetensors")
-    session = onnxruntime.InferenceSession(str(tmp_path / "graph.onnx"), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    add_exactly(options)  # weights drawn at random are the worst case of sums in 16 bits
+    session = onnxruntime.InferenceSession(str(tmp_path / "graph.onnx"), options, providers=["CPUExecutionProvider"])
     memory = np.broadcast_to(blueprint.memory, (len(rows), *blueprint.memory.shape))
     return session.run(None, {INPUT: np.concatenate([blueprint.tokens[rows], memory], axis=1)})[0]
 

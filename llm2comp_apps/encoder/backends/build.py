@@ -9,9 +9,7 @@ vector would depend on its neighbours, and one token with massive activations wo
 does not change which product is the largest, so it is multiplied in behind the product, and left out where a further
 rounding takes it away again (``up``).
 
-Processors with VNNI (and ARM) add the products of integers exactly. With AVX2 alone ONNX Runtime adds two of them in 16
-bits, where 3 to 60 pairs of a million saturate: simulated on the weights of ``quality``, that moves a product's output
-by .4 to 2 %, which is about as much as rounding does.
+What happens on processors without VNNI is in :mod:`.saturation`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ the network's is refused, and never written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from llm2comp_apps.encoder.backends.build import PRECISIONS, build_graph
 from llm2comp_apps.encoder.backends.check_texts import check_texts
 from llm2comp_apps.encoder.backends.exported import FILES, GRAPH, LAYERS, TOKENIZER, TOKENS, Manifest
 from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder, TextTokenizer
+from llm2comp_apps.encoder.backends.saturation import products_saturate
 from llm2comp_apps.encoder.backends.smoothing import Ranges, smooth
 from llm2comp_apps.encoder.backends.tokens import packed_tokens
 from llm2comp_apps.encoder.cache import file_sha256
@@ -90,15 +92,9 @@ def export_encoder(encoder: LLM2Comp, folder: Path, precision: str = "int8", *, 
     with replaced_folder(folder) as fresh:
         _write(fresh, blueprint, encoder.tokenizer, precision)
         _compare_tokens(fresh, encoder, shown)
-        smallest, mean = _measure(fresh, encoder, precision, positions, rows, expected)
-        manifest = Manifest(
-            network=encoder.network_digest,
-            precision=precision,
-            positions=positions,
-            smallest_cosine=smallest,
-            mean_cosine=mean,
-            files={name: ((fresh / name).stat().st_size, file_sha256(fresh / name)) for name in FILES},
-        )
+        manifest = _measured(fresh, encoder, precision, positions, rows, expected)
+        files = {name: ((fresh / name).stat().st_size, file_sha256(fresh / name)) for name in FILES}
+        manifest = replace(manifest, network=encoder.network_digest, files=files)
         manifest.write(fresh)
     return manifest
 
@@ -181,24 +177,39 @@ def _check_scores(encoder: LLM2Comp, precision: str, pooled: FloatArray, wanted:
         )
 
 
-def _measure(
+def _measured(
     folder: Path,
     encoder: LLM2Comp,
     precision: str,
     positions: int,
     rows: Sequence[list[int]],
     expected: FloatArray,
-) -> tuple[float, float]:
-    """Smallest and mean cosine of the graph's embeddings to the network's."""
-    manifest = Manifest(
+) -> Manifest:
+    """What the graph is worth, by the fast kernel where this processor shows what that costs, else by exact sums."""
+    found = Manifest(
         network="", precision=precision, positions=positions, smallest_cosine=1.0, mean_cosine=1.0, files={}
     )
+    if precision == "int8" and products_saturate():
+        with suppress(EncoderError):
+            return _compared(folder, encoder, replace(found, exact=False), rows, expected)
+    return _compared(folder, encoder, found, rows, expected)
+
+
+def _compared(
+    folder: Path, encoder: LLM2Comp, manifest: Manifest, rows: Sequence[list[int]], expected: FloatArray
+) -> Manifest:
+    """The manifest with the smallest and mean cosine of the graph's embeddings to the network's.
+
+    Raises:
+        EncoderError: they are below the limit.
+    """
     light = OnnxEncoder(folder, manifest, encoder.settings, "", threads=1)
     found = np.stack([light.memory_of([row])[0] for row in rows[::2]])
     pooled, wanted = found.mean(axis=1), expected.mean(axis=1)
     lengths = np.linalg.norm(pooled, axis=1) * np.linalg.norm(wanted, axis=1)
     cosines = (pooled * wanted).sum(axis=1) / np.maximum(lengths, 1e-12)
     smallest, mean = float(cosines.min()), float(cosines.mean())
+    precision = manifest.precision
     if encoder.network.head is not None:
         _check_scores(encoder, precision, pooled, wanted)
     limit = LIMITS[precision]
@@ -208,4 +219,4 @@ def _measure(
             f"to float32 is at least {smallest:.4f} and {mean:.4f} in the mean; the limits are {limit.smallest} and "
             f"{limit.mean}"
         )
-    return smallest, mean
+    return replace(manifest, smallest_cosine=smallest, mean_cosine=mean)

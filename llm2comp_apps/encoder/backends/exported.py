@@ -55,6 +55,8 @@ class Manifest:
         smallest_cosine: over the texts it was checked with, to the network in float32.
         mean_cosine: see ``smallest_cosine``.
         files: size and SHA-256 of every file.
+        exact: whether sums of integer products must be exact, see :mod:`.saturation`. A slower kernel sees to it where
+            the processor's own adds two of them in 16 bits.
         format: version of this layout.
     """
 
@@ -64,6 +66,7 @@ class Manifest:
     smallest_cosine: float
     mean_cosine: float
     files: dict[str, tuple[int, str]]
+    exact: bool = True
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:

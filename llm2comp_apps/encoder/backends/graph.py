@@ -37,9 +37,10 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
-    def input(self, name: str, shape: Shape) -> str:
-        """A float32 input; axes with a name may have any length."""
-        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+    def input(self, name: str, shape: Shape, dtype: npt.DTypeLike = np.float32) -> str:
+        """An input; axes with a name may have any length."""
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
     def output(self, name: str, value: str, shape: Shape) -> None:
@@ -77,7 +78,10 @@ class Graph:
             held.data_location = TensorProto.EXTERNAL
             where = {"location": weights.name, "offset": str(start), "length": str(length)}
             held.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in where.items())
+        path.write_bytes(self.model().SerializeToString())
+
+    def model(self) -> onnx.ModelProto:
+        """What was added so far, as a model."""
         graph = helper.make_graph(self._nodes, "encoder", self._inputs, self._outputs, self._constants)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="llm2comp")
-        path.write_bytes(model.SerializeToString())
+        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="llm2comp")

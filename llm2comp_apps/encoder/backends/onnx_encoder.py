@@ -21,6 +21,7 @@ from llm2comp_apps.encoder.arrays import open_arrays
 from llm2comp_apps.encoder.backends.cores import usable_cores
 from llm2comp_apps.encoder.backends.exported import GRAPH, TOKENIZER, TOKENS, Manifest
 from llm2comp_apps.encoder.backends.poolings import pool
+from llm2comp_apps.encoder.backends.saturation import add_exactly
 from llm2comp_apps.encoder.backends.tokens import TokenTable
 from llm2comp_apps.encoder.batching import MAX_ROWS, dealt, encode_in_windows, limit, with_progress
 from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
@@ -117,6 +118,7 @@ class OnnxEncoder(EncoderHabits):
         self.settings = settings
         self.fingerprint = fingerprint
         self.precision = manifest.precision
+        self._exact = manifest.exact
         self.name = settings.name or settings.backbone
         self.prompts = dict(settings.prompts)
         self.pooling = settings.pooling
@@ -133,7 +135,7 @@ class OnnxEncoder(EncoderHabits):
             self._tokens = TokenTable(arrays)
             self._memory = np.array(arrays["memory_tokens"])
             self.tokenizer = TextTokenizer(self._folder / TOKENIZER)
-            self._session = _session(self._folder / GRAPH)
+            self._session = _session(self._folder / GRAPH, self._exact)
             self._states: onnxruntime.InferenceSession | None = None
         except Exception as error:  # tokenizers and ONNX Runtime raise errors of no common class
             raise EncoderError(f"{self._folder}: this export cannot be opened: {error}") from error
@@ -262,7 +264,7 @@ class OnnxEncoder(EncoderHabits):
         if self._states is None:
             from llm2comp_apps.encoder.backends.token_graph import token_session
 
-            self._states = token_session(self._folder / GRAPH, _options())
+            self._states = token_session(self._folder / GRAPH, _options(self._exact))
         return self._states
 
     def __getstate__(self) -> dict[str, Any]:
@@ -292,11 +294,11 @@ def equal_batches(lengths: Sequence[int], extra: int, budget: int, most: int = M
     return batches
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(str(path), _options(), providers=["CPUExecutionProvider"])
+def _session(path: Path, exact: bool) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(path), _options(exact), providers=["CPUExecutionProvider"])
 
 
-def _options() -> onnxruntime.SessionOptions:
+def _options(exact: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -304,4 +306,6 @@ def _options() -> onnxruntime.SessionOptions:
     options.log_severity_level = 3
     # Beyond folding constants nothing is gained: the graph is made of fused operations where these are faster.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if exact:
+        add_exactly(options)
     return options
