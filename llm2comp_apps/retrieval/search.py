@@ -21,7 +21,7 @@ from llm2comp_apps.retrieval.conditions import check_condition
 from llm2comp_apps.retrieval.fusion import Fusion, Ranking, check_fusion, fuse
 from llm2comp_apps.retrieval.hits import Parts, Ranked, Reread, SearchHit, followed_by, to_hits
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
-from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion, weight_of_meaning
+from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion, learned_of, weight_of_meaning
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.passages import DOCUMENTS, Passages
 from llm2comp_apps.retrieval.query_text import check_query
@@ -121,6 +121,8 @@ class SearchOptions:
             raise UsageError(f"must be one of {', '.join(get_args(Mode))}, not {self.mode!r}", field="mode")
         if self.alpha is not None and self.mode != "hybrid":
             raise UsageError("has no effect: only a hybrid search weighs meaning and words", field="alpha")
+        if self.fusion in ("minmax", "rrf") and self.mode != "hybrid":
+            raise UsageError("has no effect: only a hybrid search joins two rankings", field="fusion")
         check_fusion(self.fusion, self.alpha)
         check_condition(self.where)
 
@@ -314,6 +316,8 @@ class Searcher:
     ) -> list[list[Ranked]]:
         if options.passages:
             Passages.check(self._index)
+        if options.fusion == LEARNED:
+            learned_of(self._index)  # refused where there are none, whether or not two rankings are joined
         depth = options.depth(reranked=self._reranker is not None)
         asked: Sequence[FloatArray | None] = [None] * len(queries)
         if isinstance(self._reranker, MemoryReranker):

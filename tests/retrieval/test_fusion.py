@@ -16,6 +16,7 @@ from llm2comp_apps.retrieval.fusion import (
     share_of_meaning,
     weighted_average,
 )
+from llm2comp_apps.retrieval.search import SearchOptions
 
 SCORES = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False, width=32)
 RANKINGS = st.lists(
@@ -154,3 +155,10 @@ def test_unknown_method_and_weights_out_of_range_are_named():
         fuse([], [], QueryWords(0.0, 0), fusion="sum")
     with pytest.raises(UsageError, match="alpha must be from 0"):
         fuse([], [], QueryWords(0.0, 0), alpha=-0.1)
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical"])
+@pytest.mark.parametrize("fusion", ["minmax", "rrf"])
+def test_a_way_to_join_is_refused_where_nothing_is_joined(mode, fusion):
+    with pytest.raises(UsageError, match="fusion has no effect: only a hybrid search joins two rankings"):
+        SearchOptions(mode=mode, fusion=fusion)

@@ -79,8 +79,11 @@ def test_weights_without_a_gain_are_not_kept(library, queries):
     assert not report.kept
     assert LearnedFusion.of(library.index.settings) is None
     assert report.lines()[-1].startswith("not kept: no gain beyond chance")
-    with pytest.raises(UsageError, match=r"fusion needs weights, and .*a\.index has none: `index tune` learns them"):
-        library.search("gas", fusion="learned")
+    for mode in ("hybrid", "lexical", "dense"):
+        with pytest.raises(
+            UsageError, match=r"fusion needs weights, and .*a\.index has none: `index tune` learns them"
+        ):
+            library.search("gas", fusion="learned", mode=mode)
 
 
 class Wise:
