@@ -10,6 +10,9 @@ folder holds ``corpus.jsonl.gz``, ``queries.jsonl.gz`` and ``qrels.tsv``. Behind
 hybrid search and its 95 % bootstrap interval over the queries. The last lines join a reranker's scores with those of
 hybrid search, each scaled to 0 to 1 over the candidates, by several weights: choose one on queries of training.
 
+An index with memory vectors has one more line: late interaction (MaxSim) in the place of the mean's cosine, before both
+sides are joined. ``--train`` takes ``train_queries.jsonl.gz`` and ``train_qrels.tsv``, where the folder has them.
+
 Where the index stores no memory vectors, those of the candidates are made once and kept, as an index would keep them;
 what that takes is told apart from what a query takes. ``--encoder`` makes them by another encoder than the index's, and
 the index, if it is not there.
@@ -31,7 +34,9 @@ from llm2comp_apps.corpus import read_records
 from llm2comp_apps.encoder import source_of
 from llm2comp_apps.evaluation.metrics import ndcg
 from llm2comp_apps.evaluation.stats import paired_difference
+from llm2comp_apps.retrieval.fusion import fuse
 from llm2comp_apps.retrieval.hits import Ranked
+from llm2comp_apps.retrieval.rerank.memory import max_sim
 from llm2comp_apps.retrieval.search import SearchOptions
 
 _WEIGHTS = (0.1, 0.2, 0.3, 0.5)
@@ -74,13 +79,15 @@ def main() -> None:
     parser.add_argument("--queries", type=int, help="so many only, drawn at random")
     parser.add_argument("--documents", type=int, help="so many only, where the index has fewer")
     parser.add_argument("--encoder", help="makes the memory vectors")
+    parser.add_argument("--train", action="store_true", help="queries of training instead")
     options = parser.parse_args()
     relevant: dict[str, dict[str, int]] = {}
-    for line in (options.data / "qrels.tsv").read_text("utf-8").splitlines()[1:]:
+    part = "train_" if options.train else ""
+    for line in (options.data / f"{part}qrels.tsv").read_text("utf-8").splitlines()[1:]:
         query, document, grade = line.split("\t")
         if int(grade) > 0:
             relevant.setdefault(query, {})[document] = int(grade)
-    records = read_records([str(options.data / "queries.jsonl.gz")])
+    records = read_records([str(options.data / f"{part}queries.jsonl.gz")])
     asked = [(str(record.fields["_id"]), str(record.fields["text"])) for record in records]
     asked = [pair for pair in asked if pair[0] in relevant]
     if options.queries and options.queries < len(asked):
@@ -96,6 +103,8 @@ def main() -> None:
         for mode in ("dense", "lexical", "hybrid"):
             found = collection.searcher(mode).rank(texts, SearchOptions(mode=mode))
             print(f"{mode:<32} nDCG@10 {np.mean(score(found, judged)):5.1f}", flush=True)
+        if collection.index.memory_tokens:
+            print(f"{'hybrid, MaxSim for the mean':<32} nDCG@10 {np.mean(score(late(collection, texts), judged)):5.1f}")
         wide = SearchOptions(k=options.depth, rerank_depth=options.depth)
         begun = time.process_time()
         first = collection.searcher("hybrid").rank(texts, wide)
@@ -117,6 +126,18 @@ def main() -> None:
             for weight in _WEIGHTS:
                 both = [joined(*pair, weight) for pair in zip(first, second, strict=True)]
                 print(f"  joined, weight {weight:<15} {compared(score(both, judged), plain)}", flush=True)
+
+
+def late(collection: Collection, texts: Sequence[str]) -> list[list[Ranked]]:
+    """Hybrid rankings whose dense side has MaxSim over the stored memory vectors instead of the mean's cosine."""
+    asked = collection.encoder.encode_memory(texts)
+    found = []
+    for side, memory in zip(collection.searcher("hybrid").sides(texts), asked, strict=True):
+        ids = [id_ for id_, _ in side.dense]
+        scores = max_sim(memory, collection.index.memory(ids, [side.spans.get(id_) for id_ in ids]))
+        dense = sorted(zip(ids, scores.tolist(), strict=True), key=lambda pair: -pair[1])
+        found.append([Ranked(id_, each) for id_, each in fuse(dense, side.lexical, side.words)])
+    return found
 
 
 def _first(corpus: Path, needed: set[str], count: int | None) -> Iterator[Document]:

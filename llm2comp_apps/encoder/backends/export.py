@@ -186,10 +186,17 @@ def _measured(
     expected: FloatArray,
 ) -> Manifest:
     """What the graph is worth, by the fast kernel where this processor shows what that costs, else by exact sums."""
+    rounded = precision == "int8"
     found = Manifest(
-        network="", precision=precision, positions=positions, smallest_cosine=1.0, mean_cosine=1.0, files={}
+        network="",
+        precision=precision,
+        positions=positions,
+        smallest_cosine=1.0,
+        mean_cosine=1.0,
+        files={},
+        exact=rounded,
     )
-    if precision == "int8" and products_saturate():
+    if rounded and products_saturate():
         with suppress(EncoderError):
             return _compared(folder, encoder, replace(found, exact=False), rows, expected)
     return _compared(folder, encoder, found, rows, expected)
