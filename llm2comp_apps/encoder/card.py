@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from llm2comp_apps.encoder.settings import EncoderSettings
 
-__all__ = ["CARD", "write_card"]
+__all__ = ["CARD", "card_pictures", "write_card"]
 
 CARD = "README.md"
 _MARK = "<!-- written by llm2comp; a card without this line is left as it is -->"
@@ -18,6 +19,14 @@ _PACKED = """memory tokens. The folder `graph` holds them, rounded to 8 bits, wi
 tokenizer of the backbone, so that encoding on a CPU needs nothing else."""
 _TOKENIZER = """ The tokenizer beside it is the backbone's own, for other programs; the encoder
 takes the backbone's."""
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([\w.-]+)\)")
+
+
+def card_pictures(directory: Path) -> list[Path]:
+    """The pictures beside a checkpoint's card that it shows; none where there is no card."""
+    card = directory / CARD
+    shown = _PICTURE.findall(card.read_text("utf-8", errors="replace")) if card.is_file() else []
+    return [directory / name for name in dict.fromkeys(shown) if (directory / name).is_file()]
 
 
 def write_card(directory: Path, settings: EncoderSettings, dimension: int, *, packed: bool = False) -> None:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from llm2comp_apps.encoder.backends.exported import CARRIED, check_carried
 from llm2comp_apps.encoder.backends.packed import BODY, read_packed_layers
 from llm2comp_apps.encoder.cache import file_sha256
-from llm2comp_apps.encoder.card import CARD, write_card
+from llm2comp_apps.encoder.card import CARD, card_pictures, write_card
 from llm2comp_apps.encoder.settings import FORMAT, SETTINGS, EncoderSettings, read_settings
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import replaced_folder
@@ -255,10 +255,11 @@ def _encoder_in(target: Path) -> Callable[[str, list[str]], frozenset[str]]:
 
 
 def checkpoint_files(directory: Path) -> list[Path]:
-    """The files of an encoder in its folder: what it needs, its card, and its tokenizer for other programs."""
+    """The files of an encoder in its folder: what it needs, card and pictures, its tokenizer for other programs."""
     named = [path for path in sorted(directory.iterdir()) if path.name in _OWN or path.name == CARD]
     tokenizer = [path for path in sorted(directory.glob("*token*.json")) if path not in named]
-    inside = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in (*named, *tokenizer)]
+    parts = (*named, *tokenizer, *card_pictures(directory))
+    inside = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in parts]
     return [path for found in inside for path in found if path.is_file()]
 
 

@@ -128,6 +128,15 @@ def test_longer_texts_than_the_graph_takes_need_another_export(make_checkpoint):
     assert load_light(directory, max_length=beyond).max_length == beyond
 
 
+@pytest.mark.parametrize(("name", "value"), [("exact", "no"), ("positions", "64"), ("network", None)])
+def test_an_entry_of_another_kind_is_named(make_checkpoint, name, value):
+    folder = load_light(str(make_checkpoint("llama", max_length=64)))._folder
+    raw = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(raw | {name: value}))
+    with pytest.raises(EncoderError, match=rf"export\.json: damaged \({name} is {value!r}\)"):
+        read_manifest(folder)
+
+
 @pytest.mark.parametrize("name", ["graph.onnx", "layers.safetensors", "tokens.safetensors", "tokenizer.json", MANIFEST])
 @pytest.mark.parametrize("how", ["flipped", "cut", "missing"])
 def test_a_damaged_export_is_made_again(make_checkpoint, texts, name, how):

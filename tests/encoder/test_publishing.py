@@ -55,7 +55,10 @@ def test_the_folder_is_plain_and_says_what_it_is(make_checkpoint, tmp_path, in_p
     from sentence_transformers import SentenceTransformer
 
     directory = make_checkpoint("llama", max_length=40, prompts={"query": "query: "})
-    (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\n# An encoder\n")
+    shown = "![A curve](curve.png) ![Elsewhere](../secret.png) ![Lost](lost.png)"
+    (directory / "README.md").write_text(f"---\nlicense: apache-2.0\n---\n# An encoder\n{shown}\n")
+    (directory / "curve.png").write_bytes(b"a picture")
+    (directory.parent / "secret.png").write_bytes(b"not beside the card")
     report = export_model(str(directory), tmp_path / "out", texts=2)
     folder = tmp_path / "out"
     assert not list(folder.rglob("*.py"))
@@ -72,6 +75,7 @@ def test_the_folder_is_plain_and_says_what_it_is(make_checkpoint, tmp_path, in_p
     assert 'license: "apache-2.0"' in card, "as the encoder's own card says"
     assert (folder / "ENCODER.md").read_text() == (directory / "README.md").read_text(), "the card says more"
     assert "(ENCODER.md)" in card
+    assert [path.name for path in folder.glob("*.png")] == ["curve.png"]
 
     model, encoder = SentenceTransformer(str(folder), device="cpu"), load(directory)
     assert model.similarity_fn_name == "cosine"

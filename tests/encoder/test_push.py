@@ -67,6 +67,8 @@ def test_both_forms_load_by_the_name_of_the_repository(hub, encoder, tmp_path, t
 
     original = LLM2Comp.from_pretrained(str(encoder), device="cpu", dtype=torch.float32)
     (encoder / "training.log").write_text("not for everybody")
+    (encoder / "README.md").write_text("# A card\n![A curve](curve.png)\n")
+    (encoder / "curve.png").write_bytes(b"a picture")
     scores = report_of(tmp_path / "report.json", original.fingerprint)
     pushed = push_model(str(encoder), "me/tiny", private=True, scores=scores)
     assert pushed.url == f"{hub.url}/me/tiny"
@@ -76,6 +78,7 @@ def test_both_forms_load_by_the_name_of_the_repository(hub, encoder, tmp_path, t
     assert "llm2comp/encoder.json" in files
     assert "modules.json" in files
     assert "llm2comp/training.log" not in files
+    assert [path for path in files if path.endswith(".png")] == ["llm2comp/curve.png"], "beside the card that shows it"
 
     card = files["README.md"].decode()
     assert set(hub.cards) == {card}, "the hub has seen its front matter"

@@ -42,6 +42,8 @@ LAYERS = "layers.safetensors"
 TOKENS = "tokens.safetensors"
 TOKENIZER = "tokenizer.json"
 FILES = (GRAPH, LAYERS, TOKENS, TOKENIZER)
+_KINDS = {"network": str, "precision": str, "positions": int, "exact": bool}
+"""Of the entries of a manifest that something is decided by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,9 @@ def read_manifest(folder: Path, sha256: Callable[[Path], str] = remembered_sha25
         if raw["format"] != FORMAT:
             raise EncoderError(f"{folder}: export format {raw['format']!r}, this version reads {FORMAT}")
         manifest = Manifest(**raw)
+        for name, kind in _KINDS.items():
+            if type(found := getattr(manifest, name)) is not kind:
+                raise TypeError(f"{name} is {found!r}")
         for name in FILES:
             size, digest = manifest.files[name]
             if (folder / name).stat().st_size != size or sha256(folder / name) != digest:

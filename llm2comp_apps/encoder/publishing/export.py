@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm2comp_apps.encoder.card import CARD
+from llm2comp_apps.encoder.card import CARD, card_pictures
 from llm2comp_apps.encoder.locate import locate_checkpoint
 from llm2comp_apps.encoder.publishing.card import ENCODER_CARD, export_card
 from llm2comp_apps.encoder.publishing.comparison import Comparison, compare, comparison_texts
@@ -147,6 +147,8 @@ def _finish(
     (fresh / CARD).write_text(card, "utf-8")
     if (own_card / CARD).is_file():
         shutil.copyfile(own_card / CARD, fresh / ENCODER_CARD)
+        for picture in card_pictures(own_card):
+            shutil.copy(picture, fresh)
     report = ModelExport(
         folder=str(target),
         format="onnx" if kind == "onnx" else "sentence-transformers",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm2comp_apps.encoder.card import CARD
+from llm2comp_apps.encoder.card import CARD, card_pictures
 from llm2comp_apps.encoder.checkpoint import checkpoint_files
 from llm2comp_apps.encoder.locate import IN_A_REPOSITORY, locate_checkpoint
 from llm2comp_apps.encoder.publishing.card import ENCODER_CARD, export_card
@@ -119,7 +119,8 @@ def push_model(
             results=results,
         )
         (staged / CARD).write_text(card, "utf-8")
-        (staged / ENCODER_CARD).unlink(missing_ok=True)  # it lies beside the checkpoint
+        for own in (ENCODER_CARD, *(picture.name for picture in card_pictures(checkpoint))):
+            (staged / own).unlink(missing_ok=True)  # they lie beside the checkpoint
         files = {
             path.relative_to(staged).as_posix(): path.stat().st_size
             for path in sorted(staged.rglob("*"))
