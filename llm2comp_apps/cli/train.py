@@ -22,6 +22,7 @@ __all__ = ["register"]
 _MARGIN = "Leave out documents closer than this share of the positive's cosine."
 _LAYERS = "Number of layers to keep, or a list of them: 0,1,11,29."
 _METHOD = "Way to choose: greedy (drop what costs least, layer by layer) or influence (one pass, faster)."
+_FIT = "Texts to fit the kept layers with to what the missing ones did, by least squares; their weights change."
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
     add_command(
         group,
         prune,
-        "llm2comp train prune quality --layers 24 --data pairs/ --out runs/24",
+        "llm2comp train prune quality --layers 24 --fit 1000 --data pairs/ --out runs/24",
         "llm2comp train prune runs/scl/encoder --layers 0,1,2,10,11,23,24,29 --data pairs/ --out runs/8",
     )
     add_command(group, pack, "llm2comp train pack runs/12-aligned --out light")
@@ -139,6 +140,7 @@ def mine_negatives(
     option("data", list[str], REQUIRED, None, "Files or folders whose texts decide."),
     out_folder("Folder of the new encoder."),
     option("method", str, "greedy", None, _METHOD),
+    option("fit", int, 0, "TEXTS", _FIT, min=0),
     option("seed", int, 0, None, "Random seed of the texts."),
 )
 def prune(
@@ -148,6 +150,7 @@ def prune(
     data: list[str],
     out: Path,
     method: str,
+    fit: int,
     seed: int,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -159,8 +162,8 @@ def prune(
     from llm2comp_apps.cli.ui.progress import ProgressDisplay
 
     kept = None if layers is None else parse_layers(layers)
-    with ProgressDisplay("choosing", "layers taken out") as display:
-        how: dict[str, Any] = {"k": k, "method": method, "seed": seed, "device": device}
+    with ProgressDisplay("cutting", "layers taken out or fitted") as display:
+        how: dict[str, Any] = {"k": k, "method": method, "fit": fit, "seed": seed, "device": device}
         report = prune_encoder(
             encoder, data, kept, out, **how, on_progress=lambda done, total: display.update(done, done / total)
         )

@@ -27,12 +27,25 @@ from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.shallow import check_layers, shallow_body
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["METHODS", "Removal", "agreement", "check_method", "choose_layers", "greedy_removals", "influence", "prune"]
+__all__ = [
+    "METHODS",
+    "Batch",
+    "Given",
+    "Removal",
+    "agreement",
+    "check_method",
+    "choose_layers",
+    "greedy_removals",
+    "influence",
+    "prune",
+    "text_batches",
+]
 
 METHODS = ("influence", "greedy")
 
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
-_Batch = tuple[Tensor, Tensor | None]
+Batch = tuple[Tensor, Tensor | None]
+"""Left-padded token ids ``(B, T)`` of some texts, and their mask."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,7 +109,7 @@ def choose_layers(
 @torch.inference_mode()
 def influence(encoder: LLM2Comp, texts: Sequence[str]) -> FloatArray:
     """Influence of each layer that an encoder runs, see the module: ``(L,)`` float32, from 0 to 2."""
-    batches = _batches(encoder, texts)
+    batches = text_batches(encoder, texts)
     network = encoder.network
     read = 1 if network.readout.of_text else network.k // len(network.readout.prompts)
     sums, count = np.zeros(len(encoder.layers)), 0
@@ -123,7 +136,7 @@ def greedy_removals(encoder: LLM2Comp, texts: Sequence[str], n: int) -> Iterator
     numbers = encoder.layers
     if not 0 <= n < len(numbers):
         raise UsageError(f"must be from 0 to {len(numbers) - 1}, not {n}", field="n")
-    batches = _batches(encoder, texts)
+    batches = text_batches(encoder, texts)
     full = [_embeddings(encoder, encoder.network.encoder, batch) for batch in batches]
     kept = list(range(len(numbers)))
     for _ in range(n):
@@ -203,7 +216,24 @@ def _of_layers(weights: Mapping[str, Tensor], numbers: Mapping[int, int]) -> dic
     return found
 
 
-def _batches(encoder: LLM2Comp, texts: Sequence[str]) -> list[_Batch]:
+class Given(nn.Module):
+    """Stands where a layer was taken out, and gives what stood before it: one tensor for each pass."""
+
+    def __init__(self, states: Sequence[Tensor]) -> None:
+        super().__init__()
+        self._states = iter(states)
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        """The next of the states, whatever goes in."""
+        return next(self._states)
+
+
+def text_batches(encoder: LLM2Comp, texts: Sequence[str]) -> list[Batch]:
+    """Texts as the network takes them, in batches of similar length.
+
+    Raises:
+        UsageError: no texts.
+    """
     if not texts:
         raise UsageError("must hold at least one text", field="texts")
     rows = encoder._rows(texts, "")
@@ -211,7 +241,7 @@ def _batches(encoder: LLM2Comp, texts: Sequence[str]) -> list[_Batch]:
     return [left_pad([rows[index] for index in batch], 0, encoder.device) for batch in found]
 
 
-def _embeddings(encoder: LLM2Comp, body: nn.Module, batch: _Batch) -> Tensor:
+def _embeddings(encoder: LLM2Comp, body: nn.Module, batch: Batch) -> Tensor:
     """``(B, d)`` unit rows of a batch, with another body than the encoder's own."""
     network = encoder.network
     before, network.shallow = network.shallow, body
@@ -223,7 +253,7 @@ def _embeddings(encoder: LLM2Comp, body: nn.Module, batch: _Batch) -> Tensor:
     return torch.nn.functional.normalize(pool(memory, encoder.pooling), dim=-1)
 
 
-def _states_between(encoder: LLM2Comp, body: nn.Module, batch: _Batch) -> list[list[Tensor]]:
+def _states_between(encoder: LLM2Comp, body: nn.Module, batch: Batch) -> list[list[Tensor]]:
     """What stands before each layer of ``body`` and behind the last: L + 1 lists, one ``(B, T, d)`` for each pass.
 
     A readout with several prompts takes several passes.
@@ -243,24 +273,13 @@ def _states_between(encoder: LLM2Comp, body: nn.Module, batch: _Batch) -> list[l
     return states
 
 
-def _cosines_without_each(encoder: LLM2Comp, kept: Sequence[int], batch: _Batch, target: Tensor) -> FloatArray:
+def _cosines_without_each(encoder: LLM2Comp, kept: Sequence[int], batch: Batch, target: Tensor) -> FloatArray:
     """Cosines to ``target (B, d)`` without each of the ``kept`` layers, added up over the batch: ``(len(kept),)``."""
     body = shallow_body(encoder.network.encoder, kept)
     states = _states_between(encoder, body, batch)
     sums = np.zeros(len(kept), dtype=np.float32)
     for index in range(len(kept)):
         tail: Any = shallow_body(body, range(index, len(kept)))
-        tail.layers[0] = _Given(states[index])
+        tail.layers[0] = Given(states[index])
         sums[index] = float((_embeddings(encoder, tail, batch) * target).sum())
     return sums
-
-
-class _Given(nn.Module):
-    """Stands where a layer was taken out, and gives what stood before it: one tensor for each pass."""
-
-    def __init__(self, states: Sequence[Tensor]) -> None:
-        super().__init__()
-        self._states = iter(states)
-
-    def forward(self, *_: Any, **__: Any) -> Tensor:
-        return next(self._states)

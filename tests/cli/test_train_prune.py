@@ -30,12 +30,26 @@ def test_a_number_or_a_list_of_layers(cli, tiny_encoder_dir, texts, tmp_path):
     assert rows.exit_code == 0, rows.stderr
 
 
+def test_layers_are_fitted(cli, tiny_encoder_dir, tmp_path):
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": f"text number {index}"}) + "\n" for index in range(200)))
+    given = ("train", "prune", tiny_encoder_dir, "--layers", 1, "--data", texts, "--fit", 40)
+    result = cli(*given, "--out", tmp_path / "fitted")
+    assert result.exit_code == 0, result.stderr
+    assert "before its layers were fitted)" in result.stderr
+    found = json.loads(cli(*given, "--out", tmp_path / "again", "--json").stdout)
+    assert found["cosine"] > found["cosine_cut"]
+    rows = cli("encode", texts, "--encoder", tmp_path / "fitted", "-o", tmp_path / "x.npy")
+    assert rows.exit_code == 0, rows.stderr
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (["--layers", "3"], "--layers must be from 1 to 2, the number of its layers, not 3"),
         (["--layers", "first"], "--layers must be a number or a list like 0,1,11,29, not 'first'"),
         (["--layers", "0,5"], "--layers must be ascending numbers from 0 to 1, not 0, 5"),
+        (["--layers", "1", "--fit", "5"], "--fit must be at most 0, the texts beside the 128 that judge"),
         (["--layers", "1", "--method", "luck"], "--method must be one of influence, greedy, not 'luck'"),
     ],
 )

@@ -81,6 +81,24 @@ def test_memory_tokens_can_be_cut_with_layers_or_without(deep_encoder_dir, data,
     assert LLM2Comp.from_pretrained(str(tmp_path / "both"), device="cpu").encode(["text"]).shape == (1, whole.dimension)
 
 
+def test_kept_layers_are_fitted_with_texts_that_judge_nothing(deep_encoder_dir, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("llm2comp_train.pruning.TEXTS", 20)
+    seen = []
+    how = {"device": "cpu", "on_progress": lambda *step: seen.append(step)}
+    report = prune_encoder(str(deep_encoder_dir), [str(data)], 2, tmp_path / "fitted", fit=60, **how)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert report.cosine > report.cosine_cut + 0.05
+    assert f"({report.cosine_cut:.3f} before its layers were fitted)" in report.lines()[1]
+    fitted = LLM2Comp.from_pretrained(str(tmp_path / "fitted"), device="cpu", dtype=torch.float32)
+    assert fitted.settings.own_layers
+    assert fitted.layers == report.layers
+    cut = prune_encoder(str(deep_encoder_dir), [str(data)], report.layers, tmp_path / "cut", device="cpu")
+    assert cut.cosine_cut is None
+    assert LLM2Comp.from_pretrained(str(tmp_path / "cut"), device="cpu").fingerprint != fitted.fingerprint
+    with pytest.raises(UsageError, match="fit must be at most 65, the texts beside the 20 that judge"):
+        prune_encoder(str(deep_encoder_dir), [str(data)], 2, tmp_path / "more", fit=66, device="cpu")
+
+
 def test_what_cannot_be_done_is_refused_and_nothing_is_written(deep_encoder_dir, data, tmp_path):
     def refused(match: str, layers=2, out=tmp_path / "new", **given) -> None:
         with pytest.raises(UsageError, match=match):

@@ -1,6 +1,7 @@
 """Make a smaller encoder from a trained one, and say what that cost before any healing.
 
-The layers are chosen on half of a sample of texts, and the cost is measured on the other half.
+The layers are chosen on half of a sample of texts, and the cost is measured on the other half. Further texts, if
+wanted, fit the kept layers to what the missing ones did (:mod:`llm2comp_apps.encoder.reconstruction`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from llm2comp_apps.corpus import Record
 from llm2comp_apps.encoder.layers import agreement, check_method, choose_layers, prune
 from llm2comp_apps.encoder.model import LLM2Comp
+from llm2comp_apps.encoder.reconstruction import reconstruct
 from llm2comp_apps.errors import UsageError
 from llm2comp_train.data.sources import find_data
 
@@ -44,6 +47,7 @@ class PruneReport:
         speed: how many times as fast the encoder is, on the same texts.
         bytes_before: of the weights that run, token embeddings left out, in float32.
         bytes_now: the same of the shallow encoder.
+        cosine_cut: what ``cosine`` was before the layers were fitted; ``None`` where they were not.
     """
 
     layers: list[int]
@@ -55,16 +59,18 @@ class PruneReport:
     speed: float
     bytes_before: int
     bytes_now: int
+    cosine_cut: float | None = None
 
     def lines(self) -> list[str]:
         """What a person should know before training the encoder again."""
         fewer = [f"the first {self.k} of {self.k_before} memory tokens"] if self.k < self.k_before else []
         before, now = (f"{size / 1e6:.1f} MB" for size in (self.bytes_before, self.bytes_now))
+        fitted = "" if self.cosine_cut is None else f" ({self.cosine_cut:.3f} before its layers were fitted)"
         smaller = f"; layers of {now} instead of {before} in float32" if self.bytes_now < self.bytes_before else ""
         return [
             f"{len(self.layers)} of {self.layers_before} layers: {','.join(map(str, self.layers))}",
             *fewer,
-            f"cosine to the encoder it was cut from: {self.cosine:.3f} on average, {self.lowest:.3f} at least",
+            f"cosine to the encoder it was cut from: {self.cosine:.3f} on average, {self.lowest:.3f} at least{fitted}",
             f"{self.speed:.1f} times as fast{smaller}",
         ]
 
@@ -92,6 +98,7 @@ def prune_encoder(
     *,
     k: int | None = None,
     method: str = "greedy",
+    fit: int = 0,
     device: str | None = None,
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
@@ -105,14 +112,15 @@ def prune_encoder(
         out: folder of the checkpoint; must not exist or be empty.
         k: keep the first k memory tokens; by default all.
         method: how the layers are chosen, see :mod:`llm2comp_apps.encoder.layers`.
+        fit: number of texts to fit the kept layers with, in float32; 0 leaves them as they are.
         device: to encode on.
         seed: draws the texts.
-        on_progress: called with removals done and in all.
+        on_progress: called with layers taken out or fitted, and with all that there are to do.
 
     Raises:
-        UsageError: nothing to cut, impossible layers or memory tokens, an unknown method, or a folder that holds
-            something.
-        EncoderError: the encoder cannot be loaded.
+        UsageError: nothing to cut, impossible layers or memory tokens, an unknown method, a folder that holds
+            something, or fewer texts to fit with than were asked for.
+        EncoderError: the encoder cannot be loaded, or its layers cannot be fitted.
         TrainingError: no data.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -120,14 +128,25 @@ def prune_encoder(
     if layers is None and k is None:
         raise UsageError("is missing: the layers to keep, or `k`, the memory tokens to keep", field="layers")
     check_method(method)
-    texts = sample_texts(sources, TEXTS, seed)
-    encoder = LLM2Comp.from_pretrained(name, device=device)
-    texts = _cut(encoder, texts)
+    texts = sample_texts(sources, TEXTS + fit, seed)
+    if fit and len(texts) < TEXTS + fit:
+        most = max(len(texts) - TEXTS, 0)
+        raise UsageError(f"must be at most {most}, the texts beside the {TEXTS} that judge", field="fit")
+    encoder = LLM2Comp.from_pretrained(name, device=device, dtype=torch.float32 if fit else None)
+    fitting = _cut(encoder, texts[TEXTS:]) if fit else []
+    texts = _cut(encoder, texts[:TEXTS])
     deciding, judging = texts[::2], texts[1::2] or texts
+    removals = len(encoder.layers) - layers if isinstance(layers, int) and method == "greedy" else 0
     if isinstance(layers, int):
-        layers = choose_layers(encoder, deciding, layers, method=method, on_progress=on_progress)
+        steps = removals + (layers if fit else 0)
+        layers = choose_layers(encoder, deciding, layers, method=method, on_progress=_part(on_progress, 0, steps))
     pruned = prune(encoder, encoder.layers if layers is None else layers, k)
-    cosines = agreement(encoder.encode(judging), pruned.encode(judging))
+    target, cosine_cut = encoder.encode(judging), None
+    if fit:
+        cosine_cut = float(agreement(target, pruned.encode(judging)).mean())
+        told = _part(on_progress, removals, removals + len(pruned.layers))
+        pruned = reconstruct(encoder, pruned, fitting, on_progress=told)
+    cosines = agreement(target, pruned.encode(judging))
     pruned.save_pretrained(out)
     sizes = [4 * sum(weight.numel() for weight in one.network.layer_weights().values()) for one in (encoder, pruned)]
     return PruneReport(
@@ -140,6 +159,7 @@ def prune_encoder(
         speed=_speed(encoder, pruned, judging),
         bytes_before=sizes[0],
         bytes_now=sizes[1],
+        cosine_cut=cosine_cut,
     )
 
 
@@ -166,6 +186,11 @@ def sample_texts(sources: Sequence[str], n: int, seed: int = 0) -> list[str]:
     if not chosen:
         raise UsageError("holds no texts", field="data")
     return [chosen[index] for index in draw.permutation(len(chosen))]
+
+
+def _part(on_progress: Callable[[int, int], None] | None, before: int, steps: int) -> Callable[[int, int], None] | None:
+    """The callback for a part of the work, ``before`` of whose ``steps`` are done."""
+    return on_progress and (lambda done, _: on_progress(before + done, steps))
 
 
 def _cut(encoder: LLM2Comp, texts: Sequence[str]) -> list[str]:

@@ -1,0 +1,192 @@
+"""Give a pruned encoder back what its missing layers did, by least squares and without training.
+
+A layer adds to the states of all tokens twice, the second time by a linear map: ``x += W h``, where h are the inner
+values of its feed-forward part. Where layers are missing behind it, W can do part of their work. So the kept layers
+get a new W one after the other, from the first to the last, each by
+
+    argmin_W  sum_t  w_t |y_t - x_t - W h_t|^2 + r |W - W_before|^2,      w_t = m_t / |y_t|^2
+
+Here x and h are what the pruned encoder has there, with all that differs in front of it, and y is what the whole
+encoder gives to the next kept layer (to the final norm, at the end). The states are read through norms, hence the
+division; m weighs the memory tokens, whose last states are the vectors of a text.
+
+ReplaceMe (arXiv 2505.02819) has the idea for language models: one map, beside the last W in front of it, stands in for
+a row of missing layers. Here every kept layer is fitted, and to states that really reach it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llm2comp_apps.encoder import checkpoint
+from llm2comp_apps.encoder.layers import Batch, Given, text_batches
+from llm2comp_apps.encoder.model import LLM2Comp
+from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.shallow import shallow_body
+from llm2comp_apps.errors import EncoderError, UsageError
+
+__all__ = ["reconstruct"]
+
+RIDGE = 0.01
+"""r, as a share of the mean of ``sum_t w_t h_t^2`` over the inner values."""
+MEMORY_WEIGHT = 5.0
+"""m of a memory token; that of the other tokens is 1."""
+
+_States = list[Tensor]
+"""Of a batch: ``(B, T, d)`` for each pass; a readout with several prompts takes several."""
+
+
+@torch.no_grad()
+def reconstruct(
+    full: LLM2Comp,
+    pruned: LLM2Comp,
+    texts: Sequence[str],
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> LLM2Comp:
+    """An encoder with the layers of ``pruned``, fitted to the states of ``full``; see the module.
+
+    The states of all texts are held twice, behind one layer each: 8 d bytes a token.
+
+    Args:
+        full: what ``pruned`` was made from by :func:`.layers.prune`; both compute in float32.
+        pruned: stays as it is. What is returned has layers of its own, whose memory the decoder cannot read.
+        texts: any, no labels are needed.
+        on_progress: called with layers done and in all.
+
+    Raises:
+        UsageError: no texts, half precision, or other memory tokens under a readout with several prompts.
+        EncoderError: the layers change what their feed-forward part adds, so that no map of it can be fitted.
+    """
+    if {full.network.compute_dtype, pruned.network.compute_dtype} != {torch.float32}:
+        raise UsageError("must be float32 to fit layers", field="dtype")
+    if len(full.network.readout.prompts) > 1 and full.k != pruned.k:
+        raise UsageError(f"must stay {full.k}: {full.name} shares its memory tokens among several prompts", field="k")
+    network = _with_own_layers(pruned)
+    batches = text_batches(full, texts)
+    _check_linear(network, batches[-1], full.name)
+    wanted: list[_States] = [[] for _ in batches]
+    states: list[_States] = [[] for _ in batches]
+    starts = [full.layers.index(number) for number in pruned.layers]
+    ends = [*starts[1:], len(full.layers)]
+    for index, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        last_map = _last_map(network, index)
+        squares = _LeastSquares(last_map)
+        for number, batch in enumerate(batches):
+            wanted[number] = _through(full.network, range(start, end), wanted[number], batch)
+            inner, made = _inner_and_made(network, index, states[number], batch)
+            for values, x, y in zip(inner, made, wanted[number], strict=True):
+                target = y[:, : x.shape[1]]  # with fewer memory tokens, a row is shorter
+                squares.add(values, target - x, _weights(network, batch, target))
+        last_map.weight += squares.change()
+        for number, batch in enumerate(batches):
+            states[number] = _through(network, range(index, index + 1), states[number], batch)
+        if on_progress:
+            on_progress(index + 1, len(ends))
+    return _with_network(pruned, network)
+
+
+class _LeastSquares:
+    """The sums behind one layer's new map, and its solution."""
+
+    def __init__(self, last_map: nn.Linear) -> None:
+        inner, width = last_map.in_features, last_map.out_features
+        self._gram = torch.zeros(inner, inner, device=last_map.weight.device)
+        self._moment = torch.zeros(inner, width, device=last_map.weight.device)
+
+    def add(self, values: Tensor, missing: Tensor, weights: Tensor) -> None:
+        """Inner values ``(B, T, f)``, what the map should add to what it adds now ``(B, T, d)``, weights ``(B, T)``."""
+        weighted = (values * weights[..., None]).flatten(0, 1).T
+        self._gram += weighted @ values.flatten(0, 1)
+        self._moment += weighted @ missing.flatten(0, 1)
+
+    def change(self) -> Tensor:
+        """``W - W_before``, ``(d, f)``."""
+        gram, moment = self._gram.cpu().double(), self._moment.cpu().double()
+        gram.diagonal().add_(RIDGE * gram.diagonal().mean())
+        return torch.linalg.solve(gram, moment).T.to(self._moment)
+
+
+def _with_own_layers(pruned: LLM2Comp) -> CompressionNetwork:
+    """The network of an encoder, with copies of its layers."""
+    old = pruned.network
+    network = CompressionNetwork(old.lm, **old.memory_state())
+    network.layers, network.own_layers = tuple(pruned.layers), True
+    network.shallow = shallow_body(old.encoder, copied=True)
+    return network.read_by(old.readout.name, pruned.tokenizer).to(pruned.device).requires_grad_(requires_grad=False)
+
+
+def _with_network(pruned: LLM2Comp, network: CompressionNetwork) -> LLM2Comp:
+    """An encoder like ``pruned`` with a network that has layers of its own, rounded as a checkpoint keeps them."""
+    weights = {name: tensor.half() for name, tensor in network.layer_weights().items()}
+    network.load_layers(weights)
+    return LLM2Comp(
+        network,
+        pruned.tokenizer,
+        dataclasses.replace(pruned.settings, layers=pruned.layers, own_layers=True),
+        layers_state=weights,
+        weights_sha256=checkpoint.weights_sha256(weights),
+    )
+
+
+def _last_map(network: CompressionNetwork, index: int) -> nn.Linear:
+    """What a layer's feed-forward part ends with."""
+    layers: Any = network.encoder.layers
+    found = getattr(getattr(layers[index], "mlp", None), "down_proj", None)
+    if not isinstance(found, nn.Linear):
+        raise EncoderError(f"{type(network.lm).__name__} has no layers that can be fitted: `mlp.down_proj` is missing.")
+    return found
+
+
+def _check_linear(network: CompressionNetwork, batch: Batch, name: str) -> None:
+    """Refuse layers that do not simply add what the map gives: twice the map must add as much again."""
+    last_map = _last_map(network, 0)
+    (inner, *_), (once, *_) = _inner_and_made(network, 0, [], batch)
+    adds = inner @ last_map.weight.T
+    last_map.weight *= 2
+    twice, *_ = _through(network, range(1), [], batch)
+    last_map.weight /= 2
+    if (twice - once - adds).abs().max() > 0.01 * adds.abs().max():
+        raise EncoderError(f"{name}: its layers change what their feed-forward part adds, so it cannot be fitted.")
+
+
+def _weights(network: CompressionNetwork, batch: Batch, target: Tensor) -> Tensor:
+    """Each token's w, ``(B, T)``; 0 for padding."""
+    weights = 1 / target.square().sum(-1).clamp(min=1e-12)
+    if not network.readout.of_text:
+        weights[:, -(network.k // len(network.readout.prompts)) :] *= MEMORY_WEIGHT
+    if (mask := batch[1]) is not None:
+        weights[:, : mask.shape[1]] *= mask
+    return weights
+
+
+def _inner_and_made(network: CompressionNetwork, index: int, states: _States, batch: Batch) -> tuple[_States, _States]:
+    """The inner values ``(B, T, f)`` of a layer's feed-forward part, and the states behind the layer."""
+    inner: _States = []
+    hook = _last_map(network, index).register_forward_pre_hook(lambda _, given: inner.append(given[0]))
+    try:
+        return inner, _through(network, range(index, index + 1), states, batch)
+    finally:
+        hook.remove()
+
+
+def _through(network: CompressionNetwork, places: range, states: _States, batch: Batch) -> _States:
+    """The states behind some layers that follow one another, from those in front; these are not read at layer 0."""
+    before = network.shallow
+    body: Any = shallow_body(network.encoder, range(max(places.start - 1, 0), places.stop))
+    if places.start:
+        body.layers[0] = Given(states)
+    behind: _States = []
+    hook = body.layers[-1].register_forward_hook(lambda _, __, made: behind.append(made))
+    network.shallow = body
+    try:
+        network.memory(*batch)
+    finally:
+        network.shallow = before
+        hook.remove()
+    return behind

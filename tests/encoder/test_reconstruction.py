@@ -1,0 +1,164 @@
+"""What least squares gives back to a pruned encoder: by its definition, and where it must change nothing."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from llm2comp_apps import LLM2Comp
+from llm2comp_apps.encoder import checkpoint, reconstruction
+from llm2comp_apps.encoder.backbones import load_backbone
+from llm2comp_apps.encoder.layers import agreement, prune
+from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.reconstruction import reconstruct
+from llm2comp_apps.errors import EncoderError, UsageError
+
+DEPTH = 4
+
+
+@pytest.fixture
+def make_encoder(tmp_path, tokenizer, tiny_lm_of):
+    """``make_encoder("llama")`` -> an untrained encoder of four layers."""
+
+    def make(architecture: str = "llama", readout: str = "memory") -> LLM2Comp:
+        directory = tmp_path / f"backbone-{architecture}"
+        tiny_lm_of(architecture, DEPTH).save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+        backbone = load_backbone(str(directory), device="cpu")
+        settings = checkpoint.EncoderSettings(
+            backbone=str(directory), backbone_sha256=backbone.sha256, k=4, name="four", readout=readout
+        )
+        target = tmp_path / f"encoder-{architecture}-{readout}"
+        checkpoint.write(target, settings, CompressionNetwork.fresh(backbone.lm, 4, seed=3).memory_state(), None)
+        return LLM2Comp.from_pretrained(str(target), device="cpu", dtype=torch.float32)
+
+    return make
+
+
+@pytest.fixture
+def encoder(make_encoder):
+    return make_encoder()
+
+
+@pytest.fixture
+def sentences():
+    draw = random.Random(5)
+    letters = "abcdefghij"
+    return ["".join(draw.choices(letters, k=draw.randint(5, 40))) for _ in range(60)]
+
+
+def test_an_encoder_that_lacks_nothing_stays_as_it_is(encoder, sentences):
+    fitted = reconstruct(encoder, prune(encoder, range(DEPTH)), sentences)
+    assert fitted.settings.own_layers
+    assert agreement(encoder.encode(sentences), fitted.encode(sentences)).min() > 0.9999  # float16 is what is stored
+
+
+def test_a_map_that_was_lost_is_found_again(encoder, sentences, monkeypatch):
+    monkeypatch.setattr(reconstruction, "RIDGE", 1e-9)
+    damaged = prune(encoder, range(DEPTH))
+    own = reconstruction._with_own_layers(damaged)
+    damaged.network = own
+    wanted = own.encoder.layers[2].mlp.down_proj.weight.clone()
+    own.encoder.layers[2].mlp.down_proj.weight.zero_()
+    assert agreement(encoder.encode(sentences), damaged.encode(sentences)).mean() < 0.9
+    fitted = reconstruct(encoder, damaged, sentences)
+    torch.testing.assert_close(fitted.network.encoder.layers[2].mlp.down_proj.weight, wanted, atol=2e-3, rtol=0)
+    assert agreement(encoder.encode(sentences), fitted.encode(sentences)).min() > 0.999
+    assert not own.encoder.layers[2].mlp.down_proj.weight.any()  # what came in stays as it is
+
+
+def test_the_change_is_where_the_gradient_of_the_definition_vanishes(encoder):
+    torch.manual_seed(0)
+    last_map = encoder.network.encoder.layers[0].mlp.down_proj
+    squares = reconstruction._LeastSquares(last_map)
+    values, missing = torch.randn(3, 50, last_map.in_features), torch.randn(3, 50, last_map.out_features)
+    weights = torch.rand(3, 50)
+    for row in range(3):
+        squares.add(values[row : row + 1], missing[row : row + 1], weights[row : row + 1])
+    change = squares.change().requires_grad_()
+    ridge = reconstruction.RIDGE * (weights[..., None] * values.square()).sum((0, 1)).mean()
+    error = (weights * (missing - values @ change.T).square().sum(-1)).sum() + ridge * change.square().sum()
+    (gradient,) = torch.autograd.grad(error, change)
+    assert gradient.abs().max() < 1e-3 * error
+    (there,) = torch.autograd.grad(((change + 0.1) - change.detach()).square().sum(), change)
+    assert there.abs().max() > 1e-3  # a gradient can be seen at all
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "phi3"])
+def test_other_texts_come_nearer_to_where_the_whole_encoder_puts_them(make_encoder, sentences, architecture):
+    encoder = make_encoder(architecture)
+    learned, others = sentences[:40], sentences[40:]
+    cut = prune(encoder, [0, 2])
+    before = cut.encode(others)
+    seen = []
+    fitted = reconstruct(encoder, cut, learned, on_progress=lambda *step: seen.append(step))
+    target = encoder.encode(others)
+    assert agreement(target, fitted.encode(others)).mean() > agreement(target, before).mean() + 0.1
+    np.testing.assert_array_equal(cut.encode(others), before)
+    assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("removed", [0, DEPTH - 1])
+def test_the_first_and_the_last_layer_can_be_missing(encoder, sentences, removed):
+    cut = prune(encoder, [number for number in range(DEPTH) if number != removed])
+    target = encoder.encode(sentences)
+    fitted = agreement(target, reconstruct(encoder, cut, sentences).encode(sentences)).mean()
+    assert fitted > agreement(target, cut.encode(sentences)).mean() + 0.1
+
+
+def test_fewer_memory_tokens_are_fitted_too(encoder, sentences):
+    cut = prune(encoder, [0, 1, 3], k=2)
+    target = encoder.encode(sentences)
+    fitted = reconstruct(encoder, cut, sentences)
+    assert fitted.k == 2
+    assert agreement(target, fitted.encode(sentences)).mean() > agreement(target, cut.encode(sentences)).mean() + 0.1
+
+
+@pytest.mark.parametrize("readout", ["tokens", "prompts"])
+def test_other_readouts_are_fitted_too(make_encoder, sentences, readout):
+    encoder = make_encoder(readout=readout)
+    cut = prune(encoder, [0, 1, 3])
+    target = encoder.encode(sentences)
+    fitted = reconstruct(encoder, cut, sentences)
+    assert agreement(target, fitted.encode(sentences)).mean() > agreement(target, cut.encode(sentences)).mean() + 0.1
+
+
+def test_how_texts_are_batched_does_not_matter(encoder, sentences, monkeypatch):
+    cut = prune(encoder, [0, 2])
+    together = reconstruct(encoder, cut, sentences).encode(sentences)
+    monkeypatch.setattr(LLM2Comp, "batch_tokens", lambda self, wanted=None: 1)
+    alone = reconstruct(encoder, cut, sentences)
+    monkeypatch.undo()
+    assert agreement(together, alone.encode(sentences)).min() > 0.999
+
+
+def test_a_fitted_encoder_is_saved_and_cut_again(encoder, sentences, tmp_path):
+    fitted = reconstruct(encoder, prune(encoder, [0, 2, 3]), sentences)
+    fitted.save_pretrained(tmp_path / "fitted")
+    again = LLM2Comp.from_pretrained(str(tmp_path / "fitted"), device="cpu", dtype=torch.float32)
+    np.testing.assert_array_equal(again.encode(sentences), fitted.encode(sentences))
+    assert again.fingerprint == fitted.fingerprint != encoder.fingerprint
+    assert again.layers == [0, 2, 3]
+    twice = reconstruct(again, prune(again, [0, 3]), sentences)
+    assert twice.layers == [0, 3]
+    target = again.encode(sentences)
+    cut = agreement(target, prune(again, [0, 3]).encode(sentences)).mean()
+    assert agreement(target, twice.encode(sentences)).mean() > cut
+
+
+def test_what_cannot_be_fitted_is_refused(make_encoder, encoder, sentences):
+    cut = prune(encoder, [0, 2])
+    with pytest.raises(UsageError, match="texts must hold at least one"):
+        reconstruct(encoder, cut, [])
+    gemma = make_encoder("gemma3_text")
+    with pytest.raises(EncoderError, match="its layers change what their feed-forward part adds"):
+        reconstruct(gemma, prune(gemma, [0, 2]), sentences)
+    prompted = make_encoder(readout="prompts")
+    with pytest.raises(UsageError, match="k must stay 4: four shares its memory tokens among several prompts"):
+        reconstruct(prompted, prune(prompted, [0, 2], k=2), sentences)
+    encoder.network.compute_dtype = torch.bfloat16
+    with pytest.raises(UsageError, match="dtype must be float32"):
+        reconstruct(encoder, prune(encoder, [0, 2]), sentences)
