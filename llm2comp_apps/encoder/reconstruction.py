@@ -8,7 +8,8 @@ get a new W one after the other, from the first to the last, each by
 
 Here x and h are what the pruned encoder has there, with all that differs in front of it, and y is what the whole
 encoder gives to the next kept layer (to the final norm, at the end). The states are read through norms, hence the
-division; m weighs the memory tokens, whose last states are the vectors of a text.
+division; m weighs the memory tokens, whose last states are the vectors of a text. Of several r each layer takes the one
+that is best on every fifth text when the others are learned from; then all are learned from.
 
 ReplaceMe (arXiv 2505.02819) has the idea for language models: one map, beside the last W in front of it, stands in for
 a row of missing layers. Here every kept layer is fitted, and to states that really reach it.
@@ -30,10 +31,12 @@ from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.shallow import shallow_body
 from llm2comp_apps.errors import EncoderError, UsageError
 
-__all__ = ["reconstruct"]
+__all__ = ["HELD_OUT", "reconstruct"]
 
-RIDGE = 0.01
-"""r, as a share of the mean of ``sum_t w_t h_t^2`` over the inner values."""
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""What r can be, as a share of the mean of ``sum_t w_t h_t^2`` over the inner values."""
+HELD_OUT = 5
+"""One text of so many chooses r."""
 MEMORY_WEIGHT = 5.0
 """m of a memory token; that of the other tokens is 1."""
 
@@ -60,13 +63,11 @@ def reconstruct(
         on_progress: called with layers done and in all.
 
     Raises:
-        UsageError: no texts, half precision, or other memory tokens under a readout with several prompts.
+        UsageError: fewer than :data:`HELD_OUT` texts, half precision, or fewer memory tokens under a readout with
+            several prompts.
         EncoderError: the layers change what their feed-forward part adds, so that no map of it can be fitted.
     """
-    if {full.network.compute_dtype, pruned.network.compute_dtype} != {torch.float32}:
-        raise UsageError("must be float32 to fit layers", field="dtype")
-    if len(full.network.readout.prompts) > 1 and full.k != pruned.k:
-        raise UsageError(f"must stay {full.k}: {full.name} shares its memory tokens among several prompts", field="k")
+    _check(full, pruned, texts)
     network = _with_own_layers(pruned)
     batches = text_batches(full, texts)
     _check_linear(network, batches[-1], full.name)
@@ -75,15 +76,16 @@ def reconstruct(
     starts = [full.layers.index(number) for number in pruned.layers]
     ends = [*starts[1:], len(full.layers)]
     for index, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-        last_map = _last_map(network, index)
-        squares = _LeastSquares(last_map)
+        last_map, seen = _last_map(network, index), 0
+        sums = _Sums(last_map), _Sums(last_map)
         for number, batch in enumerate(batches):
             wanted[number] = _through(full.network, range(start, end), wanted[number], batch)
             inner, made = _inner_and_made(network, index, states[number], batch)
             for values, x, y in zip(inner, made, wanted[number], strict=True):
                 target = y[:, : x.shape[1]]  # with fewer memory tokens, a row is shorter
-                squares.add(values, target - x, _weights(network, batch, target))
-        last_map.weight += squares.change()
+                _add(sums, values, target - x, _weights(network, batch, target), seen)
+            seen += len(batch[0])
+        last_map.weight += _change(*sums).to(last_map.weight)
         for number, batch in enumerate(batches):
             states[number] = _through(network, range(index, index + 1), states[number], batch)
         if on_progress:
@@ -91,25 +93,58 @@ def reconstruct(
     return _with_network(pruned, network)
 
 
-class _LeastSquares:
-    """The sums behind one layer's new map, and its solution."""
+class _Sums:
+    """What one layer's new map is computed from."""
 
     def __init__(self, last_map: nn.Linear) -> None:
         inner, width = last_map.in_features, last_map.out_features
-        self._gram = torch.zeros(inner, inner, device=last_map.weight.device)
-        self._moment = torch.zeros(inner, width, device=last_map.weight.device)
+        self.gram = torch.zeros(inner, inner, device=last_map.weight.device)
+        """``sum w h h'``, ``(f, f)``."""
+        self.moment = torch.zeros(inner, width, device=last_map.weight.device)
+        """``sum w h (y - x - W_before h)'``, ``(f, d)``."""
 
     def add(self, values: Tensor, missing: Tensor, weights: Tensor) -> None:
         """Inner values ``(B, T, f)``, what the map should add to what it adds now ``(B, T, d)``, weights ``(B, T)``."""
         weighted = (values * weights[..., None]).flatten(0, 1).T
-        self._gram += weighted @ values.flatten(0, 1)
-        self._moment += weighted @ missing.flatten(0, 1)
+        self.gram += weighted @ values.flatten(0, 1)
+        self.moment += weighted @ missing.flatten(0, 1)
 
-    def change(self) -> Tensor:
-        """``W - W_before``, ``(d, f)``."""
-        gram, moment = self._gram.cpu().double(), self._moment.cpu().double()
-        gram.diagonal().add_(RIDGE * gram.diagonal().mean())
-        return torch.linalg.solve(gram, moment).T.to(self._moment)
+    def solve(self, ridge: float) -> Tensor:
+        """``W - W_before``, transposed: ``(f, d)`` float64 on the CPU."""
+        gram = self.gram.cpu().double()
+        gram.diagonal().add_(ridge * gram.diagonal().mean())
+        return torch.linalg.solve(gram, self.moment.cpu().double())
+
+    def error(self, change: Tensor) -> float:
+        """The weighted squares that are left with a change, without those that no change can alter."""
+        return float((change * (self.gram.cpu().double() @ change - 2 * self.moment.cpu().double())).sum())
+
+
+def _add(sums: tuple[_Sums, _Sums], values: Tensor, missing: Tensor, weights: Tensor, seen: int) -> None:
+    """Add a batch to the sums to learn from, and every fifth text to the others; ``seen`` texts came before."""
+    learned = (torch.arange(len(values), device=values.device) + seen) % HELD_OUT < HELD_OUT - 1
+    for one, rows in zip(sums, (learned, ~learned), strict=True):
+        one.add(values[rows], missing[rows], weights[rows])
+
+
+def _change(learned: _Sums, held_out: _Sums) -> Tensor:
+    """``W - W_before``, ``(d, f)``; none, where every r makes the held-out texts worse."""
+    errors = {ridge: held_out.error(learned.solve(ridge)) for ridge in RIDGES}
+    best = min(errors, key=errors.__getitem__)
+    if errors[best] >= 0:
+        return torch.zeros_like(learned.moment.T)
+    learned.gram += held_out.gram
+    learned.moment += held_out.moment
+    return learned.solve(best).T
+
+
+def _check(full: LLM2Comp, pruned: LLM2Comp, texts: Sequence[str]) -> None:
+    if {full.network.compute_dtype, pruned.network.compute_dtype} != {torch.float32}:
+        raise UsageError("must be float32 to fit layers", field="dtype")
+    if len(full.network.readout.prompts) > 1 and full.k != pruned.k:
+        raise UsageError(f"must stay {full.k}: {full.name} shares its memory tokens among several prompts", field="k")
+    if len(texts) < HELD_OUT:
+        raise UsageError(f"must hold at least {HELD_OUT}, not {len(texts)}", field="texts")
 
 
 def _with_own_layers(pruned: LLM2Comp) -> CompressionNetwork:

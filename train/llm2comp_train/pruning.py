@@ -19,7 +19,7 @@ import torch
 from llm2comp_apps.corpus import Record
 from llm2comp_apps.encoder.layers import agreement, check_method, choose_layers, prune
 from llm2comp_apps.encoder.model import LLM2Comp
-from llm2comp_apps.encoder.reconstruction import reconstruct
+from llm2comp_apps.encoder.reconstruction import HELD_OUT, reconstruct
 from llm2comp_apps.errors import UsageError
 from llm2comp_train.data.sources import find_data
 
@@ -128,6 +128,8 @@ def prune_encoder(
     if layers is None and k is None:
         raise UsageError("is missing: the layers to keep, or `k`, the memory tokens to keep", field="layers")
     check_method(method)
+    if fit and fit < HELD_OUT:
+        raise UsageError(f"must be 0 or at least {HELD_OUT}, not {fit}", field="fit")
     texts = sample_texts(sources, TEXTS + fit, seed)
     if fit and len(texts) < TEXTS + fit:
         most = max(len(texts) - TEXTS, 0)
