@@ -53,7 +53,7 @@ def _card(settings: EncoderSettings, dimension: int, *, packed: bool) -> str:
     tags = ["text-embeddings", "llm2comp", *([] if settings.own_layers else ["peft"])]
     rows = {
         "backbone": f"`{settings.backbone}`, sha256 `{settings.backbone_sha256}`",
-        "layers of the backbone": numbers + (", all their weights trained" if settings.own_layers else ""),
+        "layers of the backbone": numbers + (", with weights of their own" if settings.own_layers else ""),
         "memory tokens (k)": str(settings.k),
         "dimension of an embedding": str(dimension),
         "pooling": settings.pooling,
