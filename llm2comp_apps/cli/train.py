@@ -177,11 +177,13 @@ def prune(
 @with_groups(
     out_folder("Folder of the packed encoder."),
     option("name", str | None, None, None, "Name of the packed encoder. [default: the same]"),
+    option("token_bits", int, 8, "8|4", "Bits of the token embeddings; 4 halve what a large vocabulary takes."),
 )
 def pack(
     encoder: Annotated[str, typer.Argument(help="Encoder to pack: a run or a checkpoint directory.")],
     out: Path,
     name: str | None,
+    token_bits: int,
     as_json: JsonOption = False,
 ) -> None:
     """Round an encoder to 8 bits, and store it with all that encoding on a CPU needs.
@@ -191,7 +193,7 @@ def pack(
     """
     from llm2comp_apps.encoder.backends import packing
 
-    report = packing.pack(encoder, out, name)
+    report = packing.pack(encoder, out, name, token_bits=token_bits)
     if as_json:
         print_json(asdict(report) | {"out": str(out)})
         return

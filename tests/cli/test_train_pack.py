@@ -30,3 +30,8 @@ def test_numbers_for_programs_and_a_folder_that_is_taken(cli, tiny_encoder_dir, 
     result = cli("train", "pack", tiny_encoder_dir, "--out", tmp_path / "light")
     assert result.exit_code == 2
     assert "light holds something already; choose a new folder" in result.stderr
+    result = cli("train", "pack", tiny_encoder_dir, "--out", tmp_path / "four", "--token-bits", 4, "--json")
+    assert json.loads(result.stdout)["size"] < found["size"]
+    result = cli("train", "pack", tiny_encoder_dir, "--out", tmp_path / "five", "--token-bits", 5)
+    assert result.exit_code == 2
+    assert "--token-bits must be 8 or 4, not 5" in result.stderr

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from llm2comp_apps.encoder.backends.tokens import TokenTable, packed_tokens
 
 ARCHITECTURES = ("llama", "qwen3", "mistral", "gemma3_text", "phi3")
 VOCABULARY = 300
@@ -39,6 +42,14 @@ def tiny_lm(architecture: str, layers: int = 2):
     return model.eval()
 
 
+def round_tokens(lm) -> None:
+    """Give an LM token embeddings that 4 bits can hold; a tiny random network would make much of their rounding."""
+    weight = lm.get_input_embeddings().weight
+    table = TokenTable(packed_tokens(weight.detach().numpy(), exactly=False, bits=4))
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(table.look_up(np.arange(len(table)))))
+
+
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token per byte, without a training corpus."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -53,6 +64,12 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_lm_of():
     """``tiny_lm_of("llama", 6)`` -> a random LM with so many layers."""
     return tiny_lm
+
+
+@pytest.fixture(scope="session")
+def in_4_bits():
+    """``in_4_bits(encoder)`` rounds its token embeddings, see :func:`round_tokens`."""
+    return lambda encoder: round_tokens(encoder.network.lm)
 
 
 @pytest.fixture

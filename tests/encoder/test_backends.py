@@ -298,6 +298,23 @@ def test_token_embeddings_of_8_bits_are_kept_without_loss():
     assert 0 < np.abs(near - other[ids]).max() < np.abs(other).max() / 200
 
 
+@pytest.mark.parametrize("d", [64, 24])
+def test_token_embeddings_of_4_bits_are_near_by_half_a_step(d):
+    tokens = np.random.default_rng(0).standard_normal((50, d)).astype(np.float32)
+    packed = packed_tokens(tokens, exactly=False, bits=4)
+    assert (packed["tokens"].dtype, packed["tokens"].shape) == (np.uint8, (50, d // 2))
+    ids = np.array([[3, 49], [0, 3]])
+    found = TokenTable(packed).look_up(ids)
+    assert (found.shape, found.dtype) == ((2, 2, d), np.float32)
+    blocks = tokens[ids].reshape(2, 2, -1, min(d, 32))
+    steps = np.ptp(blocks, axis=-1, keepdims=True) / 15
+    assert (np.abs(found.reshape(blocks.shape) - blocks) <= 0.51 * steps + 1e-3).all()
+    nothing = TokenTable(packed_tokens(np.zeros((3, d), np.float32), exactly=False, bits=4))
+    assert not nothing.look_up(np.arange(3)).any()
+    assert packed_tokens(tokens[:, 1:], exactly=False, bits=4)["tokens"].dtype == np.int8, "an odd number has no halves"
+    np.testing.assert_array_equal(TokenTable(packed_tokens(tokens, exactly=True, bits=4)).look_up(ids), tokens[ids])
+
+
 def test_settings_of_the_manifest_are_checked(make_checkpoint):
     folder = load_light(str(make_checkpoint("llama")))._folder
     manifest = read_manifest(folder)

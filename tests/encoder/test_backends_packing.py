@@ -16,7 +16,7 @@ from llm2comp_apps.encoder.backends import load_light
 from llm2comp_apps.encoder.backends.packing import pack_encoder
 from llm2comp_apps.encoder.layers import prune
 from llm2comp_apps.encoder.model import LLM2Comp
-from llm2comp_apps.errors import EncoderError
+from llm2comp_apps.errors import EncoderError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,24 @@ def test_both_runtimes_have_one_encoder(packed, texts):
     assert light._folder == directory / "graph"
     assert (light.encode(texts) * heavy.encode(texts)).sum(1).min() > 0.995
     assert (light.encode(texts) * source.encode(texts)).sum(1).min() > 0.99
+
+
+def test_token_embeddings_of_4_bits(packed, in_4_bits, tmp_path, texts):
+    source, in_8_bits = packed
+    in_4_bits(source)
+    manifest = pack_encoder(source, tmp_path / "four", token_bits=4)
+    assert manifest.smallest_cosine > 0.97
+    light, heavy = load_light(str(tmp_path / "four")), LLM2Comp.from_pretrained(str(tmp_path / "four"), device="cpu")
+    assert light.fingerprint == heavy.fingerprint
+    ids = torch.arange(40)
+    found = heavy.network.embed(ids[None])[0].float().numpy()
+    np.testing.assert_allclose(found, light._tokens.look_up(ids.numpy()), atol=1e-6)
+    assert (light.encode(texts) * source.encode(texts)).sum(1).min() > 0.97
+    sizes = [(folder / "graph/tokens.safetensors").stat().st_size for folder in (tmp_path / "four", in_8_bits)]
+    assert sizes[0] < 0.7 * sizes[1]
+    with pytest.raises(UsageError, match="token_bits must be 8 or 4, not 5"):
+        pack_encoder(source, tmp_path / "five", token_bits=5)
+    assert not (tmp_path / "five").exists()
 
 
 def test_loading_it_writes_nothing(packed, capfd):

@@ -148,14 +148,17 @@ def test_shallow_encoders(make_checkpoint, tmp_path, in_process, family):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["num_hidden_layers"] == 1
 
 
-def test_packed_encoders(make_checkpoint, tmp_path, in_process):
+@pytest.mark.parametrize("token_bits", [8, 4])
+def test_packed_encoders(make_checkpoint, in_4_bits, tmp_path, in_process, token_bits):
     """Rounded weights are the encoder's own: multiplied out, they give the very vectors of torch."""
     source = prune(load(make_checkpoint("llama", max_length=40)), [1])
-    pack_encoder(source, tmp_path / "packed")
+    in_4_bits(source)
+    pack_encoder(source, tmp_path / "packed", token_bits=token_bits)
     report = export_model(str(tmp_path / "packed"), tmp_path / "out", texts=12)
     assert report.comparison.smallest_cosine > 0.999999
     light = export_model(str(tmp_path / "packed"), tmp_path / "graph", format="onnx", texts=12)
     assert light.dtype == "int8"
+    assert light.comparison.smallest_cosine > 0.9999
 
 
 @pytest.fixture

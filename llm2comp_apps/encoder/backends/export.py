@@ -61,7 +61,9 @@ _TOKENS = 96
 """Tokens of a check text that are encoded; longer rows round no worse and take long in float32."""
 
 
-def export_encoder(encoder: LLM2Comp, folder: Path, precision: str = "int8", *, texts: int = 128) -> Manifest:
+def export_encoder(
+    encoder: LLM2Comp, folder: Path, precision: str = "int8", *, texts: int = 128, token_bits: int = 8
+) -> Manifest:
     """Write an export of an encoder.
 
     Args:
@@ -69,6 +71,7 @@ def export_encoder(encoder: LLM2Comp, folder: Path, precision: str = "int8", *, 
         folder: what it becomes; one that is there is replaced when the new one is complete.
         precision: ``int8`` or ``float32``.
         texts: how many texts to measure it with.
+        token_bits: of token embeddings beside ``int8``, see :mod:`.tokens`.
 
     Raises:
         UsageError: an unknown precision.
@@ -90,7 +93,7 @@ def export_encoder(encoder: LLM2Comp, folder: Path, precision: str = "int8", *, 
         blueprint = smooth(blueprint, ranges)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replaced_folder(folder) as fresh:
-        _write(fresh, blueprint, encoder.tokenizer, precision)
+        _write(fresh, blueprint, encoder.tokenizer, precision, token_bits)
         _compare_tokens(fresh, encoder, shown)
         manifest = _measured(fresh, encoder, precision, positions, rows, expected)
         files = {name: ((fresh / name).stat().st_size, file_sha256(fresh / name)) for name in FILES}
@@ -99,9 +102,9 @@ def export_encoder(encoder: LLM2Comp, folder: Path, precision: str = "int8", *, 
     return manifest
 
 
-def _write(folder: Path, blueprint: Blueprint, tokenizer: Any, precision: str) -> None:
+def _write(folder: Path, blueprint: Blueprint, tokenizer: Any, precision: str, token_bits: int) -> None:
     build_graph(blueprint, precision).save(folder / GRAPH, folder / LAYERS)
-    tokens = packed_tokens(blueprint.tokens, exactly=precision == "float32")
+    tokens = packed_tokens(blueprint.tokens, exactly=precision == "float32", bits=token_bits)
     save_file({**tokens, "memory_tokens": blueprint.memory}, folder / TOKENS)
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -33,7 +34,12 @@ __all__ = ["write_onnx"]
 
 MODEL = "model.onnx"
 _EXAMPLE = Path(__file__).with_name("onnx_example.txt")
-_ONNX_TYPES = {"int8": TensorProto.INT8, "float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
+_ONNX_TYPES = {
+    "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
+    "float16": TensorProto.FLOAT16,
+    "float32": TensorProto.FLOAT,
+}
 
 
 def write_onnx(encoder: OnnxEncoder, export: Path, folder: Path) -> None:
@@ -69,7 +75,6 @@ def write_onnx(encoder: OnnxEncoder, export: Path, folder: Path) -> None:
 def _look_up_first(graph: onnx.GraphProto, tokens: Path) -> None:
     """Begin with token ids: rows of the table, multiplied by their scales, and the memory tokens behind them."""
     arrays = open_arrays(tokens)
-    d = arrays["tokens"].shape[1]
     for name, (_, _, start, length) in places(tokens).items():
         held = TensorProto(name=name, data_type=_ONNX_TYPES[str(arrays[name].dtype)], dims=arrays[name].shape)
         held.data_location = TensorProto.EXTERNAL
@@ -80,19 +85,7 @@ def _look_up_first(graph: onnx.GraphProto, tokens: Path) -> None:
     nodes = [helper.make_node("Gather", ["tokens", ids], ["rows"])]
     rows = _cast(nodes, "rows")
     if "token_scales" in arrays:
-        blocks = arrays["token_scales"].shape[1]
-        nodes.append(helper.make_node("Gather", ["token_scales", ids], ["row_scales"]))
-        scales = _cast(nodes, "row_scales")
-        _constant(graph, "blocked", [0, 0, blocks, d // blocks])
-        _constant(graph, "one_each", [0, 0, blocks, 1])
-        _constant(graph, "flat", [0, 0, d])
-        nodes += [
-            helper.make_node("Reshape", [rows, "blocked"], ["row_blocks"]),
-            helper.make_node("Reshape", [scales, "one_each"], ["block_scales"]),
-            helper.make_node("Mul", ["row_blocks", "block_scales"], ["scaled_blocks"]),
-            helper.make_node("Reshape", ["scaled_blocks", "flat"], ["looked_up"]),
-        ]
-        rows = "looked_up"
+        rows = _multiplied_out(graph, nodes, arrays, rows, ids)
     _constant(graph, "memory_shape", list(arrays["memory_tokens"].shape))
     nodes += [
         helper.make_node("Shape", [ids], ["batch"], start=0, end=1),
@@ -104,6 +97,43 @@ def _look_up_first(graph: onnx.GraphProto, tokens: Path) -> None:
     del graph.node[:], graph.input[:]
     graph.node.extend(held_nodes)
     graph.input.append(helper.make_tensor_value_info(ids, TensorProto.INT64, ["batch", "tokens"]))
+
+
+def _multiplied_out(
+    graph: onnx.GraphProto, nodes: list[onnx.NodeProto], arrays: Mapping[str, Any], rows: str, ids: str
+) -> str:
+    """Rows of integers as embeddings ``(batch, tokens, d)``, what :meth:`..backends.tokens.TokenTable.look_up` does."""
+    d, blocks = arrays["memory_tokens"].shape[1], arrays["token_scales"].shape[1]
+    nodes.append(helper.make_node("Gather", ["token_scales", ids], ["row_scales"]))
+    scales = _cast(nodes, "row_scales")
+    _constant(graph, "blocked", [0, 0, blocks, arrays["tokens"].shape[1] // blocks])
+    _constant(graph, "one_each", [0, 0, blocks, 1])
+    _constant(graph, "flat", [0, 0, d])
+    nodes += [
+        helper.make_node("Reshape", [rows, "blocked"], ["row_blocks"]),
+        helper.make_node("Reshape", [scales, "one_each"], ["block_scales"]),
+    ]
+    if "token_offsets" not in arrays:
+        nodes += [
+            helper.make_node("Mul", ["row_blocks", "block_scales"], ["scaled_blocks"]),
+            helper.make_node("Reshape", ["scaled_blocks", "flat"], ["looked_up"]),
+        ]
+        return "looked_up"
+    nodes.append(helper.make_node("Gather", ["token_offsets", ids], ["row_offsets"]))
+    offsets = _cast(nodes, "row_offsets")
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(16, dtype=np.float32), "sixteen"))
+    nodes += [  # two values of 4 bits from one of 8
+        helper.make_node("Div", ["row_blocks", "sixteen"], ["sixteenths"]),
+        helper.make_node("Floor", ["sixteenths"], ["upper_bits"]),
+        helper.make_node("Mul", ["upper_bits", "sixteen"], ["without_lower"]),
+        helper.make_node("Sub", ["row_blocks", "without_lower"], ["lower_bits"]),
+        helper.make_node("Concat", ["lower_bits", "upper_bits"], ["both_bits"], axis=3),
+        helper.make_node("Mul", ["both_bits", "block_scales"], ["scaled_blocks"]),
+        helper.make_node("Reshape", [offsets, "one_each"], ["block_offsets"]),
+        helper.make_node("Add", ["scaled_blocks", "block_offsets"], ["whole_blocks"]),
+        helper.make_node("Reshape", ["whole_blocks", "flat"], ["looked_up"]),
+    ]
+    return "looked_up"
 
 
 def _pool_last(graph: onnx.GraphProto, pooling: str, d: int) -> None:
