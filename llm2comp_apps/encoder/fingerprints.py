@@ -55,6 +55,7 @@ def encoder_fingerprint(settings: EncoderSettings, memory: npt.NDArray[Any], wei
             # Left out where it is the usual one, so that fingerprints in indexes stay as they are.
             **({} if settings.readout == DEFAULT_READOUT.name else {"readout": settings.readout}),
             **({} if settings.layers is None else {"layers": settings.layers}),
+            **_tokens(settings),
         }
     )
 
@@ -68,6 +69,7 @@ def network_digest(settings: EncoderSettings, memory: npt.NDArray[Any], weights_
             "memory": _memory_digest(memory),
             "readout": settings.readout,
             "layers": settings.layers,
+            **_tokens(settings),
         }
     )
 
@@ -100,6 +102,11 @@ def checkpoint_digests(
 def with_head(weights_sha256: str, head_sha256: str) -> str:
     """Digest of a reranker's weights and its head."""
     return fingerprint_of({"weights": weights_sha256, "head": head_sha256})
+
+
+def _tokens(settings: EncoderSettings) -> dict[str, int]:
+    """What tells token embeddings from the backbone's; nothing where they are these."""
+    return {} if settings.token_bits == 8 else {"token_bits": settings.token_bits}
 
 
 def _memory_digest(memory: npt.NDArray[Any]) -> str:

@@ -160,8 +160,11 @@ def prune(encoder: LLM2Comp, layers: Sequence[int], k: int | None = None) -> LLM
         k: keep the first k memory tokens; by default all.
 
     Raises:
-        UsageError: a layer that the encoder does not run, or more memory tokens than it has.
+        UsageError: a layer that the encoder does not run, more memory tokens than it has, or an encoder with token
+            embeddings in 4 bits, which a checkpoint with part of its layers would not have.
     """
+    if encoder.settings.token_bits != 8:
+        raise UsageError(f"{encoder.name} has rounded token embeddings; cut the encoder that it was packed from")
     numbers = encoder.layers
     chosen = check_layers(layers, max(numbers) + 1)
     if missing := sorted(set(chosen) - set(numbers)):

@@ -58,6 +58,8 @@ class EncoderSettings:
         layers: numbers of the backbone's layers that the encoder runs, ascending; ``None`` for all.
         own_layers: the weights of these layers and of the final norm are the encoder's own, in ``layers.safetensors``;
             otherwise they are the backbone's, changed by the adapter where there is one.
+        token_bits: of the token embeddings that a packed encoder carries: 8, or 4, which are other embeddings than the
+            backbone's; 8 where it carries none.
         space: name and fingerprint of the encoder that its vectors were aligned to, so that a text has nearly the same
             vector from both, see :mod:`.space`; changes no vector.
         task: ``encode``, or ``rerank`` for a checkpoint that scores a query and a document read together, see
@@ -77,6 +79,7 @@ class EncoderSettings:
     name: str = ""
     layers: list[int] | None = None
     own_layers: bool = False
+    token_bits: int = 8
     space: dict[str, str] | None = None
     task: str = ENCODE
     training: dict[str, Any] = field(default_factory=dict)

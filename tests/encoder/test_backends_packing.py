@@ -50,6 +50,16 @@ def test_token_embeddings_of_4_bits(packed, in_4_bits, tmp_path, texts):
     assert manifest.smallest_cosine > 0.97
     light, heavy = load_light(str(tmp_path / "four")), LLM2Comp.from_pretrained(str(tmp_path / "four"), device="cpu")
     assert light.fingerprint == heavy.fingerprint
+    pack_encoder(source, tmp_path / "eight")
+    assert (tmp_path / "eight/graph/layers.safetensors").read_bytes() == (
+        tmp_path / "four/graph/layers.safetensors"
+    ).read_bytes()
+    assert load_light(str(tmp_path / "eight")).fingerprint != light.fingerprint, "the tokens are others"
+    with pytest.raises(UsageError, match="tiny has rounded token embeddings; cut the encoder that it was packed from"):
+        prune(heavy, [1])
+    whole = LLM2Comp.from_pretrained(str(tmp_path / "four"), device="cpu", dtype=torch.float32)
+    with pytest.raises(UsageError, match="token_bits must be 4, all that tiny has"):
+        pack_encoder(whole, tmp_path / "more")
     ids = torch.arange(40)
     found = heavy.network.embed(ids[None])[0].float().numpy()
     np.testing.assert_allclose(found, light._tokens.look_up(ids.numpy()), atol=1e-6)

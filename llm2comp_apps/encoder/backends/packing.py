@@ -72,10 +72,12 @@ def pack_encoder(encoder: LLM2Comp, directory: Path, name: str | None = None, *,
         token_bits: of the token embeddings, 8 or 4.
 
     Raises:
-        UsageError: another number of bits.
+        UsageError: another number of bits, or more than the encoder has itself.
         EncoderError: the backbone is of another kind, or int8 moves the vectors too far.
     """
     _check_bits(token_bits)
+    if token_bits > encoder.settings.token_bits:
+        raise UsageError(f"must be {encoder.settings.token_bits}, all that {encoder.name} has", field="token_bits")
     with checkpoint.replaced(directory) as fresh:
         return _pack(encoder, fresh, name or encoder.settings.name, token_bits)
 
@@ -126,7 +128,7 @@ def _pack(encoder: LLM2Comp, directory: Path, name: str, token_bits: int) -> Man
             f"{encoder.name} cannot be packed: the layers of its backbone have other parts "
             f"({', '.join(sorted(found ^ expected)[:3])}, ...)"
         )
-    settings = replace(encoder.settings, name=name, own_layers=True).in_its_format()
+    settings = replace(encoder.settings, name=name, own_layers=True, token_bits=token_bits).in_its_format()
     memory = encoder.network.memory_tokens.detach().numpy()
     manifest = replace(manifest, network=network_digest(settings, memory, manifest.files[LAYERS][1]))
     manifest.write(directory / CARRIED)
