@@ -96,8 +96,8 @@ def _check_readable(name: str, settings: checkpoint.EncoderSettings) -> None:
         raise EncoderError(f"encoder {name}: its vectors are read from {settings.readout}, which no decoder reads.")
     if settings.own_layers:
         raise EncoderError(
-            f"encoder {name}: all of its weights were trained, so no decoder shares its memory, and it cannot be read "
-            f"back. Take the encoder {READABLE}, or train one with `train_weights=adapter`."
+            f"encoder {name}: its layers have weights of their own, so no decoder reads its memory, and it cannot be "
+            f"read back. Take the encoder {READABLE}, or train one with `train_weights=adapter`."
         )
 
 
