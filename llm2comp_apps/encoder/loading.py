@@ -82,7 +82,8 @@ def load_network(
     directory = locate_checkpoint(name)
     settings = checkpoint.read_settings(directory, task=task).changed(pooling=pooling, max_length=max_length)
     device = device or default_device()
-    if backbone is None and (directory / BODY).is_file():
+    own_tokens = settings.token_bits != 8  # which no backbone has
+    if (backbone is None or own_tokens) and (directory / BODY).is_file():
         return _packed(directory, settings, device, dtype or default_dtype(device))
     loaded = load_backbone(backbone or settings.backbone, device=device)
     if loaded.sha256 != settings.backbone_sha256:

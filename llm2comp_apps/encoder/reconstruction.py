@@ -31,7 +31,7 @@ from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.shallow import shallow_body
 from llm2comp_apps.errors import EncoderError, UsageError
 
-__all__ = ["HELD_OUT", "reconstruct"]
+__all__ = ["HELD_OUT", "check_fitting", "reconstruct"]
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """What r can be, as a share of the mean of ``sum_t w_t h_t^2`` over the inner values."""
@@ -63,14 +63,12 @@ def reconstruct(
         on_progress: called with layers done and in all.
 
     Raises:
-        UsageError: fewer than :data:`HELD_OUT` texts, half precision, or fewer memory tokens under a readout with
-            several prompts.
-        EncoderError: the layers change what their feed-forward part adds, so that no map of it can be fitted.
+        UsageError: as :func:`check_fitting`; and so is the next.
+        EncoderError: see there.
     """
-    _check(full, pruned, texts)
+    check_fitting(full, texts, pruned.k)
     network = _with_own_layers(pruned)
     batches = text_batches(full, texts)
-    _check_linear(network, batches[-1], full.name)
     wanted: list[_States] = [[] for _ in batches]
     states: list[_States] = [[] for _ in batches]
     starts = [full.layers.index(number) for number in pruned.layers]
@@ -91,6 +89,37 @@ def reconstruct(
         if on_progress:
             on_progress(index + 1, len(ends))
     return _with_network(pruned, network)
+
+
+@torch.no_grad()
+def check_fitting(full: LLM2Comp, texts: Sequence[str], k: int | None = None) -> None:
+    """Refuse what :func:`reconstruct` cannot do, before layers are chosen.
+
+    Args:
+        full: see there.
+        texts: to fit with.
+        k: memory tokens that will be kept; by default all.
+
+    Raises:
+        UsageError: half precision, fewer than :data:`HELD_OUT` texts, or fewer memory tokens under a readout with
+            several prompts.
+        EncoderError: the layers change what their feed-forward part adds, so that no map of it can be fitted.
+    """
+    network = full.network
+    if network.compute_dtype is not torch.float32:
+        raise UsageError("must be float32 to fit layers", field="dtype")
+    if len(network.readout.prompts) > 1 and k not in (None, full.k):
+        raise UsageError(f"must stay {full.k}: {full.name} shares its memory tokens among several prompts", field="k")
+    if len(texts) < HELD_OUT:
+        raise UsageError(f"must hold at least {HELD_OUT}, not {len(texts)}", field="texts")
+    last_map, batch = _last_map(network, 0), text_batches(full, texts[:1])[0]
+    (inner, *_), (once, *_) = _inner_and_made(network, 0, [], batch)
+    adds = inner @ last_map.weight.T
+    last_map.weight *= 2  # and back: exactly what it was
+    twice, *_ = _through(network, range(1), [], batch)
+    last_map.weight /= 2
+    if (twice - once - adds).abs().max() > 0.01 * adds.abs().max():
+        raise EncoderError(f"{full.name}: its layers change what their feed-forward part adds, so it cannot be fitted.")
 
 
 class _Sums:
@@ -138,15 +167,6 @@ def _change(learned: _Sums, held_out: _Sums) -> Tensor:
     return learned.solve(best).T
 
 
-def _check(full: LLM2Comp, pruned: LLM2Comp, texts: Sequence[str]) -> None:
-    if {full.network.compute_dtype, pruned.network.compute_dtype} != {torch.float32}:
-        raise UsageError("must be float32 to fit layers", field="dtype")
-    if len(full.network.readout.prompts) > 1 and full.k != pruned.k:
-        raise UsageError(f"must stay {full.k}: {full.name} shares its memory tokens among several prompts", field="k")
-    if len(texts) < HELD_OUT:
-        raise UsageError(f"must hold at least {HELD_OUT}, not {len(texts)}", field="texts")
-
-
 def _with_own_layers(pruned: LLM2Comp) -> CompressionNetwork:
     """The network of an encoder, with copies of its layers."""
     old = pruned.network
@@ -176,18 +196,6 @@ def _last_map(network: CompressionNetwork, index: int) -> nn.Linear:
     if not isinstance(found, nn.Linear):
         raise EncoderError(f"{type(network.lm).__name__} has no layers that can be fitted: `mlp.down_proj` is missing.")
     return found
-
-
-def _check_linear(network: CompressionNetwork, batch: Batch, name: str) -> None:
-    """Refuse layers that do not simply add what the map gives: twice the map must add as much again."""
-    last_map = _last_map(network, 0)
-    (inner, *_), (once, *_) = _inner_and_made(network, 0, [], batch)
-    adds = inner @ last_map.weight.T
-    last_map.weight *= 2
-    twice, *_ = _through(network, range(1), [], batch)
-    last_map.weight /= 2
-    if (twice - once - adds).abs().max() > 0.01 * adds.abs().max():
-        raise EncoderError(f"{name}: its layers change what their feed-forward part adds, so it cannot be fitted.")
 
 
 def _weights(network: CompressionNetwork, batch: Batch, target: Tensor) -> Tensor:

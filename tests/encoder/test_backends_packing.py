@@ -43,7 +43,7 @@ def test_both_runtimes_have_one_encoder(packed, texts):
     assert (light.encode(texts) * source.encode(texts)).sum(1).min() > 0.99
 
 
-def test_token_embeddings_of_4_bits(packed, in_4_bits, tmp_path, texts):
+def test_token_embeddings_of_4_bits(packed, make_backbone, in_4_bits, tmp_path, texts):
     source, in_8_bits = packed
     in_4_bits(source)
     manifest = pack_encoder(source, tmp_path / "four", token_bits=4)
@@ -58,6 +58,10 @@ def test_token_embeddings_of_4_bits(packed, in_4_bits, tmp_path, texts):
     with pytest.raises(UsageError, match="tiny has rounded token embeddings; cut the encoder that it was packed from"):
         prune(heavy, [1])
     whole = LLM2Comp.from_pretrained(str(tmp_path / "four"), device="cpu", dtype=torch.float32)
+    beside = LLM2Comp.from_pretrained(
+        str(tmp_path / "four"), backbone=str(make_backbone("llama")), device="cpu", dtype=torch.float32
+    )
+    np.testing.assert_array_equal(beside.encode(texts), whole.encode(texts))
     with pytest.raises(UsageError, match="token_bits must be 4, all that tiny has"):
         pack_encoder(whole, tmp_path / "more")
     ids = torch.arange(40)

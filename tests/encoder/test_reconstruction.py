@@ -13,7 +13,7 @@ from llm2comp_apps.encoder import checkpoint, reconstruction
 from llm2comp_apps.encoder.backbones import load_backbone
 from llm2comp_apps.encoder.layers import agreement, prune
 from llm2comp_apps.encoder.network import CompressionNetwork
-from llm2comp_apps.encoder.reconstruction import reconstruct
+from llm2comp_apps.encoder.reconstruction import check_fitting, reconstruct
 from llm2comp_apps.errors import EncoderError, UsageError
 
 DEPTH = 4
@@ -179,3 +179,10 @@ def test_what_cannot_be_fitted_is_refused(make_encoder, encoder, sentences):
     encoder.network.compute_dtype = torch.bfloat16
     with pytest.raises(UsageError, match="dtype must be float32"):
         reconstruct(encoder, prune(encoder, [0, 2]), sentences)
+
+
+def test_looking_whether_it_can_be_fitted_changes_nothing(encoder, sentences):
+    before = {name: weight.clone() for name, weight in encoder.network.layer_weights().items()}
+    check_fitting(encoder, sentences)
+    for name, weight in encoder.network.layer_weights().items():
+        assert torch.equal(weight, before[name])

@@ -9,7 +9,7 @@ import torch
 from llm2comp_train.pruning import PruneReport, parse_layers, prune_encoder, sample_texts
 
 from llm2comp_apps import LLM2Comp
-from llm2comp_apps.errors import TrainingError, UsageError
+from llm2comp_apps.errors import EncoderError, TrainingError, UsageError
 
 
 @pytest.fixture
@@ -97,6 +97,22 @@ def test_kept_layers_are_fitted_with_texts_that_judge_nothing(deep_encoder_dir, 
     assert LLM2Comp.from_pretrained(str(tmp_path / "cut"), device="cpu").fingerprint != fitted.fingerprint
     with pytest.raises(UsageError, match="fit must be at most 65, the texts beside the 20 that judge"):
         prune_encoder(str(deep_encoder_dir), [str(data)], 2, tmp_path / "more", fit=66, device="cpu")
+
+
+def test_what_cannot_be_done_is_refused_before_layers_are_chosen(deep_encoder_dir, data, tmp_path, monkeypatch):
+    def chosen(*_, **__):
+        raise AssertionError("minutes of work for nothing")
+
+    def unfit(*_):
+        raise EncoderError("cannot be fitted")
+
+    monkeypatch.setattr("llm2comp_train.pruning.choose_layers", chosen)
+    with pytest.raises(UsageError, match="k must be from 1 to"):
+        prune_encoder(str(deep_encoder_dir), [str(data)], 2, tmp_path / "new", k=9, device="cpu")
+    monkeypatch.setattr("llm2comp_train.pruning.TEXTS", 20)
+    monkeypatch.setattr("llm2comp_train.pruning.check_fitting", unfit)
+    with pytest.raises(EncoderError, match="cannot be fitted"):
+        prune_encoder(str(deep_encoder_dir), [str(data)], 2, tmp_path / "new", fit=20, device="cpu")
 
 
 def test_what_cannot_be_done_is_refused_and_nothing_is_written(deep_encoder_dir, data, tmp_path):

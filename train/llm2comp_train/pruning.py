@@ -19,7 +19,7 @@ import torch
 from llm2comp_apps.corpus import Record
 from llm2comp_apps.encoder.layers import agreement, check_method, choose_layers, prune
 from llm2comp_apps.encoder.model import LLM2Comp
-from llm2comp_apps.encoder.reconstruction import HELD_OUT, reconstruct
+from llm2comp_apps.encoder.reconstruction import HELD_OUT, check_fitting, reconstruct
 from llm2comp_apps.errors import UsageError
 from llm2comp_train.data.sources import find_data
 
@@ -137,6 +137,9 @@ def prune_encoder(
     encoder = LLM2Comp.from_pretrained(name, device=device, dtype=torch.float32 if fit else None)
     fitting = _cut(encoder, texts[TEXTS:]) if fit else []
     texts = _cut(encoder, texts[:TEXTS])
+    prune(encoder, encoder.layers, k)  # refuses in a moment what would be refused after the choice of layers
+    if fit:
+        check_fitting(encoder, fitting, k)
     deciding, judging = texts[::2], texts[1::2] or texts
     removals = len(encoder.layers) - layers if isinstance(layers, int) and method == "greedy" else 0
     if isinstance(layers, int):
