@@ -22,6 +22,7 @@ __all__ = ["register"]
 _MARGIN = "Leave out documents closer than this share of the positive's cosine."
 _LAYERS = "Number of layers to keep, or a list of them: 0,1,11,29."
 _METHOD = "Way to choose: greedy (drop what costs least, layer by layer) or influence (one pass, faster)."
+_TEXT_LAYERS = "Layers that the text goes through; memory tokens go through all. Needs --fit. [default: all]"
 _FIT = "Texts to fit the kept layers with to what the missing ones did, by least squares; their weights change."
 
 
@@ -141,6 +142,7 @@ def mine_negatives(
     out_folder("Folder of the new encoder."),
     option("method", str, "greedy", None, _METHOD),
     option("fit", int, 0, "TEXTS", _FIT, min=0),
+    option("text_layers", int | None, None, "N", _TEXT_LAYERS),
     option("seed", int, 0, None, "Random seed of the texts."),
 )
 def prune(
@@ -151,6 +153,7 @@ def prune(
     out: Path,
     method: str,
     fit: int,
+    text_layers: int | None,
     seed: int,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -163,9 +166,15 @@ def prune(
 
     kept = None if layers is None else parse_layers(layers)
     with ProgressDisplay("cutting", "layers taken out or fitted") as display:
-        how: dict[str, Any] = {"k": k, "method": method, "fit": fit, "seed": seed, "device": device}
+        how: dict[str, Any] = {"k": k, "method": method, "fit": fit, "text_layers": text_layers, "seed": seed}
         report = prune_encoder(
-            encoder, data, kept, out, **how, on_progress=lambda done, total: display.update(done, done / total)
+            encoder,
+            data,
+            kept,
+            out,
+            **how,
+            device=device,
+            on_progress=lambda done, total: display.update(done, done / total),
         )
     if as_json:
         print_json(asdict(report) | {"out": str(out)})

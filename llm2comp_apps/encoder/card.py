@@ -54,6 +54,7 @@ def _card(settings: EncoderSettings, dimension: int, *, packed: bool) -> str:
     rows = {
         "backbone": f"`{settings.backbone}`, sha256 `{settings.backbone_sha256}`",
         "layers of the backbone": numbers + (", with weights of their own" if settings.own_layers else ""),
+        **({} if settings.text_layers is None else {"layers that the text goes through": str(settings.text_layers)}),
         "memory tokens (k)": str(settings.k),
         "dimension of an embedding": str(dimension),
         "pooling": settings.pooling,

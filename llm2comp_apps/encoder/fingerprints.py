@@ -55,6 +55,7 @@ def encoder_fingerprint(settings: EncoderSettings, memory: npt.NDArray[Any], wei
             # Left out where it is the usual one, so that fingerprints in indexes stay as they are.
             **({} if settings.readout == DEFAULT_READOUT.name else {"readout": settings.readout}),
             **({} if settings.layers is None else {"layers": settings.layers}),
+            **_text_layers(settings),
             **_tokens(settings),
         }
     )
@@ -69,6 +70,7 @@ def network_digest(settings: EncoderSettings, memory: npt.NDArray[Any], weights_
             "memory": _memory_digest(memory),
             "readout": settings.readout,
             "layers": settings.layers,
+            **_text_layers(settings),
             **_tokens(settings),
         }
     )
@@ -102,6 +104,11 @@ def checkpoint_digests(
 def with_head(weights_sha256: str, head_sha256: str) -> str:
     """Digest of a reranker's weights and its head."""
     return fingerprint_of({"weights": weights_sha256, "head": head_sha256})
+
+
+def _text_layers(settings: EncoderSettings) -> dict[str, int]:
+    """Where the text stops; nothing where it goes through all layers."""
+    return {} if settings.text_layers is None else {"text_layers": settings.text_layers}
 
 
 def _tokens(settings: EncoderSettings) -> dict[str, int]:

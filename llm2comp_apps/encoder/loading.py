@@ -99,7 +99,9 @@ def load_network(
         else:
             lm, adapter, digest = _merge_adapter(lm, directory)
         try:
-            network = CompressionNetwork(lm, **memory, layers=settings.layers).drop_decoder()
+            network = CompressionNetwork(
+                lm, **memory, layers=settings.layers, text_layers=settings.text_layers
+            ).drop_decoder()
             if weights is not None:
                 network.load_layers(weights)
         except (EncoderError, UsageError) as error:
@@ -126,7 +128,8 @@ def _packed(directory: Path, settings: checkpoint.EncoderSettings, device: str, 
     memory = checkpoint.read_memory(directory, settings.k)
     check_carried(directory, network_digest(settings, memory["memory_tokens"].numpy(), digest))
     with one_thread():
-        network = CompressionNetwork(packed_lm(directory, weights), **memory)
+        network = CompressionNetwork(packed_lm(directory, weights), **memory, text_layers=settings.text_layers)
+        network.load_layers(weights)
         network.layers = None if settings.layers is None else tuple(settings.layers)
         network.to(device).requires_grad_(requires_grad=False)
         probe(network, settings.backbone)

@@ -9,7 +9,8 @@ Geometry: texts are left-padded and the memory tokens are appended as input embe
 always ``last_hidden_state[:, -k:]``; neither vocabulary nor tokenizer changes.
 
 The encoder may run only some of the LM's layers, see :mod:`.shallow`, or copies of them that train while the LM stays
-as it is. The decoder always has all of them.
+as it is. The decoder always has all of them. Through the last layers of an encoder the memory tokens may go alone, see
+:mod:`.memory_layers`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from llm2comp_apps.encoder.memory_layers import let_memory_go_on
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
 from llm2comp_apps.encoder.shallow import layer_weights, load_layer_weights, shallow_body
 from llm2comp_apps.encoder.token_states import token_depth
@@ -92,6 +94,7 @@ class CompressionNetwork(nn.Module):
         spread: ``()`` float32, distance of the decoder's input from ``shift``.
         layers: numbers of the LM's layers that the encoder runs; ``None`` for all.
         own_layers: whether these are copies with weights of their own.
+        text_layers: how many of them the text goes through; ``None`` for all.
         shallow: what the encoder runs instead of the LM's body, where it is not all of the LM's own layers.
         compute_dtype: of the matrix products.
         readout: what the vectors of a text are read from, see :mod:`.readout`.
@@ -112,6 +115,7 @@ class CompressionNetwork(nn.Module):
         *,
         layers: Sequence[int] | None = None,
         own_layers: bool = False,
+        text_layers: int | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -124,9 +128,11 @@ class CompressionNetwork(nn.Module):
             layers: numbers of the LM's layers that the encoder runs, ascending; ``None`` for all.
             own_layers: the encoder runs float32 copies of its layers and of the final norm, made here and now, which
                 train without changing the decoder. An adapter must have been merged before.
+            text_layers: how many of them the text goes through, see :meth:`stop_text`; ``None`` for all.
 
         Raises:
-            UsageError: a number in ``layers`` that the LM does not have.
+            UsageError: a number in ``layers`` that the LM does not have, or impossible ``text_layers``.
+            EncoderError: the text cannot stop in an LM of this kind.
         """
         super().__init__()
         self.lm = lm
@@ -135,6 +141,7 @@ class CompressionNetwork(nn.Module):
         self.shallow: nn.Module | None = None
         if layers is not None or own_layers:
             self.shallow = shallow_body(self.base, layers, copied=own_layers)
+        self.text_layers: int | None = None
         self.compute_dtype: torch.dtype = lm.get_input_embeddings().weight.dtype
         self.memory_tokens = nn.Parameter(_own(memory_tokens))
         zeros = torch.zeros_like(self.memory_tokens)
@@ -144,6 +151,8 @@ class CompressionNetwork(nn.Module):
         self.register_parameter("head", None)
         self.readout = DEFAULT_READOUT
         self._prompts: list[list[int]] = [[]]
+        if text_layers is not None:
+            self.stop_text(text_layers)
 
     @classmethod
     def fresh(
@@ -181,6 +190,21 @@ class CompressionNetwork(nn.Module):
         self.readout = READOUTS[readout]
         encoded = tokenizer(list(self.readout.prompts), add_special_tokens=False, return_attention_mask=False)
         self._prompts = [list(ids) for ids in encoded["input_ids"]]
+        return self
+
+    def stop_text(self, text_layers: int) -> CompressionNetwork:
+        """Let the memory tokens alone go through the layers behind the first ``text_layers``; returns the network.
+
+        Its keys and values there are zeros until they are fitted or loaded. The decoder stays as it is.
+
+        Raises:
+            UsageError: fewer than one layer, or all of them.
+            EncoderError: the text cannot stop in layers of this kind.
+        """
+        if self.shallow is None:
+            self.shallow = shallow_body(self.base)
+        let_memory_go_on(self.shallow, text_layers, self.k)
+        self.text_layers = text_layers
         return self
 
     def memory_state(self) -> Memory:
@@ -251,12 +275,18 @@ class CompressionNetwork(nn.Module):
 
     def token_states(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """States ``(B, T, d)`` of left-padded token ids ``(B, T)``, without memory tokens, see :mod:`.token_states`."""
-        embeds = self.embed(input_ids)
+        body: Any = self.encoder
+        embeds, depth = self.embed(input_ids), token_depth(len(body.layers), self.text_layers)
         embeds = embeds.float() if self.own_layers else embeds  # as in `hidden`
-        arguments = _arguments(embeds, mask, causal=self.readout.causal)
-        states = self.encoder(**arguments, output_hidden_states=True).hidden_states
-        found: Tensor = states[token_depth(len(states) - 1)]
-        return found
+        if not depth:
+            return embeds
+        read: list[Tensor] = []
+        hook = body.layers[depth - 1].register_forward_hook(lambda _, __, made: read.append(made))
+        try:
+            _states(shallow_body(body, range(depth)), embeds, mask, causal=self.readout.causal)
+        finally:
+            hook.remove()
+        return read[0]
 
     def with_head(self, weight: Tensor | None = None) -> CompressionNetwork:
         """Make the network a reranker; returns it.

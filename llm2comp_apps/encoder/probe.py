@@ -37,10 +37,7 @@ def probe(network: CompressionNetwork, name: str) -> None:
     network.eval()
     try:
         with _in_float32(network.encoder):
-            states = [
-                network.hidden(network.embed(left_pad([row], 0, device)[0]), None, causal=False)
-                for row in (first, other)
-            ]
+            states = [_text_states(network, left_pad([row], 0, device)[0]) for row in (first, other)]
             alone = network.memory(*left_pad([first], 0, device))
             together = network.memory(*left_pad([first, [*first, *first]], 0, device))[:1]
         if torch.equal(states[0][:, 0], states[1][:, 0]):
@@ -56,6 +53,13 @@ def probe(network: CompressionNetwork, name: str) -> None:
             )
     finally:
         network.train(was_training)
+
+
+def _text_states(network: CompressionNetwork, ids: Tensor) -> Tensor:
+    """States ``(B, T, d)`` of a text by itself, behind the last layer that text goes through."""
+    if network.text_layers is not None:
+        return network.token_states(ids)
+    return network.hidden(network.embed(ids), None, causal=False)
 
 
 @contextmanager

@@ -13,21 +13,27 @@ that is best on every fifth text when the others are learned from; then all are 
 
 ReplaceMe (arXiv 2505.02819) has the idea for language models: one map, beside the last W in front of it, stands in for
 a row of missing layers. Here every kept layer is fitted, and to states that really reach it.
+
+The text may stop behind some layer (:mod:`.memory_layers`). Then the layers behind it get the two maps that make the
+text's keys and values in the same way, to come near to those that the whole encoder has there; and W is learned from
+the memory tokens alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.layers import Batch, Given, text_batches
+from llm2comp_apps.encoder.memory_layers import KeysAndValues, MemoryLayer, check_text_layers, turned
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.readout import DEFAULT_READOUT
 from llm2comp_apps.encoder.shallow import shallow_body
 from llm2comp_apps.errors import EncoderError, UsageError
 
@@ -35,6 +41,8 @@ __all__ = ["HELD_OUT", "check_fitting", "reconstruct"]
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """What r can be, as a share of the mean of ``sum_t w_t h_t^2`` over the inner values."""
+TEXT_RIDGES = (0.0001, 0.001, 0.01, 0.1)
+"""The same for the maps to the text's keys and values, whose inputs are fewer."""
 HELD_OUT = 5
 """One text of so many chooses r."""
 MEMORY_WEIGHT = 5.0
@@ -50,6 +58,7 @@ def reconstruct(
     pruned: LLM2Comp,
     texts: Sequence[str],
     *,
+    text_layers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> LLM2Comp:
     """An encoder with the layers of ``pruned``, fitted to the states of ``full``; see the module.
@@ -60,20 +69,25 @@ def reconstruct(
         full: what ``pruned`` was made from by :func:`.layers.prune`; both compute in float32.
         pruned: stays as it is. What is returned has layers of its own, whose memory the decoder cannot read.
         texts: any, no labels are needed.
+        text_layers: how many of the layers the text goes through; ``None`` for all.
         on_progress: called with layers done and in all.
 
     Raises:
         UsageError: as :func:`check_fitting`; and so is the next.
         EncoderError: see there.
     """
-    check_fitting(full, texts, pruned.k)
+    check_fitting(full, texts, pruned.k, len(pruned.layers), text_layers)
     network = _with_own_layers(pruned)
+    if text_layers is not None:
+        network.stop_text(text_layers)
     batches = text_batches(full, texts)
     wanted: list[_States] = [[] for _ in batches]
     states: list[_States] = [[] for _ in batches]
     starts = [full.layers.index(number) for number in pruned.layers]
     ends = [*starts[1:], len(full.layers)]
     for index, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if index >= (network.text_layers or len(ends)):
+            _fit_text(full.network, start, network, index, wanted, states, batches)
         last_map, seen = _last_map(network, index), 0
         sums = _Sums(last_map), _Sums(last_map)
         for number, batch in enumerate(batches):
@@ -81,9 +95,10 @@ def reconstruct(
             inner, made = _inner_and_made(network, index, states[number], batch)
             for values, x, y in zip(inner, made, wanted[number], strict=True):
                 target = y[:, : x.shape[1]]  # with fewer memory tokens, a row is shorter
-                _add(sums, values, target - x, _weights(network, batch, target), seen)
+                weights, last = _weights(network, batch, target), values.shape[1]  # of the row, that are computed
+                _add(sums, values, (target - x)[:, -last:], weights[:, -last:], seen)
             seen += len(batch[0])
-        last_map.weight += _change(*sums).to(last_map.weight)
+        last_map.weight += _change(*sums, RIDGES).to(last_map.weight)
         for number, batch in enumerate(batches):
             states[number] = _through(network, range(index, index + 1), states[number], batch)
         if on_progress:
@@ -92,20 +107,35 @@ def reconstruct(
 
 
 @torch.no_grad()
-def check_fitting(full: LLM2Comp, texts: Sequence[str], k: int | None = None) -> None:
+def check_fitting(
+    full: LLM2Comp,
+    texts: Sequence[str],
+    k: int | None = None,
+    layers: int | None = None,
+    text_layers: int | None = None,
+) -> None:
     """Refuse what :func:`reconstruct` cannot do, before layers are chosen.
 
     Args:
         full: see there.
         texts: to fit with.
         k: memory tokens that will be kept; by default all.
+        layers: how many will be kept; by default all.
+        text_layers: how many of these the text will go through; ``None`` for all.
 
     Raises:
-        UsageError: half precision, fewer than :data:`HELD_OUT` texts, or fewer memory tokens under a readout with
-            several prompts.
-        EncoderError: the layers change what their feed-forward part adds, so that no map of it can be fitted.
+        UsageError: half precision, fewer than :data:`HELD_OUT` texts, fewer memory tokens under a readout with several
+            prompts, or impossible ``text_layers``.
+        EncoderError: the layers change what their feed-forward part adds, so that no map of it can be fitted; or the
+            text cannot stop in them, or stops already.
     """
     network = full.network
+    if network.text_layers is not None:
+        raise EncoderError(
+            f"{full.name}: its text stops in between, so it cannot be fitted; cut what it was made from."
+        )
+    if text_layers is not None:
+        _check_stop(full, text_layers, layers)
     if network.compute_dtype is not torch.float32:
         raise UsageError("must be float32 to fit layers", field="dtype")
     if len(network.readout.prompts) > 1 and k not in (None, full.k):
@@ -156,9 +186,9 @@ def _add(sums: tuple[_Sums, _Sums], values: Tensor, missing: Tensor, weights: Te
         one.add(values[rows], missing[rows], weights[rows])
 
 
-def _change(learned: _Sums, held_out: _Sums) -> Tensor:
+def _change(learned: _Sums, held_out: _Sums, ridges: Sequence[float]) -> Tensor:
     """``W - W_before``, ``(d, f)``; none, where every r makes the held-out texts worse."""
-    errors = {ridge: held_out.error(learned.solve(ridge)) for ridge in RIDGES}
+    errors = {ridge: held_out.error(learned.solve(ridge)) for ridge in ridges}
     best = min(errors, key=errors.__getitem__)
     if errors[best] >= 0:
         return torch.zeros_like(learned.moment.T)
@@ -183,16 +213,79 @@ def _with_network(pruned: LLM2Comp, network: CompressionNetwork) -> LLM2Comp:
     return LLM2Comp(
         network,
         pruned.tokenizer,
-        dataclasses.replace(pruned.settings, layers=pruned.layers, own_layers=True),
+        dataclasses.replace(pruned.settings, layers=pruned.layers, own_layers=True, text_layers=network.text_layers),
         layers_state=weights,
         weights_sha256=checkpoint.weights_sha256(weights),
     )
 
 
+def _check_stop(full: LLM2Comp, text_layers: int, layers: int | None) -> None:
+    body: Any = full.network.encoder
+    check_text_layers(text_layers, layers or len(body.layers))
+    if full.network.readout.name != DEFAULT_READOUT.name:
+        raise UsageError(
+            f"must be left out: {full.name} has the readout {full.network.readout.name}", field="text_layers"
+        )
+    MemoryLayer(body.layers[-1], full.k, body.config.num_key_value_heads)
+
+
+def _fit_text(
+    full: CompressionNetwork,
+    place: int,
+    network: CompressionNetwork,
+    index: int,
+    wanted: Sequence[_States],
+    states: Sequence[_States],
+    batches: Sequence[Batch],
+) -> None:
+    """Fit a memory layer's keys and values of the text to those of the layer at ``place`` of the whole encoder.
+
+    Args:
+        full: the whole encoder's.
+        place: see above.
+        network: the pruned encoder's, changed in place.
+        index: of its layer.
+        wanted: of each batch, what stands in front of the layer in the whole encoder.
+        states: and in the pruned one.
+        batches: the texts.
+    """
+    layers: Any = network.encoder.layers
+    maps, seen = (layers[index].text_key, layers[index].text_value), 0
+    sums = [(_Sums(one), _Sums(one)) for one in maps]
+    for given, (own,), batch in zip(wanted, states, batches, strict=True):
+        length = batch[0].shape[1]
+        weights = torch.ones(batch[0].shape, device=own.device) if batch[1] is None else batch[1].float()
+        normed = MemoryLayer.normed(own[:, :length])
+        for pair, target in zip(sums, _keys_and_values(full, place, given, batch), strict=True):
+            _add(pair, normed, target[:, :, :length].transpose(1, 2).flatten(2), weights, seen)
+        seen += len(batch[0])
+    for one, pair in zip(maps, sums, strict=True):
+        one.weight += _change(*pair, TEXT_RIDGES).to(one.weight)
+
+
+def _keys_and_values(network: CompressionNetwork, place: int, states: _States, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Of all tokens in a layer: ``(B, groups, T, width)`` each, the keys before they are turned by their positions."""
+    kept, layers, positions = KeysAndValues(), cast("Any", network.encoder).layers, []
+
+    def note(_: nn.Module, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        positions.append(named.get("position_embeddings"))
+        return given, {**named, "past_key_values": kept}
+
+    hook = layers[place].register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        _through(network, range(place, place + 1), states, batch)
+    finally:
+        hook.remove()
+    assert kept.keys is not None and kept.values is not None
+    turns = getattr(layers[place].self_attn, "use_rope", True)
+    return turned(kept.keys, positions[0], back=True) if turns else kept.keys, kept.values
+
+
 def _last_map(network: CompressionNetwork, index: int) -> nn.Linear:
     """What a layer's feed-forward part ends with."""
     layers: Any = network.encoder.layers
-    found = getattr(getattr(layers[index], "mlp", None), "down_proj", None)
+    layer = layers[index].layer if isinstance(layers[index], MemoryLayer) else layers[index]
+    found = getattr(getattr(layer, "mlp", None), "down_proj", None)
     if not isinstance(found, nn.Linear):
         raise EncoderError(f"{type(network.lm).__name__} has no layers that can be fitted: `mlp.down_proj` is missing.")
     return found

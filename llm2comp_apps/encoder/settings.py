@@ -26,9 +26,10 @@ __all__ = [
 
 SETTINGS = "encoder.json"
 OLDEST_FORMAT = 1
-FORMAT = 3
+FORMAT = 4
 """The newest layout: 2 came with encoders that run some of the layers, which a reader of 1 would run all of; 3 with
-rerankers, which a reader of 2 would take for encoders."""
+rerankers, which a reader of 2 would take for encoders; 4 with layers for the memory alone, which a reader of 3 would
+send the text through."""
 ENCODE, RERANK = "encode", "rerank"
 """What a checkpoint may be made for: embeddings of texts, or scores of a query and a document read together."""
 
@@ -58,6 +59,8 @@ class EncoderSettings:
         layers: numbers of the backbone's layers that the encoder runs, ascending; ``None`` for all.
         own_layers: the weights of these layers and of the final norm are the encoder's own, in ``layers.safetensors``;
             otherwise they are the backbone's, changed by the adapter where there is one.
+        text_layers: through how many of these layers the text goes; the memory tokens alone go through those behind, see
+            :mod:`.memory_layers`. ``None`` for all. Needs ``own_layers``.
         token_bits: of the token embeddings that a packed encoder carries: 8, or 4, which are other embeddings than the
             backbone's; 8 where it carries none.
         space: name and fingerprint of the encoder that its vectors were aligned to, so that a text has nearly the same
@@ -79,6 +82,7 @@ class EncoderSettings:
     name: str = ""
     layers: list[int] | None = None
     own_layers: bool = False
+    text_layers: int | None = None
     token_bits: int = 8
     space: dict[str, str] | None = None
     task: str = ENCODE
@@ -98,8 +102,10 @@ class EncoderSettings:
 
     def in_its_format(self) -> EncoderSettings:
         """The same with the oldest format that says all of it, so that older versions read what they understand."""
-        if self.task != ENCODE:
+        if self.text_layers is not None:
             return replace(self, format=FORMAT)
+        if self.task != ENCODE:
+            return replace(self, format=3)
         return replace(self, format=OLDEST_FORMAT if self.layers is None and not self.own_layers else 2)
 
 
@@ -138,6 +144,10 @@ def read_settings(directory: Path, *, task: str | None = ENCODE) -> EncoderSetti
         isinstance(settings.layers, list) and all(type(number) is int for number in settings.layers)
     ):
         raise EncoderError(f"{path}: layers must be a list of numbers, not {settings.layers!r}.")
+    if settings.text_layers is not None and type(settings.text_layers) is not int:
+        raise EncoderError(f"{path}: text_layers must be a number, not {settings.text_layers!r}.")
+    if settings.text_layers is not None and not (settings.own_layers and settings.readout == DEFAULT_READOUT.name):
+        raise EncoderError(f"{path}: text_layers needs layers of its own and the readout {DEFAULT_READOUT.name}.")
     if settings.task not in (ENCODE, RERANK):
         raise EncoderError(f"{path}: task {settings.task!r} is unknown; this version has {ENCODE} and {RERANK}.")
     if task is not None and settings.task != task:

@@ -29,9 +29,12 @@ class TokenStates(NamedTuple):
     vectors: FloatArray
 
 
-def token_depth(layers: int) -> int:
-    """Behind how many of an encoder's layers the states of tokens are read: 9 of 12, never behind the last."""
-    return layers * 3 // 4
+def token_depth(layers: int, text_layers: int | None = None) -> int:
+    """Behind how many of an encoder's layers the states of tokens are read: 9 of 12, never behind the last.
+
+    Where memory alone goes through the layers behind the first ``text_layers``, it is behind these.
+    """
+    return layers * 3 // 4 if text_layers is None else text_layers
 
 
 def unit_states(row: list[int], states: FloatArray) -> TokenStates:

@@ -48,6 +48,7 @@ class PruneReport:
         bytes_before: of the weights that run, token embeddings left out, in float32.
         bytes_now: the same of the shallow encoder.
         cosine_cut: what ``cosine`` was before the layers were fitted; ``None`` where they were not.
+        text_layers: how many of the layers the text goes through; ``None`` for all.
     """
 
     layers: list[int]
@@ -60,11 +61,14 @@ class PruneReport:
     bytes_before: int
     bytes_now: int
     cosine_cut: float | None = None
+    text_layers: int | None = None
 
     def lines(self) -> list[str]:
         """What a person should know before training the encoder again."""
         fewer = [f"the first {self.k} of {self.k_before} memory tokens"] if self.k < self.k_before else []
         before, now = (f"{size / 1e6:.1f} MB" for size in (self.bytes_before, self.bytes_now))
+        if self.text_layers is not None:
+            fewer.append(f"the text goes through the first {self.text_layers}, the memory tokens through all")
         fitted = "" if self.cosine_cut is None else f" ({self.cosine_cut:.3f} before its layers were fitted)"
         smaller = f"; layers of {now} instead of {before} in float32" if self.bytes_now < self.bytes_before else ""
         return [
@@ -99,6 +103,7 @@ def prune_encoder(
     k: int | None = None,
     method: str = "greedy",
     fit: int = 0,
+    text_layers: int | None = None,
     device: str | None = None,
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
@@ -113,6 +118,8 @@ def prune_encoder(
         k: keep the first k memory tokens; by default all.
         method: how the layers are chosen, see :mod:`llm2comp_apps.encoder.layers`.
         fit: number of texts to fit the kept layers with, in float32; 0 leaves them as they are.
+        text_layers: let the text go through so many of the kept layers only, and the memory tokens through all, see
+            :mod:`llm2comp_apps.encoder.memory_layers`; needs ``fit``.
         device: to encode on.
         seed: draws the texts.
         on_progress: called with layers taken out or fitted, and with all that there are to do.
@@ -125,8 +132,10 @@ def prune_encoder(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something already; choose a new folder", field="out")
-    if layers is None and k is None:
+    if layers is None and k is None and text_layers is None:
         raise UsageError("is missing: the layers to keep, or `k`, the memory tokens to keep", field="layers")
+    if text_layers is not None and not fit:
+        raise UsageError("must be above 0 for `text_layers`, whose maps are fitted", field="fit")
     check_method(method)
     if fit and fit < HELD_OUT:
         raise UsageError(f"must be 0 or at least {HELD_OUT}, not {fit}", field="fit")
@@ -139,7 +148,8 @@ def prune_encoder(
     texts = _cut(encoder, texts[:TEXTS])
     prune(encoder, encoder.layers, k)  # refuses in a moment what would be refused after the choice of layers
     if fit:
-        check_fitting(encoder, fitting, k)
+        count = layers if isinstance(layers, int) or layers is None else len(layers)
+        check_fitting(encoder, fitting, k, count, text_layers)
     deciding, judging = texts[::2], texts[1::2] or texts
     removals = len(encoder.layers) - layers if isinstance(layers, int) and method == "greedy" else 0
     if isinstance(layers, int):
@@ -150,7 +160,7 @@ def prune_encoder(
     if fit:
         cosine_cut = float(agreement(target, pruned.encode(judging)).mean())
         told = _part(on_progress, removals, removals + len(pruned.layers))
-        pruned = reconstruct(encoder, pruned, fitting, on_progress=told)
+        pruned = reconstruct(encoder, pruned, fitting, text_layers=text_layers, on_progress=told)
     cosines = agreement(target, pruned.encode(judging))
     pruned.save_pretrained(out)
     sizes = [4 * sum(weight.numel() for weight in one.network.layer_weights().values()) for one in (encoder, pruned)]
@@ -165,6 +175,7 @@ def prune_encoder(
         bytes_before=sizes[0],
         bytes_now=sizes[1],
         cosine_cut=cosine_cut,
+        text_layers=pruned.network.text_layers,
     )
 
 

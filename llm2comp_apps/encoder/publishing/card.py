@@ -72,6 +72,7 @@ def export_card(
     rows = {
         "backbone": _backbone(settings),
         "layers of the backbone": "all" if settings.layers is None else ", ".join(map(str, settings.layers)),
+        **({} if settings.text_layers is None else {"of these, for the text": f"the first {settings.text_layers}"}),
         "vectors of a text": f"{settings.k} of {dimension} numbers"
         if kind == "multi-vector"
         else f"{dimension} numbers",

@@ -86,6 +86,7 @@ def export(
         training={**about, **provenance.training},
         float32_layers=settings.float32_layers,
         layers=None if network.layers is None else list(network.layers),
+        text_layers=network.text_layers,
         space=provenance.space,
     )
     if provenance.alignment is not None:

@@ -58,7 +58,8 @@ def build_with_own_layers(
     else:
         require_same_origin(init, backbone, settings, readout)
         layers = chosen_layers(init, settings)
-        network = CompressionNetwork(lm, **checkpoint.read_memory(init, k), layers=layers, own_layers=True)
+        memory, stop = checkpoint.read_memory(init, k), _text_layers(init, layers)
+        network = CompressionNetwork(lm, **memory, layers=layers, own_layers=True, text_layers=stop)
         _start_from(network, init)
     network.read_by(readout, backbone.tokenizer)
     set_attention_dropout(network, settings.attention_dropout)
@@ -73,6 +74,20 @@ def build_with_own_layers(
 def layer_parts(network: CompressionNetwork) -> dict[str, Tensor]:
     """The encoder's own layers for a checkpoint: float16, on the CPU, gathered if they are sharded."""
     return {name: whole(tensor).half() for name, tensor in network.layer_weights().items()}
+
+
+def _text_layers(init: Path, layers: list[int] | None) -> int | None:
+    """How many of the layers the text goes through, as in an earlier encoder; ``None`` for all."""
+    made = checkpoint.read_settings(init, task=None)
+    if made.text_layers is None or layers is None:
+        return made.text_layers
+    ends_at = (made.layers or range(made.text_layers))[made.text_layers - 1]
+    kept = sum(number <= ends_at for number in layers)
+    if not kept:
+        raise TrainingError(
+            f"`init` {init}: its text goes through layers up to {ends_at}; `layers` names none of them."
+        )
+    return kept if kept < len(layers) else None
 
 
 def _start_from(network: CompressionNetwork, init: Path) -> None:

@@ -1,0 +1,184 @@
+"""Layers through which the memory tokens go alone.
+
+Behind some layer the states of a text's own tokens stay as they are; only the k memory tokens are computed from there
+on. They still read the text in every layer, by keys and values that two linear maps make of the states where the text
+stopped. Such a layer costs a text of T tokens about ``k / (T + k)`` of a whole one, so an encoder may have many of them.
+
+SwiftKV (arXiv 2410.03960, "SingleInputKV") does this with the prompt of a language model, for what is generated. Here
+the memory tokens are what goes on, in both directions, and the maps are fitted by least squares
+(:mod:`.reconstruction`) before anything is trained.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llm2comp_apps.errors import EncoderError, UsageError
+
+__all__ = ["KeysAndValues", "MemoryLayer", "check_text_layers", "let_memory_go_on", "of_fewer", "turned"]
+
+_EPSILON = 1e-6
+
+
+class KeysAndValues:
+    """Stands in for the cache of a transformers layer: puts some rows in front of the layer's own, and keeps both.
+
+    Attributes:
+        keys: ``(B, groups, T, width)`` of the layer's own tokens, turned by their positions; ``None`` before the layer
+            ran. So is ``values``.
+        values: see ``keys``.
+    """
+
+    def __init__(self, before: tuple[Tensor, Tensor] | None = None) -> None:
+        self._before = before
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """What the layer attends to, given its own keys and values."""
+        self.keys, self.values = keys, values
+        if self._before is None:
+            return keys, values
+        first_keys, first_values = (rows.to(keys.dtype) for rows in self._before)
+        return torch.cat([first_keys, keys], dim=2), torch.cat([first_values, values], dim=2)
+
+
+class MemoryLayer(nn.Module):
+    """A layer of transformers that only the memory tokens go through; takes its place in the body.
+
+    Attributes:
+        layer: the layer itself.
+        k: number of memory tokens, the last of each row.
+        text_key: ``d -> groups * width``; keys of the text, before they are turned by their positions.
+        text_value: ``d -> groups * width``.
+    """
+
+    def __init__(self, layer: nn.Module, k: int, groups: int) -> None:
+        """Put maps of zeros before a layer: until they are fitted or loaded, it does not see the text.
+
+        Args:
+            layer: of a transformers body.
+            k: see the attributes.
+            groups: keys and values of a token.
+
+        Raises:
+            EncoderError: a layer that is built in another way, or that sees a part of the text only.
+        """
+        super().__init__()
+        attention: Any = getattr(layer, "self_attn", None)
+        if getattr(attention, "head_dim", None) is None or getattr(attention, "sliding_window", None):
+            raise EncoderError(f"the text cannot stop before a layer like {type(layer).__name__}")
+        self.layer, self.k = layer, k
+        if hasattr(layer, "attention_type"):  # the body chooses a mask by it
+            self.attention_type = layer.attention_type
+        first = next(layer.parameters())
+        width, d = attention.head_dim, _norm(layer).weight.shape[0]
+        self.text_key, self.text_value = (
+            nn.Linear(d, groups * width, bias=False, device=first.device, dtype=first.dtype) for _ in range(2)
+        )
+        for each in (self.text_key, self.text_value):
+            nn.init.zeros_(each.weight)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        **named: Any,
+    ) -> Tensor:
+        """States ``(B, T + k, d)`` behind the layer; those of the text are what came in."""
+        text, memory = hidden_states[:, : -self.k], hidden_states[:, -self.k :]
+        named["past_key_values"] = KeysAndValues(self.of_text(text, position_embeddings))
+        if position_embeddings is not None:
+            position_embeddings = position_embeddings[0][:, -self.k :], position_embeddings[1][:, -self.k :]
+        # Not through __call__: under gradient checkpointing that would throw the keys away.
+        memory = self.layer.forward(
+            memory,
+            attention_mask=None if attention_mask is None else attention_mask[:, :, -self.k :],
+            position_ids=None if position_ids is None else position_ids[:, -self.k :],
+            position_embeddings=position_embeddings,
+            **named,
+        )
+        return torch.cat([text, memory.to(text.dtype)], dim=1)
+
+    def of_text(self, text: Tensor, position_embeddings: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Keys and values ``(B, groups, T, width)`` of the states ``(B, T, d)`` where the text stopped."""
+        normed = self.normed(text)
+        attention: Any = self.layer.self_attn
+        keys, values = (
+            part(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+            for part in (self.text_key, self.text_value)
+        )
+        return (turned(keys, position_embeddings) if getattr(attention, "use_rope", True) else keys), values
+
+    @staticmethod
+    def normed(text: Tensor) -> Tensor:
+        """What the two maps read: states ``(..., d)`` brought to a mean square of 1."""
+        return nn.functional.rms_norm(text, text.shape[-1:], eps=_EPSILON)
+
+
+def turned(keys: Tensor, position_embeddings: tuple[Tensor, Tensor] | None, *, back: bool = False) -> Tensor:
+    """The rotary embedding of the first rows of a sequence, or what stood before it.
+
+    Args:
+        keys: ``(B, groups, T, width)``.
+        position_embeddings: cosines and sines ``(B or 1, at least T, turned)``, ``turned`` at most ``width``; ``None``
+            where positions are not read.
+        back: undo it.
+    """
+    if position_embeddings is None:
+        return keys
+    cosines, sines = (table[:, None, : keys.shape[2]].to(keys.dtype) for table in position_embeddings)
+    part, rest = keys[..., : cosines.shape[-1]], keys[..., cosines.shape[-1] :]
+    one, other = part.chunk(2, dim=-1)
+    across = torch.cat([-other, one], dim=-1) * sines
+    return torch.cat([part * cosines + (-across if back else across), rest], dim=-1)
+
+
+def check_text_layers(text_layers: int, layers: int) -> None:
+    """Refuse a number of layers for the text that is none.
+
+    Raises:
+        UsageError: it is not from 1 to one less than all layers.
+    """
+    if not 1 <= text_layers < layers:
+        raise UsageError(
+            f"must be from 1 to {layers - 1}, one less than all layers, not {text_layers}", field="text_layers"
+        )
+
+
+def let_memory_go_on(body: nn.Module, text_layers: int, k: int) -> None:
+    """Put a :class:`MemoryLayer` in the place of each of a body's layers behind the first ``text_layers``, in place.
+
+    Raises:
+        UsageError: see :func:`check_text_layers`.
+        EncoderError: the text cannot stop in a body of this kind.
+    """
+    source: Any = body
+    check_text_layers(text_layers, len(source.layers))
+    groups = source.config.num_key_value_heads
+    source.layers = nn.ModuleList(
+        layer if place < text_layers else MemoryLayer(layer, k, groups) for place, layer in enumerate(source.layers)
+    )
+
+
+def of_fewer(body: nn.Module, k: int) -> None:
+    """Let a body's memory layers take only the first k memory tokens, in place; the layers share their weights."""
+    source: Any = body
+    for place, layer in enumerate(source.layers):
+        if isinstance(layer, MemoryLayer):
+            source.layers[place] = copy.copy(layer)
+            source.layers[place].k = k
+
+
+def _norm(layer: nn.Module) -> Any:
+    """One of a layer's norms, whose gain is as wide as its states."""
+    found = next((part for name, part in layer.named_children() if name.endswith("layernorm")), None)
+    if found is None:
+        raise EncoderError(f"the text cannot stop before a layer like {type(layer).__name__}")
+    return found
