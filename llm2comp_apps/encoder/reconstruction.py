@@ -276,7 +276,8 @@ def _keys_and_values(network: CompressionNetwork, place: int, states: _States, b
         _through(network, range(place, place + 1), states, batch)
     finally:
         hook.remove()
-    assert kept.keys is not None and kept.values is not None
+    assert kept.keys is not None
+    assert kept.values is not None
     turns = getattr(layers[place].self_attn, "use_rope", True)
     return turned(kept.keys, positions[0], back=True) if turns else kept.keys, kept.values
 

@@ -59,8 +59,8 @@ class EncoderSettings:
         layers: numbers of the backbone's layers that the encoder runs, ascending; ``None`` for all.
         own_layers: the weights of these layers and of the final norm are the encoder's own, in ``layers.safetensors``;
             otherwise they are the backbone's, changed by the adapter where there is one.
-        text_layers: through how many of these layers the text goes; the memory tokens alone go through those behind, see
-            :mod:`.memory_layers`. ``None`` for all. Needs ``own_layers``.
+        text_layers: through how many of these layers the text goes; the memory tokens alone go through those behind,
+            see :mod:`.memory_layers`. ``None`` for all. Needs ``own_layers``.
         token_bits: of the token embeddings that a packed encoder carries: 8, or 4, which are other embeddings than the
             backbone's; 8 where it carries none.
         space: name and fingerprint of the encoder that its vectors were aligned to, so that a text has nearly the same

@@ -87,11 +87,11 @@ def test_the_weight_of_the_past_is_chosen_by_texts_that_were_not_learned_from():
     learned, _ = sums_of(seed=0)
     alike, _ = sums_of(seed=0)
     wanted = alike.solve(min(reconstruction.RIDGES)).T
-    assert torch.allclose(reconstruction._change(learned, alike), wanted, rtol=1e-3)
+    assert torch.allclose(reconstruction._change(learned, alike, reconstruction.RIDGES), wanted, rtol=1e-3)
     learned, _ = sums_of(seed=0)
     opposite, _ = sums_of(seed=0)
     opposite.moment.neg_()  # whatever helps the one harms the other
-    assert not reconstruction._change(learned, opposite).any()
+    assert not reconstruction._change(learned, opposite, reconstruction.RIDGES).any()
 
 
 def sums_of(seed: int):
