@@ -2,7 +2,8 @@
 
 Behind some layer the states of a text's own tokens stay as they are; only the k memory tokens are computed from there
 on. They still read the text in every layer, by keys and values that two linear maps make of the states where the
-text stopped. Such a layer costs a text of T tokens about ``k / (T + k)`` of a whole one, so an encoder may have many of them.
+text stopped. Such a layer costs a text of T tokens about ``k / (T + k)`` of a whole one, so an encoder may have many
+of them.
 
 SwiftKV (arXiv 2410.03960, "SingleInputKV") does this with the prompt of a language model, for what is generated. Here
 the memory tokens are what goes on, in both directions, and the maps are fitted by least squares
