@@ -43,9 +43,21 @@ def test_layers_are_fitted(cli, tiny_encoder_dir, tmp_path):
     assert rows.exit_code == 0, rows.stderr
 
 
+def test_the_text_may_stop_in_between(cli, tiny_encoder_dir, tmp_path):
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": f"text number {index}"}) + "\n" for index in range(200)))
+    given = ("train", "prune", tiny_encoder_dir, "--text-layers", 1, "--data", texts, "--fit", 40)
+    result = cli(*given, "--out", tmp_path / "split")
+    assert result.exit_code == 0, result.stderr
+    assert "the text goes through the first 1, the memory tokens through all" in result.stderr
+    assert json.loads((tmp_path / "split/encoder.json").read_text())["text_layers"] == 1
+    assert json.loads(cli(*given, "--out", tmp_path / "again", "--json").stdout)["text_layers"] == 1
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        (["--text-layers", "1"], "--fit must be above 0 for --text-layers, whose maps are fitted"),
         (["--layers", "3"], "--layers must be from 1 to 2, the number of its layers, not 3"),
         (["--layers", "first"], "--layers must be a number or a list like 0,1,11,29, not 'first'"),
         (["--layers", "0,5"], "--layers must be ascending numbers from 0 to 1, not 0, 5"),
