@@ -95,7 +95,7 @@ def test_kept_layers_are_fitted_with_texts_that_judge_nothing(deep_encoder_dir, 
     cut = prune_encoder(str(deep_encoder_dir), [str(data)], report.layers, tmp_path / "cut", device="cpu")
     assert cut.cosine_cut is None
     assert LLM2Comp.from_pretrained(str(tmp_path / "cut"), device="cpu").fingerprint != fitted.fingerprint
-    with pytest.raises(UsageError, match="fit must be at most 65, the texts beside the 20 that judge"):
+    with pytest.raises(UsageError, match="fit must be at most 65, not 66: the data hold 85 texts, and 20 of them"):
         prune_encoder(str(deep_encoder_dir), [str(data)], 2, tmp_path / "more", fit=66, device="cpu")
 
 

@@ -142,7 +142,8 @@ def prune_encoder(
     texts = sample_texts(sources, TEXTS + fit, seed)
     if fit and len(texts) < TEXTS + fit:
         most = max(len(texts) - TEXTS, 0)
-        raise UsageError(f"must be at most {most}, the texts beside the {TEXTS} that judge", field="fit")
+        reason = f"must be at most {most}, not {fit}: the data hold {len(texts)} texts, and {TEXTS} of them judge"
+        raise UsageError(reason, field="fit")
     encoder = LLM2Comp.from_pretrained(name, device=device, dtype=torch.float32 if fit else None)
     fitting = _cut(encoder, texts[TEXTS:]) if fit else []
     texts = _cut(encoder, texts[:TEXTS])
