@@ -22,8 +22,6 @@ from llm2comp_apps.errors import EncoderError, UsageError
 
 __all__ = ["KeysAndValues", "MemoryLayer", "check_text_layers", "let_memory_go_on", "of_fewer", "turned"]
 
-_EPSILON = 1e-6
-
 
 class KeysAndValues:
     """Stands in for the cache of a transformers layer: puts some rows in front of the layer's own, and keeps both.
@@ -56,7 +54,10 @@ class MemoryLayer(nn.Module):
         k: number of memory tokens, the last of each row.
         text_key: ``d -> groups * width``; keys of the text, before they are turned by their positions.
         text_value: ``d -> groups * width``.
+        epsilon: added to the mean square, see :meth:`normed`.
     """
+
+    epsilon = 1e-6
 
     def __init__(self, layer: nn.Module, k: int, groups: int) -> None:
         """Put maps of zeros before a layer: until they are fitted or loaded, it does not see the text.
@@ -117,10 +118,10 @@ class MemoryLayer(nn.Module):
         )
         return (turned(keys, position_embeddings) if getattr(attention, "use_rope", True) else keys), values
 
-    @staticmethod
-    def normed(text: Tensor) -> Tensor:
+    @classmethod
+    def normed(cls, text: Tensor) -> Tensor:
         """What the two maps read: states ``(..., d)`` brought to a mean square of 1."""
-        return nn.functional.rms_norm(text, text.shape[-1:], eps=_EPSILON)
+        return nn.functional.rms_norm(text, text.shape[-1:], eps=cls.epsilon)
 
 
 def turned(keys: Tensor, position_embeddings: tuple[Tensor, Tensor] | None, *, back: bool = False) -> Tensor:

@@ -8,7 +8,7 @@ architectures has to be kept. :mod:`.export` compares vectors before it keeps a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,7 +94,11 @@ class FeedForward:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """``x += after(attention(before(x)))``, then the same with the feed-forward part; any norm may be missing."""
+    """``x += after(attention(before(x)))``, then the same with the feed-forward part; any norm may be missing.
+
+    Where the memory tokens alone go through it, ``text_key`` and ``text_value``, both ``(d, groups * width)``, give it
+    the text's keys, before they are turned by their positions, and values; they read what :attr:`Blueprint.text` makes.
+    """
 
     before_attention: Norm | None
     attention: Attention
@@ -102,6 +106,8 @@ class Layer:
     before_feed_forward: Norm | None
     feed_forward: FeedForward
     after_feed_forward: Norm | None
+    text_key: Linear | None = None
+    text_value: Linear | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +119,20 @@ class Blueprint:
         norm: the final one.
         tokens: ``(V, d)``, the embedding of each token, as it enters the first layer.
         memory: ``(k, d)``, what follows every text.
+        text: of the states where the text stops, in front of all ``text_key`` and ``text_value``; ``None`` where it
+            goes through all layers.
     """
 
     layers: tuple[Layer, ...]
     norm: Norm
     tokens: Floats
     memory: Floats
+    text: Norm | None = None
+
+    @property
+    def text_layers(self) -> int:
+        """How many layers the text goes through; the memory tokens alone go through those behind."""
+        return sum(layer.text_key is None for layer in self.layers)
 
 
 def read_blueprint(network: CompressionNetwork, positions: int) -> Blueprint:
@@ -146,12 +160,16 @@ def read_blueprint(network: CompressionNetwork, positions: int) -> Blueprint:
                 norm=_norm(base.norm),
                 tokens=_floats(network.embed(torch.arange(network.lm.get_input_embeddings().weight.shape[0])[None])[0]),
                 memory=_floats(network.memory_tokens),
+                text=_text_norm(base.layers[-1]),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise EncoderError(f"{type(network.lm).__name__} is built in a way that is not known ({error})") from error
 
 
 def _layer(base: Any, layer: Any, window: int | None, positions: int) -> Layer:
+    if _of_memory(layer):
+        inner = _layer(base, layer.layer, None, positions)
+        return replace(inner, text_key=_linear(layer.text_key), text_value=_linear(layer.text_value))
     norms = {name: _norm(module) for name, module in layer.named_children() if name.endswith("layernorm")}
     if "pre_feedforward_layernorm" in norms:  # Gemma 2 and 3: around both parts
         places = ("input", "post_attention", "pre_feedforward", "post_feedforward")
@@ -232,20 +250,22 @@ def _windows(network: CompressionNetwork, positions: int) -> list[int | None]:
     import torch
 
     base: Any = network.encoder
-    if not any(getattr(layer.self_attn, "sliding_window", None) for layer in base.layers):
-        return [None] * len(base.layers)
+    of_all = [layer for layer in base.layers if not _of_memory(layer)]  # the others see the whole text
+    unlimited: list[int | None] = [None] * len(base.layers)
+    if not any(getattr(layer.self_attn, "sliding_window", None) for layer in of_all):
+        return unlimited
     found: list[int | None] = []
 
     def note(_: nn.Module, __: Any, named: dict[str, Any]) -> None:
         found.append(_window(named.get("attention_mask"), positions))
 
-    hooks = [layer.self_attn.register_forward_pre_hook(note, with_kwargs=True) for layer in base.layers]
+    hooks = [layer.self_attn.register_forward_pre_hook(note, with_kwargs=True) for layer in of_all]
     try:
         network.hidden(network.embed(torch.zeros(1, positions, dtype=torch.long)), None, causal=False)
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return [*found, *unlimited[len(found) :]]
 
 
 def _window(mask: Tensor | None, positions: int) -> int | None:
@@ -270,6 +290,18 @@ def _norm(module: Any) -> Norm:
     epsilon = float(getattr(module, "variance_epsilon", None) or module.eps)
     gain = module(torch.ones_like(weight)) * (1 + epsilon) ** 0.5
     return Norm(gain=_floats(gain), epsilon=epsilon)
+
+
+def _of_memory(layer: Any) -> bool:
+    """Whether it is a :class:`~llm2comp_apps.encoder.memory_layers.MemoryLayer`, told without an import of torch."""
+    return hasattr(layer, "text_key")
+
+
+def _text_norm(last: Any) -> Norm | None:
+    """What stands in front of the maps to the text's keys and values, given the last layer."""
+    if not _of_memory(last):
+        return None
+    return Norm(gain=np.ones(last.text_key.in_features, np.float32), epsilon=last.epsilon)
 
 
 def _linear(module: Any) -> Linear:

@@ -1,7 +1,8 @@
 """From a blueprint to a graph that ONNX Runtime runs fast on a CPU.
 
 Rows of one batch have one length, so that the graph knows no padding, and the memory tokens are the last k of each row;
-the last layer asks, projects and transforms these alone.
+the last layer asks, projects and transforms these alone. Where the text stops behind some layer, so do all layers from
+there on: the text is normed, and rounded, once for all of them, and each makes its own keys and values of it.
 
 With ``int8`` the products with weights are made of integers: weights with a scale per output, rounded once; inputs with
 a scale per **token**, rounded as they come. With one scale for a whole batch, as ``DynamicQuantizeLinear`` takes it, a
@@ -14,7 +15,7 @@ What happens on processors without VNNI is in :mod:`.saturation`.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ def build_graph(blueprint: Blueprint, precision: str) -> Graph:
 def part_names(blueprint: Blueprint) -> dict[int, str]:
     """What the weights' file calls each part, by the part's ``id``: ``layers.0.query``, ``layers.0.down``, ``norm``."""
     names = {id(blueprint.norm): "norm"}
+    if blueprint.text is not None:
+        names[id(blueprint.text)] = "text"
     for number, layer in enumerate(blueprint.layers):
         for holder in (layer, layer.attention, layer.feed_forward):
             for field in fields(holder):
@@ -55,6 +58,14 @@ def part_names(blueprint: Blueprint) -> dict[int, str]:
                 if isinstance(part, Linear | Norm):
                     names[id(part)] = f"layers.{number}.{field.name}"
     return names
+
+
+@dataclass(frozen=True, slots=True)
+class _Entering:
+    """What products read: ``value`` in float32, or in 8 bits together with the ``scale`` of each token."""
+
+    value: str
+    scale: str = ""
 
 
 class _Builder:
@@ -68,10 +79,14 @@ class _Builder:
         self._names = part_names(blueprint)
         k, d = blueprint.memory.shape
         states = graph.input(INPUT, ("batch", "tokens", d))
-        for layer in blueprint.layers[:-1]:
-            states = self._layer(layer, states, 0)
-        if blueprint.layers:
-            states = self._layer(blueprint.layers[-1], states, k)
+        stop, depth = blueprint.text_layers, len(blueprint.layers)
+        for number, layer in enumerate(blueprint.layers[:stop], 1):
+            states = self._layer(layer, states, k if number == depth else 0)
+        if stop < depth:
+            text = self._entering(self._slice(self._norm(blueprint.text, states), 0, -k))
+            states = self._last(states, k)
+            for layer in blueprint.layers[stop:]:
+                states = self._memory_layer(layer, states, text)
         graph.output(OUTPUT, self._norm(blueprint.norm, states), ("batch", k, d))
         return graph
 
@@ -79,13 +94,28 @@ class _Builder:
         """One layer; with ``last``, its output is that of so many last rows alone."""
         entering = self._norm(layer.before_attention, states)
         kept, asking = (self._last(value, last) if last else value for value in (states, entering))
-        attended = self._attention(layer.attention, entering, asking)
+        return self._behind(layer, kept, self._attention(layer.attention, entering, asking))
+
+    def _memory_layer(self, layer: Layer, states: str, text: _Entering) -> str:
+        """A layer that takes the states of the memory tokens alone, and reads the text where it stopped."""
+        assert layer.text_key is not None
+        assert layer.text_value is not None
+        part, entering = layer.attention, self._norm(layer.before_attention, states)
+        query, key, value = self._project([part.query, part.key, part.value], entering)
+        text_key, text_value = self._products([layer.text_key, layer.text_value], text)
+        key = self._graph.add("Concat", text_key, self._head_norm(part.key_norm, key, part.width), axis=1)
+        value = self._graph.add("Concat", text_value, value, axis=1)
+        turned = self._turn(part, self._head_norm(part.query_norm, query, part.width), part.heads, key, query)
+        key = self._turn(part, key, part.groups, key, key)
+        return self._behind(layer, states, self._attend(part, turned, key, value))
+
+    def _behind(self, layer: Layer, kept: str, attended: str) -> str:
+        """The states behind a layer, given those in front that go on and what its attention adds to them."""
         kept = self._graph.add("Add", kept, self._norm(layer.after_attention, attended))
         changed = self._feed_forward(layer.feed_forward, self._norm(layer.before_feed_forward, kept))
         return str(self._graph.add("Add", kept, self._norm(layer.after_feed_forward, changed)))
 
     def _attention(self, part: Attention, entering: str, asking: str) -> str:
-        graph = self._graph
         if asking == entering:
             query, key, value = self._project([part.query, part.key, part.value], entering)
         else:
@@ -94,8 +124,12 @@ class _Builder:
         query = self._turn(part, self._head_norm(part.query_norm, query, part.width), part.heads, entering, asking)
         key = self._turn(part, self._head_norm(part.key_norm, key, part.width), part.groups, entering, entering)
         mask = "" if part.window is None else self._window(part.window, entering, asking)
+        return self._attend(part, query, key, value, mask)
+
+    def _attend(self, part: Attention, query: str, key: str, value: str, mask: str = "") -> str:
+        """What attention adds to the rows that ask, given queries and keys that are turned."""
         heads: dict[str, Any] = {"q_num_heads": part.heads, "kv_num_heads": part.groups}
-        attended = graph.add("Attention", query, key, value, mask, scale=part.scale, **heads)
+        attended = self._graph.add("Attention", query, key, value, mask, scale=part.scale, **heads)
         return self._project([part.output], attended)[0]
 
     def _feed_forward(self, part: FeedForward, entering: str) -> str:
@@ -158,15 +192,25 @@ class _Builder:
         return str(self._graph.add("Shape", value, start=1, end=2))
 
     def _last(self, value: str, count: int) -> str:
-        indices = (self._graph.constant([number], np.int64) for number in (-count, np.iinfo(np.int64).max, 1))
+        return self._slice(value, -count, np.iinfo(np.int64).max)
+
+    def _slice(self, value: str, start: int, end: int) -> str:
+        """Some rows of each text."""
+        indices = (self._graph.constant([number], np.int64) for number in (start, end, 1))
         return str(self._graph.add("Slice", value, *indices))
 
     def _project(self, parts: list[Linear], value: str) -> list[str]:
         """Several projections of one input."""
+        return self._products(parts, self._entering(value))
+
+    def _entering(self, value: str) -> _Entering:
+        return _Entering(*self._round(value)) if self._rounded else _Entering(value)
+
+    def _products(self, parts: list[Linear], entering: _Entering) -> list[str]:
+        value, scale = entering.value, entering.scale
         if not self._rounded:
             return [self._biased(self._graph.add("MatMul", value, self._kept(p, "weight", p.weight)), p) for p in parts]
-        rounded, scale = self._round(value)
-        return [self._scaled(self._product(part, rounded), scale, part) for part in parts]
+        return [self._scaled(self._product(part, value), scale, part) for part in parts]
 
     def _round(self, value: str) -> tuple[str, str]:
         """Unsigned 8-bit integers of a value, and the scale of each token."""

@@ -26,6 +26,7 @@ from llm2comp_apps.encoder.backends.saturation import products_saturate
 from llm2comp_apps.encoder.backends.smoothing import Ranges, smooth
 from llm2comp_apps.encoder.backends.tokens import packed_tokens
 from llm2comp_apps.encoder.cache import file_sha256
+from llm2comp_apps.encoder.memory_layers import MemoryLayer
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.encoder.pairs import SEPARATOR, pair_row
 from llm2comp_apps.errors import EncoderError, UsageError
@@ -88,9 +89,9 @@ def export_encoder(
     rows = [row[:_TOKENS] for row in encoder._rows(shown, "")]
     if network.head is not None:
         rows = _pairs(encoder, rows)
-    ranges, expected = _observe(encoder, rows)
+    ranges, text, expected = _observe(encoder, rows)
     if precision == "int8":
-        blueprint = smooth(blueprint, ranges)
+        blueprint = smooth(blueprint, ranges, text)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replaced_folder(folder) as fresh:
         _write(fresh, blueprint, encoder.tokenizer, precision, token_bits)
@@ -109,10 +110,16 @@ def _write(folder: Path, blueprint: Blueprint, tokenizer: Any, precision: str, t
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
 
 
-def _observe(encoder: LLM2Comp, rows: Sequence[list[int]]) -> tuple[list[Ranges], FloatArray]:
-    """Run the network: the ranges of its inputs over every other row, and the memory vectors of the rows between."""
+def _observe(encoder: LLM2Comp, rows: Sequence[list[int]]) -> tuple[list[Ranges], FloatArray | None, FloatArray]:
+    """Run the network over some rows, none of whose every other text is empty.
+
+    Returns:
+        Ranges of the inputs of each layer over every other row; of what is read of the text where it stops, ``(d,)``,
+        or ``None`` where it does not; and the memory vectors of the rows between, ``(n, k, d)``.
+    """
     layers: Any = encoder.network.encoder.layers
-    watched = [module for layer in layers for module in _products(layer)]
+    of_text = [layer.text_key for layer in layers if isinstance(layer, MemoryLayer)][:1]  # all of them read the same
+    watched = [*(module for layer in layers for module in _products(layer)), *of_text]
     largest: dict[Any, torch.Tensor] = {}
 
     def note(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -132,7 +139,8 @@ def _observe(encoder: LLM2Comp, rows: Sequence[list[int]]) -> tuple[list[Ranges]
         Ranges(**{name: largest[module].numpy() for name, module in zip(_RANGES, _products(layer), strict=True)})
         for layer in layers
     ]
-    return ranges, np.stack(expected)
+    text = largest[of_text[0]].numpy() if of_text else None
+    return ranges, text, np.stack(expected)
 
 
 _RANGES = ("attention", "output", "feed_forward", "down")
@@ -140,6 +148,7 @@ _RANGES = ("attention", "output", "feed_forward", "down")
 
 def _products(layer: Any) -> tuple[Any, Any, Any, Any]:
     """The modules that see the inputs of :class:`.smoothing.Ranges`, in its order."""
+    layer = layer.layer if isinstance(layer, MemoryLayer) else layer
     attention, feed_forward = layer.self_attn, layer.mlp
     first = attention.qkv_proj if hasattr(attention, "qkv_proj") else attention.q_proj
     gate = feed_forward.gate_up_proj if hasattr(feed_forward, "gate_up_proj") else feed_forward.gate_proj

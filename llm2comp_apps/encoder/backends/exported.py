@@ -25,6 +25,7 @@ __all__ = [
     "CARRIED",
     "GRAPH",
     "LAYERS",
+    "TEXT_GAIN",
     "TOKENIZER",
     "TOKENS",
     "Manifest",
@@ -40,6 +41,8 @@ MANIFEST = "export.json"
 GRAPH = "graph.onnx"
 LAYERS = "layers.safetensors"
 TOKENS = "tokens.safetensors"
+TEXT_GAIN = "text.gain"
+"""A weight that a graph has where the text stops in between: its norm reads the states of all tokens there."""
 TOKENIZER = "tokenizer.json"
 FILES = (GRAPH, LAYERS, TOKENS, TOKENIZER)
 _KINDS = {"network": str, "precision": str, "positions": int, "exact": bool}

@@ -13,6 +13,7 @@ import onnxruntime
 from onnx.utils import Extractor
 
 from llm2comp_apps.encoder.backends.build import INPUT
+from llm2comp_apps.encoder.backends.exported import TEXT_GAIN
 from llm2comp_apps.encoder.token_states import token_depth
 from llm2comp_apps.errors import EncoderError
 
@@ -21,6 +22,8 @@ __all__ = ["token_session"]
 
 def token_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     """A session from embeddings ``(B, T, d)`` to the states ``(B, T, d)`` behind :func:`.token_depth` layers.
+
+    Where the graph lets the text stop, it says so by itself: the norm that reads it there has :data:`.TEXT_GAIN`.
 
     Args:
         path: the export's graph.
@@ -36,8 +39,9 @@ def token_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntim
 
 def _cut(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = model.graph
-    layers = {int(held.name.split(".")[1]) for held in graph.initializer if held.name.startswith("layers.")}
-    gain = f"layers.{token_depth(len(layers))}.before_attention.gain"
+    names = {held.name for held in graph.initializer}
+    layers = {int(name.split(".")[1]) for name in names if name.startswith("layers.")}
+    gain = TEXT_GAIN if TEXT_GAIN in names else f"layers.{token_depth(len(layers))}.before_attention.gain"
     entering = [node.input[0] for node in graph.node if gain in node.input]
     if not entering:
         raise EncoderError("the tokens of this encoder are read by `backend=torch` alone")
