@@ -7,14 +7,14 @@ Only layers that are like Llama's have such names: separate projections, and one
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llm2comp_apps.encoder.arrays import open_arrays
-from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, TOKENIZER, TOKENS, check_carried
+from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, TEXT_GAIN, TOKENIZER, TOKENS, check_carried
 from llm2comp_apps.encoder.backends.tokens import TokenTable
 from llm2comp_apps.encoder.quiet import without_progress_bars
 from llm2comp_apps.errors import EncoderError
@@ -36,6 +36,9 @@ _PRODUCTS = {
     "up": "mlp.up_proj",
     "down": "mlp.down_proj",
 }
+_INNER = "layer"  # of a MemoryLayer, which stands around another one
+_TEXT = ("text_key", "text_value")
+_KINDS = {"bias": "bias", "gain": "weight"}
 _NORMS = {"before_attention": "input_layernorm", "before_feed_forward": "post_attention_layernorm"}
 
 
@@ -57,16 +60,24 @@ def packed_layers(directory: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, array in arrays.items():
         place, _, what = name.rpartition(".")
-        owner, _, part = place.rpartition(".")
         if what == "integers":
             weight = array * arrays[f"{place}.scales"]
-            found[f"{owner}.{_PRODUCTS[part]}.weight"] = torch.from_numpy(weight.T.copy())
-        elif what == "bias":
-            found[f"{owner}.{_PRODUCTS[part]}.bias"] = torch.from_numpy(array.copy())
-        elif what == "gain":
-            module = "norm" if place == "norm" else f"{owner}.{_NORMS.get(part, part)}"
-            found[f"{module}.weight"] = torch.from_numpy(array.copy())
+            if place.endswith(_TEXT):  # torch's norm in front of it has no gain
+                weight = weight * arrays[TEXT_GAIN][:, None]
+            found[f"{_module(place, arrays)}.weight"] = torch.from_numpy(weight.T.copy())
+        elif what == "bias" or (what == "gain" and name != TEXT_GAIN):
+            found[f"{_module(place, arrays)}.{_KINDS[what]}"] = torch.from_numpy(array.copy())
     return found
+
+
+def _module(place: str, arrays: Container[str]) -> str:
+    """What torch calls a part of a graph, given the names of all its weights: ``layers.0.query``, ``norm``."""
+    owner, _, part = place.rpartition(".")
+    if not owner or part in _TEXT:
+        return place
+    if f"{owner}.{_TEXT[0]}.integers" in arrays:
+        owner += f".{_INNER}"
+    return f"{owner}.{_PRODUCTS.get(part) or _NORMS.get(part, part)}"
 
 
 def packed_lm(directory: Path, layers: Mapping[str, Tensor]) -> PreTrainedModel:
@@ -74,7 +85,7 @@ def packed_lm(directory: Path, layers: Mapping[str, Tensor]) -> PreTrainedModel:
 
     Args:
         directory: of the checkpoint.
-        layers: what :func:`read_packed_layers` gave.
+        layers: what :func:`read_packed_layers` gave; what the text is read by where it stopped is left out.
 
     Raises:
         EncoderError: missing or damaged.
@@ -90,7 +101,11 @@ def packed_lm(directory: Path, layers: Mapping[str, Tensor]) -> PreTrainedModel:
         raise EncoderError(f"{directory / BODY}: missing or damaged ({error}).") from error
     config.tie_word_embeddings = True  # so that there is no head beside the embeddings
     lm_class = AutoModelForCausalLM._model_mapping[type(config)]
-    weights = {f"{lm_class.base_model_prefix}.{name}": part for name, part in layers.items()}
+    weights = {
+        f"{lm_class.base_model_prefix}.{name.replace(f'.{_INNER}.', '.')}": part
+        for name, part in layers.items()
+        if not name.endswith(tuple(f".{part}.weight" for part in _TEXT))
+    }
     weights[f"{lm_class.base_model_prefix}.embed_tokens.weight"] = tokens
     with without_progress_bars():
         lm: PreTrainedModel = lm_class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
