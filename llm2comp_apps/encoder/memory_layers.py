@@ -173,9 +173,19 @@ def of_fewer(body: nn.Module, k: int) -> None:
     """Let a body's memory layers take only the first k memory tokens, in place; the layers share their weights."""
     source: Any = body
     for place, layer in enumerate(source.layers):
-        if isinstance(layer, MemoryLayer):
-            source.layers[place] = copy.copy(layer)
-            source.layers[place].k = k
+        source.layers[place] = _of_fewer(layer, k)
+
+
+def _of_fewer(layer: nn.Module, k: int) -> nn.Module:
+    """A memory layer with another k, also where it stands inside of what keeps it in float32; other layers as is."""
+    made, inner = copy.copy(layer), getattr(layer, "layer", None)
+    if isinstance(made, MemoryLayer):
+        made.k = k
+        return made
+    if not isinstance(inner, MemoryLayer):
+        return layer
+    made._modules = {**layer._modules, "layer": _of_fewer(inner, k)}
+    return made
 
 
 def _norm(layer: nn.Module) -> Any:
