@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from llm2comp_apps import LLM2Comp
+from llm2comp_apps import LLM2Comp, export_model
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backbones import load_backbone
 from llm2comp_apps.encoder.backends import load_light
+from llm2comp_apps.encoder.backends.blueprint import read_blueprint
+from llm2comp_apps.encoder.backends.export import _observe
 from llm2comp_apps.encoder.backends.packing import pack_encoder
+from llm2comp_apps.encoder.backends.smoothing import smooth
+from llm2comp_apps.encoder.decoding.loading import load_reader
+from llm2comp_apps.encoder.layers import prune
 from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.publishing import alone, comparison, export
+from llm2comp_apps.errors import EncoderError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3", "olmo2", "smollm3")
 """The keys of Qwen3 and OLMo 2 are normed; OLMo 2 has no norms in front, and SmolLM3 layers without positions."""
@@ -128,3 +137,84 @@ def test_packed_both_runtimes_have_one_encoder(make_split, texts, tmp_path, fami
     assert heavy.network.layer_weights().keys() == source.network.layer_weights().keys()
     assert cosines(light.encode(texts), heavy.encode(texts)).min() > 0.995
     assert cosines(heavy.encode(texts), source.encode(texts)).min() > 0.99
+
+
+def test_packed_and_saved_again_or_cut(make_split, texts, tmp_path):
+    pack_encoder(heavy_of(make_split()), tmp_path / "packed")
+    packed = heavy_of(str(tmp_path / "packed"))
+    packed.save_pretrained(tmp_path / "copy")
+    assert load_light(str(tmp_path / "copy")).fingerprint == packed.fingerprint
+    short = prune(packed, [0, 1, 3], 2)
+    short.save_pretrained(tmp_path / "short")
+    light = load_light(str(tmp_path / "short"), precision="float32")
+    np.testing.assert_allclose(light.encode(texts), heavy_of(str(tmp_path / "short")).encode(texts), atol=1e-4)
+
+
+def test_smoothing_moves_the_text_to_where_8_bits_reach_it(make_split):
+    """It changes no product, and no input of a map is much larger than the others any more."""
+    encoder = heavy_of(make_split())
+    blueprint = read_blueprint(encoder.network, 200)
+    rows = encoder.tokenizer(["some text of a few words", "and another one", "a third", "x y z"])["input_ids"]
+    ranges, text, _ = _observe(encoder, rows)
+    layers = [replace(layer, text_key=_with_large_input(layer.text_key)) for layer in blueprint.layers[STOP:]]
+    blueprint = replace(blueprint, layers=(*blueprint.layers[:STOP], *layers))
+    smoothed = smooth(blueprint, ranges, text)
+    for before, after in zip(blueprint.layers[STOP:], smoothed.layers[STOP:], strict=True):
+        np.testing.assert_allclose(
+            after.text_key.weight * smoothed.text.gain[:, None], before.text_key.weight, rtol=1e-4
+        )
+        np.testing.assert_allclose(
+            smoothed.text.gain[:, None] * after.text_value.weight @ _head(after.attention.output.weight),
+            before.text_value.weight @ _head(before.attention.output.weight),
+            rtol=1e-3,
+            atol=1e-4,
+        )
+    assert smoothed.text.gain[0] > 2 * np.median(smoothed.text.gain)
+
+
+def _with_large_input(part):
+    weight = part.weight.copy()
+    weight[0] *= 30
+    return replace(part, weight=weight)
+
+
+def _head(output: np.ndarray) -> np.ndarray:
+    """What the first head of each group adds: ``(groups * width, d)``; two of four heads of width 8."""
+    return output.reshape(2, 2, 8, -1)[:, 0].reshape(16, -1)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_folder_for_onnx_runtime_is_the_encoder(make_split, tmp_path, monkeypatch, packed):
+    monkeypatch.setattr(
+        export,
+        "compare",
+        lambda folder, kind, texts, expected: comparison.compared(
+            texts, alone.vectors_of(str(folder), kind, texts), expected
+        ),
+    )
+    directory = make_split()
+    if packed:
+        pack_encoder(heavy_of(directory), tmp_path / "packed")
+        directory = str(tmp_path / "packed")
+    report = export_model(directory, tmp_path / "out", format="onnx", texts=12)
+    assert report.dtype == "int8"
+    assert report.comparison.smallest_cosine > 0.9999
+
+
+def test_what_no_other_form_says_is_refused_by_name(make_split, tmp_path):
+    directory = make_split()
+    for several in (False, True):
+        with pytest.raises(EncoderError, match=r"split: its memory tokens alone go through its last layers, which no"):
+            export_model(directory, tmp_path / "out", multi_vector=several)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(EncoderError, match=r"layers have weights of their own, so no decoder reads its memory"):
+        load_reader(directory)
+
+
+def test_fewer_memory_tokens_beside_layers_in_float32(make_split, texts):
+    """Loaded in half precision, the first layers stand in another module each."""
+    directory = make_split(float32_layers=3)
+    half = LLM2Comp.from_pretrained(directory, device="cpu", dtype=torch.bfloat16)
+    fewer, whole = prune(half, range(DEPTH), 2), prune(heavy_of(directory), range(DEPTH), 2)
+    assert cosines(fewer.encode(texts), whole.encode(texts)).min() > 0.99
+    assert half.encode_memory(texts).shape[1] == K

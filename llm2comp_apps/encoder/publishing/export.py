@@ -191,6 +191,11 @@ def _load(name: str) -> LLM2Comp:
 def _check_native(encoder: LLM2Comp, *, multi_vector: bool) -> None:
     """Refuse what modules of sentence-transformers cannot say."""
     readout = encoder.network.readout
+    if encoder.network.text_layers is not None:
+        raise EncoderError(
+            f"{encoder.name}: its memory tokens alone go through its last layers, which no model of transformers does; "
+            "take the format onnx"
+        )
     if len(readout.prompts) > 1:
         raise EncoderError(f"{encoder.name}: readout {readout.name} reads a text in two passes, which no module does")
     if multi_vector and readout.of_text:
