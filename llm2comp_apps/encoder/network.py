@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from llm2comp_apps.encoder.memory_layers import let_memory_go_on
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
-from llm2comp_apps.encoder.shallow import layer_weights, load_layer_weights, shallow_body
+from llm2comp_apps.encoder.shallow import Noted, layer_weights, load_layer_weights, shallow_body
 from llm2comp_apps.encoder.token_states import token_depth
 
 if TYPE_CHECKING:
@@ -280,13 +280,11 @@ class CompressionNetwork(nn.Module):
         embeds = embeds.float() if self.own_layers else embeds  # as in `hidden`
         if not depth:
             return embeds
-        read: list[Tensor] = []
-        hook = body.layers[depth - 1].register_forward_hook(lambda _, __, made: read.append(made))
-        try:
-            _states(shallow_body(body, range(depth)), embeds, mask, causal=self.readout.causal)
-        finally:
-            hook.remove()
-        return read[0]
+        first: Any = shallow_body(body, range(depth))
+        # A hook would see the batches of other threads, too, since the layer is theirs as well.
+        first.layers[-1] = noted = Noted(first.layers[-1])
+        _states(first, embeds, mask, causal=self.readout.causal)
+        return noted.made
 
     def with_head(self, weight: Tensor | None = None) -> CompressionNetwork:
         """Make the network a reranker; returns it.

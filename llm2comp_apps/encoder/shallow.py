@@ -17,7 +17,33 @@ from torch import Tensor, nn
 
 from llm2comp_apps.errors import EncoderError, UsageError
 
-__all__ = ["check_layers", "layer_weights", "load_layer_weights", "shallow_body"]
+__all__ = ["Noted", "check_layers", "layer_weights", "load_layer_weights", "shallow_body"]
+
+
+class Noted(nn.Module):
+    """Stands around a layer in one body, and keeps what the layer makes there.
+
+    Attributes:
+        made: the states ``(B, T, d)`` of the last pass.
+    """
+
+    made: Tensor
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """What the layer does."""
+        self.made = self.layer(*args, **kwargs)
+        return self.made
+
+    def __getattr__(self, name: str) -> Any:
+        """What a body asks of its layers, such as their kind of attention."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
 
 
 def check_layers(layers: Sequence[int], depth: int) -> list[int]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm2comp_apps.encoder import load_encoder
+from llm2comp_apps.encoder import base, load_encoder
 from llm2comp_apps.encoder.backends import load_light
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.encoder.protocol import ReadsTokens
@@ -94,3 +94,15 @@ def test_encoding_alone_needs_no_onnx(tiny_encoder_dir, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "llm2comp_apps.encoder.backends.token_graph", raising=False)
     assert encoder.encode(TEXTS).shape == (5, encoder.dimension)
+
+
+def test_batches_beside_one_another_read_their_own(heavy, monkeypatch):
+    texts = [
+        f"{word} of the river" for word in ("king", "queen", "atom", "light", "sound", "market", "peace", "word")
+    ] * 8
+    wanted = [heavy.encode_tokens([text])[0] for text in texts[:8]] * 8
+    monkeypatch.setattr(base, "usable_cores", lambda: 4)
+    monkeypatch.setattr(heavy, "batch_tokens", lambda: 40)
+    for _ in range(5):
+        for one, other in zip(heavy.encode_tokens(texts), wanted, strict=True):
+            np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-5)
