@@ -6,7 +6,7 @@ text stopped. Such a layer costs a text of T tokens about ``k / (T + k)`` of a w
 of them.
 
 SwiftKV (arXiv 2410.03960, "SingleInputKV") does this with the prompt of a language model, for what is generated. Here
-the memory tokens are what goes on, in both directions, and the maps are fitted by least squares
+the memory tokens are what continues, in both directions, and the maps are fitted by least squares
 (:mod:`.reconstruction`) before anything is trained.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from llm2comp_apps.errors import EncoderError, UsageError
 
-__all__ = ["KeysAndValues", "MemoryLayer", "check_text_layers", "let_memory_go_on", "of_fewer", "turned"]
+__all__ = ["KeysAndValues", "MemoryLayer", "check_text_layers", "of_fewer", "stop_text_behind", "turned"]
 
 
 class KeysAndValues:
@@ -154,7 +154,7 @@ def check_text_layers(text_layers: int, layers: int) -> None:
         )
 
 
-def let_memory_go_on(body: nn.Module, text_layers: int, k: int) -> None:
+def stop_text_behind(body: nn.Module, text_layers: int, k: int) -> None:
     """Put a :class:`MemoryLayer` in the place of each of a body's layers behind the first ``text_layers``, in place.
 
     Raises:

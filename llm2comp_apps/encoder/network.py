@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llm2comp_apps.encoder.memory_layers import let_memory_go_on
+from llm2comp_apps.encoder.memory_layers import stop_text_behind
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
 from llm2comp_apps.encoder.shallow import Noted, layer_weights, load_layer_weights, shallow_body
 from llm2comp_apps.encoder.token_states import token_depth
@@ -203,7 +203,7 @@ class CompressionNetwork(nn.Module):
         """
         if self.shallow is None:
             self.shallow = shallow_body(self.base)
-        let_memory_go_on(self.shallow, text_layers, self.k)
+        stop_text_behind(self.shallow, text_layers, self.k)
         self.text_layers = text_layers
         return self
 
