@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.batching import length_batches
-from llm2comp_apps.encoder.memory_layers import of_fewer
+from llm2comp_apps.encoder.memory_layers import of_fewer, text_layers_of
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
 from llm2comp_apps.encoder.pooling import pool
@@ -177,7 +177,7 @@ def prune(encoder: LLM2Comp, layers: Sequence[int], k: int | None = None) -> LLM
     network = CompressionNetwork(old.lm, **memory)
     network.layers, network.own_layers, network.compute_dtype = tuple(chosen), old.own_layers, old.compute_dtype
     network.shallow = shallow_body(old.encoder, places)
-    network.text_layers = _text_layers(encoder, places)
+    network.text_layers = text_layers_of(chosen, numbers, old.text_layers)
     of_fewer(network.shallow, network.k)
     network.read_by(old.readout.name, encoder.tokenizer).to(encoder.device).requires_grad_(False)
     adapter, weights = encoder.adapter, encoder.layers_state
@@ -195,16 +195,6 @@ def prune(encoder: LLM2Comp, layers: Sequence[int], k: int | None = None) -> LLM
         layers_state=weights,
         weights_sha256="" if stored is None else checkpoint.weights_sha256(stored),
     )
-
-
-def _text_layers(encoder: LLM2Comp, places: Sequence[int]) -> int | None:
-    """How many of the layers at ``places`` the text goes through; ``None`` for all."""
-    if (before := encoder.network.text_layers) is None:
-        return None
-    kept = sum(place < before for place in places)
-    if not kept:
-        raise UsageError(f"must hold one of {encoder.name}'s first {before}, for the text", field="layers")
-    return kept if kept < len(places) else None
 
 
 def agreement(full: FloatArray, other: FloatArray) -> FloatArray:

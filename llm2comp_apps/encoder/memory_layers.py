@@ -13,6 +13,7 @@ the memory tokens are what continues, in both directions, and the maps are fitte
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +21,15 @@ from torch import Tensor, nn
 
 from llm2comp_apps.errors import EncoderError, UsageError
 
-__all__ = ["KeysAndValues", "MemoryLayer", "check_text_layers", "of_fewer", "stop_text_behind", "turned"]
+__all__ = [
+    "KeysAndValues",
+    "MemoryLayer",
+    "check_text_layers",
+    "of_fewer",
+    "stop_text_behind",
+    "text_layers_of",
+    "turned",
+]
 
 
 class KeysAndValues:
@@ -167,6 +176,27 @@ def stop_text_behind(body: nn.Module, text_layers: int, k: int) -> None:
     source.layers = nn.ModuleList(
         layer if place < text_layers else MemoryLayer(layer, k, groups) for place, layer in enumerate(source.layers)
     )
+
+
+def text_layers_of(kept: Sequence[int], runs: Sequence[int], text_layers: int | None) -> int | None:
+    """Through how many of the kept layers the text goes; ``None`` for all.
+
+    Args:
+        kept: some of ``runs``, ascending.
+        runs: the layers of the encoder that they are taken from.
+        text_layers: through how many of these the text goes there.
+
+    Raises:
+        UsageError: no layer is left for the text.
+    """
+    if text_layers is None:
+        return None
+    first = runs[:text_layers]
+    count = sum(number in first for number in kept)
+    if not count:
+        shown = ", ".join(map(str, first))
+        raise UsageError(f"must hold one of {shown}, which the text goes through", field="layers")
+    return count if count < len(kept) else None
 
 
 def of_fewer(body: nn.Module, k: int) -> None:

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from llm2comp_apps.encoder.shallow import Around
+
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.network import CompressionNetwork
 
@@ -50,21 +52,13 @@ def lower_precision(network: CompressionNetwork, dtype: torch.dtype, float32_lay
     network.compute_dtype = dtype
 
 
-class _InFloat32(nn.Module):
+class _InFloat32(Around):
     """A layer that autocasting leaves alone. A module of its own, not a replaced ``forward``, so that it pickles."""
 
     def __init__(self, layer: nn.Module, device: str) -> None:
-        super().__init__()
-        self.layer = layer
+        super().__init__(layer)
         self._device = device
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         with torch.autocast(self._device, enabled=False):
             return self.layer(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        """What the LM asks of its layers, such as their kind of attention."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("layer"), name)

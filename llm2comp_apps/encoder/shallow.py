@@ -17,26 +17,19 @@ from torch import Tensor, nn
 
 from llm2comp_apps.errors import EncoderError, UsageError
 
-__all__ = ["Noted", "check_layers", "layer_weights", "load_layer_weights", "shallow_body"]
+__all__ = ["Around", "Noted", "check_layers", "layer_weights", "load_layer_weights", "shallow_body"]
 
 
-class Noted(nn.Module):
-    """Stands around a layer in one body, and keeps what the layer makes there.
+class Around(nn.Module):
+    """Stands around a layer in its body, and does something beside or about what the layer does.
 
     Attributes:
-        made: the states ``(B, T, d)`` of the last pass.
+        layer: that layer.
     """
-
-    made: Tensor
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
-
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """What the layer does."""
-        self.made = self.layer(*args, **kwargs)
-        return self.made
 
     def __getattr__(self, name: str) -> Any:
         """What a body asks of its layers, such as their kind of attention."""
@@ -44,6 +37,21 @@ class Noted(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("layer"), name)
+
+
+class Noted(Around):
+    """Keeps what the layer makes in one body.
+
+    Attributes:
+        made: the states ``(B, T, d)`` of the last pass.
+    """
+
+    made: Tensor
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """What the layer does."""
+        self.made = self.layer(*args, **kwargs)
+        return self.made
 
 
 def check_layers(layers: Sequence[int], depth: int) -> list[int]:

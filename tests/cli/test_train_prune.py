@@ -30,23 +30,27 @@ def test_a_number_or_a_list_of_layers(cli, tiny_encoder_dir, texts, tmp_path):
     assert rows.exit_code == 0, rows.stderr
 
 
-def test_layers_are_fitted(cli, tiny_encoder_dir, tmp_path):
-    texts = tmp_path / "texts.jsonl"
-    texts.write_text("".join(json.dumps({"text": f"text number {index}"}) + "\n" for index in range(200)))
-    given = ("train", "prune", tiny_encoder_dir, "--layers", 1, "--data", texts, "--fit", 40)
+@pytest.fixture
+def many_texts(tmp_path):
+    """Enough to judge and to fit with."""
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(json.dumps({"text": f"text number {index}"}) + "\n" for index in range(200)))
+    return path
+
+
+def test_layers_are_fitted(cli, tiny_encoder_dir, many_texts, tmp_path):
+    given = ("train", "prune", tiny_encoder_dir, "--layers", 1, "--data", many_texts, "--fit", 40)
     result = cli(*given, "--out", tmp_path / "fitted")
     assert result.exit_code == 0, result.stderr
     assert "before its layers were fitted)" in result.stderr
     found = json.loads(cli(*given, "--out", tmp_path / "again", "--json").stdout)
     assert found["cosine"] > found["cosine_cut"]
-    rows = cli("encode", texts, "--encoder", tmp_path / "fitted", "-o", tmp_path / "x.npy")
+    rows = cli("encode", many_texts, "--encoder", tmp_path / "fitted", "-o", tmp_path / "x.npy")
     assert rows.exit_code == 0, rows.stderr
 
 
-def test_the_text_may_stop_in_between(cli, tiny_encoder_dir, tmp_path):
-    texts = tmp_path / "texts.jsonl"
-    texts.write_text("".join(json.dumps({"text": f"text number {index}"}) + "\n" for index in range(200)))
-    given = ("train", "prune", tiny_encoder_dir, "--text-layers", 1, "--data", texts, "--fit", 40)
+def test_the_text_may_stop_in_between(cli, tiny_encoder_dir, many_texts, tmp_path):
+    given = ("train", "prune", tiny_encoder_dir, "--text-layers", 1, "--data", many_texts, "--fit", 40)
     result = cli(*given, "--out", tmp_path / "split")
     assert result.exit_code == 0, result.stderr
     assert "the text goes through the first 1, the memory tokens through all" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from llm2comp_apps import LLM2Comp
+from llm2comp_apps.encoder import checkpoint
+from llm2comp_apps.encoder.backbones import load_backbone
 from llm2comp_apps.encoder.backends.tokens import TokenTable, packed_tokens
+from llm2comp_apps.encoder.network import CompressionNetwork
 
 ARCHITECTURES = ("llama", "qwen3", "mistral", "gemma3_text", "phi3")
 VOCABULARY = 300
@@ -144,3 +149,29 @@ def texts() -> list[str]:
         "A much longer text, " * 12,
         "A short text!",
     ]
+
+
+@pytest.fixture
+def make_encoder(tmp_path, tokenizer, tiny_lm_of):
+    """``make_encoder("llama")`` -> an untrained encoder of four layers."""
+
+    def make(architecture: str = "llama", readout: str = "memory") -> LLM2Comp:
+        directory = tmp_path / f"backbone-{architecture}"
+        tiny_lm_of(architecture, 4).save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+        backbone = load_backbone(str(directory), device="cpu")
+        settings = checkpoint.EncoderSettings(
+            backbone=str(directory), backbone_sha256=backbone.sha256, k=4, name="four", readout=readout
+        )
+        target = tmp_path / f"encoder-{architecture}-{readout}"
+        checkpoint.write(target, settings, CompressionNetwork.fresh(backbone.lm, 4, seed=3).memory_state(), None)
+        return LLM2Comp.from_pretrained(str(target), device="cpu", dtype=torch.float32)
+
+    return make
+
+
+@pytest.fixture
+def sentences():
+    draw = random.Random(5)
+    letters = "abcdefghij"
+    return ["".join(draw.choices(letters, k=draw.randint(5, 40))) for _ in range(60)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 
 from llm2comp_apps import LLM2Comp
 from llm2comp_apps.encoder import checkpoint, reconstruction
-from llm2comp_apps.encoder.backbones import load_backbone
 from llm2comp_apps.encoder.layers import agreement, greedy_removals, influence, prune
 from llm2comp_apps.encoder.memory_layers import KeysAndValues, MemoryLayer, turned
 from llm2comp_apps.encoder.network import CompressionNetwork
@@ -23,34 +21,8 @@ EXACT = ("llama", "mistral", "qwen2", "phi3", "smollm3")  # keys are a linear ma
 
 
 @pytest.fixture
-def make_encoder(tmp_path, tokenizer, tiny_lm_of):
-    """``make_encoder("llama")`` -> an untrained encoder of four layers."""
-
-    def make(architecture: str = "llama", readout: str = "memory") -> LLM2Comp:
-        directory = tmp_path / f"backbone-{architecture}"
-        tiny_lm_of(architecture, DEPTH).save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
-        backbone = load_backbone(str(directory), device="cpu")
-        settings = checkpoint.EncoderSettings(
-            backbone=str(directory), backbone_sha256=backbone.sha256, k=K, name="four", readout=readout
-        )
-        target = tmp_path / f"encoder-{architecture}-{readout}"
-        checkpoint.write(target, settings, CompressionNetwork.fresh(backbone.lm, K, seed=3).memory_state(), None)
-        return LLM2Comp.from_pretrained(str(target), device="cpu", dtype=torch.float32)
-
-    return make
-
-
-@pytest.fixture
 def encoder(make_encoder):
     return make_encoder()
-
-
-@pytest.fixture
-def sentences():
-    draw = random.Random(5)
-    letters = "abcdefghij"
-    return ["".join(draw.choices(letters, k=draw.randint(5, 40))) for _ in range(60)]
 
 
 @pytest.fixture
@@ -145,7 +117,7 @@ def test_pruned_again_it_keeps_its_place(stopped, sentences):
     whole = prune(stopped, [0, 1])
     assert whole.network.text_layers is None
     assert whole.settings.text_layers is None
-    with pytest.raises(UsageError, match=r"for the text"):
+    with pytest.raises(UsageError, match=r"layers must hold one of 0, 1, which the text goes through"):
         prune(stopped, [2, 3])
     assert prune(stopped, [1, 2, 3]).encode(sentences).shape == (60, encoder_width(stopped))
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 import torch
 
 from llm2comp_apps import LLM2Comp
-from llm2comp_apps.encoder import checkpoint, reconstruction
-from llm2comp_apps.encoder.backbones import load_backbone
+from llm2comp_apps.encoder import reconstruction
 from llm2comp_apps.encoder.layers import agreement, prune
-from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.reconstruction import check_fitting, reconstruct
 from llm2comp_apps.errors import EncoderError, UsageError
 
@@ -20,34 +16,8 @@ DEPTH = 4
 
 
 @pytest.fixture
-def make_encoder(tmp_path, tokenizer, tiny_lm_of):
-    """``make_encoder("llama")`` -> an untrained encoder of four layers."""
-
-    def make(architecture: str = "llama", readout: str = "memory") -> LLM2Comp:
-        directory = tmp_path / f"backbone-{architecture}"
-        tiny_lm_of(architecture, DEPTH).save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
-        backbone = load_backbone(str(directory), device="cpu")
-        settings = checkpoint.EncoderSettings(
-            backbone=str(directory), backbone_sha256=backbone.sha256, k=4, name="four", readout=readout
-        )
-        target = tmp_path / f"encoder-{architecture}-{readout}"
-        checkpoint.write(target, settings, CompressionNetwork.fresh(backbone.lm, 4, seed=3).memory_state(), None)
-        return LLM2Comp.from_pretrained(str(target), device="cpu", dtype=torch.float32)
-
-    return make
-
-
-@pytest.fixture
 def encoder(make_encoder):
     return make_encoder()
-
-
-@pytest.fixture
-def sentences():
-    draw = random.Random(5)
-    letters = "abcdefghij"
-    return ["".join(draw.choices(letters, k=draw.randint(5, 40))) for _ in range(60)]
 
 
 def test_an_encoder_that_lacks_nothing_stays_as_it_is(encoder, sentences):

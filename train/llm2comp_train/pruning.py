@@ -133,7 +133,9 @@ def prune_encoder(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something already; choose a new folder", field="out")
     if layers is None and k is None and text_layers is None:
-        raise UsageError("is missing: the layers to keep, or `k`, the memory tokens to keep", field="layers")
+        raise UsageError(
+            "is missing: the layers to keep, or `k` or `text_layers`, of which fewer are kept", field="layers"
+        )
     if text_layers is not None and not fit:
         raise UsageError("must be above 0 for `text_layers`, whose maps are fitted", field="fit")
     check_method(method)

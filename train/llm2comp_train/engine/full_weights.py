@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder import checkpoint
+from llm2comp_apps.encoder.memory_layers import text_layers_of
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
 from llm2comp_apps.errors import TrainingError
@@ -46,7 +47,7 @@ def build_with_own_layers(
     Raises:
         TrainingError: the checkpoint was made for another backbone, number of memory tokens, readout, or has other
             layers.
-        UsageError: the backbone does not have the layers that ``settings`` name.
+        UsageError: the backbone does not have the layers that ``settings`` name, or none is left for the text.
     """
     readout = readout or (checkpoint.read_settings(init, task=None).readout if init else DEFAULT_READOUT.name)
     torch.manual_seed(settings.seed)
@@ -58,7 +59,9 @@ def build_with_own_layers(
     else:
         require_same_origin(init, backbone, settings, readout)
         layers = chosen_layers(init, settings)
-        memory, stop = checkpoint.read_memory(init, k), _text_layers(init, layers)
+        made, memory = checkpoint.read_settings(init, task=None), checkpoint.read_memory(init, k)
+        everything = range(lm.config.num_hidden_layers)
+        stop = text_layers_of(layers or everything, made.layers or everything, made.text_layers)
         network = CompressionNetwork(lm, **memory, layers=layers, own_layers=True, text_layers=stop)
         _start_from(network, init)
     network.read_by(readout, backbone.tokenizer)
@@ -74,20 +77,6 @@ def build_with_own_layers(
 def layer_parts(network: CompressionNetwork) -> dict[str, Tensor]:
     """The encoder's own layers for a checkpoint: float16, on the CPU, gathered if they are sharded."""
     return {name: whole(tensor).half() for name, tensor in network.layer_weights().items()}
-
-
-def _text_layers(init: Path, layers: list[int] | None) -> int | None:
-    """How many of the layers the text goes through, as in an earlier encoder; ``None`` for all."""
-    made = checkpoint.read_settings(init, task=None)
-    if made.text_layers is None or layers is None:
-        return made.text_layers
-    ends_at = (made.layers or range(made.text_layers))[made.text_layers - 1]
-    kept = sum(number <= ends_at for number in layers)
-    if not kept:
-        raise TrainingError(
-            f"`init` {init}: its text goes through layers up to {ends_at}; `layers` names none of them."
-        )
-    return kept if kept < len(layers) else None
 
 
 def _start_from(network: CompressionNetwork, init: Path) -> None:
