@@ -12,7 +12,7 @@ from llm2comp_apps import Collection, Document
 from llm2comp_apps.encoder.token_states import TokenStates
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.rerank import Passage, TokensReranker, load_reranker, share_of
-from llm2comp_apps.retrieval.rerank.tokens import rarity, soft_max_sim
+from llm2comp_apps.retrieval.rerank.tokens import common_part, rarity, soft_max_sim, without
 from llm2comp_apps.retrieval.search import SearchOptions, rerank_documents
 
 COSINES = st.floats(-1, 1, width=16)
@@ -35,7 +35,7 @@ class Words:
     def encode_tokens(self, texts, *, max_length=None):
         found = []
         for text in texts:
-            numbers = [WORDS[word] for word in text.lower().split()][:max_length]
+            numbers = [WORDS[word] for word in text.lower().split() if word in WORDS][:max_length]
             ids = [number if number < 3 else 1000 * number for number in numbers]
             found.append(TokenStates(np.array(ids, dtype=np.int64), np.eye(len(WORDS), dtype=np.float32)[numbers]))
         return found
@@ -81,6 +81,30 @@ def test_passages_are_ordered_by_the_rare_words_that_they_share(hash_encoder):
     assert reranker.score("", passages).tolist() == [-1, -1], "nothing to look for"
     hits = rerank_documents("mitosis", [Document("a", "bread gas"), Document("b", "mitosis gas")], reranker)
     assert [hit.id for hit in hits] == ["b", "a"]
+
+
+def test_what_all_tokens_have_in_common_counts_for_nothing(hash_encoder):
+    """Whatever way all states point, the scores are those without it."""
+    passages = [Passage("a", "", "bread rises gas"), Passage("b", "", "cells divide by mitosis")]
+
+    class Aslant(Words):
+        def encode_tokens(self, texts, *, max_length=None):
+            found = super().encode_tokens(texts, max_length=max_length)
+            return [each._replace(vectors=each.vectors + 5.0) for each in found]
+
+    scores = [TokensReranker(kind(hash_encoder)).score("mitosis", passages) for kind in (Words, Aslant)]
+    np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+def test_the_common_part_is_the_mean_of_all_tokens():
+    vectors = np.arange(12, dtype=np.float32).reshape(4, 3)
+    read = [TokenStates(np.arange(1), vectors[:1]), TokenStates(np.arange(3), vectors[1:])]
+    assert common_part(read).tolist() == vectors.mean(0).tolist()
+    nothing = common_part([TokenStates(np.arange(0), vectors[:0])])
+    assert nothing.tolist() == [0, 0, 0]
+    lengths = np.linalg.norm(without(vectors, vectors.mean(0)), axis=1)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+    assert not without(vectors[:1], vectors[0]).any(), "no direction is left, and none is made up"
 
 
 def test_an_encoder_without_tokens_is_refused_by_name(hash_encoder):

@@ -1,11 +1,15 @@
 r"""Late interaction between the tokens of query and passage, each read in its context by the index's own encoder.
 
 .. math:: s(q, D) = \max_{W \subset D} \sum_i w_i \sum_{j \in W} \operatorname{softmax}_j(c_{ij} / T) \, c_{ij}, \quad
-    c_{ij} = \cos(q_i, D_j)
+    c_{ij} = \cos(q_i - m, D_j - m)
 
 Each token of the query looks for its like in a window W of the passage, and the best window counts: what answers a
 query stands together. The soft maximum asks for tokens that stand out from the rest of their window. Rare tokens weigh
 more; how rare a token is, its number tells, since byte pair encoding joins what is frequent first.
+
+m is what the states of all tokens have in common, their mean over a few sentences about different things. All of them
+point largely one way (Ethayarajh, EMNLP 2019, arXiv 1909.00512): without m the mean length of unit states is .8, and
+what tells tokens apart is lost in it.
 
 Nothing is trained for it, and any encoder of ours will do. Source: MaxSim of Khattab and Zaharia, "ColBERT", SIGIR 2020
 (arXiv 2004.12832); states of a middle layer and weights by rarity as in Zhang et al., "BERTScore", ICLR 2020 (arXiv
@@ -20,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from llm2comp_apps.encoder.protocol import FloatArray, ReadsTokens, TextEncoder
+from llm2comp_apps.encoder.token_states import TokenStates
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.rerank.protocol import Passage
 
-__all__ = ["TokensReranker", "rarity", "soft_max_sim"]
+__all__ = ["SENTENCES", "TokensReranker", "common_part", "rarity", "soft_max_sim", "without"]
 
 _LONGEST = 320
 """Tokens of a passage that are read."""
@@ -35,6 +40,33 @@ _TEMPERATURE = 0.05
 _FREQUENT = 200
 """Numbers of tokens up to this one are letters, signs and the most frequent words."""
 _LEAST = 0.05
+
+
+SENTENCES = (
+    "The committee will meet again on Thursday to discuss the budget for the new library, which has risen "
+    "by a third since last year.",
+    "Patients who were given the drug slept longer, but their blood pressure did not change in the twelve "
+    "weeks of the trial.",
+    "To undo the last commit without losing your changes, reset the branch to the one before and look at "
+    "what is left in the index.",
+    "A cell divides in several steps: the chromosomes are copied, drawn apart, and enclosed by two new membranes.",
+    "What is the best way to remove a stain of red wine from a cotton shirt?",
+    "In 1867 the company laid a cable across the ocean, and messages that had taken ten days arrived within minutes.",
+    "The lift of a thin wing at small angles grows with the angle of attack until the flow separates near "
+    "its upper edge.",
+    "She closed the door quietly, sat down at the window and read the letter once more.",
+    "Prices on the stock market fell sharply after the central bank had announced that interest rates would stay high.",
+    "We propose a method for the retrieval of documents that ranks them by the probability of being "
+    "relevant to a query.",
+    "Rivers carry sand and clay to the sea, where they settle in layers and slowly turn into rock.",
+    "The striker scored twice in the second half, and the visitors went home with their fifth defeat in a row.",
+    "An electric current in a coil produces a magnetic field, whose strength depends on the number of turns.",
+    "Add the flour and a pinch of salt, stir until the dough is smooth, and let it rest for an hour.",
+    "The court found that the contract was void because neither party had signed it before the date that it named.",
+    "Most people in the region speak two languages, one at home and another one at school or at work.",
+)
+"""What m is taken from: 357 tokens. The mean over 1.6 million tokens of passages points the same way (cosine .985), and
+orders passages as well."""
 
 
 class TokensReranker:
@@ -54,7 +86,8 @@ class TokensReranker:
         if not isinstance(encoder, ReadsTokens):
             raise UsageError(f"the encoder {encoder.name} shows no tokens to rerank by; take an LLM2Comp checkpoint")
         self._encoder = encoder
-        encoder.encode_tokens([])  # opens what reads them, outside of the time that a query has
+        # Here, outside of the time that a query has: the first call also opens what reads tokens.
+        self._mean = common_part(encoder.encode_tokens(SENTENCES))
 
     def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
         """See :class:`Reranker`; a mean of cosines."""
@@ -62,8 +95,22 @@ class TokensReranker:
             return np.zeros(0, np.float32)
         texts = [each.content[:_CHARACTERS] for each in passages]
         asked, *read = self._encoder.encode_tokens([query, *texts], max_length=_LONGEST)
-        weights = rarity(asked.ids)
-        return np.array([soft_max_sim(asked.vectors @ each.vectors.T, weights) for each in read], dtype=np.float32)
+        weights, own = rarity(asked.ids), without(asked.vectors, self._mean)
+        cosines = (own @ without(each.vectors, self._mean).T for each in read)
+        return np.array([soft_max_sim(each, weights) for each in cosines], dtype=np.float32)
+
+
+def common_part(read: Sequence[TokenStates]) -> FloatArray:
+    """The mean ``(d,)`` of all tokens of some texts; zeros where they have none."""
+    vectors = np.concatenate([each.vectors for each in read])
+    mean: FloatArray = vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1], np.float32)
+    return mean
+
+
+def without(vectors: FloatArray, mean: FloatArray) -> FloatArray:
+    """What vectors ``(t, d)`` have beside their common part, brought to unit length."""
+    own = vectors - mean
+    return own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
 
 
 def rarity(ids: npt.NDArray[np.int64]) -> FloatArray:
