@@ -7,6 +7,10 @@ generations stay readable, and a crash leaves nothing but a directory that no ma
 
 The scores depend on tantivy's own segments in one way only, as in Lucene: a deleted document counts in the statistics
 until its segment is merged.
+
+What a title says counts more than what a text says. Scores of two fields cannot be added: a word would be worth as
+much again in the second as in the first. So a title's words are counted several times before the score is made.
+Source: Robertson, Zaragoza, Taylor, "Simple BM25 Extension to Multiple Weighted Fields", CIKM 2004.
 """
 
 from __future__ import annotations
@@ -65,6 +69,7 @@ _HEAP_BYTES = 64_000_000
 _FEW_DOCUMENTS = 4096  # allowed documents up to which a filter is part of the query
 _PREFIX_SCORE = 3.0  # of a word that begins as it was asked for: about that of a word in every twentieth document
 _FUNCTION_WORD = 0.3  # weight of *how* or *the* beside 1 of any other word: best of 0, .3 and 1 on ten sets of queries
+_TITLE = 3  # how often each word of a title counts: best of 1 to 7 on train queries of three sets
 _MOST_OF_A_WORD = 2.2  # BM25 with k1 = 1.2 tends to idf times this for a word that a document repeats
 _FIRST_PLAIN = 2  # versions of the analysis: the first that knew `plain` ...
 _FIRST_WITH_ORDER = 3  # ... and the first that kept the order of words, titles, and words beside their stems
@@ -97,6 +102,8 @@ def _document(num: int, document: IndexedDocument) -> tantivy.Document:
     title, text = plain(document.title), plain(document.text)
     body = f"{title} {text}" if title else text
     entry.add_text("body", body)
+    for _ in range(_TITLE - 1 if title else 0):
+        entry.add_text("body", title)  # by itself: no phrase goes from one into the next
     entry.add_text("title", title)
     entry.add_text("forms", body)
     return entry

@@ -25,8 +25,10 @@ class Bm25Ranker:
         # Tantivy's analysis decides the ranking, so its version belongs to the fingerprint.
         self.fingerprint = hashlib.sha256(f"bm25 {self._tokenizer} tantivy {version('tantivy')}".encode()).hexdigest()
 
-    def search(self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int) -> dict[str, dict[str, float]]:
-        """Index ``corpus`` in memory and rank it for each query; see :class:`Ranker`."""
+    def search(
+        self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int, titles: Mapping[str, str] | None = None
+    ) -> dict[str, dict[str, float]]:
+        """Index ``corpus`` in memory and rank it for each query, titles as any text; see :class:`Ranker`."""
         import tantivy
 
         schema = tantivy.SchemaBuilder()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm2comp_apps.corpus import CorpusOptions, Record, read_records
@@ -76,12 +76,14 @@ class RetrievalData:
         queries: texts by query id.
         qrels: ``qrels[query id][document id]`` is the grade.
         in_corpus: queries that stand in the corpus under their own id; that document is no hit of theirs.
+        titles: by document id, of those that have one; their texts begin with it.
     """
 
     corpus: dict[str, str]
     queries: dict[str, str]
     qrels: dict[str, dict[str, int]]
     in_corpus: frozenset[str] = frozenset()
+    titles: dict[str, str] = field(default_factory=dict)
 
 
 def read_rows(path: Path) -> Iterator[Record]:
@@ -190,9 +192,12 @@ def read_retrieval(corpus: Path, queries: Path, qrels: Path, *, ignore_identical
     """
     judgements = _read_qrels(qrels)
     documents: dict[str, str] = {}
+    titles: dict[str, str] = {}
     untitled: dict[str, str] = {}  # the texts of documents that have the id of a query
     for identifier, (title, text) in _rows_by_id(corpus).items():
         documents[identifier] = f"{title} {text}".strip()
+        if title.strip():
+            titles[identifier] = title.strip()
         if identifier in judgements:
             untitled[identifier] = text
     asked = {identifier: text for identifier, (_, text) in _rows_by_id(queries).items() if identifier in judgements}
@@ -208,7 +213,7 @@ def read_retrieval(corpus: Path, queries: Path, qrels: Path, *, ignore_identical
         same = asked[query].strip() in (untitled[query].strip(), documents[query])
         return same and kept[query].get(query, 0) <= 0
 
-    return RetrievalData(documents, asked, kept, frozenset(filter(is_itself, asked)))
+    return RetrievalData(documents, asked, kept, frozenset(filter(is_itself, asked)), titles)
 
 
 def _rows_by_id(path: Path) -> dict[str, tuple[str, str]]:

@@ -72,10 +72,14 @@ def sample_retrieval(data: RetrievalData, queries: int, documents: int, max_word
     judged = {document for query in kept for document in data.qrels[query]} & data.corpus.keys()
     others = [document for document in data.corpus if document not in judged]
     fill = {others[row] for row in _draw(len(others), max(0, documents - len(judged)))}
-    corpus = {
-        key: " ".join(text.split()[:max_words]) if max_words else text
-        for key, text in data.corpus.items()
-        if key in judged or key in fill
-    }
+
+    def cut(texts: dict[str, str]) -> dict[str, str]:
+        return {
+            key: " ".join(text.split()[:max_words]) if max_words else text
+            for key, text in texts.items()
+            if key in judged or key in fill
+        }
+
     asked = {key: data.queries[key] for key in kept}
-    return RetrievalData(corpus, asked, {key: data.qrels[key] for key in kept}, data.in_corpus.intersection(kept))
+    qrels = {key: data.qrels[key] for key in kept}
+    return RetrievalData(cut(data.corpus), asked, qrels, data.in_corpus.intersection(kept), cut(data.titles))

@@ -40,7 +40,7 @@ __all__ = ["RERANK", "WAYS", "JudgedSearch", "RerankModel", "SearchRanker", "sea
 RERANK = "rerank"
 """The way of searching that reranks the hits of a hybrid search."""
 
-RANKING_VERSION = 1
+RANKING_VERSION = 2
 """Raised when searches rank in another way, so that kept scores are computed again."""
 
 DEPTH = 200
@@ -196,7 +196,9 @@ class SearchRanker:
             about |= {"rerank": [reranker.identity, RERANKED]}
         self.fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
-    def search(self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int) -> dict[str, dict[str, float]]:
+    def search(
+        self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int, titles: Mapping[str, str] | None = None
+    ) -> dict[str, dict[str, float]]:
         """The best documents of each query, at most :data:`DEPTH`; an empty query finds none.
 
         Raises:
@@ -206,7 +208,7 @@ class SearchRanker:
         """
         asked = {identifier: text for identifier, text in queries.items() if text.strip()}
         options = SearchOptions(k=min(top_k, DEPTH), mode=self._mode)
-        with self._searched(corpus) as library:
+        with self._searched(corpus, titles or {}) as library:
             rankings = self._rank(library, list(asked.values()), options)
         return {
             identifier: {hit.id: hit.score for hit in ranking}
@@ -228,7 +230,7 @@ class SearchRanker:
         return [_with_rest(*each) for each in zip(heads, rankings, strict=True)]
 
     @contextmanager
-    def _searched(self, corpus: Mapping[str, str]) -> Iterator[Collection]:
+    def _searched(self, corpus: Mapping[str, str], titles: Mapping[str, str]) -> Iterator[Collection]:
         if self._collection is not None:
             _check_same(self._collection, corpus)
             yield self._collection
@@ -243,10 +245,15 @@ class SearchRanker:
             with _reporting("indexing", "documents", len(corpus)) as report:
                 report(0, 0.0)
                 library.update(
-                    (Document(identifier, text) for identifier, text in corpus.items()),
+                    (_document(identifier, text, titles.get(identifier, "")) for identifier, text in corpus.items()),
                     on_progress=lambda progress: report(progress.documents, progress.characters / whole),
                 )
             yield library
+
+
+def _document(identifier: str, content: str, title: str) -> Document:
+    """What has this content, whose beginning is its title."""
+    return Document(identifier, content[len(title) :].removeprefix(" "), title)
 
 
 @contextmanager

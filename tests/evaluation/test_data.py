@@ -196,6 +196,7 @@ def test_a_retrieval_sample_keeps_every_judged_document(queries, documents, judg
         {f"d{index}": "some words here" for index in range(50)},
         {f"q{index}": "?" for index in range(10)},
         {f"q{index}": {f"d{(index * 7 + number) % 50}": 1 for number in range(judged)} for index in range(10)},
+        titles={f"d{index}": "some words here"[: 4 * index] for index in range(1, 50)},
     )
     sample = sample_retrieval(data, queries, documents, max_words=2)
     needed = {document for query in sample.queries for document in sample.qrels[query]}
@@ -203,6 +204,8 @@ def test_a_retrieval_sample_keeps_every_judged_document(queries, documents, judg
     assert len(sample.queries) == min(queries, 10)
     assert len(sample.corpus) == max(len(needed), min(documents, 50))
     assert set(sample.corpus.values()) <= {"some words"}
+    assert sample.titles.keys() == sample.corpus.keys() - {"d0"}
+    assert all(sample.corpus[key].startswith(title) for key, title in sample.titles.items())
     assert sample == sample_retrieval(data, queries, documents, max_words=2)
 
 

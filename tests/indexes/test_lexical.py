@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llm2comp_indexes import DamageWarning, Index, IndexedDocument, matching_spans
 from llm2comp_indexes.lexical import analyzer
+from llm2comp_indexes.operators import parse_query
 
 WORDS = ["heart", "hearts", "cell", "cells", "the", "of", "protein", "running", "run", "über", "naïve", "x-ray"]
 
@@ -46,12 +47,12 @@ def test_scores_do_not_depend_on_the_commits(make_index):
         np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in expected], rtol=1e-6)
 
 
-def test_scores_are_bm25(make_index):
+def test_scores_are_bm25_with_the_words_of_titles_counted_three_times(make_index):
     """Robertson's formula with k1 = 1.2 and b = 0.75, and the always positive idf of Lucene."""
     documents = texts(60)
     index = make_index()
     add(index, documents)
-    bags = [analyzer("english").analyze(f"{doc.title} {doc.text}") for doc in documents]
+    bags = [analyzer("english").analyze(" ".join([doc.title] * 3 + [doc.text])) for doc in documents]
     mean = sum(map(len, bags)) / len(bags)
 
     def score(bag: list[str], term: str) -> float:
@@ -65,6 +66,27 @@ def test_scores_are_bm25(make_index):
     hits = index.search_lexical("running hearts cells cells", 60)
     assert {hit.id for hit in hits} == {id_ for id_, value in expected.items() if value > 0}
     np.testing.assert_allclose([hit.score for hit in hits], [expected[hit.id] for hit in hits], rtol=1e-4)
+
+
+def test_a_word_in_the_title_counts_more_than_the_same_word_in_the_text(make_index):
+    index = make_index()
+    said = ("cells divide", "hearts beat"), ("hearts beat", "cells divide")
+    add(index, [IndexedDocument(name, text, title) for name, (title, text) in zip("ab", said, strict=True)])
+    assert [hit.id for hit in index.search_lexical("cells", 5)] == ["a", "b"]
+    assert [hit.id for hit in index.search_lexical("hearts", 5)] == ["b", "a"]
+
+
+def test_no_phrase_goes_from_the_end_of_a_title_to_its_beginning(make_index):
+    index = make_index()
+    add(index, [IndexedDocument("a", "run fast", "cells divide"), IndexedDocument("b", "divide cells", "hearts")])
+
+    def meeting(query: str) -> set[str]:
+        parsed = parse_query(query)
+        return {hit.id for hit in index.search_lexical(parsed.text, 5, clauses=parsed.clauses)}
+
+    assert meeting('"divide cells"') == {"b"}
+    assert meeting('"cells divide"') == {"a"}
+    assert meeting('"divide run"') == {"a"}, "from the title into the text, as they are read"
 
 
 def test_words_are_folded_and_stemmed_in_every_script(make_index):
@@ -178,7 +200,7 @@ def test_a_doubtful_lexical_file_is_not_searched_and_is_repaired(make_index, dam
 
 
 def test_scifact_by_an_outside_measure(make_index):
-    """nDCG@10 of BM25 over title and text on SciFact, by pytrec_eval: 0.65 is what a plain BM25 has to reach."""
+    """nDCG@10 of BM25 over title and text on SciFact, by pytrec_eval: 0.688 at least, where a plain BM25 has 0.683."""
     data = Path(os.environ.get("LLM2COMP_DATA", Path(__file__).parents[3] / "shared" / "data"))
     folder = data / "eval" / "retrieval" / "scifact"
     if not folder.is_dir():
@@ -200,7 +222,7 @@ def test_scifact_by_an_outside_measure(make_index):
         for query in lines("queries.jsonl.gz")
     }
     measured = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(run)
-    assert np.mean([measured[query]["ndcg_cut_10"] for query in qrels]) >= 0.65
+    assert np.mean([measured[query]["ndcg_cut_10"] for query in qrels]) >= 0.688
 
 
 def test_an_index_whose_documents_are_all_deleted_finds_nothing_and_asks_for_nothing(make_index):

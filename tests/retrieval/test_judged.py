@@ -60,6 +60,19 @@ def test_a_row_ranks_as_a_search_of_that_mode_does(mode, library, hash_encoder):
             assert list(hits.items()) == [(hit.id, pytest.approx(hit.score)) for hit in searched]
 
 
+def test_titles_count_as_they_do_in_a_search(tmp_path, hash_encoder):
+    """A row over joined texts and their titles is a search of documents that have these titles."""
+    documents = [Document(name, text, name) for name, text in CORPUS.items()] + [Document("anchor", "", "Anchor")]
+    corpus, titles = ({each.id: getattr(each, part) for each in documents} for part in ("content", "title"))
+    found = search_rows(["hybrid"])["hybrid search"].ranker(hash_encoder).search(corpus, {"q": "stars"}, 10, titles)
+    with Collection.create(tmp_path / "titled.index", encoder=hash_encoder) as library:
+        library.update(documents)
+        expected = {hit.id: pytest.approx(hit.score) for hit in library.search("stars")}
+    assert found == {"q": expected}
+    plain = search_rows(["hybrid"])["hybrid search"].ranker(hash_encoder).search(corpus, {"q": "stars"}, 10)
+    assert plain != found
+
+
 def test_a_dense_search_scores_what_exact_cosines_score(task, hash_encoder):
     dense = search_rows(["dense"])["dense search"].ranker(hash_encoder)
     (ranked,), (embedded,) = evaluate(dense, [task]), evaluate(hash_encoder, [task])

@@ -39,8 +39,20 @@ class Ranker(Protocol):
         """Hex digest of everything that changes a ranking."""
         ...
 
-    def search(self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int) -> dict[str, dict[str, float]]:
-        """The ``top_k`` best documents of each query: ``{query id: {document id: score}}``."""
+    def search(
+        self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int, titles: Mapping[str, str] | None = None
+    ) -> dict[str, dict[str, float]]:
+        """The ``top_k`` best documents of each query.
+
+        Args:
+            corpus: texts by document id, each with its title in front.
+            queries: texts by query id.
+            top_k: how many documents.
+            titles: of documents that have one, for what weighs them.
+
+        Returns:
+            ``{query id: {document id: score}}``.
+        """
         ...
 
 

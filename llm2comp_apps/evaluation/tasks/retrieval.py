@@ -44,7 +44,7 @@ class RetrievalTask(Task[RetrievalData]):
     def evaluate_ranker(self, ranker: Ranker) -> TaskScores:
         """Score a system that ranks texts itself, such as BM25."""
         data = self.load()
-        return score_run(ranker.search(data.corpus, data.queries, TOP_K), data)
+        return score_run(ranker.search(data.corpus, data.queries, TOP_K, data.titles), data)
 
 
 def dense_run(data: RetrievalData, embed: Embed) -> dict[str, dict[str, float]]:
