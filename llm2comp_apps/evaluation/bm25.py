@@ -26,7 +26,11 @@ class Bm25Ranker:
         self.fingerprint = hashlib.sha256(f"bm25 {self._tokenizer} tantivy {version('tantivy')}".encode()).hexdigest()
 
     def search(
-        self, corpus: Mapping[str, str], queries: Mapping[str, str], top_k: int, titles: Mapping[str, str] | None = None
+        self,
+        corpus: Mapping[str, str],
+        queries: Mapping[str, str],
+        top_k: int,
+        titles: Mapping[str, str] | None = None,  # noqa: ARG002 - Ranker's; the plain BM25 of papers knows no fields
     ) -> dict[str, dict[str, float]]:
         """Index ``corpus`` in memory and rank it for each query, titles as any text; see :class:`Ranker`."""
         import tantivy
