@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.corpus.report import ReadReport
     from llm2comp_apps.corpus.slices import CorpusFile, CorpusSlice, cut_corpus, read_slices
     from llm2comp_apps.encoder.model import LLM2Comp
-    from llm2comp_apps.encoder.names import load_encoder
+    from llm2comp_apps.encoder.names import identity_of, load_encoder
     from llm2comp_apps.encoder.publishing.export import export_model
     from llm2comp_apps.errors import (
         ClusteringError,
@@ -79,6 +79,7 @@ __all__ = [
     "cut_corpus",
     "draw_blueprint",
     "export_model",
+    "identity_of",
     "import_parts",
     "load_encoder",
     "load_reranker",
@@ -107,6 +108,7 @@ _HOME = {
     "cut_corpus": "corpus.slices",
     "draw_blueprint": "retrieval.creation",
     "export_model": "encoder.publishing.export",
+    "identity_of": "encoder.names",
     "import_parts": "retrieval.parts",
     "load_encoder": "encoder.names",
     "load_reranker": "retrieval.rerank",

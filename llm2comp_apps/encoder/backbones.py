@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm2comp_apps.encoder.cache import directory_sha256
 from llm2comp_apps.encoder.hub import find_model
 from llm2comp_apps.encoder.quiet import without_progress_bars
+from llm2comp_apps.encoder.turns import in_turn
 from llm2comp_apps.encoder.wheel_backbone import WHEEL_BACKBONES
 from llm2comp_apps.errors import EncoderError
 
@@ -64,6 +65,7 @@ def default_dtype(device: str) -> torch.dtype:
     return torch.float32
 
 
+@in_turn
 def load_backbone(
     name: str = DEFAULT_BACKBONE,
     *,

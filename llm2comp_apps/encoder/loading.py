@@ -23,6 +23,7 @@ from llm2comp_apps.encoder.precision import lower_precision
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.settings import ENCODE, RERANK
 from llm2comp_apps.encoder.threads import one_thread
+from llm2comp_apps.encoder.turns import in_turn
 from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class LoadedNetwork:
     packed: Path | None = None
 
 
+@in_turn
 def load_network(
     name: str,
     *,

@@ -17,6 +17,7 @@ from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.texts import list_of_texts
+from llm2comp_apps.encoder.turns import in_turn
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import first_line
 
@@ -33,6 +34,7 @@ _BLOCK = 4
 """Batches between two reports of progress."""
 
 
+@in_turn
 def load_sentence_transformer(
     path: str,
     *,

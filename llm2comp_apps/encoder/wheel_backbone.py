@@ -16,6 +16,7 @@ from pathlib import Path
 
 from llm2comp_apps.encoder.cache import cache_dir, file_sha256
 from llm2comp_apps.encoder.quiet import without_progress_bars
+from llm2comp_apps.encoder.turns import in_turn
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import replaced_folder
 
@@ -100,6 +101,7 @@ class WheelBackbone:
             )
 
 
+@in_turn
 def _dequantise(gguf: Path, target: Path) -> None:
     """Write float32 safetensors, config and tokenizer of a GGUF file into ``target`` (about 15 s for 135M)."""
     import torch

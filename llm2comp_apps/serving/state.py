@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from llm2comp_apps import UsageError, load_encoder
+from llm2comp_apps import UsageError, identity_of, load_encoder
 from llm2comp_apps.serving.batching import Engine
 from llm2comp_apps.serving.calm import calmly
 from llm2comp_apps.serving.errors import ApiError, busy, not_found
@@ -61,7 +61,9 @@ class State:
         if not self.indexes or (settings.encoder is not None and not settings.shards):
             # The first one answers who names no model, as clients of TEI never do.
             name = settings.encoder or "default"
-            self._add_engine(name, lambda: load_encoder(name, device=settings.device), name)
+            known = identity_of(name)  # an index that was built by the same one shares it
+            key = known.fingerprint if known else name
+            self._add_engine(key, lambda: load_encoder(name, device=settings.device), name)
         for served in self.indexes.values():
             self._count(served)
             fingerprint = served.encoder_record.get("fingerprint", _UNKNOWN)

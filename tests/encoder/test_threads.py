@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 from llm2comp_apps import LLM2Comp
-from llm2comp_apps.encoder import base
+from llm2comp_apps.encoder import base, load_encoder
 from llm2comp_apps.encoder.backends import cores
 from llm2comp_apps.encoder.threads import fitting_threads, one_thread
 
@@ -108,3 +109,16 @@ def test_threads_of_openmp_sleep_while_they_wait_unless_someone_wants_otherwise(
     command = "import llm2comp_apps, os; print(os.environ['OMP_WAIT_POLICY'])"
     ran = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment, check=True)
     assert ran.stdout.strip() == expected
+
+
+def test_encoders_that_are_loaded_beside_one_another_are_whole(tiny_encoder_dir):
+    """While transformers loads a model it changes torch for all threads; others had no weights then, or random ones."""
+    names = [str(tiny_encoder_dir), f"{tiny_encoder_dir}@first"] * 3
+
+    def encoded(name: str):
+        return load_encoder(name, device="cpu", backend="torch").encode(["a few words"])[0]
+
+    expected = [encoded(name) for name in names[:2]] * 3
+    for _ in range(2):
+        with ThreadPoolExecutor(len(names)) as pool:
+            np.testing.assert_allclose(list(pool.map(encoded, names)), expected, atol=1e-6)

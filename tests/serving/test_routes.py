@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from llm2comp_apps import Collection, Document
+from llm2comp_apps.serving import ServeSettings, State
 
 
 def test_health(ask) -> None:
@@ -19,6 +20,20 @@ def test_models(ask) -> None:
     status, answer = ask("GET", "/v1/models")
     assert status == 200
     assert [model["id"] for model in answer["data"]] == ["hash"]
+
+
+def test_an_encoder_that_an_index_has_too_is_loaded_once(tiny_encoder_dir, tmp_path) -> None:
+    path, name = tmp_path / "notes.index", str(tiny_encoder_dir)
+    with Collection.create(path, encoder=name, device="cpu") as library:
+        library.update([Document("cells", "Cells divide."), Document("bread", "Bread rises.")])
+    for named, count in ((name, 1), (f"{name}@first", 2)):  # read in another way, it is another encoder
+        state = State(ServeSettings(indexes=[path], encoder=named, device="cpu"))
+        state.start()
+        for engine in state.engines.values():
+            engine.loaded.result(60)
+        assert len(state.engines) == count
+        assert len(state.indexes["notes"].collection.search("cells", mode="dense")) == 2
+        state.close()
 
 
 def test_embeddings_are_those_of_the_encoder(ask, loads_hash) -> None:

@@ -13,6 +13,7 @@ from llm2comp_apps.encoder.decoding.reader import MemoryReader
 from llm2comp_apps.encoder.locate import READABLE, locate_checkpoint
 from llm2comp_apps.encoder.names import parse_name
 from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.turns import in_turn
 from llm2comp_apps.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["load_reader"]
 
 
+@in_turn
 def load_reader(
     name: str = READABLE,
     *,

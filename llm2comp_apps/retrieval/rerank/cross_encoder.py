@@ -10,6 +10,7 @@ import numpy as np
 
 from llm2comp_apps.encoder.hub import find_model
 from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.encoder.turns import in_turn
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import first_line
 from llm2comp_apps.retrieval.rerank.protocol import Passage
@@ -43,6 +44,7 @@ class CrossEncoderReranker:
         return scores
 
 
+@in_turn
 def _load_cross_encoder(name: str, device: str | None) -> CrossEncoder:
     # Both looked for before the import, which takes seconds.
     if find_spec("sentence_transformers") is None:
