@@ -25,7 +25,6 @@ from typing import get_args
 import numpy as np
 
 from llm2comp_apps.corpus.document import Document
-from llm2comp_apps.encoder.cache import directory_sha256
 from llm2comp_apps.encoder.progress import EncodingProgress, watch_encoding, watcher
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import EvaluationError, UsageError
@@ -33,6 +32,7 @@ from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.hits import Ranked, followed_by
 from llm2comp_apps.retrieval.models import Models
 from llm2comp_apps.retrieval.rerank import LIKELIHOOD, MEMORY, TOKENS, UPR, Reranker, load_joint_reranker
+from llm2comp_apps.retrieval.rerank.own import files_sha256_of
 from llm2comp_apps.retrieval.search import Mode, SearchOptions
 
 __all__ = ["RERANK", "WAYS", "JudgedSearch", "RerankModel", "SearchRanker", "search_rows"]
@@ -53,7 +53,6 @@ RERANKED = 50
 
 WAYS = (*get_args(Mode), RERANK)
 """Ways of searching that can be rows."""
-_MODEL_FILES = ("*.safetensors", "*.bin", "*.json")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,8 +76,7 @@ class RerankModel:
     @property
     def identity(self) -> dict[str, str]:
         """What decides its scores, beside the encoder of the index."""
-        folder = Path(self.name).expanduser()
-        return {"name": self.name, "files": directory_sha256(folder, _MODEL_FILES) if folder.is_dir() else ""}
+        return {"name": self.name, "files": files_sha256_of(self.name)}
 
     def load(self, library: Collection, source: str | None) -> Reranker:
         """The reranker of the hits of a collection.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.fusion import Ranking, share_of_meaning
+from llm2comp_apps.retrieval.rerank.own import files_sha256_of
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, QueryWords
@@ -38,12 +39,14 @@ class LearnedFusion:
         stretch: t, see the module.
         shift: b.
         reranker: name of the reranker that ``of_reranker`` is about; ``None`` for none.
+        reranker_files: digest of its files, where it is a folder; empty where it is none, or in indexes of old.
         of_reranker: w, from 0 to 1.
     """
 
     stretch: float = 1.0
     shift: float = 0.0
     reranker: str | None = None
+    reranker_files: str = ""
     of_reranker: float = 1.0
 
     @classmethod
@@ -53,13 +56,13 @@ class LearnedFusion:
         return None if held is None else cls(**{name: held[name] for name in cls.__dataclass_fields__ if name in held})
 
     def is_about(self, reranker: str | None) -> bool:
-        """Whether ``of_reranker`` was learned for a reranker, by its name; a folder may be spelled in many ways."""
+        """Whether ``of_reranker`` was learned for a reranker: one of that name, or for a folder, with those files."""
         if reranker is None or self.reranker is None:
             return False
-        if reranker == self.reranker:
-            return True
         known, asked = Path(self.reranker), Path(reranker)
-        return known.is_dir() and asked.is_dir() and known.samefile(asked)
+        if reranker != self.reranker and not (known.is_dir() and asked.is_dir() and known.samefile(asked)):
+            return False
+        return not self.reranker_files or self.reranker_files == files_sha256_of(reranker)
 
     def record(self) -> dict[str, Any]:
         """The weights as plain data."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -21,7 +21,8 @@ from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.fusion import share_of_meaning, weighted_average
 from llm2comp_apps.retrieval.hits import Ranked
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion
-from llm2comp_apps.retrieval.rerank import share_of
+from llm2comp_apps.retrieval.rerank import LIKELIHOOD, MEMORY, TOKENS, UPR, share_of
+from llm2comp_apps.retrieval.rerank.own import files_sha256_of
 from llm2comp_apps.retrieval.search import Searcher
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ def tune_fusion(
     first = [one for one in asked if _half(one.id) == 0]
     second = [one for one in asked if _half(one.id) == 1]
     best = _best(first, judge, rerank)
+    if rerank is not None and rerank not in (MEMORY, TOKENS, LIKELIHOOD, UPR):
+        best = replace(best, reranker_files=files_sha256_of(rerank))
     default = _default(first, judge, rerank, 1.0 if searcher.reranker is None else share_of(searcher.reranker))
     differences, learned, before = _compared(second, judge, best, default)
     error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else 0.0

@@ -11,6 +11,7 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.fusion import share_of_meaning
 from llm2comp_apps.retrieval.learned import LearnedFusion
 from llm2comp_apps.retrieval.models import Models
+from llm2comp_apps.retrieval.rerank.own import files_sha256_of
 from llm2comp_apps.retrieval.search import SearchOptions
 from llm2comp_apps.retrieval.tuning import _half, tune_fusion
 
@@ -147,6 +148,18 @@ def test_passages_take_the_weights(library):
     hits = library.search("gas star topic3", k=9, fusion="learned", passages=True)
     assert [hit.id for hit in hits][:3] == dense[:3] != lexical[:3]
     assert share_of_meaning([], [], library.index.query_words("gas")) >= 0
+
+
+def test_a_weight_is_not_for_another_reranker_that_took_the_place_of_the_one_it_was_learned_for(tmp_path):
+    folder = tmp_path / "rerank"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"one")
+    weights = LearnedFusion(reranker=str(folder), reranker_files=files_sha256_of(str(folder)), of_reranker=0.4)
+    assert weights.is_about(str(folder))
+    (folder / "model.safetensors").write_bytes(b"another")
+    assert not weights.is_about(str(folder))
+    kept = {"learned": {"reranker": str(folder), "of_reranker": 0.4}}
+    assert LearnedFusion.of(kept).is_about(str(folder)), "indexes of old know its name alone"
 
 
 def test_a_folder_is_known_in_any_spelling(tmp_path, monkeypatch):

@@ -7,16 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
+from llm2comp_apps.encoder.cache import directory_sha256
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.settings import SETTINGS
 from llm2comp_apps.retrieval.rerank.protocol import Passage
 
-__all__ = ["OwnReranker", "is_own"]
+__all__ = ["OwnReranker", "files_sha256_of", "is_own"]
+
+_FILES = ("*.safetensors", "*.bin", "*.json")
 
 
 def is_own(name: str) -> bool:
     """Whether a name is the folder of a checkpoint of ours; whether it is a reranker's is seen when it is loaded."""
     return (Path(name).expanduser() / SETTINGS).is_file()
+
+
+def files_sha256_of(name: str) -> str:
+    """What tells the reranker in a folder from one that takes its place; empty for names that are no folders."""
+    folder = Path(name).expanduser()
+    return directory_sha256(folder, _FILES) if folder.is_dir() else ""
 
 
 class OwnReranker:
