@@ -65,7 +65,6 @@ def default_dtype(device: str) -> torch.dtype:
     return torch.float32
 
 
-@in_turn
 def load_backbone(
     name: str = DEFAULT_BACKBONE,
     *,
@@ -85,7 +84,8 @@ def load_backbone(
     device = device or default_device()
     source, digest = _locate(name)
     tokenizer = _load_tokenizer(name, source)
-    lm = _load_lm(name, source, dtype or torch.float32, attn_implementation)
+    with in_turn:
+        lm = _load_lm(name, source, dtype or torch.float32, attn_implementation)
     lm.requires_grad_(False)
     lm.eval().to(device)
     return Backbone(name, lm, tokenizer, digest or _cached_digest(name))

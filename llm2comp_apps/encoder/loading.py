@@ -56,7 +56,6 @@ class LoadedNetwork:
     packed: Path | None = None
 
 
-@in_turn
 def load_network(
     name: str,
     *,
@@ -95,7 +94,7 @@ def load_network(
         )
     memory = checkpoint.read_memory(directory, settings.k)
     lm, adapter, weights = loaded.lm, None, None
-    with one_thread():
+    with in_turn, one_thread():
         if settings.own_layers:
             weights, digest = checkpoint.read_layers(directory)
         else:
@@ -129,7 +128,7 @@ def _packed(directory: Path, settings: checkpoint.EncoderSettings, device: str, 
     weights, digest = checkpoint.read_layers(directory)
     memory = checkpoint.read_memory(directory, settings.k)
     check_carried(directory, network_digest(settings, memory["memory_tokens"].numpy(), digest))
-    with one_thread():
+    with in_turn, one_thread():
         network = CompressionNetwork(packed_lm(directory, weights), **memory, text_layers=settings.text_layers)
         network.load_layers(weights)
         network.layers = None if settings.layers is None else tuple(settings.layers)

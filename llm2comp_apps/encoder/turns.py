@@ -8,23 +8,22 @@ encoders of its indexes beside one another.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from contextlib import ContextDecorator
 
 __all__ = ["in_turn"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
-_turn = threading.RLock()  # what loads an encoder loads its backbone, too
+_turn = threading.RLock()  # what loads an encoder may load its backbone
 
 
-def in_turn(load: Callable[P, T]) -> Callable[P, T]:
-    """Let a function that loads a model wait until no other thread does."""
+class _InTurn(ContextDecorator):
+    def __enter__(self) -> None:
+        _turn.acquire()
 
-    @wraps(load)
-    def waiting(*args: P.args, **settings: P.kwargs) -> T:
-        with _turn:
-            return load(*args, **settings)
+    def __exit__(self, *_: object) -> None:
+        _turn.release()
 
-    return waiting
+
+in_turn = _InTurn()
+"""Waits until no other thread loads a model: ``with in_turn:``, or ``@in_turn`` on a function that does nothing else.
+
+What is downloaded for it should be there by then, so that nobody waits for the download of others."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["load_reader"]
 
 
-@in_turn
 def load_reader(
     name: str = READABLE,
     *,
@@ -55,11 +54,12 @@ def load_reader(
     )
     if loaded.sha256 != settings.backbone_sha256:
         raise EncoderError(f"encoder {name}: made for other weights of {settings.backbone} than {loaded.name} has.")
-    if (directory / checkpoint.ADAPTER_WEIGHTS).is_file():
-        _inject_adapter(loaded.lm, directory)
-    network = CompressionNetwork(
-        loaded.lm, **checkpoint.read_memory(directory, settings.k), layers=settings.layers
-    ).read_by(settings.readout, loaded.tokenizer)
+    with in_turn:
+        if (directory / checkpoint.ADAPTER_WEIGHTS).is_file():
+            _inject_adapter(loaded.lm, directory)
+        network = CompressionNetwork(
+            loaded.lm, **checkpoint.read_memory(directory, settings.k), layers=settings.layers
+        ).read_by(settings.readout, loaded.tokenizer)
     network.to(loaded.lm.device).requires_grad_(requires_grad=False).eval()
     reader = MemoryReader(network, loaded.tokenizer, settings)
     if reader.drifted:
