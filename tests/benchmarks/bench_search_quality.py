@@ -8,10 +8,10 @@
 ``--all`` prints nDCG@10 of every way to join meaning and words, on every retrieval set of ``$LLM2COMP_DATA`` and on two
 sets of everyday questions (everyday.py). Indexes that the folder lacks are built there: an hour on two cores.
 
-Modes are lexical, dense, hybrid (min-max and reciprocal ranks), each also reranked by MaxSim over memory vectors, if
-the index stores them, and by ``--cross-encoder``, if one is named. Cost is given as milliseconds per query, all of it
-and reranking alone (which encodes the query once more), and bytes of memory vectors per document. Queries and
-judgements are read from ``$LLM2COMP_DATA/eval/retrieval/TASK``.
+Modes are lexical, dense, hybrid (by every fusion; by ``learned`` if ``llm2comp index tune`` has learned weights), each
+also reranked by MaxSim over memory vectors, if the index stores them, and by ``--cross-encoder``, if one is named.
+Cost is given as milliseconds per query, all of it and reranking alone (which encodes the query once more), and bytes of
+memory vectors per document. Queries and judgements are read from ``$LLM2COMP_DATA/eval/retrieval/TASK``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from llm2comp_apps.corpus import read_corpus
 from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.fusion import Fusion
 from llm2comp_apps.retrieval.index_encoder import load_index_encoder
+from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion
 from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker, Reranker
 from llm2comp_apps.retrieval.search import Searcher, SearchOptions
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
@@ -140,7 +141,8 @@ def main() -> None:
         print(json.dumps({"memory_bytes_per_document": bytes_per_row * index.info().vectors / len(index)}))
     if arguments.cross_encoder:
         rerankers[arguments.cross_encoder] = CrossEncoderReranker(arguments.cross_encoder)
-    hybrids = [("hybrid", fusion) for fusion in get_args(Fusion)]
+    ways = [fusion for fusion in get_args(Fusion) if fusion != LEARNED or LearnedFusion.of(index.settings)]
+    hybrids = [("hybrid", fusion) for fusion in ways]
     for mode, fusion in (("lexical", "weighted"), ("dense", "weighted"), *hybrids):
         for name, reranker in rerankers.items():
             clock = Stopwatch()
