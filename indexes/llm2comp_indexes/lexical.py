@@ -69,7 +69,7 @@ _HEAP_BYTES = 64_000_000
 _FEW_DOCUMENTS = 4096  # allowed documents up to which a filter is part of the query
 _PREFIX_SCORE = 3.0  # of a word that begins as it was asked for: about that of a word in every twentieth document
 _FUNCTION_WORD = 0.3  # weight of *how* or *the* beside 1 of any other word: best of 0, .3 and 1 on ten sets of queries
-_TITLE = 3  # how often each word of a title counts: best of 1 to 7 on train queries of three sets
+_TITLE = 3  # how often each word of a title counts: best of 1 to 7 on train queries of four sets
 _MOST_OF_A_WORD = 2.2  # BM25 with k1 = 1.2 tends to idf times this for a word that a document repeats
 _FIRST_PLAIN = 2  # versions of the analysis: the first that knew `plain` ...
 _FIRST_WITH_ORDER = 3  # ... and the first that kept the order of words, titles, and words beside their stems

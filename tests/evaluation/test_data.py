@@ -35,6 +35,8 @@ def test_retrieval_joins_title_and_text_and_leaves_unjudged_queries_out(data):
     library = discover(data)["library"].load()
     assert len(library.corpus) == 40
     assert library.corpus["d2"].startswith("bread ")
+    assert library.titles["d2"] == "bread"
+    assert all(library.corpus[key].startswith(f"{title} ") for key, title in library.titles.items())
     assert set(library.queries) == {"q0", "q1", "q2", "q3"}
     assert discover(data)["library:train"].load().qrels == {"t0": {"d2": 2}}
 
