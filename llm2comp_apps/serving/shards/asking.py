@@ -25,6 +25,7 @@ __all__ = ["Asker", "Lost", "MovedError", "Reply"]
 
 T = TypeVar("T")
 _HEADERS = {"content-type": "application/json"}
+_GRACE = 5.0  # seconds for what is dropped, and for the thread, to end
 _MISTAKES = (400, 413, 422)  # of who asks; another replica would say the same
 
 
@@ -67,6 +68,7 @@ class Asker:
         self._count = count
         self._fingerprint: str | None = None
         self._turn = 0
+        self._door, self._closed = threading.Lock(), False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="shards", daemon=True)
         self._thread.start()
@@ -106,21 +108,32 @@ class Asker:
 
     def close(self) -> None:
         """Drop what is asked, so that nobody waits for it, and end the connections and the thread."""
-        if not self._loop.is_closed():
-            self._wait(self._drop())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(5)
-            if not self._thread.is_alive():
-                self._loop.close()
+        with self._door:
+            if self._closed:
+                return
+            self._closed = True
+            dropped = asyncio.run_coroutine_threadsafe(self._drop(), self._loop)
+        dropped.result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_GRACE)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     async def _drop(self) -> None:
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.sleep(0)
+        if tasks:  # ended, and not only told to: who waits for one would wait for ever once the loop stands still
+            await asyncio.wait(tasks, timeout=_GRACE)
         self._connections.close()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        with self._door:  # so that nothing comes in behind what is dropped
+            if self._closed:
+                work.close()
+                raise RuntimeError("the connections to the shards are closed")
+            asked = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return asked.result()
 
     async def _ask_all(
         self, question: str, asked: Mapping[int, tuple[Shard, bytes]], until: float, patience: float, turn: int
