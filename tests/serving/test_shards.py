@@ -279,7 +279,7 @@ def test_who_waits_is_freed_also_where_what_is_dropped_takes_its_time(running, s
         except BaseException as error:  # noqa: BLE001 - however it ends
             ended.append(error)
 
-    monkeypatch.setattr(index._asker._connections, "ask", slow_to_end)
+    monkeypatch.setattr(index._asker, "_ask_one", slow_to_end)
     waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
     assert begun.wait(10)
