@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.fusion import Ranking, share_of_meaning
-from llm2comp_apps.retrieval.rerank.own import files_sha256_of
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, QueryWords
@@ -55,14 +54,14 @@ class LearnedFusion:
         held = settings.get(LEARNED)
         return None if held is None else cls(**{name: held[name] for name in cls.__dataclass_fields__ if name in held})
 
-    def is_about(self, reranker: str | None) -> bool:
-        """Whether ``of_reranker`` was learned for a reranker: one of that name, or for a folder, with those files."""
+    def is_about(self, reranker: str | None, files: str = "") -> bool:
+        """Whether ``of_reranker`` was learned for a reranker of this name, and these files if it lies in a folder."""
         if reranker is None or self.reranker is None:
             return False
         known, asked = Path(self.reranker), Path(reranker)
         if reranker != self.reranker and not (known.is_dir() and asked.is_dir() and known.samefile(asked)):
             return False
-        return not self.reranker_files or self.reranker_files == files_sha256_of(reranker)
+        return not self.reranker_files or self.reranker_files == files
 
     def record(self) -> dict[str, Any]:
         """The weights as plain data."""

@@ -25,7 +25,7 @@ from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion, learned_of, 
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.passages import DOCUMENTS, Passages
 from llm2comp_apps.retrieval.query_text import check_query
-from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker, share_of
+from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker, files_of, share_of
 from llm2comp_apps.retrieval.rerank.paced import RERANK_MS
 from llm2comp_apps.retrieval.rereading import Score, read_again
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
@@ -460,7 +460,7 @@ class Searcher:
     def _weights(self, reranker: Reranker, options: SearchOptions) -> LearnedFusion | None:
         """Of the first search and the reranker: those that the index learned, else the reranker's own."""
         learned = LearnedFusion.of(self._index.settings) if options.fusion == LEARNED else None
-        if learned is not None and learned.is_about(self._reranker_name):
+        if learned is not None and learned.is_about(self._reranker_name, files_of(reranker)):
             return learned
         share = share_of(reranker)
         return LearnedFusion(of_reranker=share) if share < 1 else None

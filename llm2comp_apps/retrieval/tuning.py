@@ -21,8 +21,7 @@ from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.fusion import share_of_meaning, weighted_average
 from llm2comp_apps.retrieval.hits import Ranked
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion
-from llm2comp_apps.retrieval.rerank import LIKELIHOOD, MEMORY, TOKENS, UPR, share_of
-from llm2comp_apps.retrieval.rerank.own import files_sha256_of
+from llm2comp_apps.retrieval.rerank import files_of, share_of
 from llm2comp_apps.retrieval.search import Searcher
 
 if TYPE_CHECKING:
@@ -133,8 +132,8 @@ def tune_fusion(
     first = [one for one in asked if _half(one.id) == 0]
     second = [one for one in asked if _half(one.id) == 1]
     best = _best(first, judge, rerank)
-    if rerank is not None and rerank not in (MEMORY, TOKENS, LIKELIHOOD, UPR):
-        best = replace(best, reranker_files=files_sha256_of(rerank))
+    if searcher.reranker is not None:
+        best = replace(best, reranker_files=files_of(searcher.reranker))
     default = _default(first, judge, rerank, 1.0 if searcher.reranker is None else share_of(searcher.reranker))
     differences, learned, before = _compared(second, judge, best, default)
     error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else 0.0

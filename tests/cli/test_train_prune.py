@@ -7,11 +7,15 @@ import json
 import pytest
 
 
+def written(path, count):
+    """A file of so many texts."""
+    path.write_text("".join(json.dumps({"text": f"text number {index}"}) + "\n" for index in range(count)))
+    return path
+
+
 @pytest.fixture
 def texts(tmp_path):
-    path = tmp_path / "texts.jsonl"
-    path.write_text("".join(json.dumps({"text": f"text number {index}"}) + "\n" for index in range(12)))
-    return path
+    return written(tmp_path / "texts.jsonl", 12)
 
 
 def test_a_number_or_a_list_of_layers(cli, tiny_encoder_dir, texts, tmp_path):
@@ -33,9 +37,7 @@ def test_a_number_or_a_list_of_layers(cli, tiny_encoder_dir, texts, tmp_path):
 @pytest.fixture
 def many_texts(tmp_path):
     """Enough to judge and to fit with."""
-    path = tmp_path / "many.jsonl"
-    path.write_text("".join(json.dumps({"text": f"text number {index}"}) + "\n" for index in range(200)))
-    return path
+    return written(tmp_path / "many.jsonl", 200)
 
 
 def test_layers_are_fitted(cli, tiny_encoder_dir, many_texts, tmp_path):

@@ -90,6 +90,8 @@ def test_weights_without_a_gain_are_not_kept(library, queries):
 class Wise:
     """Knows by name which document each query wants."""
 
+    files_sha256 = "wise files"
+
     def __init__(self, wanted):
         self.wanted = wanted
 
@@ -104,9 +106,10 @@ def test_a_reranker_gets_a_weight_of_its_own(library, queries, monkeypatch):
     monkeypatch.setattr(Models, "reranker", lambda self, name: Wise(wise))
     report = tune_fusion(library, queries, judge_by(wanted), wanted, rerank="wise")
     assert report.weights.reranker == "wise"
+    assert report.weights.reranker_files == "wise files"
     assert report.weights.of_reranker > 0
     with library.index.writer() as writer:
-        writer.keep(learned={"reranker": "wise", "of_reranker": 0.0})
+        writer.keep(learned={"reranker": "wise", "reranker_files": "wise files", "of_reranker": 0.0})
     plain = [hit.id for hit in library.search("gas star topic1", k=5)]
     monkeypatch.setattr(Wise, "score", lambda self, query, passages: np.arange(len(passages), dtype=np.float32))
     assert [
@@ -114,6 +117,9 @@ def test_a_reranker_gets_a_weight_of_its_own(library, queries, monkeypatch):
     ] == plain
     other = library.search("gas star topic1", k=5, rerank="other", rerank_depth=5, fusion="learned")
     assert [hit.id for hit in other] == plain[::-1], "weights of another reranker are none of this one"
+    monkeypatch.setattr(Wise, "files_sha256", "files of another one in its place")
+    other = library.search("gas star topic1", k=5, rerank="wise", rerank_depth=5, fusion="learned")
+    assert [hit.id for hit in other] == plain[::-1]
 
 
 def test_too_few_queries_say_nothing(library, queries):
@@ -155,9 +161,9 @@ def test_a_weight_is_not_for_another_reranker_that_took_the_place_of_the_one_it_
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"one")
     weights = LearnedFusion(reranker=str(folder), reranker_files=files_sha256_of(str(folder)), of_reranker=0.4)
-    assert weights.is_about(str(folder))
+    assert weights.is_about(str(folder), files_sha256_of(str(folder)))
     (folder / "model.safetensors").write_bytes(b"another")
-    assert not weights.is_about(str(folder))
+    assert not weights.is_about(str(folder), files_sha256_of(str(folder)))
     kept = {"learned": {"reranker": str(folder), "of_reranker": 0.4}}
     assert LearnedFusion.of(kept).is_about(str(folder)), "indexes of old know its name alone"
 

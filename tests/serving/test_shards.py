@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import json
@@ -260,35 +259,6 @@ def test_closing_a_front_frees_who_waits_for_a_shard(running, shards, relays):
     state.close()
     waiting.join(20)
     assert len(ended) == 1
-
-
-def test_who_waits_is_freed_also_where_what_is_dropped_takes_its_time(running, shards, relays, monkeypatch):
-    state = State(ServeSettings(shards=[typed([each.url for each in relays])], deadline=60.0, load_encoders=False))
-    index, begun, ended = state.indexes["library"].index, threading.Event(), []
-
-    async def slow_to_end(*_: object) -> None:
-        begun.set()
-        try:
-            await asyncio.sleep(60)
-        finally:
-            await asyncio.sleep(0.2)
-
-    def wait() -> None:
-        try:
-            index.listing(limit=3)
-        except BaseException as error:  # noqa: BLE001 - however it ends
-            ended.append(error)
-
-    monkeypatch.setattr(index._asker, "_ask_one", slow_to_end)
-    waiting = threading.Thread(target=wait, daemon=True)
-    waiting.start()
-    assert begun.wait(10)
-    state.close()
-    waiting.join(20)
-    assert len(ended) == 1
-    with pytest.raises(RuntimeError, match=r"^the connections to the shards are closed$"):
-        index.listing(limit=3)
-    state.close()  # once more does no harm
 
 
 def test_a_shard_that_hangs_between_two_questions_is_left_out_of_both(running, shards, relays, paths, monkeypatch):

@@ -13,7 +13,7 @@ from llm2comp_apps.retrieval.rerank.memory import (
     pool_memory,
 )
 from llm2comp_apps.retrieval.rerank.own import OwnReranker, is_own
-from llm2comp_apps.retrieval.rerank.protocol import Passage, ReadsStored, Reranker, StoredMemory, share_of
+from llm2comp_apps.retrieval.rerank.protocol import Passage, ReadsStored, Reranker, StoredMemory, files_of, share_of
 from llm2comp_apps.retrieval.rerank.tokens import TokensReranker
 from llm2comp_apps.retrieval.rerank.upr import UprReranker
 
@@ -32,6 +32,7 @@ __all__ = [
     "TokensReranker",
     "UprReranker",
     "encode_memory_with",
+    "files_of",
     "load_joint_reranker",
     "load_likelihood_reranker",
     "load_reranker",

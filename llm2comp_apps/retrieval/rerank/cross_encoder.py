@@ -13,6 +13,7 @@ from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.turns import in_turn
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import first_line
+from llm2comp_apps.retrieval.rerank.own import files_sha256_of
 from llm2comp_apps.retrieval.rerank.protocol import Passage
 
 if TYPE_CHECKING:
@@ -28,11 +29,15 @@ class CrossEncoderReranker:
         name: a Hugging Face id or a directory.
         device: where it runs; ``None`` for what is there.
 
+    Attributes:
+        files_sha256: see :func:`.own.files_sha256_of`; as they were when it was loaded.
+
     Raises:
         EncoderError: sentence-transformers is not installed, or the model cannot be loaded.
     """
 
     def __init__(self, name: str, device: str | None = None) -> None:
+        self.files_sha256 = files_sha256_of(name)
         self._model = _load_cross_encoder(name, device)
 
     def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:

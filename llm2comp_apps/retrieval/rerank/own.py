@@ -35,6 +35,9 @@ class OwnReranker:
         name: its folder.
         device: where it runs; ``None`` for the best there is.
 
+    Attributes:
+        files_sha256: see :func:`files_sha256_of`; as they were when it was loaded.
+
     Raises:
         EncoderError: it is an encoder, damaged, or made for another backbone.
     """
@@ -42,6 +45,7 @@ class OwnReranker:
     def __init__(self, name: str, device: str | None = None) -> None:
         from llm2comp_apps.encoder.backends.onnx_pairs import load_pair_scorer
 
+        self.files_sha256 = files_sha256_of(name)
         self._scorer = load_pair_scorer(name, device)
 
     def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:

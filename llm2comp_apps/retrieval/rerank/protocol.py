@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from llm2comp_apps.encoder.protocol import FloatArray
 
-__all__ = ["Passage", "ReadsStored", "Reranker", "Shares", "StoredMemory", "share_of"]
+__all__ = ["Passage", "ReadsStored", "Reranker", "Shares", "StoredMemory", "files_of", "share_of"]
 
 StoredMemory: TypeAlias = Callable[[Sequence[str], Sequence[tuple[int, int] | None]], npt.NDArray[np.floating]]
 """Stored memory vectors ``(n, k, d)`` by ids and spans."""
@@ -72,6 +72,12 @@ class Shares(Reranker, Protocol):
 
     share: float
     """Weight of its scores beside those of the first search, from 0 to 1."""
+
+
+def files_of(reranker: Reranker) -> str:
+    """The digest of the files that a reranker was loaded from; empty for one that lies in no folder."""
+    found: str = getattr(reranker, "files_sha256", "")
+    return found
 
 
 def share_of(reranker: Reranker) -> float:
