@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.encoder.cache import directory_sha256
 from llm2comp_apps.encoder.hub import find_model
+from llm2comp_apps.encoder.packing import PACKED, register_packed
 from llm2comp_apps.encoder.quiet import without_progress_bars
 from llm2comp_apps.encoder.turns import in_turn
 from llm2comp_apps.encoder.wheel_backbone import WHEEL_BACKBONES
@@ -74,7 +75,8 @@ def load_backbone(
 ) -> Backbone:
     """Load a backbone by short name (``smollm2-135m``), local directory or Hugging Face id.
 
-    A family without ``sdpa`` in transformers (Gemma 2, GPT-OSS, ...) computes its attention ``eager`` instead.
+    A family without ``sdpa`` in transformers (Gemma 2, GPT-OSS, ...) computes its attention ``eager`` instead, and
+    cannot be loaded ``packed`` (see :mod:`.packing`).
 
     Raises:
         EncoderError: not found, not downloadable, not a decoder-only language model.
@@ -136,6 +138,12 @@ def _load_lm(name: str, source: str, dtype: torch.dtype, attn_implementation: st
     try:
         config = AutoConfig.from_pretrained(source)
         _require_decoder_only(name, config)
+        if attn_implementation == PACKED:
+            if not _has_sdpa(config):
+                raise EncoderError(
+                    f"backbone {name}: a {config.model_type} cannot read packed texts; its attention is its own."
+                )
+            register_packed()
         if attn_implementation == "sdpa" and not _has_sdpa(config):
             attn_implementation = "eager"
         with without_progress_bars():

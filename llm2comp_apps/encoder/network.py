@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from llm2comp_apps.encoder.memory_layers import stop_text_behind
+from llm2comp_apps.encoder.packing import packed_arguments
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
 from llm2comp_apps.encoder.shallow import Noted, layer_weights, load_layer_weights, shallow_body
 from llm2comp_apps.encoder.token_states import token_depth
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from llm2comp_apps.encoder.checkpoint import Memory
+    from llm2comp_apps.encoder.packing import PackedTexts
 
 __all__ = ["CompressionNetwork", "left_pad", "positions", "role"]
 
@@ -272,6 +274,19 @@ class CompressionNetwork(nn.Module):
             return (states.float() * weights[..., None]).sum(1, keepdim=True) / weights.sum(1)[:, None, None]
         shares = self.memory_tokens.tensor_split(len(self._prompts))
         return torch.cat([self._behind(embeds, mask, *added) for added in zip(self._prompts, shares, strict=True)], 1)
+
+    def packed_memory(self, texts: PackedTexts) -> Tensor:
+        """Memory vectors ``(N, k, d)`` of texts in one row, see :mod:`.packing`.
+
+        They are those of :meth:`memory`, but for readouts with prompts and for texts that stop behind a layer, which
+        cannot be packed.
+        """
+        embeds = self.embed(texts.ids)
+        tokens = self.memory_tokens.to(embeds.dtype).repeat(len(texts.memory), 1)
+        embeds = embeds.index_copy(1, texts.memory.flatten(), tokens[None])
+        embeds = embeds.float() if self.own_layers else embeds  # as in `hidden`
+        states: Tensor = self.encoder(**packed_arguments(embeds, texts)).last_hidden_state
+        return states[0][texts.memory]
 
     def token_states(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """States ``(B, T, d)`` of left-padded token ids ``(B, T)``, without memory tokens, see :mod:`.token_states`."""

@@ -30,7 +30,7 @@ def probe(network: CompressionNetwork, name: str) -> None:
     """
     vocabulary = network.lm.get_input_embeddings().weight.shape[0]
     device = network.memory_tokens.device
-    first = [token % vocabulary for token in (11, 7, 23, 5)]
+    first = [token % vocabulary for token in (1011, 507, 2023, 705)]  # ordinary words, no marks
     other = [*first[:-1], (first[-1] + 3) % vocabulary]
     architecture = type(network.lm).__name__
     was_training = network.training

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["CHOICES", "Settings", "parse_instructions"]
@@ -20,7 +21,7 @@ CHOICES = {
     "train_weights": ("adapter", "all"),
     "pieces": ("texts", "sentences", "both"),
     "dtype": ("auto", "bfloat16", "float32"),
-    "attention": ("auto", "eager", "sdpa", "flash_attention_2"),
+    "attention": ("auto", "eager", "sdpa", "flash_attention_2", "packed"),
 }
 
 
@@ -52,6 +53,9 @@ class Settings:
     )
     adapter: str = _setting("continue", "Adapter of `init`: 'continue' trains it, 'fresh' adds a new one to it.")
     train_memory: bool = _setting(True, "Train the memory tokens and the decoder's input along with the adapter.")
+    token_bits: int = _setting(
+        8, "align: bits of the token embeddings that are read, which do not train: 4 as `train pack` can round them."
+    )
     # The optimiser
     max_steps: int = _setting(1000, "Optimiser steps.")
     batch_size: int = _setting(16, "Texts or pairs per optimiser step, over all processes.")
@@ -114,7 +118,11 @@ class Settings:
     seed: int = _setting(0, "Random seed.")
     # The machine
     dtype: str = _setting("auto", "Number format of the frozen weights: auto, bfloat16, float32.")
-    attention: str = _setting("auto", "Attention kernel: auto, eager, sdpa, flash_attention_2.")
+    attention: str = _setting(
+        "auto",
+        "Attention kernel: auto, eager, sdpa, flash_attention_2; align, ucl, scl: 'packed' reads the texts of a pass "
+        "in one row without padding (for a GPU).",
+    )
     compile: bool = _setting(False, "Compile the layers (torch.compile).")
     gradient_checkpointing: bool = _setting(False, "Recompute activations in the backward pass: less memory, slower.")
     shard: bool = _setting(False, "Spread the backbone's weights over all processes (FSDP).")
@@ -173,6 +181,7 @@ class Settings:
         self._require(
             "compile", not (self.compile and self.gradient_checkpointing), "off with `gradient_checkpointing`"
         )
+        self._require("token_bits", self.token_bits in TOKEN_BITS, " or ".join(map(str, TOKEN_BITS)))
         self._require("validation_texts", self.validation_texts >= 2, "at least 2")
         numbers = [part.strip() for part in self.layers.split(",") if part.strip()]
         self._require("layers", all(part.isdecimal() for part in numbers), "a number, or numbers such as 0,1,2,5")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["TOKEN_BITS", "TokenTable", "packed_tokens"]
+__all__ = ["TOKEN_BITS", "TokenTable", "packed_tokens", "rounded_tokens"]
 
 TOKEN_BITS = (8, 4)
 
@@ -42,6 +42,11 @@ def packed_tokens(tokens: Floats, *, exactly: bool, bits: int = 8) -> dict[str, 
     if exactly and not np.array_equal(integers * scales.astype(np.float32)[..., None], blocks):
         return {"tokens": tokens}
     return {"tokens": integers.reshape(count, d), "token_scales": scales}
+
+
+def rounded_tokens(tokens: Floats, bits: int) -> Floats:
+    """Token embeddings ``(V, d)`` as they are read again from ``bits``."""
+    return TokenTable(packed_tokens(tokens, exactly=False, bits=bits)).look_up(np.arange(len(tokens)))
 
 
 def _in_4_bits(blocks: Floats) -> dict[str, npt.NDArray[Any]]:

@@ -42,8 +42,11 @@ class Alignment:
 
     def targets(self, rows: Sequence[int], device: torch.device) -> Tensor:
         """``(n, d)`` on a device: where the student is to put the texts of rows."""
-        wanted = self.teacher(rows, device)
-        return wanted if self.map is None else wanted @ self.map.to(device)
+        return self.mapped(self.teacher(rows, device))
+
+    def mapped(self, teacher: Tensor) -> Tensor:
+        """What :meth:`teacher` gives, in the student's space, on the same device."""
+        return teacher if self.map is None else teacher @ self.map.to(teacher.device)
 
 
 def describe_teachers(teachers: Sequence[TextEncoder], weights: Sequence[float]) -> list[dict[str, Any]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from llm2comp_apps.encoder import checkpoint
+from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS, rounded_tokens
 from llm2comp_apps.encoder.pairs import SEPARATOR
 from llm2comp_apps.encoder.settings import ENCODE, RERANK
 from llm2comp_train.data.alignment import ALIGNMENT, write_map
@@ -39,9 +42,18 @@ def build(backbone: Backbone, settings: Settings, init: Path | None, stage: Stag
         network.compute_dtype = training_dtype(settings, str(network.memory_tokens.device))
         if not stage.decodes:
             network.drop_decoder()
+            _round_tokens(network, settings.token_bits)
     if stage.reranks:
         network.with_head(checkpoint.read_head(init) if init and before and before.task == RERANK else None)
     return network
+
+
+def _round_tokens(network: CompressionNetwork, bits: int) -> None:
+    """Let training read the token embeddings that a packed encoder has; eight bits move nothing worth learning."""
+    if bits != TOKEN_BITS[0]:
+        weight = network.lm.get_input_embeddings().weight
+        rounded = rounded_tokens(weight.detach().float().cpu().numpy(), bits)
+        weight.data.copy_(torch.from_numpy(rounded))
 
 
 def export(

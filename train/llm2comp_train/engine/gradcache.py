@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.batching import length_batches
+from llm2comp_apps.encoder.packing import packed_passes
 from llm2comp_train.engine.processes import Processes
 
 __all__ = ["LossOf", "contrastive_backward"]
@@ -36,6 +37,7 @@ def contrastive_backward(
     tokens_per_pass: int,
     tokens_kept: int,
     extra_tokens: int = 0,
+    packed: bool = False,
 ) -> float:
     """Accumulate the gradients of ``loss_of(embeddings of rows)``, this process' share of them; returns the loss.
 
@@ -47,11 +49,12 @@ def contrastive_backward(
         tokens_per_pass: padded tokens of one pass.
         tokens_kept: if all passes together are no larger, their graphs are kept and nothing is computed twice.
         extra_tokens: added to each row by the network (the memory tokens).
+        packed: ``embed`` pads nothing, so rows of unlike lengths may share a pass.
     """
     mine = processes.share(rows)
     lengths = [len(row) + extra_tokens for row in mine]
-    passes = length_batches(lengths, tokens_per_pass)
-    padded = sum(max(lengths[index] for index in part) * len(part) for part in passes)
+    passes = packed_passes(lengths, tokens_per_pass) if packed else length_batches(lengths, tokens_per_pass)
+    padded = sum(lengths) if packed else sum(max(lengths[index] for index in part) * len(part) for part in passes)
     if processes.world == 1 and padded <= tokens_kept:
         loss = loss_of(_in_order([embed([mine[index] for index in part]) for part in passes], passes))
         loss.backward()

@@ -196,7 +196,7 @@ def _clip(parameters: list[nn.Parameter], limit: float, processes: Processes) ->
 
 
 def _squares(tensors: list[Tensor]) -> float:
-    return float(torch.stack([tensor.square().sum() for tensor in tensors]).sum()) if tensors else 0.0
+    return float(nn.utils.get_total_norm(tensors)) ** 2 if tensors else 0.0
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from llm2comp_apps.encoder.backbones import default_device
 from llm2comp_apps.encoder.checkpoint import SETTINGS
 from llm2comp_apps.encoder.locate import locate_checkpoint
+from llm2comp_apps.encoder.packing import PACKED
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import TrainingError, TrainingStoppedError, UsageError
@@ -176,6 +177,8 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
         UsageError: see :func:`~.claim.check_claim`; or the stage refuses a setting; or an instruction is for no file.
     """
     stage.check(settings)
+    if settings.attention == PACKED and not stage.packs:
+        raise UsageError(f"cannot be packed in stage {stage.name}, which reads texts in other ways", field="attention")
     check_claim(options.out, run_claim(stage.name, settings, options), resume=options.resume)
     if options.tensorboard:
         require_tensorboard()

@@ -76,6 +76,7 @@ class Stage(ABC):
         readout: what the vectors of a text are read from; ``None`` to keep what the encoder has.
         decodes: the whole LM reads memory, beside what the encoder runs.
         reranks: what it makes scores pairs of texts, and is no encoder.
+        packs: it can read the texts of a pass in one row.
     """
 
     name: ClassVar[str]
@@ -85,6 +86,7 @@ class Stage(ABC):
     readout: ClassVar[str | None] = None
     decodes: ClassVar[bool] = False
     reranks: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
 
     @property
     def has_queries(self) -> bool:

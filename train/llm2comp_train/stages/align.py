@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from llm2comp_apps.encoder.packing import PackedTexts
     from llm2comp_apps.encoder.protocol import TextEncoder
     from llm2comp_train.data.alignment import Alignment
     from llm2comp_train.data.batches import LengthBatches
@@ -32,6 +33,7 @@ class _Align(Stage):
     about = "learn the embeddings of other encoders, so that a small encoder does what a large one does"
     family = "aligning"
     rows = "any"
+    packs = True
 
     def check(self, settings: Settings) -> None:
         if not settings.teachers:
@@ -55,6 +57,7 @@ class _Align(Stage):
 
         from llm2comp_train.data.alignment import describe_teachers, shares_space
         from llm2comp_train.data.batches import LengthBatches
+        from llm2comp_train.engine.ahead import Ahead
         from llm2comp_train.engine.contrast import ContrastiveWork
         from llm2comp_train.engine.work import Provenance
         from llm2comp_train.judging.live import mean_cosine
@@ -78,9 +81,19 @@ class _Align(Stage):
         class Aligning(ContrastiveWork):
             """Texts of similar length, each with the vectors that its teachers gave it."""
 
-            def backward(self, step: int) -> Outcome:
+            def __init__(self, bench: Bench) -> None:
+                super().__init__(bench)
+                self._ahead = Ahead(self._prepared)
+
+            def _prepared(self, step: int) -> tuple[list[int], list[int], Tensor, PackedTexts | None]:
                 rows = batches.batch(step)
-                targets = alignment.targets(rows, device)
+                texts = [bench.store.texts(row)[0] for row in rows]
+                known = alignment.teacher(rows)
+                return rows, texts, known.pin_memory() if device.type == "cuda" else known, self.packed(texts)
+
+            def backward(self, step: int) -> Outcome:
+                rows, texts, known, ready = self._ahead(step)
+                targets = alignment.mapped(known.to(device, non_blocking=True))
 
                 def loss_of(vectors: Tensor) -> Tensor:
                     return loss_from(vectors, targets)
@@ -91,7 +104,7 @@ class _Align(Stage):
                 def late(memory: Tensor) -> Tensor:
                     return max_sim_level(memory[few], targets[few])
 
-                return self.learn([bench.store.texts(row)[0] for row in rows], loss_of, rows, late=late)
+                return self.learn(texts, loss_of, rows, late=late, ready=ready)
 
             def figures(self) -> dict[str, float]:
                 rows = batches.held_out()

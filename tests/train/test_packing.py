@@ -1,0 +1,151 @@
+"""Packed passes against padded ones: the same vectors, gradients and losses; and the next step's data ahead of time."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from llm2comp_train.engine.ahead import Ahead
+from llm2comp_train.engine.building import build
+from llm2comp_train.engine.machine import load_for_training
+from llm2comp_train.engine.metrics import read_metrics
+from llm2comp_train.engine.run import RunOptions, run_stage
+from llm2comp_train.stages import get_stage
+
+from llm2comp_apps.encoder.backends.tokens import rounded_tokens
+from llm2comp_apps.encoder.network import left_pad
+from llm2comp_apps.encoder.packing import pack_rows, packed_passes
+from llm2comp_apps.errors import UsageError
+
+ROWS = [[5, 6, 7], [8, 9], [4, 5, 6, 7, 8, 9, 10, 11, 12], [10], [11, 12, 13]]
+
+
+@pytest.fixture
+def network(settings):
+    settings = replace(settings, attention="packed", train_weights="all")
+    return build(load_for_training(settings, "cpu"), settings, None, get_stage("align"))
+
+
+def test_packed_texts_have_the_memory_and_the_gradients_of_padded_ones(network):
+    found = []
+    for way in (
+        lambda: network.memory(*left_pad(ROWS, 0, "cpu")),
+        lambda: network.packed_memory(pack_rows(ROWS, 3, 0)),
+    ):
+        network.zero_grad()
+        memory = way()
+        memory.float().pow(3).sum().backward()
+        gradients = {name: each.grad.clone() for name, each in network.named_parameters() if each.grad is not None}
+        found.append((memory.detach(), gradients))
+    (padded, one), (packed, other) = found
+    torch.testing.assert_close(packed, padded, rtol=1e-4, atol=1e-5)
+    assert one.keys() == other.keys() >= {"memory_tokens"}
+    for name, gradient in one.items():
+        torch.testing.assert_close(other[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_text_does_not_see_its_neighbours(network):
+    alone = network.packed_memory(pack_rows([ROWS[2]], 3, 0))
+    among = network.packed_memory(pack_rows(ROWS, 3, 0))
+    torch.testing.assert_close(among[2:3], alone, rtol=1e-4, atol=1e-5)
+
+
+@given(st.lists(st.lists(st.integers(3, 99), max_size=40), min_size=1, max_size=20), st.integers(1, 5))
+def test_every_token_stands_once_in_its_text(rows, k):
+    texts = pack_rows(rows, k, pad_id=0, longest=40)
+    bounds = texts.bounds.tolist()
+    assert bounds[-1] == texts.ids.shape[1] > texts.tokens == sum(map(len, rows)) + k * len(rows)
+    for row, start, end, places in zip(rows, bounds, bounds[1:], texts.memory.tolist(), strict=False):
+        assert texts.ids[0, start : end - k].tolist() == row
+        assert places == list(range(end - k, end))
+        assert texts.positions[0, start:end].tolist() == list(range(end - start))
+        assert end - start <= texts.longest
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 120))
+def test_passes_keep_the_order_and_the_budget(lengths, budget):
+    passes = packed_passes(lengths, budget)
+    assert [index for part in passes for index in part] == list(range(len(lengths)))
+    for part, after in zip(passes, [*passes[1:], None], strict=True):
+        used = sum(lengths[index] for index in part)
+        assert used <= budget or len(part) == 1
+        assert after is None or used + lengths[after[0]] > budget
+
+
+@pytest.mark.parametrize("stage", ["align", "ucl", "scl"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_run_with_packed_passes_has_the_losses_of_one_with_padded_ones(
+    stage, whole, settings, data, tmp_path, deep_encoder_dir
+):
+    settings = replace(settings, max_steps=4, tokens_per_pass=4096 if whole else 24, tokens_kept=4096 if whole else 1)
+    if stage == "align":
+        settings = replace(settings, train_weights="all", teacher=str(deep_encoder_dir), maxsim_weight=0.3, lr=1e-3)
+    losses = []
+    for attention in ("eager", "packed"):
+        out = tmp_path / attention
+        options = RunOptions(data=[str(data["pairs" if stage == "scl" else "text"])], out=out, device="cpu")
+        run_stage(stage, replace(settings, attention=attention), options)
+        losses.append([row["loss"] for row in read_metrics(out) if "loss" in row])
+    assert len(losses[0]) == 4
+    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)
+
+
+def test_what_cannot_be_packed_is_refused(settings, data, tmp_path):
+    for stage, changes in (("kl", {}), ("ebar", {}), ("mntp", {})):
+        options = RunOptions(data=[str(data["text"])], out=tmp_path / "run", device="cpu")
+        with pytest.raises(UsageError, match=r"attention.*packed"):
+            run_stage(stage, replace(settings, attention="packed", **changes), options)
+    assert not (tmp_path / "run").exists()
+
+
+# Token embeddings as they ship
+
+
+def test_training_reads_the_token_embeddings_that_a_packed_encoder_has(settings):
+    settings = replace(settings, train_weights="all", token_bits=4)
+    bone = load_for_training(settings, "cpu")
+    before = bone.lm.get_input_embeddings().weight.detach().clone()
+    network = build(bone, settings, None, get_stage("align"))
+    found = network.embed(torch.arange(len(before)))
+    assert torch.equal(found, torch.from_numpy(rounded_tokens(before.numpy(), 4)))
+    assert not torch.equal(found, before)
+    with pytest.raises(UsageError, match=r"must be 8 or 4, not 5"):
+        replace(settings, token_bits=5)
+
+
+# Data ahead of time
+
+
+def test_the_next_step_is_prepared_while_this_one_computes():
+    asked, second = [], threading.Event()
+
+    def prepare(step):
+        asked.append(step)
+        if step == 1:
+            second.set()
+        return step * 10
+
+    ahead = Ahead(prepare)
+    assert ahead(0) == 0
+    assert second.wait(10)  # before anyone asked for it
+    assert ahead(1) == 10
+    assert ahead(7) == 70  # a jump, as after a resume
+    assert asked[:2] == [0, 1]
+    assert asked.count(1) == 1
+
+
+def test_what_fails_ahead_of_time_is_raised_when_it_is_asked_for():
+    def prepare(step):
+        if step == 1:
+            raise ValueError("no such step")
+        return step
+
+    ahead = Ahead(prepare)
+    assert ahead(0) == 0
+    with pytest.raises(ValueError, match="no such step"):
+        ahead(1)
