@@ -46,7 +46,7 @@ class PackedTexts:
     Attributes:
         ids: ``(1, S)`` token ids; those at ``memory`` mean nothing.
         positions: ``(1, S)``, each text's from 0.
-        bounds: ``(N + 2,)`` int32, where each text begins, where what fills the row up begins, and S.
+        bounds: ``(N + 2 or more,)`` int32, where each text begins, then what fills the row up, in pieces; then S.
         memory: ``(N, k)``, where the memory tokens stand.
         longest: tokens of a text at most, a bound that may be the same for all passes.
     """
@@ -60,7 +60,7 @@ class PackedTexts:
     @property
     def tokens(self) -> int:
         """All of them, memory tokens included, without what fills the row up."""
-        return int(self.bounds[-2])
+        return int(self.bounds[len(self.memory)])
 
     def to(self, device: torch.device | str) -> PackedTexts:
         """The same on a device."""
@@ -76,7 +76,7 @@ class PackedTexts:
         )
 
 
-def pack(tokens: Integers, lengths: Integers, k: int, pad_id: int, longest: int = 0) -> PackedTexts:
+def pack(tokens: Integers, lengths: Integers, k: int, pad_id: int, longest: int = 0, *, least: int = 0) -> PackedTexts:
     """Pack texts, each with room for ``k`` memory tokens behind it.
 
     Args:
@@ -85,11 +85,13 @@ def pack(tokens: Integers, lengths: Integers, k: int, pad_id: int, longest: int 
         k: memory tokens of a text.
         pad_id: id of what stands where nothing is read.
         longest: see :class:`PackedTexts`, without memory tokens; by default that of these texts.
+        least: fill the row up to so many tokens, so that all rows have one form, for which is compiled once.
     """
     ends = np.cumsum(lengths + k)
     used = int(ends[-1])
-    size = -(-(used + 1) // _MULTIPLE) * _MULTIPLE  # so that there is always something that fills up
-    bounds = np.concatenate([[0], ends, [size]])
+    size = -(-max(used + 1, least) // _MULTIPLE) * _MULTIPLE  # so that there is always something that fills up
+    most = max(longest, int(lengths.max())) + k
+    bounds = np.concatenate([[0], ends, np.arange(used + most, size, most), [size]])  # no piece longer than a text
     positions = np.arange(size) - np.repeat(bounds[:-1], np.diff(bounds))
     memory = ends[:, None] - k + np.arange(k)
     text = np.ones(size, dtype=bool)
@@ -101,7 +103,7 @@ def pack(tokens: Integers, lengths: Integers, k: int, pad_id: int, longest: int 
         torch.from_numpy(positions)[None],
         torch.from_numpy(bounds.astype(np.int32)),
         torch.from_numpy(memory),
-        max(longest + k, int(lengths.max()) + k, _MULTIPLE),
+        most,
     )
 
 
@@ -171,12 +173,16 @@ def _attention(
     whole = query, repeat(key, groups), repeat(value, groups)
     rows: list[Tensor] = [part[0].transpose(0, 1).to(value.dtype) for part in whole]
     scale = float(others.get("scaling") or query.shape[-1] ** -0.5)
-    if varlen_attn is not None and query.is_cuda and value.dtype in _HALF:
+    if _has_flash(value):
         rows[0] = rows[0] * (scale * query.shape[-1] ** 0.5)  # it divides by the root of the width by itself
         places = cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q
         made: Any = varlen_attn(rows[0], rows[1], rows[2], *places)
         return made[None], None
     return _text_by_text(rows, cu_seq_lens_q.tolist(), scale)[None], None
+
+
+def _has_flash(tensor: Tensor) -> bool:
+    return varlen_attn is not None and tensor.is_cuda and tensor.dtype in _HALF
 
 
 def _text_by_text(rows: Sequence[Tensor], bounds: list[int], scale: float) -> Tensor:

@@ -16,10 +16,12 @@ from llm2comp_train.engine.machine import load_for_training
 from llm2comp_train.engine.metrics import read_metrics
 from llm2comp_train.engine.run import RunOptions, run_stage
 from llm2comp_train.stages import get_stage
+from torch._dynamo.testing import CompileCounter
 
+from llm2comp_apps.encoder import packing
 from llm2comp_apps.encoder.backends.tokens import rounded_tokens
 from llm2comp_apps.encoder.network import left_pad
-from llm2comp_apps.encoder.packing import pack_rows, packed_passes
+from llm2comp_apps.encoder.packing import pack, pack_rows, packed_passes
 from llm2comp_apps.errors import UsageError
 
 ROWS = [[5, 6, 7], [8, 9], [4, 5, 6, 7, 8, 9, 10, 11, 12], [10], [11, 12, 13]]
@@ -55,16 +57,47 @@ def test_a_text_does_not_see_its_neighbours(network):
     torch.testing.assert_close(among[2:3], alone, rtol=1e-4, atol=1e-5)
 
 
-@given(st.lists(st.lists(st.integers(3, 99), max_size=40), min_size=1, max_size=20), st.integers(1, 5))
-def test_every_token_stands_once_in_its_text(rows, k):
-    texts = pack_rows(rows, k, pad_id=0, longest=40)
+@given(
+    st.lists(st.lists(st.integers(3, 99), max_size=40), min_size=1, max_size=20), st.integers(1, 5), st.integers(0, 900)
+)
+def test_every_token_stands_once_in_its_text(rows, k, least):
+    lengths = np.array([len(row) for row in rows])
+    texts = pack(np.array([token for row in rows for token in row], int), lengths, k, 0, longest=40, least=least)
     bounds = texts.bounds.tolist()
     assert bounds[-1] == texts.ids.shape[1] > texts.tokens == sum(map(len, rows)) + k * len(rows)
+    assert bounds[-1] >= least
+    assert bounds == sorted(set(bounds))
+    assert max(np.diff(bounds)) <= texts.longest
     for row, start, end, places in zip(rows, bounds, bounds[1:], texts.memory.tolist(), strict=False):
         assert texts.ids[0, start : end - k].tolist() == row
         assert places == list(range(end - k, end))
         assert texts.positions[0, start:end].tolist() == list(range(end - start))
-        assert end - start <= texts.longest
+
+
+@torch.library.custom_op("llm2comp_test::varlen", mutates_args={})
+def flash(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    """What a GPU's kernel is to the compiler: an operation whose inside it does not see."""
+    return packing._text_by_text([query, key, value], bounds.tolist(), query.shape[-1] ** -0.5).contiguous()
+
+
+@flash.register_fake
+def _(query, _key, _value, _bounds):
+    return torch.empty_like(query)
+
+
+def test_a_compiled_body_is_one_graph_for_any_number_of_texts(network, monkeypatch):
+    monkeypatch.setattr(packing, "_has_flash", lambda _: True)
+    monkeypatch.setattr(packing, "varlen_attn", lambda query, key, value, bounds, *_: flash(query, key, value, bounds))
+    torch._dynamo.reset()
+    draw, counter = np.random.default_rng(0), CompileCounter()
+    batches = [[draw.integers(3, 99, size).tolist() for size in draw.integers(1, 30, count)] for count in (3, 9, 5)]
+    texts = [pack(np.concatenate(rows), np.array([*map(len, rows)]), 3, 0, 30, least=512) for rows in batches]
+    with torch.no_grad():
+        before = [network.packed_memory(each) for each in texts]
+        network.compile_packed(backend=counter, fullgraph=True)
+        for each, wanted in zip(texts, before, strict=True):
+            torch.testing.assert_close(network.packed_memory(each), wanted, rtol=1e-4, atol=1e-5)
+    assert counter.frame_count == 1
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 120))

@@ -19,6 +19,7 @@ from llm2comp_train.engine.gradcache import LossOf, contrastive_backward
 from llm2comp_train.engine.work import Outcome, Work
 
 if TYPE_CHECKING:
+    from llm2comp_train.settings import Settings
     from llm2comp_train.stages import Bench
 
 __all__ = ["ContrastiveWork"]
@@ -51,7 +52,14 @@ class ContrastiveWork(Work):
             return None
         before = np.cumsum(lengths) - lengths
         places = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
-        found = pack(self._store.tokens(places), lengths, self._network.k, self._pad_id, settings.max_length)
+        found = pack(
+            self._store.tokens(places),
+            lengths,
+            self._network.k,
+            self._pad_id,
+            settings.max_length,
+            least=_most_tokens(settings) if settings.compile else 0,
+        )
         return found.pinned() if self._processes.device.startswith("cuda") else found
 
     def learn(
@@ -113,6 +121,11 @@ class ContrastiveWork(Work):
     def _packed_memory(self, texts: PackedTexts) -> Tensor:
         with self._network.autocast():
             return self._network.packed_memory(texts.to(self._network.memory_tokens.device))
+
+
+def _most_tokens(settings: Settings) -> int:
+    """Of nearly every batch: they have about ``batch_tokens``, by a text more or less, and windows differ a little."""
+    return round(1.03 * settings.batch_tokens) + settings.max_length
 
 
 def _require_packable(network: CompressionNetwork) -> None:

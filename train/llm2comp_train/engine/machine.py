@@ -7,6 +7,7 @@ from torch import nn
 
 from llm2comp_apps.encoder.backbones import Backbone, default_dtype, load_backbone
 from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.packing import PACKED
 from llm2comp_train.engine.processes import Processes
 from llm2comp_train.engine.recompute import checkpoint_layers
 from llm2comp_train.engine.sharding import shard_layers
@@ -42,7 +43,9 @@ def fit_to_machine(network: CompressionNetwork, settings: Settings, processes: P
     if settings.shard and processes.world > 1:
         shard_layers(layers, processes.device, processes.world)
         processes.in_step = True
-    if settings.compile:
+    if settings.compile and settings.attention == PACKED:
+        network.compile_packed()
+    elif settings.compile:
         # Encoder, teacher and student, with padding and without, trained and not, are so many forms of one layer.
         torch._dynamo.config.recompile_limit = 16
         for layer in layers:
