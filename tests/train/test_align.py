@@ -154,6 +154,31 @@ def test_a_text_may_be_taken_apart_into_its_sentences_but_a_pair_is_not(pieces, 
     assert found == [text if name == "whole" else name for name in wanted]
 
 
+def test_neighbouring_texts_may_be_joined_to_longer_ones_within_their_title():
+    texts = [
+        ("a", "one two three"),
+        ("a", "four five"),
+        ("a", "six"),
+        ("b", "seven eight"),
+        ("b", "nine"),
+        ("c", "ten"),
+    ]
+    given = records(*({"title": title, "text": text} for title, text in texts), {"query": "who?", "positive": "I am."})
+    rows = list(single_rows(given, "", joined=20))
+    assert [(row.texts[0], row.line) for row in rows if row.texts[0].count(" ") > 2] == [
+        ("one two three four five", 1)  # of a's third text nothing is left to join
+    ]
+    assert [row.texts[0] for row in rows] == [
+        "one two three", "four five", "one two three four five", "six", "seven eight", "nine", "ten",
+        "seven eight nine", "who?", "I am.",
+    ]  # fmt: skip
+    assert [row.texts[0] for row in single_rows(given, "")] == [
+        row.texts[0] for row in rows if row.texts[0] not in ("one two three four five", "seven eight nine")
+    ]
+    last = list(single_rows(records({"text": "left"}, {"text": "over"}), "", joined=99))
+    assert [row.texts[0] for row in last] == ["left", "over", "left over"]
+
+
 # Runs
 
 

@@ -92,6 +92,11 @@ class Settings:
     pieces: str = _setting(
         "texts", "align: rows of a text: 'texts' (its beginning), 'sentences' (all of them, one by one), or 'both'."
     )
+    joined: int = _setting(
+        0,
+        "align: further rows of neighbouring texts, joined until they have so many characters: long documents, where "
+        "the texts are short. 0 for none.",
+    )
     batch_tokens: int = _setting(0, "align, rerank: tokens per optimiser step, instead of `batch_size` texts.")
     topics: int = _setting(
         0, "align: groups of alike texts, by the teacher; each batch is taken from one. 0 mixes all texts."
@@ -165,6 +170,7 @@ class Settings:
             "contrast_weight",
             "topics",
             "maxsim_weight",
+            "joined",
             "batch_tokens",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")

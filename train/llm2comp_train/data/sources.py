@@ -211,7 +211,9 @@ def pair_rows(records: Iterable[Record], prompt: str, negatives: int) -> Iterato
         yield Row((_text(record, "query"), _text(record, "positive"), *kept), record.line, prompt)
 
 
-def single_rows(records: Iterable[Record], prompt: str, shortest: int = 1, *, pieces: str = "texts") -> Iterator[Row]:
+def single_rows(
+    records: Iterable[Record], prompt: str, shortest: int = 1, *, pieces: str = "texts", joined: int = 0
+) -> Iterator[Row]:
     """Every text of ``{"text"}`` records, and both sides and the negatives of pairs, each a row of its own, once.
 
     Args:
@@ -219,11 +221,14 @@ def single_rows(records: Iterable[Record], prompt: str, shortest: int = 1, *, pi
         prompt: of each query.
         shortest: least number of characters.
         pieces: of a ``text``: ``texts`` for the whole, ``sentences`` for each of these, or ``both``.
+        joined: further rows, each of texts that follow one another and have so many characters together, or as many as
+            one ``title`` has; 0 for none.
 
     Raises:
         CorpusError: a record with neither a text nor a pair, by file and line.
     """
     seen: set[bytes] = set()
+    neighbours = _Neighbours(joined)
     for record in records:
         if "query" in record.fields or "positive" in record.fields:
             (row,) = pair_rows([record], prompt, negatives=_ALL)
@@ -231,11 +236,36 @@ def single_rows(records: Iterable[Record], prompt: str, shortest: int = 1, *, pi
         else:
             singles = list(text_rows([record])) if pieces != "sentences" else []
             singles += list(sentence_rows([record])) if pieces != "texts" else []
+            singles += neighbours.add(record) if joined else []
         for single in singles:
             digest = hashlib.blake2b((single.prompt + single.texts[0]).encode(), digest_size=8).digest()
             if len(single.texts[0]) >= shortest and digest not in seen:
                 seen.add(digest)
                 yield single
+    yield from neighbours.rest()
+
+
+class _Neighbours:
+    """Rows of several texts that follow one another, see :func:`single_rows`."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._texts: list[str] = []
+        self._line, self._title = 0, ""
+
+    def add(self, record: Record) -> list[Row]:
+        """Take the next text; what is full now, or ends here."""
+        title = str(record.fields.get("title") or "")
+        done = self.rest() if title != self._title else []
+        if not self._texts:
+            self._line, self._title = record.line, title
+        self._texts.append(_text(record, "text"))
+        return done + (self.rest() if sum(map(len, self._texts)) >= self._size else [])
+
+    def rest(self) -> list[Row]:
+        """What there is, if it is more than one text."""
+        texts, self._texts = self._texts, []
+        return [Row((" ".join(texts),), self._line)] if len(texts) > 1 else []
 
 
 def _text(record: Record, field: str) -> str:

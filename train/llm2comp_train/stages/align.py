@@ -45,7 +45,8 @@ class _Align(Stage):
     def read(self, file: DataFile, settings: Settings, prompt: str) -> Iterator[Row]:
         from llm2comp_train.data.sources import single_rows
 
-        return single_rows(file.records(), prompt, settings.min_chars, pieces=settings.pieces)
+        pieces, joined = settings.pieces, settings.joined
+        return single_rows(file.records(), prompt, settings.min_chars, pieces=pieces, joined=joined)
 
     def teachers(self, settings: Settings, device: str) -> list[TextEncoder]:
         from llm2comp_train.data.teacher import load_teacher
