@@ -151,6 +151,14 @@ def test_training_reads_the_token_embeddings_that_a_packed_encoder_has(settings)
         replace(settings, token_bits=5)
 
 
+def test_rounded_token_embeddings_are_refused_where_something_else_reads_them(settings, data, tmp_path):
+    for stage, weights in (("kl", "all"), ("ucl", "adapter")):
+        changed = replace(settings, token_bits=4, train_weights=weights)
+        with pytest.raises(UsageError, match=r"token_bits.*must be 8"):
+            run_stage(stage, changed, RunOptions(data=[str(data["text"])], out=tmp_path / "run", device="cpu"))
+    assert not (tmp_path / "run").exists()
+
+
 # Data ahead of time
 
 

@@ -63,7 +63,11 @@ def test_a_stage_of_a_recipe_takes_the_recipes_data_and_form(monkeypatch, tmp_pa
         ("ucl", resolve("qwen3-0.6b", "ucl", {"max_steps": 3}, gpu=True), ["JeremiahZ/simcse_unsup_wiki"]),
         ("ucl", resolve("qwen3-0.6b", "ucl"), ["mine.jsonl"]),
     ]
-    assert lines[0] == f"stage ucl, recipe qwen3-0.6b: 3 steps of 128 into {tmp_path}"
+    chain.run_recipe("smollm2-135m", "align", {"max_steps": 3, "batch_tokens": 1300}, given)
+    assert [lines[0], lines[-1]] == [
+        f"stage ucl, recipe qwen3-0.6b: 3 steps of 128 into {tmp_path}",
+        f"stage align, recipe smollm2-135m: 3 steps of 1,300 tokens into {tmp_path}",
+    ]
 
 
 def test_the_chain_of_a_recipe_is_run_for_all(monkeypatch, tmp_path):

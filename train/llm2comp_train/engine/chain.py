@@ -48,7 +48,8 @@ def run_recipe(recipe: str | None, stage: str | None, changes: Mapping[str, Any]
         return run_chain(recipe, chain_changes(record, changes), options, gpu=record.get("gpu", gpu))
     settings = known or resolve(recipe, stage, changes, gpu=gpu)
     data = options.data or get_recipe(recipe).data_of(get_stage(stage))
-    options.say(f"stage {stage}, {'as started' if known else f'recipe {recipe}'}: {_size(settings)} into {options.out}")
+    way, size = "as started" if known else f"recipe {recipe}", _size(get_stage(stage), settings)
+    options.say(f"stage {stage}, {way}: {size} into {options.out}")
     return run_stage(stage, settings, dataclasses.replace(options, data=data))
 
 
@@ -96,13 +97,15 @@ def run_chain(recipe: str, changes: Mapping[str, Any], options: RunOptions, *, g
         if options.resume and all(result.is_dir() for result in results):
             options.say(f"{given.out.name}: finished, passed over")
             continue
-        options.say(f"stage {number}/{len(steps)}: {stage.name}, {_size(settings)} into {given.out}")
+        options.say(f"stage {number}/{len(steps)}: {stage.name}, {_size(stage, settings)} into {given.out}")
         run_stage(stage.name, settings, given)
     return options.out / "encoder"
 
 
-def _size(settings: Settings) -> str:
-    return f"{settings.max_steps} steps of {settings.batch_size}"
+def _size(stage: Stage, settings: Settings) -> str:
+    counted = settings.batch_tokens and stage.family in ("aligning", "reranking")
+    batch = f"{settings.batch_tokens:,} tokens" if counted else str(settings.batch_size)
+    return f"{settings.max_steps} steps of {batch}"
 
 
 def _suited(stage: Stage, kinds: Mapping[str, list[str]]) -> list[str]:

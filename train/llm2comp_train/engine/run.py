@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.encoder.backbones import default_device
+from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS
 from llm2comp_apps.encoder.checkpoint import SETTINGS
 from llm2comp_apps.encoder.locate import locate_checkpoint
 from llm2comp_apps.encoder.packing import PACKED
@@ -179,6 +180,9 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
     stage.check(settings)
     if settings.attention == PACKED and not stage.packs:
         raise UsageError(f"cannot be packed in stage {stage.name}, which reads texts in other ways", field="attention")
+    if settings.token_bits != TOKEN_BITS[0] and (stage.decodes or settings.train_weights != "all"):
+        reason = f"must be {TOKEN_BITS[0]} where the language model is read, too, or an adapter trains"
+        raise UsageError(f"{reason}, not {settings.token_bits}", field="token_bits")
     check_claim(options.out, run_claim(stage.name, settings, options), resume=options.resume)
     if options.tensorboard:
         require_tensorboard()
