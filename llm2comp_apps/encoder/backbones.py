@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.encoder.cache import directory_sha256
 from llm2comp_apps.encoder.hub import find_model
-from llm2comp_apps.encoder.packing import PACKED, register_packed
 from llm2comp_apps.encoder.quiet import without_progress_bars
 from llm2comp_apps.encoder.turns import in_turn
 from llm2comp_apps.encoder.wheel_backbone import WHEEL_BACKBONES
@@ -134,6 +133,8 @@ def _load_tokenizer(name: str, source: str) -> PreTrainedTokenizerBase:
 
 def _load_lm(name: str, source: str, dtype: torch.dtype, attn_implementation: str) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM
+
+    from llm2comp_apps.encoder.packing import PACKED, register_packed
 
     try:
         config = AutoConfig.from_pretrained(source)
