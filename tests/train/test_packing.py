@@ -19,7 +19,7 @@ from llm2comp_train.stages import get_stage
 from torch._dynamo.testing import CompileCounter
 
 from llm2comp_apps.encoder import packing
-from llm2comp_apps.encoder.backends.tokens import rounded_tokens
+from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS, rounded_tokens
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.encoder.packing import pack, pack_rows, packed_passes
 from llm2comp_apps.errors import UsageError
@@ -147,7 +147,9 @@ def test_training_reads_the_token_embeddings_that_a_packed_encoder_has(settings)
     found = network.embed(torch.arange(len(before)))
     assert torch.equal(found, torch.from_numpy(rounded_tokens(before.numpy(), 4)))
     assert not torch.equal(found, before)
-    with pytest.raises(UsageError, match=r"must be 8 or 4, not 5"):
+    for bits in TOKEN_BITS:
+        assert replace(settings, token_bits=bits)
+    with pytest.raises(UsageError, match=rf"must be {' or '.join(map(str, TOKEN_BITS))}, not 5"):
         replace(settings, token_bits=5)
 
 

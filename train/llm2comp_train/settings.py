@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["CHOICES", "Settings", "parse_instructions"]
@@ -187,7 +186,7 @@ class Settings:
         self._require(
             "compile", not (self.compile and self.gradient_checkpointing), "off with `gradient_checkpointing`"
         )
-        self._require("token_bits", self.token_bits in TOKEN_BITS, " or ".join(map(str, TOKEN_BITS)))
+        self._require("token_bits", self.token_bits in (8, 4), "8 or 4")
         self._require("validation_texts", self.validation_texts >= 2, "at least 2")
         numbers = [part.strip() for part in self.layers.split(",") if part.strip()]
         self._require("layers", all(part.isdecimal() for part in numbers), "a number, or numbers such as 0,1,2,5")
