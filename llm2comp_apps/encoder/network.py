@@ -286,8 +286,9 @@ class CompressionNetwork(nn.Module):
         tokens = self.memory_tokens.to(embeds.dtype).repeat(len(texts.memory), 1)
         embeds = embeds.index_copy(1, texts.memory.flatten(), tokens[None])
         embeds = embeds.float() if self.own_layers else embeds  # as in `hidden`
-        body = self.encoder if self._packed_body is None else self._packed_body
+        body: Callable[..., Any] = self.encoder
         if self._packed_body is not None:
+            body = self._packed_body
             torch._dynamo.maybe_mark_dynamic(texts.bounds, 0)  # how many texts there are, it need not know
         states: Tensor = body(**packed_arguments(embeds, texts)).last_hidden_state
         return states[0][texts.memory]

@@ -23,17 +23,33 @@ from torch import Tensor
 
 from llm2comp_apps.errors import EncoderError
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # before PyTorch 2.10
-    varlen_attn = None  # type: ignore[assignment]
-
-__all__ = ["PACKED", "PackedTexts", "pack", "pack_rows", "packed_arguments", "packed_passes", "register_packed"]
+__all__ = [
+    "PACKED",
+    "PackedTexts",
+    "pack",
+    "pack_rows",
+    "packed_arguments",
+    "packed_passes",
+    "register_packed",
+    "varlen_attn",
+]
 
 Integers = npt.NDArray[np.int64]
 
 PACKED = "packed"
 """Name of the attention function in transformers."""
+
+
+def _of_torch() -> Callable[..., Any] | None:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # before PyTorch 2.10
+        return None
+    return varlen_attn
+
+
+varlen_attn = _of_torch()
+"""PyTorch's attention for texts of unlike lengths, where it has one."""
 _HALF = (torch.bfloat16, torch.float16)
 _MULTIPLE = 64
 """Rows are filled up to a multiple of this, which suits matrix products."""
@@ -173,7 +189,7 @@ def _attention(
     whole = query, repeat(key, groups), repeat(value, groups)
     rows: list[Tensor] = [part[0].transpose(0, 1).to(value.dtype) for part in whole]
     scale = float(others.get("scaling") or query.shape[-1] ** -0.5)
-    if _has_flash(value):
+    if varlen_attn is not None and _has_flash(value):
         rows[0] = rows[0] * (scale * query.shape[-1] ** 0.5)  # it divides by the root of the width by itself
         places = cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q
         made: Any = varlen_attn(rows[0], rows[1], rows[2], *places)
@@ -182,7 +198,7 @@ def _attention(
 
 
 def _has_flash(tensor: Tensor) -> bool:
-    return varlen_attn is not None and tensor.is_cuda and tensor.dtype in _HALF
+    return tensor.is_cuda and tensor.dtype in _HALF
 
 
 def _text_by_text(rows: Sequence[Tensor], bounds: list[int], scale: float) -> Tensor:

@@ -177,6 +177,7 @@ def test_neighbouring_texts_may_be_joined_to_longer_ones_within_their_title():
     ]
     last = list(single_rows(records({"text": "left"}, {"text": "over"}), "", joined=99))
     assert [row.texts[0] for row in last] == ["left", "over", "left over"]
+    assert not list(single_rows(records({"text": "left"}, {"text": "over"}), "", 10, joined=99))
 
 
 # Runs

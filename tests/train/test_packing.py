@@ -136,6 +136,12 @@ def test_what_cannot_be_packed_is_refused(settings, data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_gpu_without_the_kernel_is_refused(settings, monkeypatch):
+    monkeypatch.setattr("llm2comp_train.engine.machine.varlen_attn", None)
+    with pytest.raises(UsageError, match=r"attention.*before PyTorch 2.10"):
+        load_for_training(replace(settings, attention="packed"), "cuda")
+
+
 # Token embeddings as they ship
 
 

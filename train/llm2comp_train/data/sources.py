@@ -228,20 +228,27 @@ def single_rows(
         CorpusError: a record with neither a text nor a pair, by file and line.
     """
     seen: set[bytes] = set()
+    for row in _any_rows(records, prompt, pieces, joined):
+        digest = hashlib.blake2b((row.prompt + row.texts[0]).encode(), digest_size=8).digest()
+        if len(row.texts[0]) >= shortest and digest not in seen:
+            seen.add(digest)
+            yield row
+
+
+def _any_rows(records: Iterable[Record], prompt: str, pieces: str, joined: int) -> Iterator[Row]:
+    """As :func:`single_rows`, of any length and any number of times."""
     neighbours = _Neighbours(joined)
     for record in records:
         if "query" in record.fields or "positive" in record.fields:
             (row,) = pair_rows([record], prompt, negatives=_ALL)
-            singles = [Row((text,), row.line, "" if place else prompt) for place, text in enumerate(row.texts)]
-        else:
-            singles = list(text_rows([record])) if pieces != "sentences" else []
-            singles += list(sentence_rows([record])) if pieces != "texts" else []
-            singles += neighbours.add(record) if joined else []
-        for single in singles:
-            digest = hashlib.blake2b((single.prompt + single.texts[0]).encode(), digest_size=8).digest()
-            if len(single.texts[0]) >= shortest and digest not in seen:
-                seen.add(digest)
-                yield single
+            yield from (Row((text,), row.line, "" if place else prompt) for place, text in enumerate(row.texts))
+            continue
+        if pieces != "sentences":
+            yield from text_rows([record])
+        if pieces != "texts":
+            yield from sentence_rows([record])
+        if joined:
+            yield from neighbours.add(record)
     yield from neighbours.rest()
 
 
