@@ -186,7 +186,7 @@ class Settings:
         self._require(
             "compile", not (self.compile and self.gradient_checkpointing), "off with `gradient_checkpointing`"
         )
-        # TOKEN_BITS, which would bring numpy into every `--help`.
+        # TOKEN_BITS, which would bring numpy into every page of help.
         self._require("token_bits", self.token_bits in (8, 4), "8 or 4")
         self._require("validation_texts", self.validation_texts >= 2, "at least 2")
         numbers = [part.strip() for part in self.layers.split(",") if part.strip()]
