@@ -7,6 +7,7 @@
 #
 # PYTHON=python3.12 make demo              another Python (3.11 to 3.13) for .venv
 # PYTEST_ARGS='tests/corpus -x' make test  a part of the suite
+# PYTEST_ARGS='-n 0 --pdb' make test       in one process, which a debugger needs
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
@@ -49,8 +50,9 @@ demo: $(VENV)/.installed
 	$(call search,"read and write compressed archives" -k 3 --mode lexical)
 	@echo; echo "Your own documents: $(BIN)/llm2comp index build FILE_OR_FOLDER"
 
+# Files are dealt out to a process for each processor, four at most: each holds PyTorch, and some tests start servers.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not torture" --durations=15 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not torture" -n logical --maxprocesses 4 --dist loadfile --durations=15 $(PYTEST_ARGS)
 
 # The reference of the command line is written first; the theme's banner about its successor is no news here.
 docs: $(VENV)/.installed-dev

@@ -31,7 +31,7 @@ __all__ = [
     "packed_arguments",
     "packed_passes",
     "register_packed",
-    "varlen_attn",
+    "varlen_kernel",
 ]
 
 Integers = npt.NDArray[np.int64]
@@ -40,16 +40,6 @@ PACKED = "packed"
 """Name of the attention function in transformers."""
 
 
-def _of_torch() -> Callable[..., Any] | None:
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:  # before PyTorch 2.10
-        return None
-    return varlen_attn
-
-
-varlen_attn = _of_torch()
-"""PyTorch's attention for texts of unlike lengths, where it has one."""
 _HALF = (torch.bfloat16, torch.float16)
 _MULTIPLE = 64
 """Rows are filled up to a multiple of this, which suits matrix products."""
@@ -156,13 +146,27 @@ def packed_arguments(embeds: Tensor, texts: PackedTexts) -> dict[str, Any]:
     }
 
 
+def varlen_kernel() -> Callable[..., Any] | None:
+    """PyTorch's attention for texts of unlike lengths, where it has one; its import takes as long as PyTorch's own."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # before PyTorch 2.10
+        return None
+    return varlen_attn
+
+
+def _kernel_for_this_machine() -> Callable[..., Any] | None:
+    return varlen_kernel() if torch.cuda.is_available() else None
+
+
 def register_packed() -> None:
     """Make :data:`PACKED` known to transformers."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(PACKED, partial(_attention, plain=sdpa_attention_forward, repeat=repeat_kv))
+    attend = partial(_attention, plain=sdpa_attention_forward, repeat=repeat_kv, kernel=_kernel_for_this_machine())
+    AttentionInterface.register(PACKED, attend)
     AttentionMaskInterface.register(PACKED, sdpa_mask)
 
 
@@ -175,13 +179,15 @@ def _attention(
     *,
     plain: Callable[..., tuple[Tensor, None]],
     repeat: Callable[[Tensor, int], Tensor],
+    kernel: Callable[..., Any] | None = None,
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int = 0,
+    dropout: float = 0.0,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Attention as transformers asks for it: all ``(B, heads, T, d)``; returns ``(B, T, heads, d)``."""
     if cu_seq_lens_q is None:
-        return plain(module, query, key, value, attention_mask, **others)
+        return plain(module, query, key, value, attention_mask, dropout=dropout, **others)
     if (window := others.get("sliding_window")) is not None and window < max_length_q:
         raise EncoderError(f"its attention sees {window} tokens only; packed texts need one that sees them whole")
     groups = getattr(module, "num_key_value_groups", 1)
@@ -189,22 +195,22 @@ def _attention(
     whole = query, repeat(key, groups), repeat(value, groups)
     rows: list[Tensor] = [part[0].transpose(0, 1).to(value.dtype) for part in whole]
     scale = float(others.get("scaling") or query.shape[-1] ** -0.5)
-    if varlen_attn is not None and _has_flash(value):
+    if kernel is not None and _has_flash(value) and not dropout:
         rows[0] = rows[0] * (scale * query.shape[-1] ** 0.5)  # it divides by the root of the width by itself
         places = cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q
-        made: Any = varlen_attn(rows[0], rows[1], rows[2], *places)
+        made: Any = kernel(rows[0], rows[1], rows[2], *places)
         return made[None], None
-    return _text_by_text(rows, cu_seq_lens_q.tolist(), scale)[None], None
+    return _text_by_text(rows, cu_seq_lens_q.tolist(), scale, dropout)[None], None
 
 
 def _has_flash(tensor: Tensor) -> bool:
     return tensor.is_cuda and tensor.dtype in _HALF
 
 
-def _text_by_text(rows: Sequence[Tensor], bounds: list[int], scale: float) -> Tensor:
+def _text_by_text(rows: Sequence[Tensor], bounds: list[int], scale: float, dropout: float = 0.0) -> Tensor:
     """Of queries, keys and values, all ``(S, heads, d)``."""
     sizes = [after - before for before, after in pairwise(bounds)]
     query, key, value = (row.transpose(0, 1)[None].split(sizes, 2) for row in rows)
-    attend = partial(torch.nn.functional.scaled_dot_product_attention, scale=scale)
+    attend = partial(torch.nn.functional.scaled_dot_product_attention, scale=scale, dropout_p=dropout)
     made = [attend(*part) for part in zip(query, key, value, strict=True)]
     return torch.cat(made, 2)[0].transpose(0, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -87,7 +89,9 @@ def _(query, _key, _value, _bounds):
 
 def test_a_compiled_body_is_one_graph_for_any_number_of_texts(network, monkeypatch):
     monkeypatch.setattr(packing, "_has_flash", lambda _: True)
-    monkeypatch.setattr(packing, "varlen_attn", lambda query, key, value, bounds, *_: flash(query, key, value, bounds))
+    kernel = lambda query, key, value, bounds, *_: flash(query, key, value, bounds)  # noqa: E731
+    monkeypatch.setattr(packing, "_kernel_for_this_machine", lambda: kernel)
+    packing.register_packed()
     torch._dynamo.reset()
     draw, counter = np.random.default_rng(0), CompileCounter()
     batches = [[draw.integers(3, 99, size).tolist() for size in draw.integers(1, 30, count)] for count in (3, 9, 5)]
@@ -137,9 +141,32 @@ def test_what_cannot_be_packed_is_refused(settings, data, tmp_path):
 
 
 def test_a_gpu_without_the_kernel_is_refused(settings, monkeypatch):
-    monkeypatch.setattr("llm2comp_train.engine.machine.varlen_attn", None)
+    monkeypatch.setattr("llm2comp_train.engine.machine.varlen_kernel", lambda: None)
     with pytest.raises(UsageError, match=r"attention.*before PyTorch 2.10"):
         load_for_training(replace(settings, attention="packed"), "cuda")
+
+
+def test_a_gpu_whose_kernel_has_no_dropout_is_refused(settings, monkeypatch):
+    monkeypatch.setattr("llm2comp_train.engine.machine.varlen_kernel", lambda: pow)
+    with pytest.raises(UsageError, match=r"attention_dropout.*must be 0"):
+        load_for_training(replace(settings, attention="packed", attention_dropout=0.1), "cuda")
+
+
+def test_attention_drops_what_it_is_told_to(settings):
+    """Two passes differ, as those over padded texts do; without, `ucl` would compare a vector with itself."""
+    settings = replace(settings, attention="packed", train_weights="all", attention_dropout=0.3)
+    network = build(load_for_training(settings, "cpu"), settings, None, get_stage("ucl"))
+    texts = pack_rows(ROWS, 3, 0)
+    network.train()
+    assert not torch.allclose(network.packed_memory(texts), network.packed_memory(texts), atol=1e-3)
+    network.eval()
+    assert torch.equal(network.packed_memory(texts), network.packed_memory(texts))
+
+
+def test_packing_is_known_without_the_kernel_whose_import_takes_as_long_as_torch():
+    """Every command that encodes by PyTorch imports it."""
+    program = "import sys, llm2comp_apps.encoder.packing; print('torch.nn.attention.varlen' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"False\n"
 
 
 # Token embeddings as they ship

@@ -22,13 +22,14 @@ import sys
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm2comp_train.data.sources import find_data, pair_rows
-from llm2comp_train.data.teacher import load_teacher
-from sklearn.cluster import MiniBatchKMeans
 
-from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import LLM2CompError
+
+if TYPE_CHECKING:
+    from llm2comp_apps.encoder.protocol import TextEncoder
 
 Pair = tuple[str, str]
 
@@ -59,6 +60,8 @@ def mix(sources: Sequence[str], rows: int, more: tuple[str, int], words: int, se
 
 def by_topic(pairs: Sequence[Pair], topics: int, encoder: TextEncoder, seed: int) -> list[list[Pair]]:
     """The same pairs, sorted into ``topics`` lists by k-means over the embeddings of their queries."""
+    from sklearn.cluster import MiniBatchKMeans
+
     means = MiniBatchKMeans(topics, batch_size=4096, n_init=3, random_state=seed)
     labels = means.fit_predict(encoder.encode([query for query, _ in pairs], show_progress=True))
     parts: list[list[Pair]] = [[] for _ in range(topics)]
@@ -81,7 +84,7 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+", help="files, folders or globs of pairs")
@@ -97,7 +100,7 @@ def main() -> None:
     parser.add_argument("--words", type=at_least_one, default=24, help="of each text")
     parser.add_argument("--encoder", default="default", metavar="NAME", help="whose space the topics are in")
     parser.add_argument("--seed", type=natural, default=0)
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     if any(chosen.out.glob("*.jsonl")):
         sys.exit(
             f"Error: --out {chosen.out} holds files already, and --data would take old and new ones; name a new one"
@@ -108,6 +111,8 @@ def main() -> None:
         if chosen.topics:
             if chosen.topics > len(pairs):
                 sys.exit(f"Error: --topics {chosen.topics}: there are {len(pairs)} pairs only")
+            from llm2comp_train.data.teacher import load_teacher  # not before all else is right: it imports PyTorch
+
             parts = by_topic(pairs, chosen.topics, load_teacher(chosen.encoder, "cpu"), chosen.seed)
         else:
             parts = [pairs[number :: chosen.files] for number in range(chosen.files)]

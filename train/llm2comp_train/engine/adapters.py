@@ -271,5 +271,5 @@ def set_attention_dropout(lm: nn.Module, rate: float) -> None:
     """In every attention module, since the configuration is read when they are made."""
     name = "attention_dropout"
     for module in lm.modules():
-        if isinstance(getattr(module, name, None), float):
+        if isinstance(getattr(module, name, None), int | float):  # a configuration may say 0 as well as 0.0
             setattr(module, name, rate)

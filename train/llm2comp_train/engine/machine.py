@@ -7,7 +7,7 @@ from torch import nn
 
 from llm2comp_apps.encoder.backbones import Backbone, default_dtype, load_backbone
 from llm2comp_apps.encoder.network import CompressionNetwork
-from llm2comp_apps.encoder.packing import PACKED, varlen_attn
+from llm2comp_apps.encoder.packing import PACKED, varlen_kernel
 from llm2comp_apps.errors import UsageError
 from llm2comp_train.engine.processes import Processes
 from llm2comp_train.engine.recompute import checkpoint_layers
@@ -28,10 +28,15 @@ def load_for_training(settings: Settings, device: str) -> Backbone:
 
     Raises:
         EncoderError: it cannot be loaded.
-        UsageError: texts are to be packed on a GPU, and PyTorch has no kernel for that.
+        UsageError: texts are to be packed on a GPU, and PyTorch has no kernel for that, or none with dropout.
     """
-    if settings.attention == PACKED and device.startswith("cuda") and varlen_attn is None:
-        raise UsageError("cannot be packed on a GPU before PyTorch 2.10: pip install -U torch", field="attention")
+    if settings.attention == PACKED and device.startswith("cuda"):
+        if varlen_kernel() is None:
+            raise UsageError("cannot be packed on a GPU before PyTorch 2.10: pip install -U torch", field="attention")
+        if settings.attention_dropout:
+            raise UsageError(
+                "must be 0 on a GPU where `attention` is packed: its kernel has none", field="attention_dropout"
+            )
     dtype = training_dtype(settings, device) if settings.train_weights == "adapter" else torch.float32
     # The fused attention kernel has no fast backward pass on CPUs for short texts.
     attention = {"auto": "eager" if device == "cpu" else "sdpa"}.get(settings.attention, settings.attention)
