@@ -12,9 +12,12 @@ import pytest
 import torch
 
 from llm2comp_apps import LLM2Comp, export_model
+from llm2comp_apps.encoder import checkpoint
+from llm2comp_apps.encoder.backbones import load_backbone
 from llm2comp_apps.encoder.backends import load_light
 from llm2comp_apps.encoder.backends.packing import pack_encoder
 from llm2comp_apps.encoder.layers import prune
+from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.publishing import alone, comparison, export
 from llm2comp_apps.encoder.publishing.card import export_card
 from llm2comp_apps.errors import EncoderError, UsageError
@@ -161,13 +164,34 @@ def test_packed_encoders(make_checkpoint, in_4_bits, tmp_path, in_process, token
     assert light.comparison.smallest_cosine > 0.9999
 
 
+def test_a_sign_of_texts_does_not_become_special_because_it_has_the_first_place(tiny_lm_of, tmp_path, in_process):
+    """As "!" in the vocabularies of GPT-2, Qwen and Llama 3, whose special tokens stand behind all others."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate([*letters, "!!", "!="])}
+    assert vocabulary["!"] == 0
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("!", "!"), ("!", "=")]))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    ends = {"eos_token": "</s>", "pad_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=backend, **ends).save_pretrained(tmp_path / "backbone")
+    tiny_lm_of("llama", 2).save_pretrained(tmp_path / "backbone")
+    bone = load_backbone(str(tmp_path / "backbone"), device="cpu")
+    described = {"backbone": str(tmp_path / "backbone"), "backbone_sha256": bone.sha256, "k": 4, "max_length": 40}
+    source = LLM2Comp(CompressionNetwork.fresh(bone.lm, 4), bone.tokenizer, checkpoint.EncoderSettings(**described))
+    pack_encoder(source, tmp_path / "packed")
+    packed = load(tmp_path / "packed")
+    texts = ["hello!!", "a != b", "wow ! yes", "plain"]
+    assert packed.tokenizer.batch_decode(packed.tokenizer(texts)["input_ids"], skip_special_tokens=True) == texts
+    export_model(str(tmp_path / "packed"), tmp_path / "out", texts=12)
+    ids = AutoTokenizer.from_pretrained(str(tmp_path / "out"))(texts)["input_ids"]
+    assert [row[:-4] for row in ids] == [packed.tokenizer(text)["input_ids"] for text in texts]
+
+
 @pytest.fixture
 def twelve_layers(tiny_lm_of, tokenizer, tmp_path):
     """An encoder that kept twelve of fourteen layers."""
-    from llm2comp_apps.encoder import checkpoint
-    from llm2comp_apps.encoder.backbones import load_backbone
-    from llm2comp_apps.encoder.network import CompressionNetwork
-
     tiny_lm_of("llama", 14).save_pretrained(tmp_path / "backbone")
     tokenizer.save_pretrained(tmp_path / "backbone")
     backbone = load_backbone(str(tmp_path / "backbone"), device="cpu")

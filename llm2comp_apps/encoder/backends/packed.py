@@ -117,6 +117,8 @@ def packed_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(directory / CARRIED / TOKENIZER), padding_side="left")
-    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)  # padding is never attended to
+    # Padding is never attended to. A token of texts would do, but transformers takes what pads for special.
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    tokenizer.pad_token = special[0] if special else tokenizer.convert_ids_to_tokens(0)
     tokenizer.model_max_length = int(1e30)
     return tokenizer

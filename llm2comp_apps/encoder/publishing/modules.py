@@ -10,7 +10,7 @@ mean over the memory states. Where an encoder reads the text's own states, it is
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ def write_tokenizer(encoder: LLM2Comp, folder: Path) -> list[int]:
     ids = [number for name in names if (number := backend.token_to_id(name)) is not None]
     if names:
         backend.post_processor = _appended(backend.post_processor, list(zip(names, ids, strict=True)))
-    special = {key: str(token) for key, token in source.special_tokens_map.items() if isinstance(token, str)}
+    special = _special_tokens(source.special_tokens_map, backend, names)
     # No chat template: a model that has one is taken for one that reads conversations.
     made = PreTrainedTokenizerFast(
         tokenizer_object=backend, model_max_length=_longest(encoder), padding_side="right", **special
@@ -59,6 +59,20 @@ def write_tokenizer(encoder: LLM2Comp, folder: Path) -> list[int]:
     kept = ("model_max_length", "padding_side", "clean_up_tokenization_spaces", *special)
     _write(path, {"tokenizer_class": "PreTrainedTokenizerFast", **{key: held[key] for key in kept if key in held}})
     return ids
+
+
+def _special_tokens(given: Mapping[str, Any], backend: Any, names: list[str]) -> dict[str, str]:
+    """By their roles; a token that texts may hold, though our own tokenizer calls it padding, must not become special.
+
+    It would be cut out of every text before all others: many vocabularies have "!" in the place where padding, which is
+    never attended to, is taken from.
+    """
+    known = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    found = {role: str(token) for role, token in given.items() if isinstance(token, str) and token in known}
+    fallback = next(iter([*found.values(), *names]), None)
+    if fallback is not None:
+        found.setdefault("pad_token", fallback)  # without one no two texts go into a batch
+    return found
 
 
 def _appended(processor: Any, tokens: list[tuple[str, int]]) -> Any:
