@@ -153,7 +153,8 @@ def prune(encoder: LLM2Comp, layers: Sequence[int], k: int | None = None) -> LLM
     """An encoder that runs only some of another one's layers, or has fewer memory tokens, untrained for it.
 
     It shares the weights that it keeps with the encoder that it is made from, which stays as it is. Saved, it is a
-    checkpoint with its part of the adapter or of the layers.
+    checkpoint with its part of the adapter or of the layers. Its vectors are no longer in the space that the other's
+    were aligned to.
 
     Args:
         encoder: full or shallow.
@@ -190,7 +191,7 @@ def prune(encoder: LLM2Comp, layers: Sequence[int], k: int | None = None) -> LLM
     return LLM2Comp(
         network,
         encoder.tokenizer,
-        dataclasses.replace(encoder.settings, layers=chosen, k=network.k, text_layers=network.text_layers),
+        dataclasses.replace(encoder.settings, layers=chosen, k=network.k, text_layers=network.text_layers, space=None),
         adapter=adapter,
         layers_state=weights,
         weights_sha256="" if stored is None else checkpoint.weights_sha256(stored),

@@ -98,7 +98,7 @@ class EncoderSettings:
         check_max_length(max_length)
         found = replace(self, pooling=pooling or self.pooling, max_length=max_length or self.max_length)
         check_pooling(found.pooling)
-        return found
+        return found if found.pooling == self.pooling else replace(found, space=None)  # other vectors
 
     def in_its_format(self) -> EncoderSettings:
         """The same with the oldest format that says all of it, so that older versions read what they understand."""

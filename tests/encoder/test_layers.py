@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -161,6 +163,16 @@ def test_a_pruned_encoder_is_saved_with_its_part_of_the_adapter(encoder, texts, 
     np.testing.assert_allclose(twice.encode(texts), prune(encoder, [0, 5]).encode(texts), atol=1e-6)
     assert twice.settings.layers == [0, 5]
     assert twice.fingerprint == prune(encoder, [0, 5]).fingerprint
+
+
+def test_other_vectors_are_in_no_space_that_the_whole_was_aligned_to(encoder):
+    """So a search of the teacher's index refuses them, see :mod:`llm2comp_apps.encoder.space`."""
+    home = {"name": "teacher", "fingerprint": "0" * 32}
+    encoder.settings = replace(encoder.settings, space=home)
+    assert prune(encoder, [0, 2, 5]).settings.space is None
+    assert prune(encoder, encoder.layers, k=1).settings.space is None
+    assert encoder.settings.changed(max_length=7).space == home
+    assert encoder.settings.changed(pooling="first").space is None
 
 
 def test_own_layers_are_renumbered(encoder, texts, tmp_path):

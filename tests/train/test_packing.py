@@ -20,11 +20,13 @@ from llm2comp_train.engine.run import RunOptions, run_stage
 from llm2comp_train.stages import get_stage
 from torch._dynamo.testing import CompileCounter
 
+from llm2comp_apps import LLM2Comp
 from llm2comp_apps.encoder import packing
+from llm2comp_apps.encoder.backends.packing import pack_encoder
 from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS, rounded_tokens
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.encoder.packing import pack, pack_rows, packed_passes
-from llm2comp_apps.errors import UsageError
+from llm2comp_apps.errors import TrainingError, UsageError
 
 ROWS = [[5, 6, 7], [8, 9], [4, 5, 6, 7, 8, 9, 10, 11, 12], [10], [11, 12, 13]]
 
@@ -187,11 +189,22 @@ def test_training_reads_the_token_embeddings_that_a_packed_encoder_has(settings)
 
 
 def test_rounded_token_embeddings_are_refused_where_something_else_reads_them(settings, data, tmp_path):
-    for stage, weights in (("kl", "all"), ("ucl", "adapter")):
+    for stage, weights in (("kl", "all"), ("ucl", "adapter"), ("mntp", "all"), ("rerank", "all")):
         changed = replace(settings, token_bits=4, train_weights=weights)
         with pytest.raises(UsageError, match=r"token_bits.*must be 8"):
             run_stage(stage, changed, RunOptions(data=[str(data["text"])], out=tmp_path / "run", device="cpu"))
     assert not (tmp_path / "run").exists()
+
+
+def test_rounded_token_embeddings_are_not_lost_between_stages(settings, data, tmp_path, deep_encoder_dir):
+    encoder = LLM2Comp.from_pretrained(str(deep_encoder_dir), device="cpu")
+    weight = encoder.network.lm.get_input_embeddings().weight  # those of a tiny random network lose much in 4 bits
+    weight.data.copy_(torch.from_numpy(rounded_tokens(weight.detach().numpy(), 4)))
+    pack_encoder(encoder, tmp_path / "packed", token_bits=4)
+    settings = replace(settings, backbone=encoder.settings.backbone, train_weights="all", teacher=str(deep_encoder_dir))
+    options = RunOptions(data=[str(data["text"])], out=tmp_path / "run", init=tmp_path / "packed", device="cpu")
+    with pytest.raises(TrainingError, match=r"token embeddings in 4 bits; continue with `token_bits=4`"):
+        run_stage("align", settings, options)
 
 
 # Data ahead of time

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from llm2comp_train.engine.run import RunOptions, run_stage
 from llm2comp_train.pruning import PruneReport, parse_layers, prune_encoder, sample_texts
 
 from llm2comp_apps import LLM2Comp
+from llm2comp_apps.encoder.checkpoint import ADAPTER_CONFIG, read_settings
 from llm2comp_apps.errors import EncoderError, TrainingError, UsageError
 
 
@@ -97,6 +100,21 @@ def test_kept_layers_are_fitted_with_texts_that_judge_nothing(deep_encoder_dir, 
     assert LLM2Comp.from_pretrained(str(tmp_path / "cut"), device="cpu").fingerprint != fitted.fingerprint
     with pytest.raises(UsageError, match="fit must be at most 65, not 66: the data hold 85 texts, and 20 of them"):
         prune_encoder(str(deep_encoder_dir), [str(data)], 2, tmp_path / "more", fit=66, device="cpu")
+
+
+@pytest.mark.parametrize("adapter", ["continue", "fresh"])
+def test_a_cut_adapter_is_trained_on_in_the_layers_that_are_left(adapter, deep_encoder_dir, settings, data, tmp_path):
+    backbone, texts = read_settings(deep_encoder_dir).backbone, str(data / "texts.jsonl")
+    settings = replace(settings, backbone=backbone, max_steps=2, lr=1e-2)
+    run_stage("kl", settings, RunOptions(data=[texts], out=tmp_path / "kl", device="cpu"))
+    prune_encoder(str(tmp_path / "kl" / "encoder"), [texts], [0, 2], tmp_path / "cut", device="cpu")
+    options = RunOptions(data=[str(data / "pairs.jsonl")], out=tmp_path / "scl", init=tmp_path / "cut", device="cpu")
+    made = run_stage("scl", replace(settings, adapter=adapter), options)
+    assert json.loads((made / ADAPTER_CONFIG).read_text())["layers_to_transform"] == [0, 2]
+    before, after = (LLM2Comp.from_pretrained(str(path), device="cpu") for path in (tmp_path / "cut", made))
+    assert after.layers == before.layers == [0, 2]
+    nearness = (before.encode(["the king"]) * after.encode(["the king"])).sum()
+    assert 0.5 < nearness < 0.9999
 
 
 def test_what_cannot_be_done_is_refused_before_layers_are_chosen(deep_encoder_dir, data, tmp_path, monkeypatch):

@@ -42,6 +42,13 @@ def test_several_values_of_a_setting_are_joined():
     assert resolve("smollm2-135m", "align", {"teacher": []}) == resolve("smollm2-135m", "align")
 
 
+def test_who_counts_texts_does_not_get_the_recipes_tokens():
+    assert resolve("smollm2-135m", "rerank").batch_tokens > 0
+    found = resolve("smollm2-135m", "rerank", {"batch_size": 6})
+    assert (found.batch_size, found.batch_tokens) == (6, 0)
+    assert resolve("smollm2-135m", "rerank", {"batch_size": 6, "batch_tokens": 512}).batch_tokens == 512
+
+
 def test_instructions_by_file():
     assert parse_instructions(["med*=question: ", "a=b=c"]) == {"med*": "question: ", "a": "b=c"}
     with pytest.raises(UsageError, match="write FILE=TEXT"):

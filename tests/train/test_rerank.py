@@ -25,7 +25,8 @@ from llm2comp_apps.encoder.checkpoint import read_settings
 from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
 from llm2comp_apps.encoder.pair_scorer import PairScorer
 from llm2comp_apps.encoder.pairs import SEPARATOR, pair_row
-from llm2comp_apps.errors import EncoderError, UsageError
+from llm2comp_apps.encoder.settings import RERANK
+from llm2comp_apps.errors import EncoderError, TrainingError, UsageError
 
 WORDS = ("king", "tree", "peace", "stone")
 FILLERS = ("cell", "energy", "market", "river", "atom", "light", "sound", "of")
@@ -194,6 +195,18 @@ def test_a_reranker_starts_from_an_encoder_and_from_a_reranker(mined, reranking,
     assert loaded.name in read_settings(second, task=None).backbone
     with pytest.raises(EncoderError, match="a reranker, not an encoder"):
         run_stage("align", replace(kept, teacher="x"), RunOptions(data=[str(mined)], out=tmp_path / "no", init=first))
+
+
+def test_layers_of_a_reranker_are_chosen_by_their_number(mined, reranking, tmp_path):
+    settings = replace(reranking, max_steps=1)
+    first = train(settings, mined, tmp_path / "first")
+    second = train(replace(settings, layers="1"), mined, tmp_path / "second", init=first)
+    assert len(read_settings(second, task=RERANK).layers) == 1
+
+
+def test_too_few_texts_for_a_batch_of_tokens_are_said_to_be_that(mined, reranking, tmp_path):
+    with pytest.raises(TrainingError, match=r"a batch of 90000 tokens takes about \d+. .* lower `batch_tokens`"):
+        train(replace(reranking, batch_tokens=90_000), mined, tmp_path / "run")
 
 
 def test_neither_is_taken_for_the_other(mined, reranking, deep_encoder_dir, tmp_path):

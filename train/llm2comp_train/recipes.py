@@ -202,6 +202,8 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     joined: dict[str, Any] = {
         name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()
     }
+    if "batch_size" in given and "batch_tokens" not in given:  # who counts texts does not want a recipe's tokens
+        joined["batch_tokens"] = 0
     return dataclasses.replace(settings, **joined)
 
 

@@ -9,6 +9,7 @@ they were). Either way the result is the backbone and *one* adapter: two adapter
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from llm2comp_apps.encoder import checkpoint
+from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT, READOUTS
 from llm2comp_apps.errors import TrainingError, UsageError
@@ -69,7 +71,7 @@ def build_network(
         if settings.adapter == "fresh":
             _inject(lm, _saved_config(init, backbone), EARLIER)
             _load(lm, init, EARLIER)
-    _inject(lm, lora_config(backbone, settings), OWN)
+    _inject(lm, lora_config(backbone, settings, None if init is None else _adapted_layers(init)), OWN)
     if init is not None and settings.adapter == "continue":
         _load(lm, init, OWN)
     # Master weights in float32 beside a half-precision LM; CompressionNetwork.autocast multiplies them in half.
@@ -91,8 +93,8 @@ def build_network(
     return network.to(device)
 
 
-def lora_config(backbone: Backbone, settings: Settings) -> LoraConfig:
-    """The adapter that ``settings`` describe."""
+def lora_config(backbone: Backbone, settings: Settings, layers: list[int] | None = None) -> LoraConfig:
+    """The adapter that ``settings`` describe, in these layers of the backbone or in all."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -100,6 +102,7 @@ def lora_config(backbone: Backbone, settings: Settings) -> LoraConfig:
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         target_modules=settings.targets,
+        layers_to_transform=layers,
         task_type="CAUSAL_LM",
         base_model_name_or_path=backbone.name,
     )
@@ -122,9 +125,11 @@ def adapter_parts(
 
     All processes must ask, since they gather sharded weights.
     """
-    config = lora_config(backbone, settings).to_dict()
-    config |= {"target_modules": sorted(settings.targets), "inference_mode": True}
     weights = adapter_state(network.lm)
+    has = sorted({int(number[1]) for number in map(_LAYER.search, weights) if number})
+    layers = None if len(has) == network.lm.config.num_hidden_layers else has
+    config = lora_config(backbone, settings, layers).to_dict()
+    config |= {"target_modules": sorted(settings.targets), "inference_mode": True}
     if earlier := adapter_state(network.lm, EARLIER):
         config, weights = _side_by_side(network.lm, config, weights, earlier)
     plain = {key: getattr(value, "value", value) for key, value in config.items()}
@@ -154,7 +159,8 @@ def require_same_origin(init: Path, backbone: Backbone, settings: Settings, read
     """Refuse an earlier encoder whose vectors come from something else.
 
     Raises:
-        TrainingError: it was made for another backbone, readout or number of memory tokens.
+        TrainingError: it was made for another backbone, readout, number of memory tokens, or for rounded token
+            embeddings.
     """
     made = checkpoint.read_settings(init, task=None)
     if made.backbone_sha256 != backbone.sha256:
@@ -163,6 +169,9 @@ def require_same_origin(init: Path, backbone: Backbone, settings: Settings, read
         raise TrainingError(f"`init` {init}: reads its vectors from {made.readout}; this stage needs {readout}.")
     if made.k != settings.k and not READOUTS[readout].of_text:
         raise TrainingError(f"`init` {init}: has {made.k} memory tokens; `k` says {settings.k}.")
+    if made.token_bits not in (TOKEN_BITS[0], settings.token_bits):
+        bits = made.token_bits
+        raise TrainingError(f"`init` {init}: has token embeddings in {bits} bits; continue with `token_bits={bits}`.")
 
 
 def _check_targets(lm: nn.Module, settings: Settings) -> None:
@@ -182,6 +191,7 @@ def _check_targets(lm: nn.Module, settings: Settings) -> None:
         )
 
 
+_LAYER = re.compile(r"\.(\d+)\.")
 _JSON = (str, int, float, bool, list, dict)
 
 
@@ -245,12 +255,18 @@ def _adapter_config(init: Path) -> dict[str, Any]:
     return saved
 
 
+def _adapted_layers(init: Path) -> list[int] | None:
+    """Layers of the backbone that a checkpoint's adapter is in, where it was cut out of one for all."""
+    layers: list[int] | None = _adapter_config(init).get("layers_to_transform")
+    return layers
+
+
 def _saved_config(init: Path, backbone: Backbone) -> LoraConfig:
     from peft import LoraConfig
 
     saved = _adapter_config(init)
     kept = {name: saved[name] for name in ("r", "lora_alpha", "target_modules", "task_type")}
-    return LoraConfig(**kept, base_model_name_or_path=backbone.name)
+    return LoraConfig(**kept, layers_to_transform=_adapted_layers(init), base_model_name_or_path=backbone.name)
 
 
 def _load(lm: nn.Module, directory: Path, adapter: str) -> None:

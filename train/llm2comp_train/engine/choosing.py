@@ -9,8 +9,10 @@ from pathlib import Path
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backbones import load_backbone
 from llm2comp_apps.encoder.layers import choose_layers
+from llm2comp_apps.encoder.loading import load_network
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.encoder.network import CompressionNetwork
+from llm2comp_apps.encoder.settings import ENCODE
 from llm2comp_train.engine.checkpoints import latest
 from llm2comp_train.pruning import TEXTS, sample_texts
 from llm2comp_train.settings import Settings
@@ -44,8 +46,15 @@ def with_layers_chosen(
 
 def _encoder(settings: Settings, init: Path | None, device: str) -> LLM2Comp:
     if init is not None:
-        return LLM2Comp.from_pretrained(
-            str(init), backbone=settings.backbone, device=device, max_length=settings.max_length
+        task = checkpoint.read_settings(init, task=None).task
+        length = settings.max_length
+        loaded = load_network(str(init), backbone=settings.backbone, device=device, max_length=length, task=task)
+        return LLM2Comp(
+            loaded.network,
+            loaded.tokenizer,
+            dataclasses.replace(loaded.settings, task=ENCODE),  # of a reranker, too, the texts' vectors tell
+            adapter=loaded.adapter,
+            layers_state=loaded.layers_state,
         )
     backbone = load_backbone(settings.backbone, device=device)
     network = CompressionNetwork.fresh(backbone.lm, settings.k, seed=settings.seed)

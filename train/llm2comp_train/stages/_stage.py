@@ -76,7 +76,8 @@ class Stage(ABC):
         readout: what the vectors of a text are read from; ``None`` to keep what the encoder has.
         decodes: the whole LM reads memory, beside what the encoder runs.
         reranks: what it makes scores pairs of texts, and is no encoder.
-        packs: it can read the texts of a pass in one row.
+        embeds: texts are read for their embeddings and for nothing else, so that those of a pass may stand in one row,
+            and token embeddings be rounded.
     """
 
     name: ClassVar[str]
@@ -86,7 +87,7 @@ class Stage(ABC):
     readout: ClassVar[str | None] = None
     decodes: ClassVar[bool] = False
     reranks: ClassVar[bool] = False
-    packs: ClassVar[bool] = False
+    embeds: ClassVar[bool] = False
 
     @property
     def has_queries(self) -> bool:

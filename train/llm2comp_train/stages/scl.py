@@ -26,7 +26,7 @@ class _SCL(Stage):
     about = "supervised contrast: a query's own answer against those of the batch and hard negatives"
     family = "contrastive"
     rows = "pairs"
-    packs = True
+    embeds = True
 
     def check(self, settings: Settings) -> None:
         super().check(settings)

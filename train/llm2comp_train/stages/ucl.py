@@ -22,7 +22,7 @@ class _UCL(Stage):
     about = "unsupervised contrast: two dropout passes of one sentence are each other's positives"
     family = "contrastive"
     rows = "sentences"
-    packs = True
+    embeds = True
 
     def read(self, file: DataFile, settings: Settings, prompt: str) -> Iterator[Row]:  # noqa: ARG002 - no queries
         from llm2comp_train.data.sources import sentence_rows
