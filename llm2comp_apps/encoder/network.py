@@ -15,7 +15,7 @@ as it is. The decoder always has all of them. Through the last layers of an enco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -390,24 +390,32 @@ class CompressionNetwork(nn.Module):
         return out
 
     @torch.no_grad()
-    def calibrate(self, input_ids: Tensor, mask: Tensor | None, anchor: int | None) -> None:
+    def calibrate(self, batches: Iterable[tuple[Tensor, Tensor | None]], anchor: int | None) -> None:
         """Start the decoder's input where the decoder is at home, from a few texts.
 
         The centre becomes the texts' mean memory, the spread :data:`SPREAD` times that of their token embeddings.
 
         Args:
-            input_ids: ``(B, T)``, left-padded.
-            mask: ``(B, T)``, or ``None`` where nothing is padded.
+            batches: of the texts: ids ``(B, T)``, left-padded, and their mask, ``None`` where nothing is padded.
             anchor: id of a token that says nothing, such as a line break, whose embedding becomes the shift; ``None``
                 keeps shift and spread, for a stage that continues a compression stage.
         """
-        self.center.copy_(self.memory(input_ids, mask).float().mean(0))
+        memory = torch.zeros(self.center.shape, dtype=torch.float64)
+        total, squares, texts, tokens = torch.zeros_like(memory[0]), 0.0, 0, 0
+        for input_ids, mask in batches:
+            memory += self.memory(input_ids, mask).float().sum(0).cpu()
+            texts += len(input_ids)
+            embedded = self.embed(input_ids).float()
+            embedded = embedded.flatten(0, 1) if mask is None else embedded[mask.bool()]
+            total += embedded.sum(0).cpu()
+            squares += float(embedded.square().sum())
+            tokens += len(embedded)
+        self.center.copy_(memory / texts)
         if anchor is None:
             return
-        embedded = self.embed(input_ids).float()
-        embedded = embedded.flatten(0, 1) if mask is None else embedded[mask.bool()]
-        self.spread.copy_(SPREAD * (embedded - embedded.mean(0)).square().sum(-1).mean().sqrt())
-        self.shift.copy_(self.embed(input_ids.new_tensor([anchor])).float().expand_as(self.shift))
+        self.spread.copy_(SPREAD * (squares / tokens - (total / tokens).square().sum()).sqrt())
+        token = torch.tensor([anchor], device=self.shift.device)
+        self.shift.copy_(self.embed(token).float().expand_as(self.shift))
 
     @torch.no_grad()
     def track(self, total: Tensor, count: int) -> None:

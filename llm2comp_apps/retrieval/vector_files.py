@@ -120,6 +120,8 @@ def check_output(output: Path, sources: Sequence[str] = ()) -> None:
     if not output.parent.is_dir():
         raise UsageError(f"{output}: there is no folder {output.parent}", field="output")
     for target in (path.resolve() for path in _targets(output)):
+        if target.is_dir():
+            raise UsageError(f"{output}: {target.name} is a folder", field="output")
         for name in sources:
             source = Path(name).resolve()
             if name != "-" and (target == source or (source.is_dir() and source in target.parents)):

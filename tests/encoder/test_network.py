@@ -129,7 +129,7 @@ def test_role_is_restored_and_keeps_requires_grad(backbone_dir):
 
 def test_calibrated_memory_lies_around_its_anchor_as_far_as_tokens_lie_around_theirs(network):
     ids, mask = left_pad([row(6), row(11), row(9, seed=4)], 0, "cpu")
-    network.calibrate(ids, mask, anchor=17)
+    network.calibrate([(ids[:1], mask[:1]), (ids[1:], mask[1:])], anchor=17)
     memory = network.memory(ids, mask)
     torch.testing.assert_close(network.center, memory.mean(0))
     distance = (network.decoder_input(memory) - network.embed(torch.tensor(17))).square().sum(-1).mean(-1)
@@ -140,7 +140,7 @@ def test_calibrated_memory_lies_around_its_anchor_as_far_as_tokens_lie_around_th
 
 def test_no_gradient_shrinks_what_tells_texts_apart(network):
     ids, mask = left_pad([row(6), row(11), row(9, seed=4)], 0, "cpu")
-    network.calibrate(ids, mask, anchor=17)
+    network.calibrate([(ids, mask)], anchor=17)
     memory = network.memory(ids, mask).detach().requires_grad_()
     network.decoder_input(memory).pow(3).sum().backward()
     along = (memory.grad * (memory - network.center)).sum((1, 2))

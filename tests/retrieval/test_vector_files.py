@@ -83,8 +83,10 @@ def test_errors_of_reading_keep_their_own_words(tmp_path, hash_encoder):
         write_vectors(tmp_path / "out.npy", vanished(), hash_encoder)
 
 
-@pytest.mark.parametrize("name", ["out.npz", "out", "nowhere/out.npy"])
+@pytest.mark.parametrize("name", ["out.npz", "out", "nowhere/out.npy", "folder.npy", "ids.npy"])
 def test_an_output_that_cannot_be_is_refused(tmp_path, hash_encoder, name):
+    for folder in ("folder.npy", "ids.ids.txt"):
+        (tmp_path / folder).mkdir()
     with pytest.raises(UsageError, match=name) as caught:
         write_vectors(tmp_path / name, DOCUMENTS, hash_encoder)
     assert caught.value.field == "output"

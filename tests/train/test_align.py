@@ -12,9 +12,11 @@ import pytest
 import torch
 from llm2comp_train.data import alignment
 from llm2comp_train.data.sources import single_rows
+from llm2comp_train.data.teacher_vectors import teacher_vectors
 from llm2comp_train.engine.metrics import MetricsLog, read_metrics
 from llm2comp_train.engine.run import RunOptions, run_stage
 from llm2comp_train.losses.align import align_loss, joined, procrustes, reduction
+from llm2comp_train.stages import get_stage
 from safetensors.torch import load_file
 from scipy.linalg import orthogonal_procrustes
 from torch.nn.functional import normalize
@@ -180,6 +182,13 @@ def test_neighbouring_texts_may_be_joined_to_longer_ones_within_their_title():
     assert not list(single_rows(records({"text": "left"}, {"text": "over"}), "", 10, joined=99))
 
 
+def test_longer_rows_than_are_read_are_refused(settings):
+    settings = replace(settings, teacher="a", max_length=64, joined=384)
+    get_stage("align").check(settings)
+    with pytest.raises(UsageError, match=r"joined must be at most 384, about what 64 tokens hold, not 385; raise .max"):
+        get_stage("align").check(replace(settings, joined=385))
+
+
 # Runs
 
 
@@ -279,6 +288,21 @@ def test_a_number_of_layers_chooses_those_and_a_resumed_run_keeps_them(small, da
     with pytest.raises(UsageError) as caught:
         go(replace(small, layers="3"), data, tmp_path / "many", init=first)
     assert caught.value.field == "layers"
+
+
+def test_only_visited_rows_of_a_teachers_file_are_written_and_what_a_killed_run_left_goes(tmp_path, teach):
+    texts = [f"text {number}" for number in range(50)]
+    rows, path = np.array([1, 2, 3, 7, 30, 31, 49]), tmp_path / "teacher-0.f16"
+    left = tmp_path / f".{path.name}.4711.new"
+    left.write_bytes(b"half")
+
+    def read(wanted):
+        return [texts[row] for row in wanted], [False] * len(wanted)
+
+    found = teacher_vectors(path, teach["a"], rows, len(texts), read, lambda _: None)
+    np.testing.assert_allclose(found[rows], teach["a"].encode([texts[row] for row in rows]), atol=1e-3)
+    assert not np.delete(np.asarray(found), rows, axis=0).any()
+    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == [path.name]
 
 
 def test_teachers_are_asked_once_with_their_own_prompts_and_only_for_what_is_visited(small, data, tmp_path, teach):

@@ -185,6 +185,25 @@ def test_texts_are_split_anew_at_each_visit_and_held_out_ones_never_trained_on(s
     assert all(lengths == {4, 9} for lengths in visits.values())
 
 
+def test_what_a_tokenizer_puts_in_front_stays_there_when_a_text_is_cropped(store_of, settings):
+    rows = [{"text": " ".join(random.Random(n).choices(WORDS, k=40))} for n in range(40)]
+    store = store_of({"texts": rows}, lambda file: text_rows(file.records()))
+    settings = replace(settings, context="8", continuation=4, batch_size=5, validation_texts=4)
+    sentences = [store.ids(store.texts(row)[0]) for row in range(40)]
+    ends = {ids[n] for ids in sentences for n in (3, 9, 12)}
+    for lead in (0, 2):
+        batches = CompressionBatches(store, settings, ends=ends, lead=lead)
+        moved = 0
+        for split in (split for step in range(STEPS) for split in batches.batch(step)):
+            whole, ids = sentences[split.row], split.context + split.target
+            assert 10 <= len(ids) <= 12
+            assert ids[:lead] == whole[:lead]
+            rest = ids[lead:]
+            assert any(whole[n : n + len(rest)] == rest for n in range(lead, len(whole)))
+            moved += ids != whole[: len(ids)]
+        assert moved > 20
+
+
 def test_a_folder_of_data_is_read_with_its_subfolders(tmp_path):
     for name in ("b.jsonl", "deep/er/a.jsonl", "deep/b.jsonl", "README.md", ".hidden/c.jsonl", "deep/picture.png"):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)

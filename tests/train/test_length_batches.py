@@ -7,8 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as settings_of_examples
+from hypothesis import strategies as st
 from llm2comp_train.data.batches import TOPIC_WINDOWS, WINDOW, LengthBatches
 from llm2comp_train.data.topics import topics_of
+from llm2comp_train.settings import Settings
 from torch.nn.functional import normalize
 
 
@@ -67,6 +71,22 @@ def test_batches_of_topics_are_of_one_topic_and_of_similar_length(settings, chan
     assert np.mean([np.ptp(lengths[batch]) for batch in drawn]) < 6
     visited = set(batches.visited().tolist())
     assert {row for step in range(300) for row in batches.batch(step)} | set(batches.held_out()) <= visited
+
+
+@settings_of_examples(max_examples=40)
+@given(st.integers(60, 600), st.integers(1, 8), st.booleans())
+def test_no_batch_is_empty_however_long_single_texts_are(batch_tokens, topics, by_topic):
+    generator = np.random.default_rng(batch_tokens)
+    long = generator.random(4000) < 0.1
+    lengths = np.where(long, generator.integers(256, 512, 4000), generator.integers(5, 40, 4000))
+    settings = Settings(validation_texts=40, max_steps=300, topics=topics if by_topic else 0, batch_tokens=batch_tokens)
+    batches = LengthBatches(Lengths(lengths), settings, 8)
+    if by_topic:
+        batches.by_topic(generator.integers(0, topics, 4000).astype(np.int32))
+    drawn = [batches.batch(step) for step in range(WINDOW * (TOPIC_WINDOWS if by_topic else 1))]
+    assert all(drawn)
+    rows = [row for batch in drawn for row in batch]
+    assert len(set(rows)) == len(rows)
 
 
 def test_topics_are_groups_of_alike_vectors_and_kept(tmp_path):

@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.model import LLM2Comp
+from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.errors import CorpusError, TrainingError, TrainingStoppedError, UsageError
 
 
@@ -276,6 +277,32 @@ def test_a_damaged_state_is_named(settings, data, tmp_path):
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(TrainingError, match="step-000002"):
         go("kl", settings, data, tmp_path / "run", resume=True)
+
+
+def test_what_else_lies_beside_checkpoints_does_no_harm(settings, data, tmp_path):
+    settings = replace(settings, max_steps=4)
+    go("kl", replace(settings, max_steps=2), data, tmp_path / "run")
+    (tmp_path / "run/checkpoints/step-000004-copy").mkdir()
+    assert checkpoints.latest(tmp_path / "run").name == "step-000002"
+    (tmp_path / "run/run.json").write_text("{", "utf-8")
+    with pytest.raises(TrainingError, match=r"run\.json: damaged .*; give another `out`"):
+        go("kl", settings, data, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("stage", ["kl", "ucl", "mntp"])
+def test_held_out_texts_keep_to_the_budget_of_a_pass(stage, settings, data, tmp_path, monkeypatch):
+    sizes = []
+    memory = CompressionNetwork.memory
+
+    def noted(network, ids, mask=None):
+        sizes.append(ids.shape[0] * (ids.shape[1] + network.extra_tokens))
+        return memory(network, ids, mask)
+
+    monkeypatch.setattr(CompressionNetwork, "memory", noted)
+    settings = replace(settings, max_steps=2, eval_every=1, validation_texts=40, tokens_per_pass=60, tokens_kept=60)
+    go(stage, settings, data, tmp_path / "run")
+    assert len(sizes) > 4
+    assert max(sizes) <= 60 + 43
 
 
 def test_a_broken_row_is_reported_with_file_and_line_before_training(settings, tmp_path):

@@ -75,7 +75,7 @@ class TextTokenizer:
         """Token ids of texts, at most ``limit`` of each with special tokens, and how many texts had more."""
         # The tokenizer's own truncation is a state that other threads would see.
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        room = limit - self._special
+        room = max(limit - self._special, 0)
         long = [one for one in encoded if len(one) > room]
         for one in long:
             one.truncate(room)

@@ -95,6 +95,7 @@ class CompressionBatches:
         reconstruct: bool = False,
         mask_id: int | None = None,
         ends: Collection[int] = (),
+        lead: int = 0,
     ) -> None:
         """Hold out ``settings.validation_texts`` rows and shuffle the others.
 
@@ -104,10 +105,12 @@ class CompressionBatches:
             reconstruct: the target is the context itself (``rc``), not what follows.
             mask_id: the target is context and continuation in one, the context the same with masked tokens (``mntp``).
             ends: token ids that end a sentence, see :func:`sentence_ends`; empty for no cropping.
+            lead: special tokens in front of every text, which stay there when it is cropped.
 
         Raises:
             TrainingError: too few texts.
         """
+        self._lead = lead
         self._store, self._settings, self._reconstruct, self._mask_id = store, settings, reconstruct, mask_id
         self._ends = np.asarray(sorted(ends), dtype=np.int64)
         usable = np.flatnonzero(store.lengths() >= 2)
@@ -165,7 +168,7 @@ class CompressionBatches:
             return ids
         starts = 1 + np.flatnonzero(np.isin(ids[:last], self._ends))
         start = int(generator.choice([0, *starts]))
-        return ids[start:]
+        return ids[: self._lead] + ids[start:] if start >= self._lead else ids
 
     def _cut(self, ids: list[int], context: int, row: int) -> Split:
         if self._reconstruct:
@@ -255,9 +258,12 @@ class LengthBatches:
         if settings.batch_tokens:
             size = max(2, round(settings.batch_tokens / float(self._lengths.mean())))
         if len(store) < settings.validation_texts + size:
+            batch, way = f"a batch takes {size}", "`validation_texts`"
+            if settings.batch_tokens:
+                batch, way = f"a batch of {settings.batch_tokens} tokens takes about {size}", "`batch_tokens`"
             raise TrainingError(
-                f"the data hold {len(store)} texts; {settings.validation_texts} are held out for validation and a "
-                f"batch takes {size}. Give more data, or lower `validation_texts`."
+                f"the data hold {len(store)} texts; {settings.validation_texts} are held out for validation and "
+                f"{batch}. Give more data, or lower {way}."
             )
         order = _generator(settings.seed, _HELD_OUT).permutation(len(store))
         self._held_out = order[: settings.validation_texts]
@@ -301,10 +307,9 @@ class LengthBatches:
             order = order[np.argsort(self._topics[rows][order], kind="stable")]
         if self._settings.batch_tokens:
             tokens = np.cumsum(lengths[order])
-            ends = np.searchsorted(tokens, tokens[-1] * np.arange(1, self._span) / self._span)
-            ends = np.maximum.accumulate(
-                np.clip(ends, np.arange(1, self._span), count - np.arange(self._span - 1, 0, -1))
-            )
+            before = np.arange(1, self._span)  # batches before each end, each of at least one text
+            ends = np.searchsorted(tokens, tokens[-1] * before / self._span)
+            ends = np.maximum.accumulate(np.clip(ends - before, 0, count - self._span)) + before
         else:
             ends = self._size * np.arange(1, self._span)
         batches = [part.tolist() for part in np.split(rows[order], ends)]

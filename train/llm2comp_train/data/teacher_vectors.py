@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -84,18 +84,27 @@ def teacher_vectors(
     """
     shape = (count, teacher.dimension)
     if not path.is_file():
+        for left in path.parent.glob(f".{path.name}.*.new"):  # by a process that was killed
+            left.unlink()
         keep = EmbeddingStore(cache_dir() / "teachers" / f"{teacher.fingerprint}.sqlite", "<f2")
-        with replaced_file(path) as fresh:
-            out = np.memmap(fresh, dtype=np.float16, mode="w+", shape=shape)  # a sparse file
+        # Written, not mapped: where the disk is full, a write says so, and a mapping kills the process.
+        with replaced_file(path) as fresh, fresh.open("wb") as out:
+            out.truncate(np.dtype(np.float16).itemsize * count * teacher.dimension)  # a sparse file
             for start in range(0, len(rows), _AT_ONCE):
                 part = rows[start : start + _AT_ONCE]
-                out[part] = _vectors(teacher, *read(part.tolist()), keep)
+                _write_rows(out, part, _vectors(teacher, *read(part.tolist()), keep))
                 done = start + len(part)
                 if done == len(rows) or (start // _AT_ONCE) % 2 == 0:
                     say(f"teacher {teacher.name}: {done:,} of {len(rows):,} texts")
-            out.flush()
         keep.close()
     return np.memmap(path, dtype=np.float16, mode="r", shape=shape)
+
+
+def _write_rows(out: BinaryIO, rows: _Rows, vectors: npt.NDArray[np.float16]) -> None:
+    """Put vectors ``(n, t)`` where rows of a file of them stand; ``rows`` ascend."""
+    for run in np.split(np.arange(len(rows)), 1 + np.flatnonzero(np.diff(rows) != 1)):
+        out.seek(int(rows[run[0]]) * vectors[0].nbytes)
+        out.write(vectors[run].tobytes())
 
 
 def _vectors(

@@ -56,7 +56,8 @@ def latest(run: Path) -> Path | None:
 
 
 def _by_step(run: Path) -> list[Path]:
-    return sorted((run / "checkpoints").glob("step-*"), key=_step)  # by number: a million has a digit more
+    found = [path for path in (run / "checkpoints").glob("step-*") if path.name.removeprefix("step-").isdecimal()]
+    return sorted(found, key=_step)  # by number: a million has a digit more
 
 
 def _step(checkpoint: Path) -> int:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm2comp_apps.errors import UsageError
+from llm2comp_apps.errors import TrainingError, UsageError
 from llm2comp_apps.files import write_text
 from llm2comp_train.engine.metrics import METRICS
 from llm2comp_train.settings import Settings
@@ -138,7 +138,10 @@ def _claimed(out: Path) -> dict[str, Any] | None:
 def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    try:
+        record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise TrainingError(f"{path}: damaged ({error}); give another `out`.") from error
     return record
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.base import BatchedEncoder, fingerprint_of
+from llm2comp_apps.encoder.batching import length_batches
 from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
 from llm2comp_apps.encoder.pooling import pool
 
@@ -41,11 +42,17 @@ class LiveEncoder(BatchedEncoder):
         self.fingerprint = fingerprint_of({"live": id(network)})
         self._extra_tokens = network.extra_tokens
         self._of_text = network.readout.of_text
+        self._budget = settings.tokens_per_pass
 
     def embed_ids(self, rows: Sequence[list[int]]) -> Tensor:
-        """Embeddings ``(n, d)`` of token rows, in one batch."""
+        """Embeddings ``(n, d)`` of token rows, in as many passes as the token budget needs."""
+        lengths = [len(row) + self._extra_tokens for row in rows]
+        found = torch.empty(len(rows), self.dimension, device=self.device)
         with torch.inference_mode():
-            return self._forward([], *left_pad(rows, self._pad_id, self.device))
+            for part in length_batches(lengths, self._budget):
+                batch = left_pad([rows[index] for index in part], self._pad_id, self.device)
+                found[part] = self._forward([], *batch).float()
+        return found
 
     def _rows(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         return self._tokenise([prompt + text for text in texts], self.max_length)

@@ -39,6 +39,11 @@ class AdaptingStage(Stage):
         vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         return sentence_ends(vocabulary) if bench.settings.crop else []
 
+    def lead(self, bench: Bench) -> int:
+        """How many special tokens stand in front of every text."""
+        special: Any = bench.backbone.tokenizer("x", return_special_tokens_mask=True)["special_tokens_mask"]
+        return special.index(0) if 0 in special else 0
+
 
 class CompressionStage(AdaptingStage):
     """``rc``, ``nll``, ``kl``, and ``ebar``, which differ in the loss.
@@ -61,7 +66,9 @@ class CompressionStage(AdaptingStage):
         from llm2comp_train.engine.text_work import CompressionWork
 
         bench.network.eval()
-        batches = CompressionBatches(bench.store, bench.settings, reconstruct=self.reconstruct, ends=self.ends(bench))
+        batches = CompressionBatches(
+            bench.store, bench.settings, reconstruct=self.reconstruct, ends=self.ends(bench), lead=self.lead(bench)
+        )
         if self.decodes:
             _calibrate(bench, [split.context for split in batches.validation()])
         return CompressionWork(bench, batches, self.loss())
@@ -75,8 +82,12 @@ def last_id(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
 
 def _calibrate(bench: Bench, contexts: list[list[int]]) -> None:
     """Start the decoder's input where the decoder is at home, unless an earlier stage has trained it."""
+    from llm2comp_apps.encoder.batching import length_batches
     from llm2comp_apps.encoder.network import left_pad
 
+    lengths = [len(context) + bench.network.extra_tokens for context in contexts]
+    passes = length_batches(lengths, bench.settings.tokens_per_pass)
+    padded = (left_pad([contexts[i] for i in rows], bench.pad_id, bench.processes.device) for rows in passes)
     anchor = None if bench.init else last_id(bench.backbone.tokenizer, "\n")
     with bench.network.autocast():
-        bench.network.calibrate(*left_pad(contexts, bench.pad_id, bench.processes.device), anchor)
+        bench.network.calibrate(padded, anchor)

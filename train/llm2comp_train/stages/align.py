@@ -26,6 +26,8 @@ __all__ = ["STAGE"]
 
 _LATE = 256
 """Most texts of a batch that are compared by late interaction."""
+_CHARACTERS = 6
+"""More than a token has as a mean over a text."""
 
 
 class _Align(Stage):
@@ -33,7 +35,7 @@ class _Align(Stage):
     about = "learn the embeddings of other encoders, so that a small encoder does what a large one does"
     family = "aligning"
     rows = "any"
-    packs = True
+    embeds = True
 
     def check(self, settings: Settings) -> None:
         if not settings.teachers:
@@ -41,6 +43,10 @@ class _Align(Stage):
         for name, weight in settings.teachers:
             if weight <= 0:
                 raise UsageError(f"must have weights above 0, not {weight:g} for {name}", field="teacher")
+        if settings.joined > _CHARACTERS * settings.max_length:
+            most = _CHARACTERS * settings.max_length
+            reason = f"must be at most {most}, about what {settings.max_length} tokens hold, not {settings.joined}"
+            raise UsageError(f"{reason}; raise `max_length`, too", field="joined")
 
     def read(self, file: DataFile, settings: Settings, prompt: str) -> Iterator[Row]:
         from llm2comp_train.data.sources import single_rows
@@ -177,18 +183,12 @@ def _topics(bench: Bench, batches: LengthBatches, alignment: Alignment) -> npt.N
 
 
 def embed_rows(bench: Bench, rows: list[int]) -> Tensor:
-    """Unit embeddings ``(n, d)`` of rows as the student stands, in passes of similar lengths."""
+    """Unit embeddings ``(n, d)`` of rows as the student stands."""
     import torch
-
-    from llm2comp_apps.encoder.batching import length_batches
 
     was_training = bench.network.training
     bench.network.eval()
-    ids = [bench.store.ids(bench.store.texts(row)[0]) for row in rows]
-    lengths = [len(row) + bench.network.extra_tokens for row in ids]
-    out = torch.empty(len(rows), bench.network.memory_tokens.shape[1], device=bench.network.memory_tokens.device)
-    for part in length_batches(lengths, bench.settings.tokens_per_pass):
-        out[part] = bench.live.embed_ids([ids[index] for index in part]).float()
+    out = bench.live.embed_ids([bench.store.ids(bench.store.texts(row)[0]) for row in rows])
     bench.network.train(was_training)
     return torch.nn.functional.normalize(out, dim=-1)
 

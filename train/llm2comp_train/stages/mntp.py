@@ -31,7 +31,8 @@ class _MNTP(AdaptingStage):
 
         network, chunk = bench.network, bench.settings.head_chunk
         mask_id = last_id(bench.backbone.tokenizer, MASK_TOKEN)
-        batches = CompressionBatches(bench.store, bench.settings, mask_id=mask_id, ends=self.ends(bench))
+        ends, lead = self.ends(bench), self.lead(bench)
+        batches = CompressionBatches(bench.store, bench.settings, mask_id=mask_id, ends=ends, lead=lead)
 
         class MaskedPrediction(TextWork):
             """There is no memory: its vectors are none, ``(B, 0, d)``."""
