@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llm2comp_apps.encoder.backends.cores import usable_cores
 from llm2comp_apps.encoder.batching import MAX_ROWS, dealt, encode_in_windows, length_batches, limit, with_progress
+from llm2comp_apps.encoder.beginnings import first_ids
 from llm2comp_apps.encoder.fingerprints import fingerprint_of
 from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.network import left_pad
@@ -157,11 +158,7 @@ class BatchedEncoder(EncoderHabits):
         return int(self.tokenizer.pad_token_id or 0)
 
     def _tokenise(self, texts: Sequence[str], limit: int, *, special: bool = True) -> list[list[int]]:
-        encoded = self.tokenizer(
-            list(texts), add_special_tokens=special, truncation=True, max_length=limit, return_attention_mask=False
-        )
-        rows: list[list[int]] = encoded["input_ids"]
-        # The tokenizer keeps what it cut off, so that counting costs nothing.
-        self.cut += sum(bool(encoding.overflowing) for encoding in encoded.encodings or () if len(encoding) == limit)
+        rows, cut = first_ids(self.tokenizer, texts, limit, special=special)
+        self.cut += cut
         # An empty text has no state of its own to read.
         return [row or [self._pad_id] for row in rows] if self._of_text else rows

@@ -14,6 +14,8 @@ from llm2comp_apps.errors import UsageError
 __all__ = ["dealt", "encode_in_windows", "length_batches", "limit", "with_progress"]
 
 MAX_ROWS = 512
+MAX_CHARACTERS = 2**24
+"""Of the texts that a window holds, whatever number of them it may hold."""
 
 
 def limit(wanted: int | None, usual: int, field: str) -> int:
@@ -81,16 +83,21 @@ def dealt(run: Callable[[list[int]], list[int]], batches: Sequence[list[int]], t
 def encode_in_windows(
     texts: Iterable[str], window: int, encode: Callable[[list[str]], npt.NDArray[np.float32]]
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Encode a stream window by window, each sorted by length on its own; holds one window of texts."""
+    """Encode a stream window by window, each sorted by length on its own; holds a window of texts, or fewer long ones.
+
+    A window ends with :data:`MAX_CHARACTERS`, too.
+    """
     if isinstance(texts, str):
         raise UsageError("must be several texts; put a single text into a list: [text]", field="texts")
     window = limit(window, MAX_ROWS, "window")
     held: list[str] = []
+    characters = 0
     for text in texts:
         held.append(text)
-        if len(held) == window:
+        characters += len(text)
+        if len(held) == window or characters >= MAX_CHARACTERS:
             yield encode(held)
-            held = []
+            held, characters = [], 0
     if held:
         yield encode(held)
 

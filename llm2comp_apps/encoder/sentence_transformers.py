@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from llm2comp_apps.encoder.batching import encode_in_windows, limit, with_progress
+from llm2comp_apps.encoder.beginnings import first_ids
 from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.protocol import FloatArray
@@ -184,8 +185,7 @@ class _TokenCountingEncoder(SentenceTransformerEncoder):
         # A token has at least a byte: only long texts need counting.
         long = [text for text in texts if len(text.encode()) > room]
         if long:
-            rows = self.tokenizer(long, add_special_tokens=False, return_attention_mask=False, verbose=False)
-            self.cut += sum(len(row) > room for row in rows["input_ids"])
+            self.cut += first_ids(self.tokenizer, long, max(room, 1), special=False)[1]
         return vectors
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from llm2comp_apps.encoder.arrays import open_arrays
 from llm2comp_apps.encoder.backends.cores import usable_cores
@@ -24,6 +25,7 @@ from llm2comp_apps.encoder.backends.poolings import pool
 from llm2comp_apps.encoder.backends.saturation import add_exactly
 from llm2comp_apps.encoder.backends.tokens import TokenTable
 from llm2comp_apps.encoder.batching import MAX_ROWS, dealt, encode_in_windows, limit, with_progress
+from llm2comp_apps.encoder.beginnings import of_beginnings, tells
 from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.settings import EncoderSettings
@@ -74,8 +76,14 @@ class TextTokenizer:
     def cut(self, texts: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
         """Token ids of texts, at most ``limit`` of each with special tokens, and how many texts had more."""
         # The tokenizer's own truncation is a state that other threads would see.
-        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         room = max(limit - self._special, 0)
+
+        def tokenise(shown: list[str], whole: bool) -> Sequence[Encoding]:
+            way = self._tokenizer.encode_batch_fast if whole else self._tokenizer.encode_batch  # which knows the pieces
+            found: list[Encoding] = way(shown, add_special_tokens=False)
+            return found
+
+        encoded = of_beginnings(texts, room, tokenise, partial(tells, limit=room))
         long = [one for one in encoded if len(one) > room]
         for one in long:
             one.truncate(room)

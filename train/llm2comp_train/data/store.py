@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from llm2comp_apps.encoder.beginnings import first_ids
 from llm2comp_apps.errors import TrainingError
 from llm2comp_apps.files import write_text
 from llm2comp_train.data.sources import Row
@@ -63,9 +64,9 @@ def write_store(
             for batch in _batched(rows):
                 texts = [text for row in batch for text in row.texts]
                 whole = [text for row in batch for text in (row.prompt + row.texts[0], *row.texts[1:])]
-                encoded = tokenizer(whole, truncation=True, max_length=max_length, return_attention_mask=False)
-                np.fromiter(chain.from_iterable(encoded["input_ids"]), np.uint32).tofile(out)
-                starts.extend(accumulate(map(len, encoded["input_ids"]), initial=starts.pop()))
+                ids, _ = first_ids(tokenizer, whole, max_length)
+                np.fromiter(chain.from_iterable(ids), np.uint32).tofile(out)
+                starts.extend(accumulate(map(len, ids), initial=starts.pop()))
                 digests.extend(_digest(text) for text in texts)
                 for row in batch:
                     firsts.append(firsts[-1] + len(row.texts))
