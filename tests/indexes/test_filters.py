@@ -382,6 +382,15 @@ def test_dates_compare_as_dates_however_they_are_written(ids_where, where, found
     assert ids_where({name: {"d": value} for name, value in DATES.items()})(where) == found.split()
 
 
+@pytest.mark.parametrize("spelled", ["2024-06-01 22:30:00+00", "2024-06-01 22:30:00 UTC", "2024-06-02T00:30+02"])
+def test_zones_are_read_as_databases_print_them(ids_where, spelled):
+    found = ids_where({"a": {"d": spelled}, "b": {"d": "2024-06-01T22:29Z"}})
+    assert found("d > 2024-06-01T22:29Z") == ["a"]
+    assert found("d = 2024-06-01T22:30+00") == ["a"]
+    assert found(f"d = '{spelled}'") == ["a"]
+    assert found(f"d >= {spelled[:10]}")[:1] == ["a"]
+
+
 def test_a_day_in_quotes_is_a_date_among_dates_and_text_among_texts(ids_where):
     found = ids_where({name: {"d": value} for name, value in DATES.items()})
     assert found("d = '2024-06-01'") == ["day", "zone", "noon"]

@@ -5,8 +5,9 @@ to the precision of the literal before the two are compared, so that ``date = 20
 ``2024-06-01T12:00:00Z`` and ``date <= 2024-06-01`` the whole of that day. Days and months are compared as they are
 written; moments in UTC, which is also where a moment without a zone is taken to be.
 
-Stored dates may be ISO 8601 (``2024-06-01``, ``2024/06/01``, ``2024-06``, with a time and a zone or without), the dates
-of mail (``Sat, 01 Jun 2024 12:00:00 +0200``), or English with the month as a word (``June 1, 2024``, ``1 Jun 2024``).
+Stored dates may be ISO 8601 (``2024-06-01``, ``2024/06/01``, ``2024-06``, with a time and a zone or without; also as
+databases print them, ``2024-06-01 12:00:00+00`` and ``2024-06-01 12:00:00 UTC``), the dates of mail
+(``Sat, 01 Jun 2024 12:00:00 +0200``), or English with the month as a word (``June 1, 2024``, ``1 Jun 2024``).
 ``01/06/2024`` is none: nobody can tell its day from its month.
 """
 
@@ -22,12 +23,17 @@ __all__ = ["LITERAL", "Precision", "date_key", "precision_of"]
 
 Precision: TypeAlias = Literal["month", "day", "moment"]
 
+_OFFSET: Final = r"[+-]\d{2}(?::?\d{2})?"
+
 #: The pattern of a date that may be typed without quotes.
-LITERAL: Final = r"\d{4}-\d{2}(?:-\d{2}(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:?\d{2})?)?)?(?![\w.-])"
+LITERAL: Final = (
+    rf"\d{{4}}-\d{{2}}(?:-\d{{2}}(?:T\d{{2}}:\d{{2}}(?::\d{{2}}(?:\.\d{{1,6}})?)?(?:Z|{_OFFSET})?)?)?(?![\w.-])"
+)
 
 _TYPED: Final = re.compile(LITERAL.replace("T", "[T ]"))
 _ISO: Final = re.compile(
-    r"(\d{4})([-/])(\d{1,2})(?:\2(\d{1,2})(?:[T ]+(\d{1,2})(:\d{2}(?::\d{2}(?:[.,]\d+)?)?)\s*(Z|[+-]\d{2}:?\d{2})?)?)?",
+    r"(\d{4})([-/])(\d{1,2})(?:\2(\d{1,2})(?:[T ]+(\d{1,2})(:\d{2}(?::\d{2}(?:[.,]\d+)?)?)"
+    rf"\s*(Z|UTC|{_OFFSET})?)?)?",
     re.IGNORECASE,
 )
 _DAY_FIRST: Final = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?\s+([a-z]{3,9})\.?,?\s+(\d{4})", re.IGNORECASE)
@@ -74,7 +80,7 @@ def _read(text: str) -> datetime | None:
     if found := _ISO.fullmatch(text):
         year, _, month, day, hour, rest, zone = found.groups()
         date = f"{year}-{month:0>2}-{day or '1':0>2}"
-        time = "" if hour is None else f"T{hour:0>2}{rest.replace(',', '.')}{(zone or '').upper()}"
+        time = "" if hour is None else f"T{hour:0>2}{rest.replace(',', '.')}{(zone or '').upper().replace('UTC', 'Z')}"
         return datetime.fromisoformat(date + time)
     if found := _DAY_FIRST.fullmatch(text):
         return _spelled(found[1], found[2], found[3])
