@@ -174,6 +174,14 @@ def test_parquet_is_read_by_others(collection, tmp_path):
     assert [path.name for path in (tmp_path / "p").iterdir()] == ["notes-000000.parquet"]
 
 
+def test_the_files_of_an_index_with_brackets_in_its_name_are_its_own(collection, tmp_path):
+    export_to(collection.index, "parquet", str(tmp_path / "p"), name="notes o", batch=100)
+    assert export_to(collection.index, "parquet", str(tmp_path / "p"), name="notes [old]", batch=100).rows == 250
+    assert export_to(collection.index, "parquet", str(tmp_path / "p"), name="notes [old]", batch=250).rows == 250
+    names = sorted(path.name for path in (tmp_path / "p").iterdir())
+    assert names == [f"notes [old]-{0:06}.parquet", *(f"notes o-{number:06}.parquet" for number in range(3))]
+
+
 def test_what_is_wrong_is_one_line(collection, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="to must be one of qdrant, lancedb, pgvector, parquet, not 'milvus'"):
         export_to(collection.index, "milvus", "x")

@@ -6,6 +6,7 @@ metadata (JSON), content_hash, vector (a list of float32 of fixed length).
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ class _Parquet:
         self._written: set[Path] = set()
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob(f"{self._name}-[0-9][0-9][0-9][0-9][0-9][0-9].parquet"))
+        return sorted(self._folder.glob(f"{glob.escape(self._name)}-[0-9][0-9][0-9][0-9][0-9][0-9].parquet"))
 
     def known(self, rows: Sequence[Row]) -> dict[str, str]:
         """All rows of a batch, if its file holds these and no others; a file is written whole or not at all."""
