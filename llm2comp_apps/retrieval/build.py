@@ -173,11 +173,13 @@ def survey(
         on_progress: called now and then with the number of documents read.
     """
     total = new = characters = 0
-    for document, content_hash, _ in _compare(index, documents, plan, fingerprint):
-        total += 1
-        if content_hash is not None:
-            new += 1
-            characters += len(document.title) + len(document.text)
+    for block in batched(documents, _LOOKUP):
+        held = {} if index is None else index.hashes([document.id for document in block])
+        for document in block:
+            total += 1
+            if held.get(document.id) != plan.content_hash(document, fingerprint):
+                new += 1
+                characters += len(document.title) + len(document.text)
         if on_progress is not None and total % _LOOKUP == 0:
             on_progress(total)
     return Survey(total, new, characters)
@@ -199,7 +201,7 @@ def fill_index(
     Args:
         index: an index of this encoder and plan.
         encoder: makes the vectors.
-        documents: the corpus, streamed; ids must be unique.
+        documents: the corpus, streamed; of one id given twice the last counts.
         plan: how a document becomes vectors.
         rule: when to commit.
         device: where FAISS indexes are trained, ``cpu`` or ``cuda``.
@@ -228,18 +230,6 @@ def refusal_line(index: Index, refusal: str) -> str:
     if index.info().kind != "flat":
         exact = "and those that this kind does not fit are searched exactly"
     return f"{refusal}: the {len(index):,} documents are safe {exact}; compact chooses another kind"
-
-
-def _compare(
-    index: Index | None, documents: Iterable[Document], plan: EmbeddingPlan, fingerprint: str
-) -> Iterator[tuple[Document, str | None, bool]]:
-    """Documents with content hashes, ``None`` for those that the index holds just so; and whether it has the id."""
-    for block in batched(documents, _LOOKUP):
-        held = index.hashes([document.id for document in block]) if index is not None else {}
-        for document in block:
-            content_hash = plan.content_hash(document, fingerprint)
-            before = held.get(document.id)
-            yield document, None if before == content_hash else content_hash, before is not None
 
 
 def document_texts(
@@ -284,7 +274,7 @@ class _Build:
         with self.index.writer(self.device) as writer:
             self.index.refresh()  # another program may have changed it since; now none can
             try:
-                for jobs in self.slices(documents):
+                for jobs in self.slices(writer, documents):
                     self.add(writer, jobs)
                     if self.stopping():
                         break
@@ -306,9 +296,9 @@ class _Build:
         self.report.interrupted = self.should_stop is not None and self.should_stop()
         return self.report.interrupted
 
-    def slices(self, documents: Iterable[Document]) -> Iterator[list[_Job]]:
+    def slices(self, writer: Writer, documents: Iterable[Document]) -> Iterator[list[_Job]]:
         """Cut windows, longest documents first, into pieces of about :data:`_SLICE_SECONDS`."""
-        for window in self.windows(documents):
+        for window in self.windows(writer, documents):
             window.sort(key=lambda job: job.characters, reverse=True)
             piece: list[_Job] = []
             size = 0
@@ -320,24 +310,30 @@ class _Build:
                 size += job.characters
             yield piece
 
-    def windows(self, documents: Iterable[Document]) -> Iterator[list[_Job]]:
-        """Bounded lists of the documents that have to be encoded."""
-        window: list[_Job] = []
+    def windows(self, writer: Writer, documents: Iterable[Document]) -> Iterator[list[_Job]]:
+        """Bounded lists of the documents that have to be encoded, each id once: a later document counts."""
+        window: dict[str, _Job] = {}
         size = 0
-        for document, content_hash, held in _compare(self.index, documents, self.plan, self.encoder.fingerprint):
-            self.report.read += 1
-            if content_hash is None:
-                self.report.unchanged += 1
-                if self.stopping():  # a corpus of which nothing is new has no slices to stop after
-                    return
-                continue
-            window.append(self.job(document, content_hash, replaces=held))
-            size += window[-1].characters
-            if len(window) >= _WINDOW_DOCUMENTS or size >= _WINDOW_CHARACTERS:
-                yield window
-                window, size = [], 0
+        for block in batched(documents, _LOOKUP):
+            held = writer.hashes([document.id for document in block])
+            for document in block:
+                self.report.read += 1
+                if earlier := window.pop(document.id, None):
+                    size -= earlier.characters
+                before, now = held.get(document.id), self.plan.content_hash(document, self.encoder.fingerprint)
+                if before == now:
+                    self.report.unchanged += 1
+                    if self.stopping():  # a corpus of which nothing is new has no slices to stop after
+                        return
+                    continue
+                window[document.id] = job = self.job(document, now, replaces=before is not None)
+                size += job.characters
+                if len(window) >= _WINDOW_DOCUMENTS or size >= _WINDOW_CHARACTERS:
+                    yield list(window.values())
+                    held |= {id_: job.document.content_hash for id_, job in window.items()}  # the writer has them now
+                    window, size = {}, 0
         if window:
-            yield window
+            yield list(window.values())
 
     def job(self, document: Document, content_hash: str, *, replaces: bool) -> _Job:
         """Chunk a document, or take it whole."""

@@ -308,3 +308,43 @@ def test_any_sequence_of_builds_ends_in_the_last_state_of_each_document(make_has
         fill_index(index, encoder, corpus, EmbeddingPlan())
         expected.update({document.id: document.text for document in corpus})
         assert {document.id: document.text for document in index.get(list(index.ids()))} == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    before=st.lists(st.integers(0, 3), max_size=3),
+    stream=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=12),
+    window=st.sampled_from([2, 5, 100]),
+    look_up=st.sampled_from([1, 3, 100]),
+)
+def test_of_one_id_given_twice_the_last_counts(make_hash_encoder, tmp_path_factory, before, stream, window, look_up):
+    """Whichever is longer, whether they fall into one window or not, and whatever the index held before."""
+    encoder = make_hash_encoder(8)
+    index = Index.create(
+        tmp_path_factory.mktemp("twice") / "x.index",
+        dimension=8,
+        encoder={"name": encoder.name, "fingerprint": encoder.fingerprint},
+    )
+
+    def document(number, version):
+        return Document(f"d{number}", "word " * (3, 1, 4, 2)[version])
+
+    fill_index(index, encoder, [document(*pair) for pair in enumerate(before)], EmbeddingPlan())
+    size = len(index)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm2comp_apps.retrieval.build._WINDOW_DOCUMENTS", window)
+        patch.setattr("llm2comp_apps.retrieval.build._LOOKUP", look_up)
+        corpus = [document(*pair) for pair in stream]
+        report = fill_index(index, encoder, corpus, EmbeddingPlan(), rule=CommitRule(documents=3))
+    expected = {one.id: one.text for one in [*map(document, range(len(before)), before), *corpus]}
+    assert {one.id: one.text for one in index.get(list(index.ids()))} == expected
+    assert report.added - report.replaced == len(index) - size
+    assert report.read == len(stream) >= report.added + report.unchanged
+
+
+def test_a_document_that_comes_twice_at_once_is_added_once(hash_encoder, make_index):
+    index = make_index(hash_encoder)
+    corpus = [Document("a", "the old and much longer text"), Document("a", "new")]
+    report = fill_index(index, hash_encoder, corpus, EmbeddingPlan())
+    assert (report.read, report.added, report.replaced, report.vectors) == (2, 1, 0, 1)
+    assert index.get(["a"])[0].text == "new"

@@ -90,6 +90,11 @@ class Writer:
         """Why the kind that the settings ask for is refused, for the largest segment that it does not fit."""
         return max(self._refusals)[1] if self._refusals else None
 
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        """Content hash of each of ``ids`` that is there, be it committed or waiting for the next commit."""
+        with translated(self._index):
+            return rows_of.hashes(self._connection, ids)
+
     def add(
         self,
         documents: Sequence[IndexedDocument],
