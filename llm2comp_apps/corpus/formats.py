@@ -18,7 +18,16 @@ from llm2comp_apps.corpus.readers.code import cut_code
 from llm2comp_apps.corpus.readers.isolation import read_isolated
 from llm2comp_apps.corpus.readers.markdown import read_front_matter, title_of
 from llm2comp_apps.corpus.readers.parts import Part
-from llm2comp_apps.corpus.records import TOO_LARGE, BrokenFileError, Fault, Record, json_type, read_lines
+from llm2comp_apps.corpus.records import (
+    DAMAGED,
+    FOREIGN,
+    TOO_LARGE,
+    BrokenFileError,
+    Fault,
+    Record,
+    json_type,
+    read_lines,
+)
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.corpus.sniff import encoding_of, guess_format
 from llm2comp_apps.corpus.tables import read_parquet, read_table
@@ -49,8 +58,8 @@ def parse(opened: OpenFile, options: CorpusOptions, report: ReadReport, fault: F
     path = opened.file.path
     deadline = Deadline(options.max_seconds if path is not None and path.is_file() else math.inf)  # a pipe may wait
 
-    def broken(line: int, reason: str) -> None:
-        fault(line, reason)
+    def broken(line: int, reason: str, why: str = FOREIGN) -> None:
+        fault(line, reason, why)
         deadline.restart()
 
     text = io.TextIOWrapper(
@@ -84,9 +93,9 @@ def _json_lines(text: io.TextIOBase, name: str, options: CorpusOptions, fault: F
             value = JSON.decode(line)
         except json.JSONDecodeError as error:
             ends = "" if line.endswith("\n") else " (the file ends in the middle of this line)"
-            fault(number, f"not JSON: {syntax_problem(error)} at column {error.colno}{ends}")
+            fault(number, f"not JSON: {syntax_problem(error)} at column {error.colno}{ends}", DAMAGED)
         except (ValueError, RecursionError) as error:
-            fault(number, f"JSON that cannot be read: {error}")
+            fault(number, f"JSON that cannot be read: {error}", DAMAGED)
         else:
             yield from _json_record(value, None, name, number, options, fault)
 

@@ -14,6 +14,7 @@ __all__ = [
     "FORMATS",
     "ID_FIELDS",
     "ON_ERROR",
+    "RECORD_FORMATS",
     "TEXT_FIELDS",
     "TITLE_FIELDS",
     "CorpusOptions",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 DATA_FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "txt", "md", "lines")
+RECORD_FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", "lines")  # many documents a file, with ids of their own
 FORMATS = ("auto", *DATA_FORMATS, "rst", "code", *READERS)
 ENCODING_ERRORS = ("strict", "replace")
 ON_ERROR = ("auto", "stop", "skip")

@@ -117,7 +117,7 @@ def read_records(
 
 
 def _records(sources: Sources, options: CorpusOptions, report: ReadReport) -> Iterator[Record]:
-    for file in find_files(sources, options):
+    for file in find_files(sources, options, report):
         reading = FileReading(file, options, report)
         for record in reading.records():
             reading.accept()
@@ -125,7 +125,7 @@ def _records(sources: Sources, options: CorpusOptions, report: ReadReport) -> It
 
 
 def _some_documents(sources: Sources, options: CorpusOptions, report: ReadReport) -> Iterator[Document]:
-    readings = (FileReading(file, options, report) for file in find_files(sources, options))
+    readings = (FileReading(file, options, report) for file in find_files(sources, options, report))
     yield from documents_of(readings, options, report)
     if not report.documents:
         broken = [*report.skipped_rows, *report.passed_over]

@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from llm2comp_apps.corpus.files import OpenFile, SourceFile, open_file
+from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, OpenFile, SourceFile, open_file
 from llm2comp_apps.corpus.formats import parse
-from llm2comp_apps.corpus.options import CorpusOptions
+from llm2comp_apps.corpus.options import RECORD_FORMATS, CorpusOptions
 from llm2comp_apps.corpus.records import DAMAGED, FOREIGN, NOT_OPENED, BrokenFileError, Fault, Record, place_of
 from llm2comp_apps.corpus.report import PassedOver, ReadReport
 
@@ -48,8 +48,7 @@ class FileReading:
         self._lenient = file.found and options.on_error != "stop"
         self._accepted = False
         self._given = 0
-        self._faults: list[tuple[int, str]] = []
-        self._why = FOREIGN
+        self._faults: list[tuple[int, str, str]] = []
 
     def records(self) -> Iterator[Record]:
         """The records, in order.
@@ -69,16 +68,16 @@ class FileReading:
                     line = record.line
                     problem, fields = _checked(record.fields, self._options)
                     if problem:
-                        self._broken(line, problem, DAMAGED)
+                        self.fault(line, problem, DAMAGED)
                     else:
                         yield Record(fields, record.path, line)
                     if len(self._faults) >= _PATIENCE:
                         break
         except BrokenFileError as error:
-            self._broken(error.line, error.reason, error.why)
+            self.fault(error.line, error.reason, error.why)
         except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            self._broken(line, f"the file cannot be read{' beyond this record' if line else ''}: {reason}", NOT_OPENED)
+            self.fault(line, f"the file cannot be read{' beyond this record' if line else ''}: {reason}", NOT_OPENED)
         self._close()
 
     def accept(self, documents: int = 0) -> None:
@@ -86,14 +85,16 @@ class FileReading:
         if not self._accepted:
             self._accepted = True
             self._report.count(self.kind, files=1)
-            for line, reason in self._faults:
+            for line, reason, _ in self._faults:
                 self._report.skip(place_of(self._file.name, line), reason)
             self._faults.clear()
         self._report.count(self.kind, documents=documents)
         self._given += documents
 
-    def fault(self, line: int, reason: str) -> None:
+    def fault(self, line: int, reason: str, why: str = FOREIGN) -> None:
         """A record cannot be used.
+
+        ``why`` is what that says of a file that gives no document.
 
         Raises:
             CorpusError: the options say that this ends the reading.
@@ -104,26 +105,27 @@ class FileReading:
         elif self._accepted:
             self._report.skip(place, reason)
         elif len(self._faults) < _PATIENCE:
-            self._faults.append((line, reason))
+            self._faults.append((line, reason, why))
 
-    def _unreadable(self, line: int, reason: str) -> None:
+    def _unreadable(self, line: int, reason: str, why: str = FOREIGN) -> None:
         """What the parser reads past: not for ever, where nothing else comes."""
-        self.fault(line, reason)
+        self.fault(line, reason, why)
         if len(self._faults) >= _PATIENCE:
-            raise BrokenFileError(line, reason)
-
-    def _broken(self, line: int, reason: str, why: str) -> None:
-        if not self._faults:
-            self._why = why
-        self.fault(line, reason)
+            raise BrokenFileError(line, reason, why)
 
     def _close(self) -> None:
         if self._faults:
-            line, reason = self._faults[0]
-            file = self._file
-            self._report.pass_over(PassedOver(file.name, self.kind, self._why, reason, file.id, line))
+            # A file with damage in it may be a corpus, whatever else is said of it.
+            line, reason, why = next((fault for fault in self._faults if fault[2] != FOREIGN), self._faults[0])
+            known = "" if self._has_records() else self._file.id
+            self._report.pass_over(PassedOver(self._file.name, self.kind, why, reason, known, line))
         elif not self._given:
             self._report.give_nothing(self._file.name, repeats=self._accepted)
+
+    def _has_records(self) -> bool:
+        """Whether the file's documents have ids of their own; told by its name, if it could not be opened."""
+        kind = FORMAT_BY_SUFFIX.get(self.kind, self.kind) if self._options.format == "auto" else self._options.format
+        return kind in RECORD_FORMATS
 
 
 def _checked(fields: dict[str, Any], options: CorpusOptions) -> tuple[str, dict[str, Any]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 __all__ = [
     "DAMAGED",
@@ -36,8 +36,15 @@ NOT_OPENED = "cannot be opened"
 WHY = (FOREIGN, NO_TEXT, NO_READER, ENCRYPTED, TOO_LARGE, TOO_SLOW, DAMAGED, NOT_OPENED)
 """Why a file gives no document, for counts."""
 
-Fault = Callable[[int, str], None]
-"""Called by a parser with (line, reason) for a broken record that it can read past; returns only if told to skip."""
+
+class Fault(Protocol):
+    """Called by a parser for a broken record that it can read past; returns only if told to skip.
+
+    ``why`` is one of :data:`WHY`: what it says of a file that has nothing else.
+    """
+
+    def __call__(self, line: int, reason: str, why: str = FOREIGN) -> None:
+        """Take a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ def read_lines(text: io.TextIOBase, limit: int, fault: Fault) -> Iterator[tuple[
     while line := text.readline(limit + 1):
         number += 1
         if len(line) > limit:
-            fault(number, f"the line is longer than {limit} characters")
+            fault(number, f"the line is longer than {limit} characters", TOO_LARGE)
             while line and not line.endswith("\n"):
                 line = text.readline(limit)
             continue

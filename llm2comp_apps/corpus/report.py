@@ -39,7 +39,8 @@ class PassedOver:
         kind: its format or suffix.
         why: one of :data:`~llm2comp_apps.corpus.records.WHY`.
         reason: the same in full.
-        id: what its document would be called, and how the ids of its parts would begin.
+        id: what its document would be called, and how the ids of its parts would begin; empty where nobody can tell,
+            for records have ids of their own, and a folder may hold anything.
         line: where in it the trouble is; 0 if that is the whole file.
     """
 
@@ -187,6 +188,18 @@ class ReadReport:
         files = [f"{file}; passed over" for file in self.passed_over if file.why != FOREIGN]
         more = sum(count for (_, why), count in self.unread.items() if why != FOREIGN) - len(files)
         return [*lines, *files, *([f"... and {more} more files"] if more else [])]
+
+    def untold(self) -> str:
+        """Why nobody can tell which documents have not been read; empty where that can be told by their ids."""
+        if self.skipped:
+            return f"{self.skipped} records could not be read, and may be what seems to be gone"
+        unread = [file for file in self.passed_over if file.why != FOREIGN]
+        nameless = next((file for file in unread if not file.id), None)
+        if nameless is not None:
+            return f"{nameless.path} could not be read, and may hold what seems to be gone"
+        if sum(count for (_, why), count in self.unread.items() if why != FOREIGN) > len(unread):
+            return "too many files could not be read to remember them all"
+        return ""
 
     def foreign(self) -> list[PassedOver]:
         """Files that are as they should be, and no corpus: settings, tables without texts."""

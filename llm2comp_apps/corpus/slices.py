@@ -38,7 +38,7 @@ from llm2comp_apps.corpus.formats import parse
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.reader import documents_of
 from llm2comp_apps.corpus.reading import FileReading, Parser
-from llm2comp_apps.corpus.records import BrokenFileError, Fault, Record
+from llm2comp_apps.corpus.records import FOREIGN, BrokenFileError, Fault, Record
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.corpus.sniff import encoding_of, guess_delimiter, guess_format
 from llm2comp_apps.corpus.tables import read_parquet
@@ -373,9 +373,9 @@ def _of_records(part: CorpusSlice, options: CorpusOptions) -> Parser:
     def parsed(opened: OpenFile, report: ReadReport, fault: Fault) -> Iterator[Record]:
         place = 0
 
-        def complain(line: int, reason: str) -> None:
+        def complain(line: int, reason: str, why: str = FOREIGN) -> None:
             if place >= part.start:  # else another slice has told
-                fault(line, reason)
+                fault(line, reason, why)
 
         if part.file.format == "parquet":
             records = read_parquet(opened, options, report, first=part.start)
@@ -398,8 +398,8 @@ def _of_bytes(part: CorpusSlice, options: CorpusOptions) -> Parser:
     def parsed(opened: OpenFile, report: ReadReport, fault: Fault) -> Iterator[Record]:
         before = part.line - part.file.header_lines if part.start > part.file.header else 0
 
-        def complain(line: int, reason: str) -> None:
-            fault(line + before, reason)
+        def complain(line: int, reason: str, why: str = FOREIGN) -> None:
+            fault(line + before, reason, why)
 
         with _bytes_of(part, opened) as stream:
             sliced = replace(opened, stream=stream, seekable=False)  # type: ignore[arg-type]

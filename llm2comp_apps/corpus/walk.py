@@ -14,7 +14,7 @@ from llm2comp_apps.corpus.records import NOT_OPENED
 from llm2comp_apps.corpus.report import FOLDER, PassedOver, ReadReport
 from llm2comp_apps.errors import CorpusError, UsageError
 
-__all__ = ["check_sources", "find_files", "pattern_root"]
+__all__ = ["check_sources", "find_files", "pattern_root", "printable"]
 
 STDIN = "<stdin>"
 _MAGIC = re.compile(r"[*?\[]")
@@ -41,7 +41,7 @@ def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOpti
         if name != "-" and not pattern and not Path(name).exists():
             raise CorpusError(f"{name}: no such file or folder")
         count = 0
-        for file in find_files([name], options, report):
+        for file in find_files([name], options):
             count += 1
             if report.bytes_total is not None:
                 report.bytes_total += file.size
@@ -79,12 +79,12 @@ def find_files(
             yield SourceFile(None, STDIN, STDIN)
         elif root is not None or Path(name).is_dir():
             above = f"{called}/" if called and options.folder_in_ids else ""
-            found = _walk(Path(name), above, options, report) if root is None else _matches(name, root, options, report)
+            found = _walk(Path(name), options, report) if root is None else _matches(name, root, options, report)
             for path, given in found:
-                relative = _printable(path.relative_to(Path(name) if root is None else root))
-                yield SourceFile(path, _printable(path), relative, above + relative, not given)
+                relative = printable(path.relative_to(Path(name) if root is None else root))
+                yield SourceFile(path, printable(path), relative, above + relative, not given)
         else:
-            yield SourceFile(Path(name), _printable(Path(name)), _printable(Path(Path(name).name)), called)
+            yield SourceFile(Path(name), printable(Path(name)), printable(Path(Path(name).name)), called)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -96,7 +96,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
         taken = list(called.values())
         alike = [place for place, name in called.items() if taken.count(name) > 1 and lengths[place] < len(place)]
         if not alike:
-            return [_printable(Path(called[place])) if place else "" for place in places]
+            return [printable(Path(called[place])) if place else "" for place in places]
         for place in alike:
             lengths[place] += 1
 
@@ -122,7 +122,7 @@ def _matches(
             yield path, False
 
 
-def _walk(root: Path, above: str, options: CorpusOptions, report: ReadReport | None) -> Iterator[tuple[Path, bool]]:
+def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iterator[tuple[Path, bool]]:
     """The files of a folder, each with whether it stands for the folder: the corpus of a BEIR folder."""
     visited = set()
 
@@ -131,8 +131,7 @@ def _walk(root: Path, above: str, options: CorpusOptions, report: ReadReport | N
         if options.on_error == "stop" or Path(error.filename) == root:
             raise CorpusError(f"{error.filename}: {reason}")
         if report is not None:
-            below = above + _printable(Path(error.filename).relative_to(root))
-            report.pass_over(PassedOver(_printable(Path(error.filename)), FOLDER, NOT_OPENED, reason, below))
+            report.pass_over(PassedOver(printable(Path(error.filename)), FOLDER, NOT_OPENED, reason))
 
     rules = IgnoreRules(root) if options.gitignore else None
 
@@ -175,7 +174,7 @@ def _is_wanted(name: str, options: CorpusOptions, report: ReadReport | None) -> 
     return wanted
 
 
-def _printable(path: Path) -> str:
+def printable(path: Path) -> str:
     """A path for messages and ids: with ``/``, and U+FFFD for what is not UTF-8 in a file's name."""
     return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

@@ -39,7 +39,8 @@ def mirror(
         library: the collection.
         documents: the corpus.
         reading: the report of the reading that gives the documents. What could not be read this time is not taken for
-            gone: documents of files that were passed over stay, and where records are broken, nothing is deleted.
+            gone: documents of files that were passed over stay. Nothing is deleted where nobody can tell which those
+            are: records have ids of their own, and a folder that cannot be read may hold anything.
         prune: delete what the corpus does not hold; else it is counted and named.
         allow_most: delete even more than half of the documents.
         on_progress: as for :meth:`.Collection.update`, like the next one.
@@ -52,7 +53,8 @@ def mirror(
         report = library.update(seen.noting(documents), on_progress=on_progress, should_stop=should_stop)
         if report.interrupted or len(library) <= report.read:
             return report
-        unread = () if reading is None else tuple(file.id for file in reading.passed_over if file.id)
+        reading = reading or ReadReport()
+        unread = tuple(file.id for file in reading.passed_over if file.id)
         others = 0
         doomed: list[str] = []
         for id_ in seen.missing(library.index.ids()):
@@ -61,9 +63,8 @@ def mirror(
                 report.other_ids.append(id_)
             if prune and not _belongs(id_, unread):
                 doomed.append(id_)
-        if prune and reading is not None and reading.skipped:
-            broken = f"{reading.skipped} records could not be read, and may be what seems to be gone"
-            report.warnings.append(f"{broken}: no document is removed")
+        if doomed and (untold := reading.untold()):
+            report.warnings.append(f"{untold}: no document is removed")
             doomed.clear()
         if not allow_most and 2 * len(doomed) > len(library):
             found, total = len(doomed), len(library)
@@ -76,8 +77,8 @@ def mirror(
 
 
 def _belongs(id_: str, unread: tuple[str, ...]) -> bool:
-    """Whether a document came from a file that could not be read now, or is a part of one, or lies below a folder."""
-    return any(id_ == file or id_.startswith((f"{file}#", f"{file}/")) for file in unread)
+    """Whether a document came from a file that could not be read now, or is a part of one."""
+    return any(id_ == file or id_.startswith(f"{file}#") for file in unread)
 
 
 class _Ids:

@@ -13,6 +13,7 @@ microseconds a file. It works alike on every file system, which news from the op
 - A file that changed within the last second may still be written, and waits for the next look.
 - Of a file with broken records nothing is deleted until it is whole again.
 - Where every file has gone at once, nothing is deleted: a disk that is not mounted looks just like that.
+- Of a subfolder that cannot be read nothing is deleted until it can be.
 - Documents of the collection that came from elsewhere stay as they are.
 """
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.reader import documents_of
 from llm2comp_apps.corpus.reading import FileReading
 from llm2comp_apps.corpus.report import ReadReport
-from llm2comp_apps.corpus.walk import find_files
+from llm2comp_apps.corpus.walk import find_files, printable
 from llm2comp_apps.errors import CorpusError, UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.build import BuildProgress
@@ -50,6 +51,8 @@ _SETTLE = 1.0
 """Seconds that a file must have been left alone before it is read."""
 _SHARE = 0.05
 """Of the time, at most, that is spent looking where nothing happens."""
+_NAMED = 10
+"""Folders that cannot be read which are named."""
 _NAP = 0.2
 """Seconds between two questions whether to stop."""
 
@@ -212,7 +215,8 @@ class FolderWatch:
         """The files that are new or changed, and the paths of those that are gone."""
         known = self._files.states()
         changed: dict[SourceFile, FileState] = {}
-        for file in self._walked():
+        walked = ReadReport()
+        for file in self._walked(walked):
             report.files += 1
             before = known.pop(file.relative, None)
             now = _state_of(file)
@@ -228,17 +232,28 @@ class FolderWatch:
                 changed[file] = now
             else:
                 report.warnings.append(f"{file.name}: cannot be read; what the index holds of it stays")
-        report.changed, report.gone = len(changed), len(known)
-        if known and not report.files:
+        gone = self._gone(known, walked)
+        report.warnings += [f"{folder}; what the index holds of it stays" for folder in walked.passed_over[:_NAMED]]
+        if (more := walked.unread.total() - _NAMED) > 0:
+            report.warnings.append(f"{more} more folders of {self.folder} cannot be read")
+        report.changed, report.gone = len(changed), len(gone)
+        if gone and not report.files:
             line = f"{self.folder} holds no file any more: nothing is deleted, in case its disk is not mounted"
             report.warnings.append(line)
             return {}, []
-        return changed, list(known)
+        return changed, gone
 
-    def _walked(self) -> Iterator[SourceFile]:
+    def _gone(self, unseen: Iterable[str], walked: ReadReport) -> list[str]:
+        """Those of the files that were not seen that do not lie in a folder that could not be read."""
+        if walked.unread.total() > len(walked.passed_over):  # more than a report remembers
+            return []
+        unread = tuple(f"{folder.path}/" for folder in walked.passed_over)
+        return [path for path in unseen if not printable(self.folder / path).startswith(unread)]
+
+    def _walked(self, report: ReadReport) -> Iterator[SourceFile]:
         if not self.folder.is_dir():
             raise CorpusError(f"{self.folder}: no such folder")
-        return find_files([self.folder], self._options)
+        return find_files([self.folder], self._options, report)
 
     def _digest(self, file: SourceFile) -> str:
         """Of the content and of how it is read; empty where it cannot be read now."""

@@ -154,6 +154,36 @@ def test_an_empty_folder_deletes_nothing_and_a_missing_one_neither(watch, librar
     assert len(library) == 4
 
 
+def test_a_subfolder_that_cannot_be_read_is_not_gone(watch, library, notes, monkeypatch) -> None:
+    for folder in ("sub", "sub/below", "subway"):
+        (notes / folder).mkdir()
+        (notes / folder / "a.txt").write_text(f"A note in {folder}.")
+    watch.sync()
+    before = ids(library)
+    (notes / "subway" / "a.txt").unlink()
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path) == str(notes / "sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    report = watch.sync()
+    assert report.warnings == [
+        f"{notes / 'sub'}: the folder cannot be read: Permission denied; what the index holds of it stays"
+    ]
+    assert (report.gone, report.deleted, ids(library)) == (1, 1, before - {"notes/subway/a.txt"})
+    monkeypatch.setattr("llm2comp_apps.corpus.report._MAX_FILES", 0)
+    (notes / "cells.txt").unlink()
+    assert watch.sync().deleted == 0, "nobody remembers which folders those were"
+    monkeypatch.undo()
+    shutil.rmtree(notes / "sub" / "below")
+    report = watch.sync()
+    assert (report.added, report.deleted, report.warnings) == (0, 2, [])
+    assert ids(library) == before - {"notes/subway/a.txt", "notes/sub/below/a.txt", "notes/cells.txt"}
+
+
 def test_gitignore_counts_unless_told_otherwise(library, notes) -> None:
     (notes / ".gitignore").write_text("*.md\n")
     with FolderWatch(library, notes) as watch:
