@@ -88,6 +88,17 @@ def followed_by(head: Sequence[Ranked], rest: Iterable[Ranked]) -> list[Ranked]:
     return [*head, *(replace(found, score=lowest - 1 - place) for place, found in enumerate(rest))]
 
 
+def continued(head: Sequence[Ranked], deeper: Sequence[Ranked]) -> list[Ranked]:
+    """A ranking, and behind it what another one has besides; its scores are lowered to begin where the first ends."""
+    known = {found.id for found in head}
+    rest = [found for found in deeper if found.id not in known]
+    if not head or not rest:
+        return [*head, *rest]
+    lowest = head[-1].score
+    gap = max(0.0, rest[0].score - lowest)
+    return [*head, *(replace(found, score=min(lowest, found.score - gap)) for found in rest)]
+
+
 @dataclass(frozen=True, slots=True)
 class SearchHit:
     """A hit, ready to be shown.

@@ -19,7 +19,7 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.conditions import check_condition
 from llm2comp_apps.retrieval.fusion import Fusion, Ranking, check_fusion, fuse
-from llm2comp_apps.retrieval.hits import Parts, Ranked, Reread, SearchHit, followed_by, to_hits
+from llm2comp_apps.retrieval.hits import Parts, Ranked, Reread, SearchHit, continued, followed_by, to_hits
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion, learned_of, weight_of_meaning
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
@@ -46,13 +46,18 @@ __all__ = [
 ]
 
 Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
+_Rankings: TypeAlias = list[list[Ranked]]
 
 #: Candidates that are scored again by a reranker, unless more hits are asked for.
 RERANK_DEPTH = 100
-#: Candidates that each side of a hybrid search brings at least. Fusion needs more than k: a document that is 30th on
-#: both sides may be first of all, and min-max scaling needs scores from below the top to scale by. On SciFact's train
-#: queries nDCG@10 grows with it (BM25 with LSA vectors: .649 at 10, .661 at 100, .665 at 200) and hardly beyond.
+#: Candidates that each side of a hybrid search brings. Fusion needs more than k: a document that is 30th on both sides
+#: may be first of all, and min-max scaling needs scores from below the top to scale by. On SciFact's train queries
+#: nDCG@10 grows with it (BM25 with LSA vectors: .649 at 10, .661 at 100, .665 at 200) and hardly beyond. It does not
+#: grow with the hits that are wanted, or the first of them would change from page to page.
 _HYBRID_DEPTH = 200
+#: How far down a hybrid search looks for what lies behind them, and then ten times further: a server asks its shards
+#: for 11,000 at most, and a run has 1,000.
+_NEXT_DEPTH = 1_100
 #: Queries that are encoded and searched at once in a batch; bounds memory for files of any length.
 QUERY_BLOCK = 256
 
@@ -138,11 +143,8 @@ class SearchOptions:
         return max(self.k, self.rerank_depth or RERANK_DEPTH) if reranked else self.k
 
     def depth(self, *, reranked: bool) -> int:
-        """How many candidates each side is asked for."""
-        depth = self.wanted(reranked=reranked)
-        if self.passages:
-            depth = max(depth, DOCUMENTS)
-        return max(depth, _HYBRID_DEPTH) if self.mode == "hybrid" else depth
+        """How many documents are looked for."""
+        return max(self.wanted(reranked=reranked), DOCUMENTS if self.passages else 0)
 
 
 class Sides(NamedTuple):
@@ -328,11 +330,7 @@ class Searcher:
                 vectors = self._reranker.embeddings(memory, self._encoder)
         if vectors is None and options.mode != "lexical":
             vectors = self._encode(queries)
-        dense = None
-        if vectors is not None and options.mode != "lexical":
-            dense = self._dense(queries, vectors, depth, options.where)
-        lexical = self._lexical(queries, depth, options.where) if options.mode != "dense" else None
-        rankings = self._join(queries, dense, lexical, options)
+        dense, lexical, rankings = self._found(queries, None if options.mode == "lexical" else vectors, depth, options)
         if options.passages:
             with self._clock.part("passages"):
                 taken = Passages(
@@ -353,6 +351,21 @@ class Searcher:
             rankings = [self._rerank(*each, options) for each in zip(texts, asked, rankings, strict=True)]
         return [ranking[: options.k] for ranking in rankings]
 
+    def _found(
+        self, queries: Sequence[ParsedQuery], vectors: FloatArray | None, wanted: int, options: SearchOptions
+    ) -> tuple[_Rankings | None, _Rankings | None, _Rankings]:
+        """What each side finds, and both joined: in steps of fixed depths, each behind those before it."""
+        depth = _HYBRID_DEPTH if options.mode == "hybrid" else wanted
+        rankings: _Rankings = [[] for _ in queries]
+        while True:
+            dense = None if vectors is None else self._dense(queries, vectors, depth, options.where)
+            lexical = None if options.mode == "dense" else self._lexical(queries, depth, options.where)
+            joined = self._join(queries, dense, lexical, options)
+            rankings = [continued(*both) for both in zip(rankings, joined, strict=True)]
+            if min(map(len, rankings), default=wanted) >= wanted or depth >= min(wanted, len(self._index)):
+                return dense, lexical, rankings
+            depth = _NEXT_DEPTH if depth < _NEXT_DEPTH else 10 * depth
+
     def _encode(self, queries: Sequence[ParsedQuery]) -> FloatArray:
         """Vectors of queries ``(q, d)``."""
         if self._encoder is None:
@@ -365,11 +378,9 @@ class Searcher:
                 blocks.append(self._encoder.encode(texts, prompt=self._encoder.prompts.get("query")))
         return np.concatenate(blocks) if blocks else np.empty((0, self._index.dimension), dtype=np.float32)
 
-    def _dense(
-        self, queries: Sequence[ParsedQuery], vectors: FloatArray, depth: int, where: str | None
-    ) -> list[list[Ranked]]:
+    def _dense(self, queries: Sequence[ParsedQuery], vectors: FloatArray, depth: int, where: str | None) -> _Rankings:
         """Rankings by meaning."""
-        rankings: list[list[Ranked]] = []
+        rankings: _Rankings = []
         with self._clock.part("dense search"):
             for start in range(0, len(queries), QUERY_BLOCK):
                 block = slice(start, start + QUERY_BLOCK)
@@ -395,12 +406,8 @@ class Searcher:
         return [[Ranked(hit.id, hit.score) for hit in hits] for hits in found]
 
     def _join(
-        self,
-        queries: Sequence[ParsedQuery],
-        dense: list[list[Ranked]] | None,
-        lexical: list[list[Ranked]] | None,
-        options: SearchOptions,
-    ) -> list[list[Ranked]]:
+        self, queries: Sequence[ParsedQuery], dense: _Rankings | None, lexical: _Rankings | None, options: SearchOptions
+    ) -> _Rankings:
         if dense is None or lexical is None:
             return dense if dense is not None else lexical or []
         with self._clock.part("fusion"):

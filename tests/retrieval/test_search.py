@@ -269,6 +269,29 @@ def test_pages_of_hits_follow_each_other(searcher):
         searcher.page("gas star", offset=-1)
 
 
+@pytest.mark.parametrize("approximate", [False, True])
+@pytest.mark.parametrize("fusion", ["weighted", "minmax", "rrf"])
+def test_a_hit_keeps_its_rank_however_many_are_wanted(searcher, monkeypatch, fusion, approximate):
+    """Also far behind the depth at which both sides are joined, and where a deeper search finds what was missed."""
+    monkeypatch.setattr("llm2comp_apps.retrieval.search._HYBRID_DEPTH", 10)
+    monkeypatch.setattr("llm2comp_apps.retrieval.search._NEXT_DEPTH", 25)
+    whole = Searcher._dense
+    if approximate:
+        monkeypatch.setattr(
+            Searcher, "_dense",
+            lambda *given: [found[given[3] == 10 :] for found in whole(*given)],
+        )  # fmt: skip
+    hits = searcher.rank(["gas star"], SearchOptions(k=60, fusion=fusion))[0]
+    assert len(set(ids(hits))) == 60
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    for k in range(1, 60):
+        assert searcher.rank(["gas star"], SearchOptions(k=k, fusion=fusion))[0] == hits[:k]
+    pages = [searcher.page("gas star", k=7, offset=offset, fusion=fusion) for offset in range(0, 63, 7)]
+    assert [(hit.id, hit.rank) for page in pages for hit in page.hits] == [
+        (hit.id, rank) for rank, hit in enumerate(hits, start=1)
+    ]
+
+
 def test_a_page_counts_values_among_all_hits_and_not_only_its_own(tmp_path, hash_encoder):
     colours = ["red", ["red", "blue"], None, "green", True]
     documents = [
