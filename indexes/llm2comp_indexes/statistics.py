@@ -15,12 +15,13 @@ logarithm as in Lucene and tantivy.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -66,6 +67,7 @@ class LexicalStatistics:
             tokens += part.tokens
             for term, count in part.frequencies.items():
                 frequencies[term] = frequencies.get(term, 0) + count
+        documents = max(documents, *frequencies.values(), 0)  # an index in which no word is left counts only the living
         return cls(documents=documents, tokens=tokens, frequencies=frequencies)
 
     @property
@@ -129,7 +131,7 @@ class Balance:
     def statistics(self, terms: Iterable[str]) -> LexicalStatistics:
         """Those of the snapshot for the terms of a query."""
         frequencies = {term: self._searcher.doc_freq("body", term) for term in terms}
-        counted = self._count(next((term for term, count in frequencies.items() if count), None))
+        counted = self._count(term for term, count in frequencies.items() if count)
         tokens = round(counted.documents * counted.average)
         return LexicalStatistics(documents=counted.documents, tokens=tokens, frequencies=frequencies)
 
@@ -142,10 +144,10 @@ class Balance:
             terms: of the query, with how often each is in it.
             statistics: of all indexes for this query, this one among them.
         """
-        known = next((term for term in terms if self._searcher.doc_freq("body", term)), None)
-        if known is None:
+        known = [term for term in terms if self._searcher.doc_freq("body", term)]
+        if not known or not self._count(known).average:
             return self._searcher, {}
-        searcher, documents = self._balanced(statistics.average, known)
+        searcher, documents = self._balanced(statistics.average)
         weights = {}
         for term, count in terms.items():
             if frequency := searcher.doc_freq("body", term):
@@ -153,28 +155,32 @@ class Balance:
                 weights[term] = count * worth / inverse_frequency(documents, frequency)
         return searcher, weights
 
-    def _count(self, term: str | None) -> _Counted:
-        """What tantivy counts; it tells when it explains a score.
+    def _count(self, terms: Iterable[str] = ()) -> _Counted:
+        """What tantivy counts; it tells when it explains the score of a document, which must not be deleted.
 
         Args:
-            term: any that a document has; None if none is known.
+            terms: that documents have, to be looked for first; the documents may be deleted and not merged away.
         """
         if self._counted is None:
-            if term is None:
-                term = next((found for found, _ in self._searcher.terms_with_prefix("body", "", limit=1)), None)
-            if term is None:
-                return _Counted(self._searcher.num_docs, 0.0)
-            hits = self._searcher.search(self._leaf(term), 1, count=False).hits
-            if not hits:  # all that have the term are deleted, and not merged away
-                return _Counted(self._searcher.num_docs, 0.0)
-            _, address = hits[0]
-            told = self._leaf(term).explain(self._searcher, address).to_json()
-            self._counted = _Counted(round(_told(told, "N, total")), _told(told, "avgdl"))
+            counted = _Counted(self._searcher.num_docs, 0.0)  # where no word is left
+            for term in itertools.chain(terms, self._living()):
+                if hits := self._searcher.search(self._leaf(term), 1, count=False).hits:
+                    told = self._leaf(term).explain(self._searcher, hits[0][1]).to_json()
+                    counted = _Counted(round(_told(told, "N, total")), _told(told, "avgdl"))
+                    break
+            self._counted = counted
         return self._counted
 
-    def _balanced(self, wanted: float, term: str) -> tuple[tantivy.Searcher, int]:
+    def _living(self) -> Iterator[str]:
+        """The most frequent term of the documents that are not deleted; reads all terms."""
+        import tantivy
+
+        every = tantivy.Query.all_query()  # which finds no deleted document
+        yield from (term for term, _ in self._searcher.terms_with_prefix("body", "", filter_query=every, limit=1))
+
+    def _balanced(self, wanted: float) -> tuple[tantivy.Searcher, int]:
         """The documents beside ballast by which their average length is the wanted one; and how many both are."""
-        counted = self._count(term)
+        counted = self._count()
         if abs(wanted - counted.average) <= _SAME_AVERAGE * wanted:
             return self._searcher, counted.documents
         with self._building:

@@ -166,6 +166,29 @@ def test_deleted_documents_are_found_in_neither(changing):
         assert_same(several.search_lexical(query, 10), one.search_lexical(query, 10))
 
 
+@pytest.mark.parametrize("gone", ["z0", "z0 a0 a1 a2 a3 a4 a5"])
+def test_words_whose_documents_are_deleted_and_not_merged_away_change_no_score(tmp_path, gone):
+    here = [IndexedDocument(f"a{number}", "lion tiger " + "savanna " * number) for number in range(6)]
+    here = [IndexedDocument("z0", "zebra lion"), *here, IndexedDocument("z1", "")]
+    there = [IndexedDocument("b0", "zebra"), IndexedDocument("b1", "lion tiger zebra " + "river " * 30)]
+    rows = vectors(here + there)
+    paths = [tmp_path / "0.index", tmp_path / "1.index"]
+    parts_of(tmp_path, here + there, rows, [0, len(here), len(here + there)])
+    with make(tmp_path / "one.index", here + there, rows) as one, ShardedIndex.open(paths) as several:
+        with one.writer() as writer:
+            writer.delete(gone.split())
+            writer.commit()
+        several.delete(gone.split())
+        for query in ("zebra lion", "lion zebra", "zebra", "savanna zebra tiger", "elephant"):
+            with ShardedIndex.open(paths) as opened:  # which counts by the words of this query
+                found = opened.search_lexical(query, 10)
+                assert opened.query_words(query).most >= 0
+                assert all(hit.score > 0 for hit in found)
+                if gone == "z0":  # with the others no word is left in the shard, and their lengths are not known
+                    assert opened.lexical_statistics(query) == one.lexical_statistics(query)
+                    assert_same(found, one.search_lexical(query, 10))
+
+
 def test_documents_and_vectors_by_id(pair):
     one, several = pair
     ids = ["d1100", "d3", "d700", "d7", "d3"]
