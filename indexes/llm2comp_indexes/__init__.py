@@ -69,7 +69,7 @@ from llm2comp_indexes.operators import Clause, ParsedQuery, parse_query
 from llm2comp_indexes.sharded import Question, ShardedIndex
 from llm2comp_indexes.statistics import LexicalStatistics
 from llm2comp_indexes.storage.dates import date_key
-from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount
+from llm2comp_indexes.storage.fields import MOST_FIELDS, FieldSummary, PredicateCount
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.schema import FORMAT
 from llm2comp_indexes.types import Damage, Hit, IndexedDocument, IndexInfo, Listing, QueryWords
@@ -78,6 +78,7 @@ __all__ = [
     "DEFAULT_LANGUAGE",
     "FORMAT",
     "KINDS",
+    "MOST_FIELDS",
     "Batch",
     "Clause",
     "Damage",

@@ -29,6 +29,7 @@ from llm2comp_indexes.statistics import LexicalStatistics
 from llm2comp_indexes.storage import documents as rows_of
 from llm2comp_indexes.storage import fs
 from llm2comp_indexes.storage.fields import (
+    MOST_DOCUMENTS,
     FieldSummary,
     PredicateCount,
     Values,
@@ -403,9 +404,12 @@ class Index:
             return summary(connection, names)
 
     def fields(self) -> list[FieldSummary]:
-        """What all metadata fields hold, sorted by name, in the first 100,000 documents."""
-        with self._lease() as snapshot, snapshot.store() as connection:
-            return all_fields(connection)
+        """What all metadata fields hold in the first 100,000 documents, sorted by name; other threads search meanwhile.
+
+        At most `MOST_FIELDS` are described, and an object with more than 200 names inside as one: they are data.
+        """
+        with self._lease() as snapshot:
+            return all_fields(snapshot.metadata(MOST_DOCUMENTS))
 
     def value_counts(self, field: str, ids: Sequence[str]) -> Values:
         """How many documents of ``ids`` have each value of a field (``year``, ``author.name``), most frequent first."""

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm2comp_indexes import Index, IndexStoreError
+from llm2comp_indexes import MOST_FIELDS, Index, IndexStoreError
 
 from llm2comp_apps.corpus import read_corpus
 from llm2comp_apps.encoder.names import source_of
@@ -73,7 +73,10 @@ def field_lines(fields: Sequence[FieldSummary]) -> Iterator[str]:
     """A line for each field: its type, how many documents have it, and its most frequent values or their range."""
     for field in fields:
         held = f"{' or '.join(field.types) or 'nothing'} in {field.documents:,} of {field.looked_at:,} documents"
-        yield f"{field.name}: {held}{_values(field)}"
+        inside = ", with too many fields inside to list" if "object" in field.types else ""
+        yield f"{field.name}: {held}{inside}{_values(field)}"
+    if len(fields) >= MOST_FIELDS:
+        yield f"(no more than {MOST_FIELDS:,} fields are described)"
 
 
 def names_of_fields(place: Path | None) -> list[str]:

@@ -36,6 +36,16 @@ def test_fields_are_described_by_type_and_value(library):
     }
 
 
+def test_fields_that_are_too_many_to_list_are_told_so(library):
+    library.update([Document("votes", "Text.", metadata={"votes": {f"user{n}": 1 for n in range(300)}})])
+    assert list(field_lines(library.index.fields()))[-2:] == [
+        "votes: object in 1 of 10 documents, with too many fields inside to list",
+        "year: number in 9 of 10 documents, from 1990 to 1998",
+    ]
+    library.update([Document("wide", "Text.", metadata={f"f{n}": 1 for n in range(1000)})])
+    assert list(field_lines(library.index.fields()))[-1] == "(no more than 1,000 fields are described)"
+
+
 def test_one_document(library):
     assert one_document(library.index, "d3").text == "Text 3."
     with pytest.raises(UsageError, match=r"'d33' is not the id of a document in .*a.index"):

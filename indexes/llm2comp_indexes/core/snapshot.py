@@ -267,6 +267,17 @@ class Snapshot(Leased):
             yield from (id_ for _, id_ in batch)
             last = batch[-1][0]
 
+    def metadata(self, most: int) -> Iterator[str]:
+        """The metadata of the first ``most`` documents, as JSON; other threads read between a few and the next."""
+        last = 0
+        for start in range(0, most, _IDS_AT_ONCE):
+            with self.store() as connection:
+                batch = rows_of.metadata_after(connection, last, min(_IDS_AT_ONCE, most - start))
+            if not batch:
+                return
+            yield from (encoded for _, encoded in batch)
+            last = batch[-1][0]
+
     def hits(self, rankings: Sequence[Ranking]) -> list[list[Hit]]:
         """Rows as hits: the document's id, and which of its chunks the row is."""
         rows = rankings[0].rows if len(rankings) == 1 else list(chain.from_iterable(one.rows for one in rankings))

@@ -26,6 +26,7 @@ __all__ = [
     "insert",
     "iterate",
     "matching",
+    "metadata_after",
     "numbers",
     "read",
     "tombstones",
@@ -134,6 +135,12 @@ def iterate(connection: apsw.Connection) -> Iterator[tuple[int, IndexedDocument]
 def ids_after(connection: apsw.Connection, num: int, count: int) -> list[tuple[int, str]]:
     """Number and id of the next ``count`` documents after number ``num``, in the order in which they were added."""
     sql = "SELECT num, id FROM documents WHERE num > ? ORDER BY num LIMIT ?"
+    return list(connection.execute(sql, (num, count)))
+
+
+def metadata_after(connection: apsw.Connection, num: int, count: int) -> list[tuple[int, str]]:
+    """Number and metadata, as JSON, of the next ``count`` documents after number ``num``."""
+    sql = "SELECT num, metadata FROM documents WHERE num > ? ORDER BY num LIMIT ?"
     return list(connection.execute(sql, (num, count)))
 
 

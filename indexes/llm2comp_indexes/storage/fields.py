@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 import apsw
 
@@ -15,6 +15,8 @@ from llm2comp_indexes.storage.documents import field_names, has_field
 from llm2comp_indexes.storage.filters import CompiledFilter, json_path
 
 __all__ = [
+    "MOST_DOCUMENTS",
+    "MOST_FIELDS",
     "FieldSummary",
     "PredicateCount",
     "Values",
@@ -31,9 +33,13 @@ Values: TypeAlias = tuple[tuple[str | float, int], ...]
 """Values with how often each is there."""
 
 _ID = ("_id",)
-#: Documents that a summary of all fields looks at: enough to show what there is, and quick in any index.
-MOST_DOCUMENTS = 100_000
+MOST_DOCUMENTS: Final = 100_000
+"""Documents that a summary of all fields looks at: enough to show what there is, and quick in any index."""
+MOST_FIELDS: Final = 1_000
+"""Fields that a summary of all describes: where there are more, their names are data."""
+_MOST_INSIDE = 200  # names inside an object whose fields are described one by one
 _DEEPEST = 3  # names of a field inside objects inside objects
+_INTEGERS = range(-(1 << 63), 1 << 63)  # beyond them SQLite has floats
 _KINDS = {"text": "text", "integer": "number", "real": "number", "true": "true or false", "false": "true or false"}
 
 
@@ -45,7 +51,8 @@ class FieldSummary:
         name: with points between the names of a field inside an object.
         documents: that have it, and not as null.
         looked_at: documents that were looked at.
-        types: how many values are ``text``, ``number`` or ``true or false``; each element of a list counts.
+        types: how many values are ``text``, ``number`` or ``true or false``; each element of a list counts. It is
+            ``object`` for objects with so many different names inside that these are not described one by one.
         values: every different value with its count, the most frequent first.
     """
 
@@ -73,19 +80,18 @@ class PredicateCount:
     documents: int
 
 
-def summary(connection: apsw.Connection, names: Sequence[str], most: int | None = None) -> FieldSummary:
-    """What a field holds, in the first ``most`` documents or in all."""
+def summary(connection: apsw.Connection, names: Sequence[str]) -> FieldSummary:
+    """What a field holds, in all documents."""
     total = next(connection.execute("SELECT count(*) FROM documents"))[0]
     if tuple(names) == _ID:
         values = tuple((id_, 1) for (id_,) in connection.execute("SELECT id FROM documents ORDER BY num"))
         return FieldSummary("_id", total, total, {"text": total} if total else {}, values)
-    chosen = "(SELECT metadata FROM documents ORDER BY num LIMIT :most)"
-    bound = {"path": json_path(names), "most": total if most is None else most}
-    there = f"SELECT count(*) FROM {chosen} WHERE json_type(metadata, :path) <> 'null'"
+    bound = {"path": json_path(names)}
+    there = "SELECT count(*) FROM documents WHERE json_type(metadata, :path) <> 'null'"
     (documents,) = next(connection.execute(there, bound))
     each = (
         "SELECT e.type, e.value, count(*) AS often "
-        f"FROM {chosen} AS d, json_each(d.metadata, :path) AS e "
+        "FROM documents AS d, json_each(d.metadata, :path) AS e "
         "WHERE json_type(d.metadata, :path) <> 'object' AND e.type NOT IN ('object', 'array', 'null') "
         "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
     )
@@ -94,7 +100,7 @@ def summary(connection: apsw.Connection, names: Sequence[str], most: int | None 
     for kind, value, often in connection.execute(each, bound):
         types[_KINDS[kind]] = types.get(_KINDS[kind], 0) + often
         found.append((kind == "true" if kind in ("true", "false") else value, often))
-    return FieldSummary(".".join(names), documents, min(total, bound["most"]), types, tuple(found))
+    return FieldSummary(".".join(names), documents, total, types, tuple(found))
 
 
 def values_among(connection: apsw.Connection, names: Sequence[str], ids: Sequence[str]) -> Values:
@@ -106,7 +112,7 @@ def values_among(connection: apsw.Connection, names: Sequence[str], ids: Sequenc
         "AND json_type(d.metadata, :path) <> 'object' AND e.type NOT IN ('object', 'array', 'null') "
         "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
     )
-    if any(not name or '"' in name or "\\" in name or "\0" in name for name in names):
+    if not all(name and can_be_asked_for(name) for name in names):
         return ()  # no document can be asked for such a field
     found = connection.execute(sql, {"path": json_path(names), "ids": json.dumps(list(ids))})
     return tuple((kind == "true" if kind in ("true", "false") else value, often) for kind, value, often in found)
@@ -132,8 +138,12 @@ def joined_values(parts: Sequence[Values]) -> Values:
     total: dict[tuple[str, str | float], int] = {}  # True is no 1, and 1.0 is neither
     for value, often in (each for part in parts for each in part):
         total[_type(value), value] = total.get((_type(value), value), 0) + often
-    ordered = sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))
-    return tuple((value, often) for (_, value), often in ordered)
+    return tuple((value, often) for (_, value), often in _ordered(total))
+
+
+def _ordered(counts: dict[tuple[str, str | float], int]) -> list[tuple[tuple[str, str | float], int]]:
+    """Values with their types, the most frequent first."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _type(value: str | float) -> str:
@@ -143,9 +153,72 @@ def _type(value: str | float) -> str:
     return "text" if isinstance(value, str) else "integer" if isinstance(value, int) else "real"
 
 
-def all_fields(connection: apsw.Connection, most: int = MOST_DOCUMENTS) -> list[FieldSummary]:
-    """Every field by name, those inside objects too; looks at the first ``most`` documents."""
-    return [summary(connection, names, most) for names in _names(connection, ())]
+@dataclass(slots=True)
+class _Found:
+    """What was found of a field, or of all fields together: the names inside of the metadata.
+
+    Attributes:
+        documents: that have it, and not as null.
+        values: with their types, and how often each is there.
+        inside: the fields of objects; None if they are too many to be told one by one.
+    """
+
+    documents: int = 0
+    values: dict[tuple[str, str | float], int] = field(default_factory=dict)
+    inside: dict[str, _Found] | None = field(default_factory=dict)
+
+    def take(self, value: Any, depth: int) -> None:
+        """Count what a document has."""
+        self.documents += value is not None
+        for each in value if isinstance(value, list) else (value,):
+            if isinstance(each, str | float | int):
+                plain = float(each) if isinstance(each, int) and each not in _INTEGERS else each
+                key = _type(plain), plain
+                self.values[key] = self.values.get(key, 0) + 1
+        if isinstance(value, dict) and depth < _DEEPEST:
+            self.look_into(value, depth, _MOST_INSIDE)
+
+    def look_into(self, fields: dict[str, Any], depth: int, most: int) -> None:
+        """Count the fields of an object."""
+        for name, value in fields.items():
+            if self.inside is None:
+                return
+            if name not in self.inside:
+                if not can_be_asked_for(name):
+                    continue
+                if len(self.inside) == most:
+                    if depth:
+                        self.inside = None
+                    continue
+                self.inside[name] = _Found()
+            self.inside[name].take(value, depth + 1)
+
+    def summaries(self, names: tuple[str, ...], total: int) -> list[FieldSummary]:
+        """Of the fields inside, or of the field itself."""
+        if self.inside:
+            return [each for name in sorted(self.inside) for each in self.inside[name].summaries((*names, name), total)]
+        if not names:
+            return []
+        types: dict[str, int] = {} if self.inside is not None else {"object": self.documents}
+        values = []
+        for (kind, value), often in _ordered(self.values):
+            types[_KINDS[kind]] = types.get(_KINDS[kind], 0) + often
+            values.append((value, often))
+        return [FieldSummary(".".join(names), self.documents, total, types, tuple(values))]
+
+
+def all_fields(metadata: Iterable[str]) -> list[FieldSummary]:
+    """Every field by name, those inside objects too, but at most `MOST_FIELDS`; looks once at each document."""
+    every = _Found()
+    for encoded in metadata:
+        every.documents += 1
+        every.look_into(json.loads(encoded), 0, MOST_FIELDS)
+    return every.summaries((), every.documents)[:MOST_FIELDS]
+
+
+def can_be_asked_for(name: str) -> bool:
+    """Whether SQLite can look for a field of this name, and thus a condition name it."""
+    return not any(sign in name for sign in '"\\\0')
 
 
 def unknown_fields(connection: apsw.Connection, condition: CompiledFilter) -> dict[str, list[str]]:
@@ -159,15 +232,6 @@ def unknown_fields(connection: apsw.Connection, condition: CompiledFilter) -> di
             parent = parent[:-1]
         unknown[".".join(names)] = [".".join((*parent, name)) for name in field_names(connection, parent)]
     return unknown
-
-
-def _names(connection: apsw.Connection, parent: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    for name in field_names(connection, parent):
-        if '"' in name or "\\" in name:  # no condition can name it either
-            continue
-        names = (*parent, name)
-        inside = list(_names(connection, names)) if len(names) < _DEEPEST else []
-        yield from inside or [names]
 
 
 def count_predicates(connection: apsw.Connection, condition: CompiledFilter) -> list[PredicateCount]:

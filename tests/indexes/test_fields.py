@@ -1,0 +1,68 @@
+"""What is told of metadata fields."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from llm2comp_indexes import MOST_FIELDS, IndexedDocument
+
+
+@pytest.fixture
+def index_of(make_index):
+    """Makes an index of documents with this metadata."""
+
+    def made(*rows):
+        index = make_index(dimension=2)
+        with index.writer() as writer:
+            writer.add([IndexedDocument(f"d{n}", "text", metadata=row) for n, row in enumerate(rows)],
+                       np.ones((len(rows), 2)))  # fmt: skip
+            writer.commit()
+        return index
+
+    return made
+
+
+def test_all_fields_are_told_as_each_alone(index_of):
+    values = [1, 1.0, True, "1", None, [], [1, "a", [2], {"x": 1}, None, 2.5, False], {}, "ä", "z", -0.5, "z"]
+    rows = [{"a": value, "by": {"name": value, "more": {"deep": value}}} for value in values]
+    rows += [{"by": {"more": {"deep": {"deeper": 1}}}, 'q"': 1, "b\\": {"c": 1}, "": 3, "a b": "c"}]
+    index = index_of(*rows)
+    found = index.fields()
+    assert [field.name for field in found] == ["", "a", "a b", "by.more.deep", "by.name"]
+    for field in found:
+        alone = index.field(*field.name.split("."))
+        assert field == alone
+        assert repr(field) == repr(alone)  # True is no 1 there
+    assert all(type(one.looked_at) is int and one.looked_at == len(rows) for one in found)
+
+
+def test_a_number_beyond_the_integers_of_sqlite_is_told_as_sqlite_reads_it(index_of):
+    index = index_of({"n": 10**30})
+    assert index.fields()[0].values == index.field("n").values == ((1e30, 1),)
+
+
+def test_names_that_are_data_are_one_field(index_of):
+    rows = [{"lang": "en", "votes": {f"user{n}_{m}": m for m in range(10)}, "few": {"a": n}} for n in range(30)]
+    few, lang, votes = index_of(*rows).fields()
+    assert (few.name, lang.name, lang.documents) == ("few.a", "lang", 30)
+    assert (votes.name, votes.documents, votes.types, votes.values) == ("votes", 30, {"object": 30}, ())
+
+
+def test_no_more_fields_are_described_than_are_bounded(index_of):
+    names = [field.name for field in index_of({f"n{n:05}": n for n in range(MOST_FIELDS + 5)}, {"n00003": 2}).fields()]
+    assert names == [f"n{n:05}" for n in range(MOST_FIELDS)]
+
+
+def test_a_search_goes_on_while_fields_are_read(index_of):
+    index = index_of({"a": 1}, {"a": 2})
+    rows = index._snapshot.metadata(10)
+    assert next(rows) == '{"a":1}'
+    found = []
+    other = threading.Thread(target=lambda: found.extend(index.search_lexical("text", 5)), daemon=True)
+    other.start()
+    other.join(30)
+    assert len(found) == 2
+    assert len(list(rows)) == 1
+    assert list(index._snapshot.metadata(1)) == ['{"a":1}']
