@@ -43,7 +43,7 @@ from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.lock import LOCK_NAME
 from llm2comp_indexes.storage.memory_forms import INT8
 from llm2comp_indexes.storage.schema import FORMAT
-from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, newest_generation, size_on_disk
+from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, newest_commit, size_on_disk
 from llm2comp_indexes.types import Damage, Float32Array, Hit, IndexedDocument, IndexInfo, Listing, QueryWords
 
 __all__ = ["Index"]
@@ -162,7 +162,7 @@ class Index:
         return cls(path, device, share=share)
 
     def refresh(self) -> bool:
-        """Move on to the newest generation; returns whether there was a newer one.
+        """Move on to the newest generation, also of one that replaced this index; returns whether there was one.
 
         Segments that have not changed stay open, with the FAISS indexes that are loaded. What this reader has used is
         loaded for the new segments before the move, so that no search waits for it. The old generation is closed when
@@ -170,7 +170,7 @@ class Index:
         """
         with self._moving:
             self._lease().release()  # refuses a closed index
-            if newest_generation(self.path) == self.generation:
+            if newest_commit(self.path) == self._snapshot.manifest.commit:
                 return False
             newer = Snapshot(self.path, self._device, self._snapshot, share=self._share)
             with contextlib.suppress(IndexStoreError):  # what is damaged is told by the call that needs it

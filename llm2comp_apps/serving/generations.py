@@ -60,7 +60,8 @@ class ServedIndex:
         self._moving = threading.Lock()
         self._topics: tuple[float, TopicModel] | None = None
         self._map: TopicMap | None = None
-        self._fields: tuple[int, list[dict[str, Any]]] | None = None
+        self._fields: tuple[tuple[int, int], list[dict[str, Any]]] | None = None
+        self._moves = 0  # an index that was removed and made again may have the generation of the former one
         self.encoder_record = self._by_words.index.encoder
 
     def opened(self, encoder: Any = None) -> Collection:
@@ -106,6 +107,7 @@ class ServedIndex:
     def refresh(self) -> bool:
         """Move on to the newest commit; returns whether there was a newer one."""
         moved = self.collection.index.refresh()
+        self._moves += moved
         if self._retired_at is not None and time.monotonic() - self._retired_at > _RETIREMENT_SECONDS:
             self._by_words.close()  # whoever was given it before there was the other has begun to read by now
         self.sound = True
@@ -142,9 +144,11 @@ class ServedIndex:
     @property
     def fields(self) -> list[dict[str, Any]]:
         """The metadata fields, with their most frequent values: of one generation, looked at once."""
+        moves = self._moves
         with self.collection.index.pinned() as index:
-            if self._fields is None or self._fields[0] != index.generation:
-                self._fields = index.generation, [_plain_field(each) for each in index.fields()]
+            seen = moves, index.generation
+            if self._fields is None or self._fields[0] != seen:
+                self._fields = seen, [_plain_field(each) for each in index.fields()]
             return self._fields[1]
 
     def close(self) -> None:

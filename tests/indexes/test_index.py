@@ -20,6 +20,7 @@ from llm2comp_indexes import (
     IndexFormatError,
     IndexLockedError,
     IndexMissingError,
+    IndexStoreError,
     IndexWriteError,
     InputError,
     KindError,
@@ -126,6 +127,38 @@ def test_a_commit_without_changes_makes_no_generation(make_index, fill):
         assert writer.commit() == before
         writer.add([], np.empty((0, 8)))
         assert writer.commit() == before
+
+
+def test_a_reader_moves_on_to_an_index_that_replaced_its_own(make_index, fill):
+    index = make_index()
+    fill(index, 3)
+    with Index.open(index.path) as reader:
+        old = reader.get(["d0"]), reader.search(np.ones(8), 3)
+        shutil.rmtree(index.path)
+        replacing = make_index()
+        fill(replacing, 3, seed=7, start=1)
+        assert replacing.generation == reader.generation
+        assert (reader.get(["d0"]), reader.search(np.ones(8), 3)) == old
+        assert reader.refresh()
+        assert not reader.refresh()
+        assert list(reader.ids()) == ["d1", "d2", "d3"]
+        assert reader.search(np.ones(8), 3) == replacing.search(np.ones(8), 3)
+        assert reader.search_lexical("text", 3) == replacing.search_lexical("text", 3)
+        assert reader.verify() == []
+
+
+@pytest.mark.parametrize("other", [{"dimension": 4}, {"fingerprint": "another"}])
+def test_a_reader_does_not_move_on_to_an_index_of_another_encoder(make_index, fill, other):
+    index = make_index()
+    fill(index, 3)
+    with Index.open(index.path) as reader:
+        before = reader.search(np.ones(8), 3)
+        shutil.rmtree(index.path)
+        width, made_by = other.get("dimension", 8), {"name": "test", "fingerprint": other.get("fingerprint", "0")}
+        Index.create(index.path, dimension=width, encoder=made_by).close()
+        with pytest.raises(IndexStoreError, match=r"test\.index: was replaced by an index of another encoder; open it"):
+            reader.refresh()
+        assert reader.search(np.ones(8), 3) == before
 
 
 def test_a_reader_keeps_its_generation_until_it_refreshes(make_index, fill):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import shutil
 
 import numpy as np
 import pytest
 
 from llm2comp_apps import Collection, Document, TopicModel
 from llm2comp_apps.serving import key_hash
+from llm2comp_apps.serving.generations import ServedIndex
 from llm2comp_apps.serving.page_files import PUBLIC, page_routes
 from llm2comp_apps.serving.topic_maps import TopicMap, ids_condition
 
@@ -35,6 +37,23 @@ def test_fields_with_their_values(ask) -> None:
     assert fields["topic"]["type"] == "text"
     assert dict(fields["topic"]["values"]) == dict.fromkeys(("cells", "stars", "bread", "ships"), 15)
     assert (fields["year"]["low"], fields["year"]["high"], fields["year"]["distinct"]) == (2000, 2059, 60)
+
+
+def test_an_index_that_was_removed_and_built_again_is_served(tmp_path, hash_encoder) -> None:
+    def build(word: str) -> None:
+        shutil.rmtree(tmp_path / "a.index", ignore_errors=True)
+        with Collection.create(tmp_path / "a.index", encoder=hash_encoder) as made:
+            made.update([Document("a", f"The {word} document", metadata={word: 1})])
+
+    build("old")
+    served = ServedIndex("a", tmp_path / "a.index")
+    assert [field["name"] for field in served.fields] == ["old"]
+    build("new")
+    assert served.refresh()
+    assert not served.refresh()
+    assert [hit.text for hit in served.collection.search("document", mode="lexical")] == ["The new document"]
+    assert [field["name"] for field in served.fields] == ["new"]
+    served.close()
 
 
 def test_documents_without_a_query(ask) -> None:

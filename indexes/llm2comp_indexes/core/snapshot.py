@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from llm2comp_indexes.dense.search import DenseSearch, Mask
 from llm2comp_indexes.dense.topk import Ranking
-from llm2comp_indexes.errors import IndexDamagedError
+from llm2comp_indexes.errors import IndexDamagedError, IndexStoreError
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalReader
 from llm2comp_indexes.operators import Clause
 from llm2comp_indexes.storage import documents as rows_of
@@ -75,6 +75,9 @@ class Snapshot(Leased):
             device: where vectors are compared.
             former: a generation that is open; what it has loaded of segments that are still there is taken over.
             share: how many indexes are read as one, and have the memory of one.
+
+        Raises:
+            IndexStoreError: the path has an index of another encoder now than ``former`` is of.
         """
         super().__init__()
         self._known = {segment.record.name: segment for segment in former.segments} if former is not None else {}
@@ -92,6 +95,9 @@ class Snapshot(Leased):
         self._looked_up = 0
         self._open()
         self._known = {}
+        if former is not None and _made_by(former.manifest) != _made_by(self.manifest):
+            self.close()
+            raise IndexStoreError(f"{index}: was replaced by an index of another encoder; open it again")
         self.nums: Int64Array = np.concatenate([np.empty(0, dtype=np.int64), *(part.nums for part in self.segments)])
         if (np.diff(self.nums) < 0).any():
             self.close()
@@ -334,3 +340,8 @@ def _position(spans: tuple[tuple[int, int], ...], span: tuple[int, int]) -> int:
         return spans.index(span)
     except ValueError:
         raise KeyError(f"{span} is not a chunk of the document") from None
+
+
+def _made_by(manifest: Manifest) -> tuple[str | None, int]:
+    """What the vectors of two indexes have in common if they can be compared."""
+    return manifest.encoder.get("fingerprint"), manifest.dimension

@@ -18,7 +18,7 @@ from llm2comp_indexes.storage.store import (
     connect_reader,
     damaged_pages,
     has_pages_beyond,
-    newest_generation,
+    newest_commit,
     read_manifest,
 )
 from llm2comp_indexes.types import Damage
@@ -55,7 +55,7 @@ def _verify_newest(index: Path) -> list[Damage]:
                     stack.callback(Pin(index / record.directory).release)
             found = _damages(index, manifest, connection)
         # Files are also missing where a writer replaced this generation before it was pinned.
-        if not found or newest_generation(index) == manifest.generation:
+        if not found or newest_commit(index) == manifest.commit:
             return found
 
 

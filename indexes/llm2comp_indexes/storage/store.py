@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import apsw
 import apsw.sqlite_extra
@@ -49,6 +49,7 @@ from llm2comp_indexes.storage.fs import FileRecord
 __all__ = [
     "DIRECTORIES",
     "STORE_NAME",
+    "Commit",
     "Manifest",
     "SegmentRecord",
     "StoreConnection",
@@ -59,7 +60,7 @@ __all__ = [
     "damaged_pages",
     "has_pages_beyond",
     "migrate",
-    "newest_generation",
+    "newest_commit",
     "read_manifest",
     "size_on_disk",
     "translated",
@@ -110,6 +111,10 @@ class SegmentRecord:
         return next((file for file in self.files if file.name == name), None)
 
 
+Commit: TypeAlias = tuple[int, frozenset[str]]
+"""The number of a generation and the names of its directories, which no index made later at the same path has again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything about a generation except its documents."""
@@ -126,6 +131,11 @@ class Manifest:
     anns: tuple[SegmentRecord, ...] = ()
     memory_form: str = schema.OLDEST_MEMORY_FORM
     format: int = schema.OLDEST
+
+    @property
+    def commit(self) -> Commit:
+        """Tells this generation from all others."""
+        return self.generation, frozenset(record.name for record in self.records)
 
     @property
     def records(self) -> tuple[SegmentRecord, ...]:
@@ -414,12 +424,13 @@ def read_manifest(index: Path, connection: apsw.Connection) -> Manifest:
     )
 
 
-def newest_generation(index: Path) -> int:
-    """Number of the last commit, without opening the files that it names."""
+def newest_commit(index: Path) -> Commit:
+    """The last commit, without opening the files that it names."""
     connection = connect_reader(index)
     try:
         with translated(index):
-            return int(connection.execute("SELECT value FROM meta WHERE key = 'generation'").get)
+            generation = int(connection.execute("SELECT value FROM meta WHERE key = 'generation'").get)
+            return generation, frozenset(name for (name,) in connection.execute("SELECT name FROM segments"))
     finally:
         connection.close()
 
