@@ -2,7 +2,8 @@
 
 A part is a Parquet file such as an index exports (``id``, ``title``, ``text``, ``metadata``, ``content_hash``,
 ``start``, ``end``, ``vector``), with a column ``memory`` where memory vectors are kept. So everything that reads an
-export reads a part. The same documents, encoder and plan give the same bytes, whoever writes them and whenever: texts
+export reads a part. Titles, texts and metadata are written as dictionaries: each row of a chunk has those of its whole
+document. The same documents, encoder and plan give the same bytes, whoever writes them and whenever: texts
 are encoded in batches that depend on nothing else.
 """
 
@@ -12,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,9 @@ __all__ = ["EncodedBlock", "PartReport", "PartsReport", "import_parts", "read_pa
 #: Documents and characters of a block: texts of one size are encoded together within it, and it is a row group.
 _BLOCK_DOCUMENTS = 2048
 _BLOCK_CHARACTERS = 16_000_000
+#: Columns in which each row of a chunk has what all of its document have; their texts stand once in a row group.
+_REPEATED = ("title", "text", "metadata")
+_LONGEST = (1 << 31) - 1  # bytes
 #: Characters that are encoded between two looks at whether to stop. It must not depend on time, see above.
 _SLICE_CHARACTERS = 64_000
 
@@ -95,7 +99,8 @@ def write_part(
     k = encode_memory_with(encoder).k if plan.memory else 0
     schema = _schema(encoder.dimension, plan, memory=plan.memory)
     # Vectors hardly compress, and dictionaries of floats only cost time.
-    with parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_statistics=False) as file:
+    form = {"compression": "zstd", "use_dictionary": list(_REPEATED), "dictionary_pagesize_limit": _LONGEST}
+    with parquet.ParquetWriter(path, schema, write_statistics=False, **form) as file:
         for block in _blocks(documents):
             encoded = _encoded(block, encoder, plan, k, report, on_progress, should_stop)
             if encoded is None:
@@ -116,9 +121,9 @@ def read_part(path: str | Path) -> Iterator[EncodedBlock]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):  # a block: all rows of a document are in one
-                yield _block(file.read_row_group(group, use_threads=False))
+        with parquet.ParquetFile(path, read_dictionary=list(_REPEATED)) as file:
+            groups = range(file.num_row_groups)
+            yield from _whole(_block(file.read_row_group(group, use_threads=False)) for group in groups)
     except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
         raise CorpusError(f"{path}: is no part that can be read: {error}") from error
 
@@ -274,7 +279,8 @@ def _schema(dimension: int, plan: EmbeddingPlan, *, memory: bool) -> pyarrow.Sch
     import pyarrow as pa
 
     text, position = pa.string(), pa.int64()
-    columns = {"id": text, "title": text, "text": text, "metadata": text, "content_hash": text}
+    columns = dict.fromkeys(("id", *_REPEATED, "content_hash"), text)
+    columns |= {name: pa.dictionary(pa.int32(), text) for name in _REPEATED}
     columns |= {"start": position, "end": position, "vector": pa.list_(pa.float32(), dimension)}
     columns |= {"memory": pa.binary()} if memory else {}
     return pa.schema(columns).with_metadata({"llm2comp.settings": json.dumps(plan.to_settings())})
@@ -283,18 +289,20 @@ def _schema(dimension: int, plan: EmbeddingPlan, *, memory: bool) -> pyarrow.Sch
 def _table(block: EncodedBlock, schema: pyarrow.Schema) -> pyarrow.Table:
     import pyarrow as pa
 
-    rows = [(document, span) for document in block.documents for span in document.spans or (None,)]
+    documents = block.documents
+    rows = np.repeat(np.arange(len(documents)), [document.rows for document in documents])
+    spans = [span for document in documents for span in document.spans or (None,)]
     dimension = block.vectors.shape[1]
-    columns: list[Any] = [
-        [document.id for document, _ in rows],
-        [document.title for document, _ in rows],
-        [document.text for document, _ in rows],
-        [json.dumps(document.metadata, ensure_ascii=False) for document, _ in rows],
-        [document.content_hash for document, _ in rows],
-        [span[0] if span else None for _, span in rows],
-        [span[1] if span else None for _, span in rows],
+    columns: list[list[str]] = [
+        [document.id for document in documents],
+        [document.title for document in documents],
+        [document.text for document in documents],
+        [json.dumps(document.metadata, ensure_ascii=False) for document in documents],
+        [document.content_hash for document in documents],
     ]
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=False)]
+    encoded = (pa.array(column, pa.string()).dictionary_encode().take(pa.array(rows)) for column in columns)
+    arrays = [column.cast(kind) for column, kind in zip(encoded, schema.types, strict=False)]
+    arrays += [pa.array([span and span[place] for span in spans], pa.int64()) for place in (0, 1)]
     arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(block.vectors.ravel()), dimension))
     if block.memory is not None:
         arrays.append(pa.array([row.astype("<f4").tobytes() for row in block.memory], pa.binary()))
@@ -307,8 +315,7 @@ def _table(block: EncodedBlock, schema: pyarrow.Schema) -> pyarrow.Table:
 def _block(table: pyarrow.Table) -> EncodedBlock:
     from llm2comp_indexes import IndexedDocument
 
-    names = ("id", "title", "text", "metadata", "content_hash", "start", "end")
-    ids, titles, texts, metadata, hashes, starts, ends = (table.column(name).to_pylist() for name in names)
+    ids, hashes, starts, ends = (table.column(name).to_pylist() for name in ("id", "content_hash", "start", "end"))
     column = table.column("vector").combine_chunks()
     vectors = column.values.to_numpy(zero_copy_only=False).reshape(len(ids), -1)
     documents: list[IndexedDocument] = []
@@ -317,13 +324,35 @@ def _block(table: pyarrow.Table) -> EncodedBlock:
         if span and documents and documents[-1].id == id_:
             documents[-1] = replace(documents[-1], spans=documents[-1].spans + span)
             continue
-        known = json.loads(metadata[row])
-        documents.append(IndexedDocument(id_, texts[row], titles[row], known, span, hashes[row]))
+        title, text, metadata = (table.column(name)[row].as_py() for name in _REPEATED)  # of the first row alone
+        documents.append(IndexedDocument(id_, text, title, json.loads(metadata), span, hashes[row]))
     memory = None
     if "memory" in table.column_names:
         flat = np.frombuffer(b"".join(table.column("memory").to_pylist()), dtype="<f4")
         memory = flat.reshape(len(ids), -1, vectors.shape[1])
     return EncodedBlock(documents, vectors, memory)
+
+
+def _whole(blocks: Iterable[EncodedBlock]) -> Iterator[EncodedBlock]:
+    """Blocks in which no document continues from one to the next, as a long one does in an exported index."""
+    held: EncodedBlock | None = None
+    for following in blocks:
+        block = following
+        if held is not None and held.documents[-1].id == block.documents[0].id:
+            begun, rest = held.documents[-1], block.documents[0]
+            rows = len(held.vectors) - begun.rows
+            block = EncodedBlock(
+                [replace(begun, spans=begun.spans + rest.spans), *block.documents[1:]],
+                np.concatenate([held.vectors[rows:], block.vectors]),
+                None if held.memory is None else np.concatenate([held.memory[rows:], block.memory]),
+            )
+            memory = None if held.memory is None else held.memory[:rows]
+            held = EncodedBlock(held.documents[:-1], held.vectors[:rows], memory)
+        if held is not None and held.documents:
+            yield held
+        held = block
+    if held is not None:
+        yield held
 
 
 def _kept(

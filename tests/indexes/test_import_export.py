@@ -75,6 +75,47 @@ def test_parquet_goes_out_and_comes_back(filled, make_index, fast_path):
     np.testing.assert_allclose(copy.vectors(names), filled.vectors(names), atol=1e-3)
 
 
+def test_texts_of_many_chunks_are_written_and_read_in_bounded_pieces(make_index, fast_path, monkeypatch):
+    monkeypatch.setattr("llm2comp_indexes.core.import_export._CHARACTERS", 20_000)
+    lengths = [1_000, 9_000, 9_000, 5_000, 200, 1_000]  # with a chunk for each 1,000, and of 9,000 three pieces
+    texts = [f"{number} ".ljust(length, "x") for number, length in enumerate(lengths)]
+    documents = [
+        IndexedDocument(f"d{number}", text, "T", {"n": number}, tuple((at, at + 9) for at in range(0, len(text), 1000)))
+        for number, text in enumerate(texts)
+    ]
+    count = sum(document.rows for document in documents)
+    index, target = make_index(), fast_path / "all.parquet"
+    with index.writer() as writer:
+        writer.add(documents, np.random.default_rng(0).standard_normal((count, 8)))
+        writer.commit()
+    assert export_index(index, target) == count
+    with pq.ParquetFile(target) as file:
+        groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
+        assert max(sum(map(len, group["text"].to_pylist())) for group in groups) <= 20_000
+        every = pa.concat_tables(groups)
+        text = file.schema_arrow.names.index("text")
+        assert all(file.metadata.row_group(n).column(text).total_uncompressed_size < 19_000 for n in range(len(groups)))
+    assert every.schema.field("text").type == pa.string()
+    assert every["text"].to_pylist() == [document.text for document in documents for _ in document.spans]
+    assert every["start"].to_pylist() == [at for doc in documents for at, _ in doc.spans]
+    monkeypatch.setattr("llm2comp_indexes.core.import_export._BYTES", 1)  # a row at a time
+    blocks = list(read_parquet(target, batch=7))
+    assert [document for found, _ in blocks for document in found] == index.get(list(index.ids()))
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows in blocks]), index.vectors(list(index.ids())))
+
+
+def test_what_arrow_refuses_is_one_line_and_leaves_the_old_export(filled, fast_path, monkeypatch):
+    def refuse(*_):
+        raise pa.ArrowCapacityError("array cannot contain more than 2147483646 bytes")
+
+    target = fast_path / "all.parquet"
+    target.write_bytes(b"old")
+    monkeypatch.setattr(pq.ParquetWriter, "write_batch", refuse)
+    with pytest.raises(IndexWriteError, match=r"all\.parquet: cannot be written: array cannot contain more than"):
+        export_index(filled, target)
+    assert target.read_bytes() == b"old"
+
+
 def test_parquet_keeps_the_settings(make_index, fill, fast_path):
     index = make_index(settings={"language": "german", "chunk": 64})
     fill(index, 3)

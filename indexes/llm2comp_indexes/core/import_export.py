@@ -49,6 +49,8 @@ __all__ = [
 EXPORTS: Final = (".npy", ".parquet", ".faiss")
 
 _BATCH: Final = 4096
+_CHARACTERS: Final = 64_000_000  # written at once: each row of a chunk has the whole text of its document
+_BYTES: Final = 256_000_000  # read at once
 _SETTINGS: Final = b"llm2comp.settings"
 _VECTORS: Final = ("vector", "embedding")  # what a column of vectors may be called, an export's own name first
 _OWN: Final = ("id", "title", "text", "metadata", "content_hash", "start", "end", "vector")
@@ -161,21 +163,68 @@ def read_parquet(path: str | Path, *, batch: int = _BATCH) -> Iterator[Batch]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, read_dictionary=_repeated(pq.read_schema(path))) as file:
             names = file.schema_arrow.names
             key = next((name for name in _VECTORS if name in names), None)
             if key is None or "id" not in names:
                 wanted = "id" if "id" not in names else " or ".join(_VECTORS)
                 raise InputError(f"{path}: has no column {wanted} (its columns: {', '.join(names)})")
             unread = _of_bytes(file.schema_arrow)
-            parts = file.iter_batches(batch, columns=[name for name in names if name not in unread])
-            rows = (row for part in parts for row in _in_microseconds(part).to_pylist())
+            rows = _rows(
+                file.iter_batches(_at_once(file, batch), columns=[name for name in names if name not in unread])
+            )
             groups = (list(group) for _, group in itertools.groupby(rows, key=lambda row: row["id"]))
-            while part := list(itertools.islice(groups, batch)):
+            for part in _of_rows(groups, batch):
                 vectors = np.array([row[key] for group in part for row in group], dtype=np.float32)
                 yield [_document(group, key, path) for group in part], vectors
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+
+
+def _repeated(schema: Any) -> list[str]:
+    """Columns that may hold the same long text in many rows, which is then kept once: it would not fit into memory."""
+    from pyarrow import types
+
+    wanted = [column for column in schema if column.name in ("title", "text", "metadata")]
+    return [column.name for column in wanted if types.is_string(column.type) or types.is_large_string(column.type)]
+
+
+def _at_once(file: Any, most: int) -> int:
+    """Rows to read at a time."""
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+    return int(min(most, max(1, _BYTES // max(1, widest))))
+
+
+def _rows(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """The cells of each row by the names of their columns."""
+    for batch in map(_in_microseconds, batches):
+        columns = [_cells(column) for column in batch.columns]
+        yield from (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True))
+
+
+def _cells(column: Any) -> list[Any]:
+    """The cells of an array; equal ones of a dictionary are one object."""
+    from pyarrow import types
+
+    if not types.is_dictionary(column.type):
+        return list(column.to_pylist())
+    values = column.dictionary.to_pylist()
+    return [None if place is None else values[place] for place in column.indices.to_pylist()]
+
+
+def _of_rows(groups: Iterable[list[dict[str, Any]]], rows: int) -> Iterator[list[list[dict[str, Any]]]]:
+    """Groups of rows, as many at a time as have about so many rows."""
+    part: list[list[dict[str, Any]]] = []
+    size = 0
+    for group in groups:
+        part.append(group)
+        size += len(group)
+        if size >= rows:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def unread_columns(path: str | Path) -> list[str]:
@@ -343,29 +392,48 @@ def _export_parquet(index: Index, target: Path) -> int:
 
     def produce(writer: fs.FileWriter) -> None:
         nonlocal rows
-        with pq.ParquetWriter(pa.PythonFile(_Sink(writer), mode="w"), schema, compression="zstd") as file:
-            for documents, vectors in _batches(index):
+        # A text of many rows is in the file once for each piece, however long it is.
+        once = {"compression": "zstd", "dictionary_pagesize_limit": 8 * _CHARACTERS}
+        with pq.ParquetWriter(pa.PythonFile(_Sink(writer), mode="w"), schema, **once) as file:
+            for columns, vectors in _pieces(index):
+                *cells, spans = zip(*columns, strict=True)
+                arrays = [pa.array(column, text) for column in cells]
+                arrays += [pa.array([span and span[place] for span in spans], position) for place in (0, 1)]
                 flat = pa.array(vectors.ravel(), type=pa.float32())
-                columns = [(document, span) for document in documents for span in document.spans or (None,)]
-                file.write_batch(
-                    pa.record_batch(
-                        [
-                            pa.array([document.id for document, _ in columns], text),
-                            pa.array([document.title for document, _ in columns], text),
-                            pa.array([document.text for document, _ in columns], text),
-                            pa.array([json.dumps(doc.metadata, ensure_ascii=False) for doc, _ in columns], text),
-                            pa.array([document.content_hash for document, _ in columns], text),
-                            pa.array([span[0] if span else None for _, span in columns], position),
-                            pa.array([span[1] if span else None for _, span in columns], position),
-                            pa.FixedSizeListArray.from_arrays(flat, index.dimension),
-                        ],
-                        schema=schema,
-                    )
-                )
+                arrays.append(pa.FixedSizeListArray.from_arrays(flat, index.dimension))
+                file.write_batch(pa.record_batch(arrays, schema=schema))
                 rows += len(columns)
 
-    _replace(target, produce)
+    try:
+        _replace(target, produce)
+    except pa.ArrowException as error:
+        raise IndexWriteError(f"{target}: cannot be written: {error}") from error
     return rows
+
+
+_Columns = tuple[str, str, str, str, str, "tuple[int, int] | None"]
+"""Id, title, text, metadata, content hash and span of a row."""
+
+
+def _pieces(index: Index) -> Iterator[tuple[list[_Columns], Float32Array]]:
+    """Rows of an export with their vectors, as many at a time as have texts of a bounded length.
+
+    Rows of one document are in one piece, unless they are too long for any.
+    """
+    for documents, vectors in _batches(index):
+        rows: list[_Columns] = []
+        first = size = 0
+        for document in documents:
+            metadata = json.dumps(document.metadata, ensure_ascii=False)
+            length = len(document.text) + len(document.title) + len(metadata)
+            ahead = length * document.rows
+            for span in document.spans or (None,):
+                if rows and size + ahead > _CHARACTERS:
+                    yield rows, vectors[first : first + len(rows)]
+                    first, rows, size = first + len(rows), [], 0
+                rows.append((document.id, document.title, document.text, metadata, document.content_hash, span))
+                size, ahead = size + length, length
+        yield rows, vectors[first:]
 
 
 class _Sink(io.RawIOBase):
