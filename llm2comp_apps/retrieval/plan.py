@@ -61,12 +61,16 @@ class EmbeddingPlan:
         Metadata belong to it: a document whose metadata changed must not stay as it was.
 
         Raises:
-            CorpusError: something in the document cannot be written down: half a surrogate pair, or metadata that are
-                not JSON-shaped.
+            CorpusError: something in the document cannot be written down: half a surrogate pair, metadata that are
+                not JSON-shaped, or a NUL character in the name of a field.
         """
         parts = [document.title, document.text, document.metadata, fingerprint, self.to_settings()]
         try:
             encoded = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+            if b"\\u0000" in encoded:
+                from llm2comp_indexes import check_field_names
+
+                check_field_names(document.metadata)
         except (TypeError, ValueError) as error:  # UnicodeEncodeError, a lone surrogate, is a ValueError
             where = f"{document.source}: " if document.source else ""
             raise CorpusError(f"{where}document {document.id!r} cannot be stored: {error}") from error

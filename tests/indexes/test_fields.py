@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import threading
 
 import numpy as np
 import pytest
-from llm2comp_indexes import MOST_FIELDS, IndexedDocument
+from llm2comp_indexes import MOST_FIELDS, FilterError, Index, IndexedDocument, InputError
+from llm2comp_indexes.storage.store import connect_writer
 
 
 @pytest.fixture
 def index_of(make_index):
     """Makes an index of documents with this metadata."""
 
-    def made(*rows):
-        index = make_index(dimension=2)
+    def made(*rows, name="test.index"):
+        index = make_index(name, dimension=2)
         with index.writer() as writer:
             writer.add([IndexedDocument(f"d{n}", "text", metadata=row) for n, row in enumerate(rows)],
                        np.ones((len(rows), 2)))  # fmt: skip
@@ -53,6 +56,23 @@ def test_names_that_are_data_are_one_field(index_of):
 def test_no_more_fields_are_described_than_are_bounded(index_of):
     names = [field.name for field in index_of({f"n{n:05}": n for n in range(MOST_FIELDS + 5)}, {"n00003": 2}).fields()]
     assert names == [f"n{n:05}" for n in range(MOST_FIELDS)]
+
+
+def test_a_name_with_a_nul_is_refused_and_one_that_is_there_hides_nothing(index_of):
+    with pytest.raises(
+        InputError, match=r"^document 'd0': cannot be stored: the name of the field 'a\\x00b' has a NUL"
+    ):
+        index_of({"c": 1, "a\0b": 2})
+    index = index_of({"c": 1}, name="older.index")
+    with contextlib.closing(connect_writer(index.path)) as connection:  # as versions without this check stored it
+        connection.execute("UPDATE documents SET metadata = ?", (json.dumps({"a\0b": 2, "c": 1, "d": {"e\0": 3}}),))
+    with Index.open(index.path) as older:
+        assert [field.name for field in older.fields()] == ["c", "d"]
+        assert older.get(["d0"])[0].metadata == {"a\0b": 2, "c": 1, "d": {"e\0": 3}}
+        assert older.value_counts("a\0b", ["d0"]) == ()
+        assert older.unknown_fields("x = 1") == {"x": ["a\0b", "c", "d"]}
+        with pytest.raises(FilterError, match="a quote, backslash or NUL cannot be used"):
+            list(older.ids(where='"a\0b" = 2'))
 
 
 def test_a_search_goes_on_while_fields_are_read(index_of):

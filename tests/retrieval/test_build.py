@@ -111,11 +111,21 @@ def test_title_and_text_cannot_be_confused():
         (Document("a", "half \ud800"), r"^document 'a' cannot be stored: .*surrogates not allowed"),
         (Document("a", "x", "half \udfff", {}, "b.py:3"), "^b.py:3: document 'a' cannot be stored: "),
         (Document("a", "x", metadata={"when": {1, 2}}), "document 'a' cannot be stored: .* set is not JSON"),
+        (
+            Document("a", "x", metadata={"b": [{"c\0": 1}]}),
+            r"'a' cannot be stored: the name of the field 'c\\x00' has a NUL",
+        ),
     ],
 )
 def test_a_document_that_cannot_be_written_down_is_named(document, line):
     with pytest.raises(CorpusError, match=line):
         EmbeddingPlan().content_hash(document, "f")
+
+
+def test_a_nul_in_a_value_is_no_name(hash_encoder, make_index):
+    index = make_index(hash_encoder)
+    fill_index(index, hash_encoder, [Document("a", "x\0", metadata={"b": "c\0", "\\u0000": 1})], EmbeddingPlan())
+    assert index.get(["a"])[0].metadata == {"b": "c\0", "\\u0000": 1}
 
 
 def test_long_documents_get_a_vector_per_chunk_and_are_found_by_any(hash_encoder, make_index):

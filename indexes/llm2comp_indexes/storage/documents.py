@@ -16,6 +16,7 @@ __all__ = [
     "EncodedDocument",
     "IdAndSpans",
     "all_ids_and_spans",
+    "check_field_names",
     "delete_numbers",
     "encode",
     "field_names",
@@ -53,11 +54,29 @@ def _encode(num: int, document: IndexedDocument) -> EncodedDocument:
         metadata = json.dumps(document.metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         row = (num, document.id, document.content_hash, json.dumps(document.spans) if document.spans else "", metadata)
         text = (num, document.title, document.text)
+        if "\\u0000" in metadata:
+            check_field_names(document.metadata)
         for value in (document.id, document.title, document.text, metadata):
             value.encode()
     except (TypeError, ValueError) as error:  # UnicodeEncodeError, a lone surrogate, is a ValueError
         raise InputError(f"document {document.id!r}: cannot be stored: {error}") from error
     return row, text
+
+
+def check_field_names(value: object) -> None:
+    """Refuse metadata with a NUL character in the name of a field: SQLite could not look for it.
+
+    Raises:
+        ValueError: names the field.
+    """
+    if isinstance(value, dict):
+        for name, inside in value.items():
+            if "\0" in str(name):
+                raise ValueError(f"the name of the field {name!r} has a NUL character")
+            check_field_names(inside)
+    elif isinstance(value, list | tuple):
+        for inside in value:
+            check_field_names(inside)
 
 
 def _decode(row: tuple[Any, ...]) -> IndexedDocument:

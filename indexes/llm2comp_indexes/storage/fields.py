@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import apsw
 
 from llm2comp_indexes.storage.documents import field_names, has_field
-from llm2comp_indexes.storage.filters import CompiledFilter, json_path
+from llm2comp_indexes.storage.filters import CompiledFilter, can_be_asked_for, json_path
 
 __all__ = [
     "MOST_DOCUMENTS",
@@ -214,11 +214,6 @@ def all_fields(metadata: Iterable[str]) -> list[FieldSummary]:
         every.documents += 1
         every.look_into(json.loads(encoded), 0, MOST_FIELDS)
     return every.summaries((), every.documents)[:MOST_FIELDS]
-
-
-def can_be_asked_for(name: str) -> bool:
-    """Whether SQLite can look for a field of this name, and thus a condition name it."""
-    return not any(sign in name for sign in '"\\\0')
 
 
 def unknown_fields(connection: apsw.Connection, condition: CompiledFilter) -> dict[str, list[str]]:

@@ -48,7 +48,7 @@ from llm2comp_indexes.errors import FilterError
 from llm2comp_indexes.storage.dates import LITERAL, precision_of
 from llm2comp_indexes.storage.predicates import TEXT, Condition, Date, Predicates, Scalar, number
 
-__all__ = ["Asked", "CompiledFilter", "compile_filter", "json_path"]
+__all__ = ["Asked", "CompiledFilter", "can_be_asked_for", "compile_filter", "json_path"]
 
 _TOKENS: Final = re.compile(
     rf"""\s*(?:
@@ -254,8 +254,9 @@ class _Parser:
         token = self._token
         if token.kind == "name" or (token.kind == "string" and token.text[0] == '"'):
             self._position += 1
-            if '"' in token.value or "\\" in token.value:
-                raise _error(self._expression, token.start, "a field name with a quote or backslash cannot be used")
+            if not can_be_asked_for(token.value):
+                reason = "a field name with a quote, backslash or NUL cannot be used"
+                raise _error(self._expression, token.start, reason)
             return str(token.value)
         raise self._fail("expected a field name")
 
@@ -313,6 +314,11 @@ class _Parser:
             f"coalesce(CASE {kind} WHEN 'array' THEN EXISTS (SELECT 1 FROM json_each(metadata, {path}) AS e "
             f"WHERE e.type NOT IN ('array', 'object') AND ({element})) WHEN 'object' THEN 0 ELSE ({scalar}) END, 0)"
         )
+
+
+def can_be_asked_for(name: str) -> bool:
+    """Whether SQLite can look for a field of this name."""
+    return not any(sign in name for sign in '"\\\0')
 
 
 def json_path(names: Sequence[str]) -> str:
