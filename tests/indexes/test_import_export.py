@@ -218,6 +218,63 @@ def test_further_columns_are_metadata(fast_path):
     assert unread_columns(path) == ["picture", "pictures"]
 
 
+NOON = datetime.datetime(2020, 5, 1, 12)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "spans", "metadata"),
+    [
+        (12.5, 15.0, (), {"start": 12.5, "end": 15.0}),
+        (12.0, 15.0, (), {"start": 12.0, "end": 15.0}),  # beyond the text
+        (1000, 2000, (), {"start": 1000, "end": 2000}),
+        (4, 2, (), {"start": 4, "end": 2}),
+        (-1, 2, (), {"start": -1, "end": 2}),
+        (NOON, NOON, (), {"start": NOON.isoformat(), "end": NOON.isoformat()}),
+        (NOON, None, (), {"start": NOON.isoformat()}),
+        ("09:00", "10:00", (), {"start": "09:00", "end": "10:00"}),
+        (False, True, (), {"start": False, "end": True}),
+        (float("nan"), float("nan"), (), {}),  # what pandas makes of an empty cell ...
+        (0.0, 5.0, ((0, 5),), {}),  # ... and of the others
+        (1, 5, ((1, 5),), {}),
+    ],
+)
+def test_start_and_end_are_chunks_only_where_they_are_places_in_the_text(fast_path, start, end, spans, metadata):
+    path = fast_path / "theirs.parquet"
+    pq.write_table(pa.table({"id": ["a"], "text": ["hello"], "start": [start], "end": [end], "vector": [[1.0]]}), path)
+    (((document,), _),) = read_parquet(path)
+    assert document == IndexedDocument("a", "hello", metadata=metadata, spans=spans)
+
+
+@pytest.mark.parametrize(("starts", "fit"), [([0, 3], True), ([3, 0], False)])
+def test_chunks_of_other_programs_are_in_order(fast_path, starts, fit):
+    path = fast_path / "theirs.parquet"
+    table = {"id": ["a"] * 2, "text": ["hello"] * 2, "start": starts, "end": [each + 2 for each in starts]}
+    pq.write_table(pa.table({**table, "vector": [[1.0], [2.0]]}), path)
+    if fit:
+        assert [document.spans for documents, _ in read_parquet(path) for document in documents] == [((0, 2), (3, 5))]
+    else:
+        with pytest.raises(
+            InputError, match="the id 'a' stands on 2 rows, without start and end of chunks in its text"
+        ):
+            list(read_parquet(path))
+
+
+def test_chunks_of_a_file_without_texts_are_kept(fast_path):
+    path = fast_path / "theirs.parquet"
+    pq.write_table(pa.table({"id": ["a"] * 2, "start": [0, 5], "end": [5, 9], "vector": [[1.0]] * 2}), path)
+    assert [document.spans for documents, _ in read_parquet(path) for document in documents] == [((0, 5), (5, 9))]
+
+
+def test_years_beyond_those_of_python_are_text_or_nothing(fast_path):
+    path = fast_path / "theirs.parquet"
+    moments = pa.array([0, 253_402_300_800, 1 << 40], pa.timestamp("s"))
+    pq.write_table(pa.table({"id": ["a", "b", "c"], "at": moments, "vector": [[1.0]] * 3}), path)
+    ((documents, _),) = read_parquet(path)
+    assert [document.metadata["at"] for document in documents] == [
+        "1970-01-01T00:00:00", "10000-01-01 00:00:00.000", None,
+    ]  # fmt: skip
+
+
 def test_vectors_may_be_called_embedding(fast_path):
     path = fast_path / "theirs.parquet"
     pq.write_table(pa.table({"id": ["a"], "embedding": [[1.0, 0.0]]}), path)

@@ -19,6 +19,7 @@ import io
 import itertools
 import json
 import math
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -154,7 +155,8 @@ def read_parquet(path: str | Path, *, batch: int = _BATCH) -> Iterator[Batch]:
     """Documents and vectors of a Parquet file, such as an export; an id and a vector are needed, the rest is optional.
 
     The vector may be called ``embedding``. Columns that an export does not have are metadata, except those of bytes
-    (see `unread_columns`): dates become ISO 8601, decimals strings, NaN ``None``.
+    (see `unread_columns`): dates become ISO 8601, decimals strings, NaN ``None``. In a file of another program
+    ``start`` and ``end`` are chunks where they are places in the text, one behind the other; else they are metadata.
 
     Raises:
         InputError: it cannot be read, or lacks a column.
@@ -170,14 +172,15 @@ def read_parquet(path: str | Path, *, batch: int = _BATCH) -> Iterator[Batch]:
                 wanted = "id" if "id" not in names else " or ".join(_VECTORS)
                 raise InputError(f"{path}: has no column {wanted} (its columns: {', '.join(names)})")
             unread = _of_bytes(file.schema_arrow)
+            ours = _SETTINGS in (file.schema_arrow.metadata or {})
             rows = _rows(
                 file.iter_batches(_at_once(file, batch), columns=[name for name in names if name not in unread])
             )
             groups = (list(group) for _, group in itertools.groupby(rows, key=lambda row: row["id"]))
             for part in _of_rows(groups, batch):
                 vectors = np.array([row[key] for group in part for row in group], dtype=np.float32)
-                yield [_document(group, key, path) for group in part], vectors
-    except (OSError, ValueError, pa.ArrowException) as error:
+                yield [_document(group, key, path, ours=ours) for group in part], vectors
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
 
 
@@ -208,9 +211,21 @@ def _cells(column: Any) -> list[Any]:
     from pyarrow import types
 
     if not types.is_dictionary(column.type):
-        return list(column.to_pylist())
+        try:
+            return list(column.to_pylist())
+        except OverflowError:
+            return [_cell(cell) for cell in column]
     values = column.dictionary.to_pylist()
     return [None if place is None else values[place] for place in column.indices.to_pylist()]
+
+
+def _cell(cell: Any) -> Any:
+    """A value; a time beyond the year 9999, which Python does not have, as text, and as None if Arrow has none."""
+    try:
+        return cell.as_py()
+    except OverflowError:
+        text = str(cell.cast("string").as_py())
+        return None if text.startswith("<") else text
 
 
 def _of_rows(groups: Iterable[list[dict[str, Any]]], rows: int) -> Iterator[list[list[dict[str, Any]]]]:
@@ -291,19 +306,47 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)  # dates and times; Decimal, UUID
 
 
-def _document(rows: list[dict[str, Any]], vector: str, path: str | Path) -> IndexedDocument:
+def _place(value: Any) -> int | None:
+    """A place in a text; where other cells are empty, pandas makes a float of it."""
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if whole and not isinstance(value, bool) else None
+
+
+def _spans(rows: list[dict[str, Any]], length: int, *, ours: bool) -> tuple[tuple[int, int], ...]:
+    """The chunks of a document; none if its columns of that name are something else, such as times.
+
+    Args:
+        rows: of the document.
+        length: of its text, or more than any where the file has no texts.
+        ours: whether an export or a part wrote them, whose columns are nothing else.
+    """
+    spans = []
+    for row in rows:
+        start, end = _place(row.get("start")), _place(row.get("end"))
+        if start is None or end is None or not (ours or 0 <= start < end <= length):
+            return ()
+        spans.append((start, end))
+    return tuple(spans) if ours or spans == sorted(spans) else ()
+
+
+def _document(rows: list[dict[str, Any]], vector: str, path: str | Path, *, ours: bool) -> IndexedDocument:
     """The document of neighbouring rows with one id; of columns that other programs wrote, what can be used."""
     first = rows[0]
     if first["id"] is None:
         raise InputError(f"{path}: a row has no id")
-    cut = all(row.get("start") is not None and row.get("end") is not None for row in rows)
-    spans = tuple((int(row["start"]), int(row["end"])) for row in rows) if cut else ()
+    title, text = (str(first[name]) if first.get(name) is not None else "" for name in ("title", "text"))
+    spans = _spans(rows, len(text) if "text" in first else sys.maxsize, ours=ours)
     if len(rows) > max(1, len(spans)):
-        raise InputError(f"{path}: the id {first['id']!r} stands on {len(rows)} rows, without start and end of chunks")
+        raise InputError(
+            f"{path}: the id {first['id']!r} stands on {len(rows)} rows, without start and end of chunks in its text"
+        )
     metadata = _metadata(first.get("metadata"))
     further = {name: _plain(value) for name, value in first.items() if name not in _OWN and name != vector}
-    metadata = {**further, **metadata}
-    title, text = (str(first[name]) if first.get(name) is not None else "" for name in ("title", "text"))
+    times = {name: _plain(first.get(name)) for name in ("start", "end") if not spans}
+    times = {name: value for name, value in times.items() if value is not None}
+    if len(times) == 1 and _place(*times.values()) is not None:  # half a chunk
+        times = {}
+    metadata = {**further, **times, **metadata}
     return IndexedDocument(str(first["id"]), text, title, metadata, spans, first.get("content_hash") or "")
 
 
