@@ -293,6 +293,40 @@ def test_fields_that_no_document_has_are_named_with_those_there_are(index, where
     assert index.unknown_fields(where) == unknown
 
 
+def test_a_name_with_points_stands_in_for_what_is_not_inside_of_an_object(make_index):
+    rows = {
+        "flat": {"author.name": "Ada", "a.b.c": [1, 2], "author": {"born": 1815}},
+        "nested": {"author": {"name": "Ada"}, "a": {"b": {"c": 2}}},
+        "both": {"author": {"name": "Bob"}, "author.name": "Ada"},
+        "null": {"author": {"name": None}, "author.name": "Ada"},
+        "none": {"author": "Ada"},
+    }
+    made = make_index(dimension=2)
+    with made.writer() as writer:
+        documents = [IndexedDocument(name, "t", metadata=row) for name, row in rows.items()]
+        writer.add(documents, np.ones((len(rows), 2)))
+        writer.commit()
+    for where, names in (
+        ("author.name = 'Ada'", ["flat", "nested"]),
+        ("author.name in ('Ada', 'Eve')", ["flat", "nested"]),
+        ("author.name like 'a%'", ["flat", "nested"]),
+        ("author.name is not null", ["flat", "nested", "both"]),
+        ("author.name != 'Ada'", ["both", "null", "none"]),
+        ("a.b.c = 2", ["flat", "nested"]),
+        ("\"author.name\" = 'Ada'", ["flat", "both", "null"]),
+    ):
+        assert list(made.ids(where=where)) == names
+        assert made.unknown_fields(where) == {}
+        assert [count.documents for count in made.predicate_counts(where)] == [len(names)]
+    summary = made.field("author", "name")
+    assert (summary.documents, summary.values) == (3, (("Ada", 2), ("Bob", 1)))
+    assert made.value_counts("author.name", list(rows)) == summary.values
+    assert made.value_counts("a.b.c", list(rows)) == ((2, 2), (1, 1))
+    found = made.fields()
+    assert [field.name for field in found] == sorted({field.name for field in found})
+    assert {field.looked_at for field in found} == {len(rows)}
+
+
 @pytest.fixture
 def ids_where(make_index):
     """Makes an index of documents with these ids and metadata; returns what its conditions select."""

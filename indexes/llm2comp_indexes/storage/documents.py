@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from llm2comp_indexes.errors import InputError
-from llm2comp_indexes.storage.filters import CompiledFilter, json_path
+from llm2comp_indexes.storage.filters import CompiledFilter, json_path, json_paths
 from llm2comp_indexes.types import IndexedDocument
 
 __all__ = [
@@ -172,7 +172,7 @@ def matching(connection: apsw.Connection, condition: CompiledFilter) -> list[int
 def has_field(connection: apsw.Connection, names: Sequence[str]) -> bool:
     """Whether any document has the metadata field to which ``names`` lead; one that is null counts."""
     sql = "SELECT 1 FROM documents WHERE json_type(metadata, ?) IS NOT NULL LIMIT 1"
-    return next(connection.execute(sql, (json_path(names),)), None) is not None
+    return any(next(connection.execute(sql, (path,)), None) is not None for path in json_paths(names))
 
 
 def field_names(connection: apsw.Connection, parent: Sequence[str] = ()) -> list[str]:

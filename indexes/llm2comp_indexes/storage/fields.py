@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import apsw
 
 from llm2comp_indexes.storage.documents import field_names, has_field
-from llm2comp_indexes.storage.filters import CompiledFilter, can_be_asked_for, json_path
+from llm2comp_indexes.storage.filters import CompiledFilter, can_be_asked_for, json_paths, place_sql
 
 __all__ = [
     "MOST_DOCUMENTS",
@@ -86,13 +87,13 @@ def summary(connection: apsw.Connection, names: Sequence[str]) -> FieldSummary:
     if tuple(names) == _ID:
         values = tuple((id_, 1) for (id_,) in connection.execute("SELECT id FROM documents ORDER BY num"))
         return FieldSummary("_id", total, total, {"text": total} if total else {}, values)
-    bound = {"path": json_path(names)}
-    there = "SELECT count(*) FROM documents WHERE json_type(metadata, :path) <> 'null'"
+    place, bound = _place(names)
+    there = f"SELECT count(*) FROM documents WHERE json_type(metadata, {place}) <> 'null'"
     (documents,) = next(connection.execute(there, bound))
     each = (
         "SELECT e.type, e.value, count(*) AS often "
-        "FROM documents AS d, json_each(d.metadata, :path) AS e "
-        "WHERE json_type(d.metadata, :path) <> 'object' AND e.type NOT IN ('object', 'array', 'null') "
+        f"FROM documents AS d, json_each(d.metadata, {place}) AS e "
+        f"WHERE json_type(d.metadata, {place}) <> 'object' AND e.type NOT IN ('object', 'array', 'null') "
         "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
     )
     types: dict[str, int] = {}
@@ -103,18 +104,25 @@ def summary(connection: apsw.Connection, names: Sequence[str]) -> FieldSummary:
     return FieldSummary(".".join(names), documents, total, types, tuple(found))
 
 
+def _place(names: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """SQL of the place of a field in the metadata of a document, and its parameters."""
+    bound = dict(zip(("nested", "flat"), json_paths(names), strict=False))
+    return place_sql(*(f":{parameter}" for parameter in bound)), bound
+
+
 def values_among(connection: apsw.Connection, names: Sequence[str], ids: Sequence[str]) -> Values:
     """How many documents of ``ids`` have each value, the most frequent first; each element of a list counts."""
+    place, bound = _place(names)
     sql = (
         "SELECT e.type, e.value, count(DISTINCT d.num) AS often "
-        "FROM documents AS d, json_each(d.metadata, :path) AS e "
+        f"FROM documents AS d, json_each(d.metadata, {place}) AS e "
         "WHERE d.id IN (SELECT value FROM json_each(:ids)) "
-        "AND json_type(d.metadata, :path) <> 'object' AND e.type NOT IN ('object', 'array', 'null') "
+        f"AND json_type(d.metadata, {place}) <> 'object' AND e.type NOT IN ('object', 'array', 'null') "
         "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
     )
     if not all(name and can_be_asked_for(name) for name in names):
         return ()  # no document can be asked for such a field
-    found = connection.execute(sql, {"path": json_path(names), "ids": json.dumps(list(ids))})
+    found = connection.execute(sql, {**bound, "ids": json.dumps(list(ids))})
     return tuple((kind == "true" if kind in ("true", "false") else value, often) for kind, value, often in found)
 
 
@@ -213,7 +221,11 @@ def all_fields(metadata: Iterable[str]) -> list[FieldSummary]:
     for encoded in metadata:
         every.documents += 1
         every.look_into(json.loads(encoded), 0, MOST_FIELDS)
-    return every.summaries((), every.documents)[:MOST_FIELDS]
+    parts: dict[str, list[FieldSummary]] = {}
+    for each in every.summaries((), every.documents):
+        parts.setdefault(each.name, []).append(each)  # inside of objects, and under a name with points
+    summaries = (replace(joined(parts[name]), looked_at=every.documents) for name in sorted(parts))
+    return list(islice(summaries, MOST_FIELDS))
 
 
 def unknown_fields(connection: apsw.Connection, condition: CompiledFilter) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ r"""``where`` expressions: which documents a search may return, by their metadat
                 | field ["not"] "like" string            -- % any run of characters, _ any one, case ignored for a-z
                 | field ["not"] "contains" string        -- substring, case ignored for a-z
                 | field "is" ["not"] "null"
-    field      := name ("." name)* | "_id"               -- author.name is {"author": {"name": ...}}; _id the document's
+    field      := name ("." name)* | "_id"               -- see below; _id is the document's
     name       := letters, digits, "_", "-" | '"' anything '"'
     value      := number | date | 'string' | "string" | true | false
     date       := 2024-06-01 | 2024-06 | 2024-06-01T12:00:00Z  -- a day, a month, a moment
@@ -19,6 +19,7 @@ r"""``where`` expressions: which documents a search may return, by their metadat
 
 Keywords may be written in any case. Rules of comparison:
 
+- ``author.name`` is the name in ``{"author": {"name": ...}}``; in a document that has none, ``{"author.name": ...}``.
 - A field that holds an array satisfies a predicate if any of its elements does.
 - What is typed in quotes compares with a string as a string, by code point (``version = '1.1'`` is not ``1.10``), and
   with a number as the number that it spells.
@@ -48,7 +49,7 @@ from llm2comp_indexes.errors import FilterError
 from llm2comp_indexes.storage.dates import LITERAL, precision_of
 from llm2comp_indexes.storage.predicates import TEXT, Condition, Date, Predicates, Scalar, number
 
-__all__ = ["Asked", "CompiledFilter", "can_be_asked_for", "compile_filter", "json_path"]
+__all__ = ["Asked", "CompiledFilter", "can_be_asked_for", "compile_filter", "json_path", "json_paths", "place_sql"]
 
 _TOKENS: Final = re.compile(
     rf"""\s*(?:
@@ -300,13 +301,16 @@ class _Parser:
         return self._predicates.compare(operator, value)
 
     def _missing(self, names: list[str]) -> str:
-        return "id" if names == _ID else f"json_extract(metadata, {self._predicates.bind(json_path(names))})"
+        return "id" if names == _ID else f"json_extract(metadata, {self._place(names)})"
+
+    def _place(self, names: list[str]) -> str:
+        return place_sql(*map(self._predicates.bind, json_paths(names)))
 
     def _any(self, names: list[str], condition: Condition) -> str:
         """Apply ``condition`` to the field, or to each element of it if it is an array."""
         if names == _ID:
             return f"coalesce(({condition(Scalar('id', TEXT, 'id'))}), 0)"
-        path = self._predicates.bind(json_path(names))
+        path = self._place(names)
         kind = f"json_type(metadata, {path})"
         scalar = condition(Scalar(f"json_extract(metadata, {path})", kind, f"(metadata -> {path})"))
         element = condition(Scalar("e.value", "e.type", "(metadata -> e.fullkey)"))
@@ -324,6 +328,18 @@ def can_be_asked_for(name: str) -> bool:
 def json_path(names: Sequence[str]) -> str:
     """What SQLite calls the place in a JSON object to which ``names`` lead."""
     return "$" + "".join(f'."{name}"' for name in names)
+
+
+def json_paths(names: Sequence[str]) -> list[str]:
+    """Where a field may be: inside of objects, or under a name with points, as tables are flattened."""
+    return [json_path(names), json_path([".".join(names)])][: len(names)]
+
+
+def place_sql(nested: str, flat: str | None = None) -> str:
+    """SQL of the place where ``metadata`` have a field, by the parameters of its `json_paths`."""
+    if flat is None:
+        return nested
+    return f"(CASE WHEN json_type(metadata, {nested}) IS NULL THEN {flat} ELSE {nested} END)"
 
 
 def compile_filter(expression: str) -> CompiledFilter:
