@@ -34,7 +34,7 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 from llm2comp_indexes import IndexedDocument
 
 from llm2comp_apps import Collection, Document, UsageError, load_encoder, load_reranker, rerank_documents
-from llm2comp_apps.integrations.where import all_of, any_of, compared, field, listed, literal
+from llm2comp_apps.integrations.where import all_of, any_of, compared, field, listed
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, QueryBundle
@@ -286,7 +286,7 @@ def _one(filter: Any) -> str:  # noqa: A002 - the word
     if operator in (FilterOperator.IN, FilterOperator.ANY, FilterOperator.NIN):
         return listed(name, value, negated=operator == FilterOperator.NIN)
     if operator == FilterOperator.ALL:
-        return all_of(f"{field(name)} = {literal(each)}" for each in value)
+        return all_of(compared(name, "=", each) for each in value)
     if operator == FilterOperator.IS_EMPTY:
         return f"{field(name)} is null"
     raise UsageError(f"the operator {operator.value!r} is unknown", field="filters")

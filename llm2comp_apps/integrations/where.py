@@ -39,18 +39,25 @@ def literal(value: Any) -> str:
 
 
 def compared(name: str, operator: str, value: Any) -> str:
-    """A field beside a value: ``"year" >= 2020``; with ``None``, whether it is missing."""
-    if value is None and operator in ("=", "!="):
-        return f"{field(name)} is {'not ' if operator == '!=' else ''}null"
+    """A field beside a value: ``"year" >= 2020``; with ``None``, whether it is missing.
+
+    A string equals itself alone: frameworks know no dates and no numbers that strings may spell.
+    """
+    if operator in ("=", "!=") and (value is None or isinstance(value, str)):
+        return f"{field(name)} is {'not ' if operator == '!=' else ''}{'null' if value is None else literal(value)}"
     return f"{field(name)} {operator} {literal(value)}"
 
 
 def listed(name: str, values: Iterable[Any], *, negated: bool = False) -> str:
     """A field that is one of some values, or none of them."""
-    written = ", ".join(map(literal, values))
-    if not written:  # nothing is one of no values
-        return f"_id is {'not ' if negated else ''}null"
-    return f"{field(name)} {'not ' if negated else ''}in ({written})"
+    texts: list[str] = []
+    others: list[str] = []
+    for value in values:
+        (texts if isinstance(value, str) else others).append(literal(value))
+    kinds = (("is in", texts), ("in", others))
+    parts = [f"{field(name)} {operator} ({', '.join(written)})" for operator, written in kinds if written]
+    found = " or ".join(parts) or "_id is null"  # nothing is one of no values
+    return f"not ({found})" if negated else found
 
 
 def equal(filters: Mapping[str, Any]) -> str:

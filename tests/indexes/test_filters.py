@@ -84,6 +84,8 @@ def satisfies(metadata: dict[str, Any], node: tuple) -> bool:
         return (stored is None) != node[2]
     elements = stored if isinstance(stored, list) else [stored]
     elements = [element for element in elements if not isinstance(element, list | dict)]
+    if kind == "is":
+        return any(isinstance(e, str) and e in node[2] for e in elements) != node[3]
     if kind == "compare":
         if node[2] == "!=":
             return not any(equal_or_ordered("=", element, node[3]) for element in elements)
@@ -104,6 +106,9 @@ def write(node: tuple) -> str:
     field = node[1]
     if kind == "null":
         return f"{field} is {'not ' if node[2] else ''}null"
+    if kind == "is":
+        texts = literal(node[2][0]) if len(node[2]) == 1 else f"in ({', '.join(map(literal, node[2]))})"
+        return f"{field} is {'not ' if node[3] else ''}{texts}"
     if kind == "compare":
         return f"{field} {node[2]} {literal(node[3])}"
     if kind == "in":
@@ -130,6 +135,7 @@ predicates = st.one_of(
     st.tuples(st.just("in"), field_names, st.lists(literals, min_size=1, max_size=4), st.booleans()),
     st.tuples(st.just("between"), field_names, ordered, ordered),
     st.tuples(st.just("null"), field_names, st.booleans()),
+    st.tuples(st.just("is"), field_names, st.lists(st.sampled_from(TEXTS), min_size=1, max_size=3), st.booleans()),
     st.tuples(st.just("like"), field_names, patterns),
     st.tuples(st.just("contains"), field_names, pieces),
 )
@@ -239,6 +245,8 @@ def test_any_text_either_compiles_or_is_refused_in_one_line(text):
         ("date > 2024-06-01x", "nothing fits here"),
         ("ok > true", "can only be compared with = and !="),
         ("year like 5", "expected a quoted pattern"),
+        ("year is 5", 'expected "null" or a quoted string'),
+        ("year is in ('5', 5)", "expected a quoted string"),
         ('"a""b" = 1', "a field name with a quote"),
         ("(" * 100 + "a = 1" + ")" * 100, "nested parentheses"),
         (" or ".join(["a = 1"] * 201), "more than 200 conditions"),
@@ -431,6 +439,18 @@ def test_a_day_in_quotes_is_a_date_among_dates_and_text_among_texts(ids_where):
     assert found("d > '2024-06-03'") == ["slashes", "month", "list", "text"]  # "soon" lies behind every digit
     assert found("d = '2024-06'") == []  # may be any code, so it is no date
     assert found("d = '2024-07'") == ["month"]
+
+
+def test_what_a_text_is_exactly_is_no_date_and_no_number(ids_where):
+    values = ["2024-06-01", "2024/06/01", "2024-06-01 10:00", "June 1, 2024", ["x", "2024-06-01"], "7", 7, "007"]
+    values.append("A\0b")
+    found = ids_where({str(i): {"d": value} for i, value in enumerate(values)} | {"2024-06-01": {}})
+    assert found("d is '2024-06-01'") == ["0", "4"]
+    assert found("d is in ('2024-06-01', '7', 'a\0b')") == ["0", "4", "5"]
+    assert found("d is 'A\0b'") == ["8"]
+    assert found("d is not '7'") == [*"01234678", "2024-06-01"]
+    assert found("d is not in ('7', 'x')") == [*"0123678", "2024-06-01"]
+    assert found("_id is '2024-06-01'") == ["2024-06-01"]
 
 
 def test_an_id_that_looks_like_a_date_is_a_string(ids_where):

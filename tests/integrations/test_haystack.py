@@ -64,8 +64,13 @@ class TestDocumentStore(DocumentStoreBaseTests):
 
 def documents():
     texts = {"cells": "Cells divide by mitosis.", "stars": "Stars burn hydrogen.", "bread": "Bread rises by yeast."}
+    days = ["2024-06-01", "2024/06/01", "2024-06-01 10:00"]
     return [
-        Document(id=key, content=text, meta={"year": 1990 + place * 10, "tags": [key, "all"], "author": {"name": key}})
+        Document(
+            id=key,
+            content=text,
+            meta={"year": 1990 + place * 10, "tags": [key, "all"], "author": {"name": key}, "day": days[place]},
+        )
         for place, (key, text) in enumerate(texts.items())
     ]
 
@@ -88,6 +93,10 @@ def test_order_and_skipping(document_store):
         ({"field": "meta.author.name", "operator": "==", "value": "stars"}, ["stars"]),
         ({"field": "meta.tags", "operator": "==", "value": "bread"}, ["bread"]),
         ({"field": "id", "operator": "!=", "value": "bread"}, ["cells", "stars"]),
+        ({"field": "meta.day", "operator": "==", "value": "2024-06-01"}, ["cells"]),
+        ({"field": "meta.day", "operator": "!=", "value": "2024-06-01"}, ["stars", "bread"]),
+        ({"field": "meta.day", "operator": "in", "value": ["2024/06/01"]}, ["stars"]),
+        ({"field": "meta.day", "operator": ">=", "value": "2024-06-01"}, ["cells", "stars", "bread"]),
         ({"field": "meta.it's odd", "operator": "==", "value": "it's"}, []),
         (
             {"operator": "OR", "conditions": [

@@ -130,6 +130,16 @@ def test_a_store_over_what_is_there(collection):
     assert store.get_by_ids(["bread", "nothing", "cells"])[0].id == "bread"
 
 
+def test_a_filter_finds_the_very_text(collection):
+    days = ["2024-06-01", "2024/06/01", "1.1", "1.10"]
+    collection.update(Document(day, "gas", metadata={"day": day}) for day in days)
+    store = LLM2CompVectorStore(collection)
+    for day in days:
+        assert [one.id for one in store.similarity_search("gas", k=9, filter={"day": day})] == [day]
+    assert len(store.similarity_search("gas", k=9, filter={"day": days[1:3]})) == 2
+    assert len(store.similarity_search("gas", k=9, where="day = 2024-06-01")) == 2
+
+
 def test_scores_without_a_bound_are_no_relevance(collection):
     store = LLM2CompVectorStore(collection, mode="lexical")
     with pytest.raises(UsageError, match="BM25 has no upper bound"):

@@ -136,6 +136,25 @@ def test_deleting(filled):
     assert filled.get_nodes() == []
 
 
+def test_a_document_named_by_a_date_is_no_other(store):
+    names = ["2024-06-01", "2024-06-01 10:00", "June 1, 2024", "2024/06/01", "1.10", "1.1"]
+    made = []
+    for name in names:
+        made.append(TextNode(id_=name, text="some words", metadata={"day": name}))
+        made[-1].relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=name)
+    store.add(made)
+    for name in names:
+        assert ids(store, MetadataFilter(key="day", value=name)) == [name]
+        assert ids(store, MetadataFilter(key="day", operator=OPERATORS.IN, value=[name])) == [name]
+        assert ids(store, MetadataFilter(key="day", operator=OPERATORS.ALL, value=[name])) == [name]
+        others = [other for other in names if other != name]
+        assert ids(store, MetadataFilter(key="day", operator=OPERATORS.NE, value=name)) == others
+        assert store.query(VectorStoreQuery([1.0] * 32, similarity_top_k=9, doc_ids=[name])).ids == [name]
+    while names:
+        store.delete(names.pop(0))
+        assert [node.node_id for node in store.get_nodes()] == names
+
+
 def test_what_cannot_be_searched(filled, embedding):
     asked = embedding.get_query_embedding("cells")
     with pytest.raises(UsageError, match="mode must be one of"):

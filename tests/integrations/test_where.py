@@ -27,7 +27,10 @@ def test_how_they_are_written():
     assert field("_id") == "_id"
     assert literal("it's") == "'it''s'"
     assert compared("year", "!=", None) == '"year" is not null'
-    assert equal({"year": 2020, "lang": ["en", "de"]}) == "(\"year\" = 2020) and (\"lang\" in ('en', 'de'))"
+    assert equal({"year": 2020, "lang": ["en", "de"]}) == "(\"year\" = 2020) and (\"lang\" is in ('en', 'de'))"
+    assert compared("day", "!=", "2024-06-01") == "\"day\" is not '2024-06-01'"
+    assert compared("day", ">=", "2024-06-01") == "\"day\" >= '2024-06-01'"
+    assert listed("year", ["x", 1], negated=True) == 'not ("year" is in (\'x\') or "year" in (1))'
     assert listed("year", []) == "_id is null"
 
 

@@ -11,6 +11,8 @@ r"""``where`` expressions: which documents a search may return, by their metadat
                 | field ["not"] "like" string            -- % any run of characters, _ any one, case ignored for a-z
                 | field ["not"] "contains" string        -- substring, case ignored for a-z
                 | field "is" ["not"] "null"
+                | field "is" ["not"] string              -- this very string; neither as a date nor as a number
+                | field "is" ["not"] "in" "(" string ("," string)* ")"
     field      := name ("." name)* | "_id"               -- see below; _id is the document's
     name       := letters, digits, "_", "-" | '"' anything '"'
     value      := number | date | 'string' | "string" | true | false
@@ -27,7 +29,7 @@ Keywords may be written in any case. Rules of comparison:
   Integers of any size compare exactly.
 - A date compares with strings that spell one, at the precision at which it is typed (`llm2comp_indexes.storage.dates`):
   ``date <= 2024-06-01`` holds all of that day. Days and moments may stand in quotes; they then compare with any other
-  string as a string.
+  string as a string. ``is`` compares strings alone, as such: ``day is '2024-06-01'`` is not ``2024/06/01``.
 - An id is a string, however the value is typed: ``_id = 7`` is neither ``007`` nor ``7.0``.
 - true and false equal themselves and the strings that spell them; anything else is unequal.
 - Logic has two values: a missing or null field satisfies no predicate but ``is null``, and ``x != 1`` is ``not x = 1``,
@@ -41,7 +43,7 @@ An expression becomes SQL in which every field and value is a bound parameter, s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -235,14 +237,23 @@ class _Parser:
             return self._any(names, self._comparison(_COMPARISONS[token.value], self._value()))
         if self._take("keyword", "is"):
             negated = self._take("keyword", "not") is not None
-            self._need("keyword", "null", what='"null"')
-            return f"({self._missing(names)} IS {'NOT ' if negated else ''}NULL)"
+            sql = self._is(names)
+            return f"(NOT {sql})" if negated else sql
         negated = self._take("keyword", "not") is not None
         token = self._need(
             "keyword", "in", "between", "like", "contains", what="a comparison (=, <, in, like, contains, is null, ...)"
         )
         sql = self._any(names, getattr(self, f"_{token.value}")())
         return f"(NOT {sql})" if negated else sql
+
+    def _is(self, names: list[str]) -> str:
+        if self._take("keyword", "null"):
+            return f"({self._missing(names)} IS NULL)"
+        if self._take("keyword", "in"):
+            texts = self._listed(lambda: self._text("a quoted string"))
+        else:
+            texts = [self._text('"null" or a quoted string')]
+        return self._any(names, self._predicates.exactly(texts))
 
     def _field(self) -> list[str]:
         names = [self._name()]
@@ -273,13 +284,20 @@ class _Parser:
         hint = ' (to find missing fields write "is null")' if token.value == "null" else ""
         raise self._fail(f"expected a number, a date, a quoted string, true or false{hint}")
 
+    def _text(self, what: str) -> str:
+        self._values.append(self._need("string", what=what).value)
+        return str(self._values[-1])
+
     def _in(self) -> Condition:
+        return self._predicates.among(self._listed(self._value))
+
+    def _listed(self, one: Callable[[], Any]) -> list[Any]:
         self._need("operator", "(", what='"("')
-        values = [self._value()]
+        values = [one()]
         while self._take("operator", ","):
-            values.append(self._value())
+            values.append(one())
         self._need("operator", ")", what='"," or ")"')
-        return self._predicates.among(values)
+        return values
 
     def _between(self) -> Condition:
         low = self._comparison(">=", self._value())
@@ -288,12 +306,10 @@ class _Parser:
         return lambda scalar: f"({low(scalar)}) AND ({high(scalar)})"
 
     def _like(self) -> Condition:
-        self._values.append(self._need("string", what="a quoted pattern").value)
-        return self._predicates.like(str(self._values[-1]))
+        return self._predicates.like(self._text("a quoted pattern"))
 
     def _contains(self) -> Condition:
-        self._values.append(self._need("string", what="a quoted string").value)
-        return self._predicates.contains(str(self._values[-1]))
+        return self._predicates.contains(self._text("a quoted string"))
 
     def _comparison(self, operator: str, value: Any) -> Condition:
         if isinstance(value, bool) and operator != "=":

@@ -110,6 +110,11 @@ class Predicates:
         bound = self.bind("%" + re.sub(r"([%_\\])", r"\\\1", piece) + "%")
         return lambda scalar: f"{scalar.type} {_NO_FLAG} AND {scalar.spelled} LIKE {bound} ESCAPE '\\'"
 
+    def exactly(self, texts: Sequence[str]) -> Condition:
+        """One of these strings, whatever else they may spell."""
+        table = self._bind_all(texts)
+        return lambda scalar: f"{scalar.type} = 'text' AND {scalar.value} IN {table}"
+
     def compare(self, operator: str, value: str | float) -> Condition:
         """A literal: a bool, a string for what was in quotes, a date that was not, or a number."""
         if isinstance(value, bool):
