@@ -10,7 +10,7 @@ Extra ``haystack``.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +32,8 @@ __all__ = ["LLM2CompDocumentEmbedder", "LLM2CompDocumentStore", "LLM2CompRetriev
 Mode = Literal["dense", "lexical", "hybrid"]
 _COMPARISONS = {"==": "=", "!=": "!=", ">": ">", ">=": ">=", "<": "<", "<=": "<="}
 _ORDERED = (">", ">=", "<", "<=")
+_NOT_FILTERED = {each.name for each in fields(HaystackDocument)} - {"id"}
+"""Fields of a document beside its metadata, which no condition reaches."""
 
 
 class _Embedder:
@@ -252,7 +254,7 @@ class LLM2CompRetriever:
 
 def _from_haystack(document: HaystackDocument) -> Document:
     meta = dict(document.meta)
-    title = meta.pop("title") if isinstance(meta.get("title"), str) else ""
+    title = meta.pop("title") if isinstance(meta.get("title"), str) and meta["title"] else ""
     return Document(document.id, document.content or "", title=title, metadata=meta)
 
 
@@ -281,6 +283,8 @@ def _comparison(filters: dict[str, Any]) -> str:
     if "operator" not in filters or "value" not in filters:
         raise FilterError(f"a comparison has field, operator and value, not {filters}")
     name, operator, value = filters["field"], filters["operator"], filters["value"]
+    if name in _NOT_FILTERED:
+        raise FilterError(f"a filter asks for id or a field of meta, such as meta.year, not for {name}")
     name = "_id" if name == "id" else name.removeprefix("meta.")
     try:
         if operator in ("in", "not in"):

@@ -27,7 +27,7 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 from pydantic import ConfigDict, PrivateAttr
 
 from llm2comp_apps import Collection, Document, UsageError, load_encoder, load_reranker, rerank_documents
-from llm2comp_apps.integrations.where import equal, listed
+from llm2comp_apps.integrations.where import all_of, equal, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,12 +148,34 @@ class LLM2CompVectorStore(VectorStore):
         self.collection.update(documents)
         return named
 
-    def delete(self, ids: list[str] | None = None, *, where: str | None = None, **kwargs: Any) -> bool:
-        """Delete documents by their ids, by a condition, or, where neither is given, all of them."""
-        if ids is None and where is None:
-            where, kwargs = "_id is not null", {**kwargs, "allow_most": True}
-        if ids or where is not None:
-            self.collection.delete(ids, where=where, allow_most=bool(kwargs.get("allow_most")))
+    def delete(
+        self,
+        ids: list[str] | None = None,
+        *,
+        where: str | None = None,
+        filter: dict[str, Any] | str | None = None,  # noqa: A002 - LangChain's word
+        allow_most: bool = False,
+        **kwargs: Any,
+    ) -> bool:
+        """Delete documents by their ids, by a condition, or, where neither is given, all of them.
+
+        Args:
+            ids: of documents.
+            where: a condition; what meets it goes, too.
+            filter: see :meth:`similarity_search_with_score`.
+            allow_most: delete what meets the condition even if that is more than half of the documents.
+            kwargs: none.
+
+        Raises:
+            UsageError: an argument that is unknown. Nothing is deleted.
+        """
+        for unknown in kwargs:
+            raise UsageError("is unknown; nothing was deleted", field=unknown)
+        condition = _condition(filter, where)
+        if ids is None and where is None and filter is None:
+            condition, allow_most = "_id is not null", True
+        if ids or condition is not None:
+            self.collection.delete(ids, where=condition, allow_most=allow_most)
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[LangChainDocument]:
@@ -183,11 +205,11 @@ class LLM2CompVectorStore(VectorStore):
             query: a text.
             k: how many.
             filter: values that fields must have; or the same as ``where``.
-            where: a condition, such as ``year >= 2020``.
+            where: a condition, such as ``year >= 2020``; with ``filter``, both must be met.
             mode: ``hybrid``, ``dense`` or ``lexical``.
             rerank: ``tokens``, ``memory``, or the name of a cross-encoder.
         """
-        condition = where if where is not None else equal(filter) or None if isinstance(filter, dict) else filter
+        condition = _condition(filter, where)
         hits = self.collection.search(query, k=k, mode=mode or self.mode, where=condition, rerank=rerank)
         return [(_of_hit(hit), hit.score) for hit in hits]
 
@@ -306,6 +328,16 @@ class _EmbeddingsEncoder:
     def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
         """One block of vectors."""
         yield self.encode(list(texts), prompt=prompt)
+
+
+def _condition(filter: dict[str, Any] | str | None, where: str | None) -> str | None:  # noqa: A002 - LangChain's word
+    """What both ask for; ``None`` for everything."""
+    if not isinstance(filter, dict | str | None):
+        raise UsageError("must be a dictionary of fields or a condition", field="filter")
+    asked = equal(filter) or None if isinstance(filter, dict) else filter
+    if asked is None or where is None:
+        return where if asked is None else asked
+    return all_of([where, asked])
 
 
 def _of_hit(hit: SearchHit, *, score: bool = False) -> LangChainDocument:

@@ -208,7 +208,8 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
             documents = {one.id: one for one in self._collection.index.get([hit.id for hit in hits])}
             found = [(hit.id, hit.score, documents[hit.id].metadata, documents[hit.id].text) for hit in hits]
         else:
-            best = self._collection.search(query.query_str or "", k=k, mode=mode, where=where)
+            alpha = query.alpha if mode == "hybrid" else None
+            best = self._collection.search(query.query_str or "", k=k, mode=mode, where=where, alpha=alpha)
             found = [(hit.id, hit.score, hit.metadata, hit.text) for hit in best]
         return VectorStoreQueryResult(
             nodes=[_node(metadata, text) for _, _, metadata, text in found],
@@ -288,5 +289,5 @@ def _one(filter: Any) -> str:  # noqa: A002 - the word
     if operator == FilterOperator.ALL:
         return all_of(compared(name, "=", each) for each in value)
     if operator == FilterOperator.IS_EMPTY:
-        return f"{field(name)} is null"
+        return f"{field(name)} is empty"
     raise UsageError(f"the operator {operator.value!r} is unknown", field="filters")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from llm2comp_apps import UsageError
 
@@ -18,7 +21,7 @@ def field(name: str) -> str:
     """
     if name == "_id":
         return name
-    if not all(name.split(".")) or '"' in name or "\\" in name:
+    if not all(name.split(".")) or any(sign in name for sign in '"\\\0'):
         raise UsageError(f"a condition cannot name the field {name!r}")
     return ".".join(f'"{part}"' for part in name.split("."))
 
@@ -29,10 +32,12 @@ def literal(value: Any) -> str:
     Raises:
         UsageError: it is no string, number or flag.
     """
+    if isinstance(value, np.bool_ | np.number):
+        value = value.item()
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
+    if isinstance(value, int | float) and not math.isnan(value):
+        return repr(value).replace("inf", "1e999")  # which is read as infinity
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     raise UsageError(f"a condition compares with strings, numbers and flags, not with {value!r}")

@@ -316,7 +316,7 @@ def test_delete_refuses_a_field_that_no_document_has(cli, built):
     """``yaer != 2020`` is true of every document."""
     result = cli("index", "delete", built, "--where", "yaer != 2020", "--yes")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "'yaer', did you mean 'year'? (there are: _id, year)" in result.stderr
+    assert "'yaer', did you mean 'year'? (there are: _id, title, year)" in result.stderr
     assert len(Index.open(built)) == 8
 
 

@@ -160,7 +160,7 @@ def test_a_condition_on_a_field_that_no_document_has_is_told(cli, built):
     result = cli("search", "cells", "--mode", "lexical", "--where", "Yaer != 2020 and year > 0")
     assert result.exit_code == 0
     assert result.stderr.count("Warning") == 1
-    assert "'Yaer', did you mean 'year'? (there are: _id, year)" in result.stderr
+    assert "'Yaer', did you mean 'year'? (there are: _id, title, year)" in result.stderr
 
 
 def test_more_hits_than_documents_is_told(cli, built):

@@ -245,7 +245,7 @@ def test_any_text_either_compiles_or_is_refused_in_one_line(text):
         ("date > 2024-06-01x", "nothing fits here"),
         ("ok > true", "can only be compared with = and !="),
         ("year like 5", "expected a quoted pattern"),
-        ("year is 5", 'expected "null" or a quoted string'),
+        ("year is 5", 'expected "null", "empty" or a quoted string'),
         ("year is in ('5', 5)", "expected a quoted string"),
         ('"a""b" = 1', "a field name with a quote"),
         ("(" * 100 + "a = 1" + ")" * 100, "nested parentheses"),
@@ -451,6 +451,75 @@ def test_what_a_text_is_exactly_is_no_date_and_no_number(ids_where):
     assert found("d is not '7'") == [*"01234678", "2024-06-01"]
     assert found("d is not in ('7', 'x')") == [*"0123678", "2024-06-01"]
     assert found("_id is '2024-06-01'") == ["2024-06-01"]
+
+
+TITLED = {
+    "a": ("The cell", {}),
+    "b": ("2024-06-01", {}),
+    "c": ("1984", {"title": None}),
+    "d": ("hidden", {"title": ["Own", "The other"]}),
+    "e": ("hidden", {"title": ""}),
+    "f": ("", {}),
+    "g": ('it\'s "x"', {"title": {"short": "x"}}),
+}
+
+
+@pytest.fixture
+def titled(make_index):
+    made = make_index(dimension=2)
+    with made.writer() as writer:
+        documents = [IndexedDocument(name, "t", title, row) for name, (title, row) in TITLED.items()]
+        writer.add(documents, np.ones((len(TITLED), 2)))
+        writer.commit()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("title like 'The %'", "ad"),
+        ("title = 'The cell'", "a"),
+        ("\"title\" != 'The cell'", "bcdefg"),
+        ("title is 'hidden' or title contains 'hid'", ""),
+        ("title = 'Own'", "d"),
+        ("title in ('The cell', 1984)", "ac"),
+        ("title < 2000", "c"),
+        ("title >= 2024-06-01", "b"),
+        ("title is '2024-06-01'", "b"),
+        ("title = '2024-06-01T00:00'", "b"),
+        ("title is null", "f"),
+        ("title is not null", "abcdeg"),
+        ("title is empty", "ef"),
+        ("title.short = 'x'", "g"),
+    ],
+)
+def test_a_title_is_a_field_unless_the_metadata_has_one(titled, where, found):
+    assert list(titled.ids(where=where)) == list(found)
+    assert [count.documents for count in titled.predicate_counts(where)] == [len(found)] or " or " in where
+
+
+def test_titles_are_named_where_a_field_is_sought_in_vain(make_index, titled):
+    assert titled.unknown_fields("titel = 'x' and title = 'y'") == {"titel": ["title"]}
+    made = make_index("plain.index", dimension=2)
+    with made.writer() as writer:
+        writer.add(
+            [IndexedDocument("a", "t", "One"), IndexedDocument("b", "t", "One"), IndexedDocument("c", "t")],
+            np.ones((3, 2)),
+        )
+        writer.commit()
+    assert made.unknown_fields("titel = 'x' and title = 'y'") == {"titel": ["title"]}
+    one = made.field("title")
+    assert (one.documents, one.types, one.values) == (2, {"text": 2}, (("One", 2),))
+    made = make_index("bare.index", dimension=2)
+    assert made.unknown_fields("title = 'y'") == {"title": []}
+
+
+def test_what_is_empty(ids_where):
+    values = [[], "", None, {}, "[]", 0, False, [None], [""], "x"]
+    found = ids_where({str(i): {"x": value} for i, value in enumerate(values)} | {"other": {}})
+    assert found("x is empty") == ["0", "1", "2", "other"]
+    assert found("x IS NOT EMPTY") == list("3456789")
+    assert found("_id is empty") == []
 
 
 def test_an_id_that_looks_like_a_date_is_a_string(ids_where):

@@ -112,6 +112,29 @@ def test_filters(document_store, filters, found):
     assert {one.id for one in document_store.filter_documents(filters)} == set(found)
 
 
+def test_a_title_is_filtered_as_the_meta_field_that_it_was(document_store):
+    titles = {"a": "Alpha", "b": "Beta", "c": "", "d": None, "e": ["Alpha", "x"], "f": 5}
+    written = [Document(id=key, content="x", meta={"title": title, "n": 1}) for key, title in titles.items()]
+    document_store.write_documents([*written, Document(id="g", content="x")])
+
+    def found(operator, value):
+        filters = {"field": "meta.title", "operator": operator, "value": value}
+        return "".join(one.id for one in document_store.filter_documents(filters))
+
+    assert [one.meta for one in document_store.filter_documents()][:-1] == [one.meta for one in written]
+    assert found("==", "Alpha") == found("in", ["Alpha", "z"]) == "ae"
+    assert found("!=", "Alpha") == found("not in", ["Alpha", "z"]) == "bcdfg"
+    assert found("==", "") == "c"
+    assert found("==", None) == "dg"
+    assert found(">", 4) == "f"
+
+
+@pytest.mark.parametrize("name", ["content", "score", "embedding", "meta"])
+def test_what_no_condition_reaches_is_refused(document_store, name):
+    with pytest.raises(FilterError, match=f"such as meta.year, not for {name}"):
+        document_store.filter_documents({"field": name, "operator": "==", "value": "x"})
+
+
 @pytest.mark.parametrize(
     "filters",
     [

@@ -119,7 +119,7 @@ def test_a_store_over_what_is_there(collection):
     assert (found.id, found.metadata) == ("cells", {"year": 1990, "title": "Cells"})
     assert score > 0
     assert [one.id for one in store.similarity_search("gas", k=5, where="year >= 2005 and year < 2010")] == ["stars"]
-    assert [one.id for one in store.similarity_search("gas", k=5, filter={"year": [2020, 1], "title": None})] == [
+    assert [one.id for one in store.similarity_search("gas", k=5, filter={"year": [2020, 1], "lang": None})] == [
         "bread"
     ]
     assert [one.id for one in store.similarity_search("gas", k=5, filter="year = 1990", mode="dense")] == ["cells"]
@@ -138,6 +138,38 @@ def test_a_filter_finds_the_very_text(collection):
         assert [one.id for one in store.similarity_search("gas", k=9, filter={"day": day})] == [day]
     assert len(store.similarity_search("gas", k=9, filter={"day": days[1:3]})) == 2
     assert len(store.similarity_search("gas", k=9, where="day = 2024-06-01")) == 2
+
+
+def test_a_filter_asks_for_what_the_metadata_shows(collection):
+    store = LLM2CompVectorStore(collection)
+    for document in store.similarity_search("gas", k=9):
+        for name, value in document.metadata.items():
+            assert [one.id for one in store.similarity_search("gas", k=9, filter={name: value})] == [document.id]
+    assert store.similarity_search("gas", k=9, filter={"title": None}) == []
+    assert len(store.similarity_search("gas", k=9, where="title != 'Cells'")) == 2
+
+
+def test_filter_and_condition_must_both_be_met(collection):
+    store = LLM2CompVectorStore(collection)
+
+    def found(**asked):
+        return {one.id for one in store.similarity_search("gas", k=9, **asked)}
+
+    assert found(where="year >= 2000", filter={"title": "Stars"}) == {"stars"}
+    assert found(where="year >= 2000 or year < 1995", filter="year < 2010") == {"cells", "stars"}
+    assert found(where="year >= 2000", filter={}) == {"stars", "bread"}
+    with pytest.raises(UsageError, match="filter must be a dictionary"):
+        found(filter=lambda document: True)
+
+
+def test_deleting_takes_a_filter_and_nothing_unknown(collection):
+    store = LLM2CompVectorStore(collection)
+    with pytest.raises(UsageError, match="filters is unknown; nothing was deleted"):
+        store.delete(filters={"year": 1990})
+    store.delete(filter={})
+    assert len(collection) == 3
+    store.delete(filter={"title": "Cells"}, where="year < 2000")
+    assert set(collection.index.ids()) == {"stars", "bread"}
 
 
 def test_scores_without_a_bound_are_no_relevance(collection):

@@ -116,6 +116,30 @@ def test_filters(filled, key, operator, value, found):
     assert ids(filled, MetadataFilter(key=key, operator=operator, value=value)) == found
 
 
+def test_what_is_empty_is_null_or_holds_nothing(store):
+    values = {"a": [], "b": "", "c": None, "d": ["x"], "e": "x", "f": {"x": 1}, "g": 0}
+    made = [TextNode(id_=key, text="some words", metadata={"tags": value}) for key, value in values.items()]
+    store.add([*made, TextNode(id_="h", text="some words")])
+    assert ids(store, MetadataFilter(key="tags", operator=OPERATORS.IS_EMPTY, value=None)) == ["a", "b", "c", "h"]
+
+
+def test_alpha_weighs_meaning_and_words(store, hash_encoder):
+    store.add([TextNode(id_="words", text="apple pie"), TextNode(id_="meaning", text="zebra stripes")])
+    asked = VectorStoreQuery(
+        query_embedding=hash_encoder.encode(["apple pie"])[0].tolist(),
+        query_str="apple pie",
+        similarity_top_k=2,
+        mode=VectorStoreQueryMode.HYBRID,
+    )
+    scores = []
+    for alpha in (0.0, 0.5, 1.0):
+        asked.alpha = alpha
+        scores.append(store.query(asked).similarities)
+    found = [hit.score for hit in store.client.search("apple pie", k=2, alpha=0.5)]
+    assert scores[1] == found
+    assert len({tuple(each) for each in scores}) == 3
+
+
 def test_filters_together(filled):
     first, last = (MetadataFilter(key="year", value=year) for year in (1990, 2010))
     assert ids(filled, first, last) == []

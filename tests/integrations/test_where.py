@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ SCALARS = st.one_of(st.text(max_size=8), st.booleans(), st.integers(), st.floats
 
 
 @given(
-    name=st.text(min_size=1, max_size=8).filter(lambda name: all(name.split(".")) and not set(name) & {'"', "\\"}),
+    name=st.text(min_size=1, max_size=8).filter(lambda name: all(name.split(".")) and not set(name) & set('"\\\0')),
     values=st.lists(SCALARS, max_size=3),
 )
 def test_any_name_and_any_value_can_be_read(name, values):
@@ -34,12 +35,20 @@ def test_how_they_are_written():
     assert listed("year", []) == "_id is null"
 
 
-def test_what_has_no_literal():
+@pytest.mark.parametrize(
+    "value", [2, 2.5, True, "x", float("inf"), -float("inf"), np.float32(2.5), np.int64(2), np.True_]
+)
+def test_a_value_is_read_as_it_was_written(value):
+    assert compile_filter(f"x = {literal(value)}").predicates[0].values == (value,)
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, float("nan"), np.float64("nan"), None, [1]])
+def test_what_has_no_literal(value):
     with pytest.raises(UsageError, match="not with"):
-        literal({"a": 1})
+        literal(value)
 
 
-@pytest.mark.parametrize("name", ["", "a..b", 'a"b', "a\\b"])
+@pytest.mark.parametrize("name", ["", "a..b", 'a"b', "a\\b", "a\0b"])
 def test_what_has_no_name(name):
     with pytest.raises(UsageError, match="cannot name the field"):
         field(name)

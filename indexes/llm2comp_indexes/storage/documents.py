@@ -21,6 +21,7 @@ __all__ = [
     "encode",
     "field_names",
     "has_field",
+    "has_titles",
     "hashes",
     "ids_after",
     "ids_and_spans",
@@ -30,6 +31,7 @@ __all__ = [
     "metadata_after",
     "numbers",
     "read",
+    "titles",
     "tombstones",
 ]
 
@@ -173,6 +175,16 @@ def has_field(connection: apsw.Connection, names: Sequence[str]) -> bool:
     """Whether any document has the metadata field to which ``names`` lead; one that is null counts."""
     sql = "SELECT 1 FROM documents WHERE json_type(metadata, ?) IS NOT NULL LIMIT 1"
     return any(next(connection.execute(sql, (path,)), None) is not None for path in json_paths(names))
+
+
+def titles(connection: apsw.Connection) -> Iterator[tuple[str, int]]:
+    """Every title that is not empty with how many documents have it, the most frequent first."""
+    yield from connection.execute("SELECT title, count(*) FROM texts WHERE title <> '' GROUP BY 1 ORDER BY 2 DESC, 1")
+
+
+def has_titles(connection: apsw.Connection) -> bool:
+    """Whether any document has a title."""
+    return next(connection.execute("SELECT 1 FROM texts WHERE title <> '' LIMIT 1"), None) is not None
 
 
 def field_names(connection: apsw.Connection, parent: Sequence[str] = ()) -> list[str]:

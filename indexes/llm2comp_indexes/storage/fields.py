@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import apsw
 
-from llm2comp_indexes.storage.documents import field_names, has_field
+from llm2comp_indexes.storage.documents import field_names, has_field, has_titles, titles
 from llm2comp_indexes.storage.filters import CompiledFilter, can_be_asked_for, json_paths, place_sql
 
 __all__ = [
@@ -34,6 +34,7 @@ Values: TypeAlias = tuple[tuple[str | float, int], ...]
 """Values with how often each is there."""
 
 _ID = ("_id",)
+_TITLE = ("title",)
 MOST_DOCUMENTS: Final = 100_000
 """Documents that a summary of all fields looks at: enough to show what there is, and quick in any index."""
 MOST_FIELDS: Final = 1_000
@@ -84,6 +85,10 @@ class PredicateCount:
 def summary(connection: apsw.Connection, names: Sequence[str]) -> FieldSummary:
     """What a field holds, in all documents."""
     total = next(connection.execute("SELECT count(*) FROM documents"))[0]
+    if tuple(names) == _TITLE and not has_field(connection, names):
+        values = tuple(titles(connection))
+        documents = sum(often for _, often in values)
+        return FieldSummary("title", documents, total, {"text": documents} if values else {}, values)
     if tuple(names) == _ID:
         values = tuple((id_, 1) for (id_,) in connection.execute("SELECT id FROM documents ORDER BY num"))
         return FieldSummary("_id", total, total, {"text": total} if total else {}, values)
@@ -232,13 +237,21 @@ def unknown_fields(connection: apsw.Connection, condition: CompiledFilter) -> di
     """The fields that a condition names and no document has, each with those that there are in its place."""
     unknown = {}
     for names in condition.fields:
-        if names == _ID or has_field(connection, names):
+        if _is_there(connection, names):
             continue
         parent = names[:-1]
         while parent and not field_names(connection, parent):
             parent = parent[:-1]
-        unknown[".".join(names)] = [".".join((*parent, name)) for name in field_names(connection, parent)]
+        known = {".".join((*parent, name)) for name in field_names(connection, parent)}
+        if not parent and has_titles(connection):
+            known.add("title")
+        unknown[".".join(names)] = sorted(known)
     return unknown
+
+
+def _is_there(connection: apsw.Connection, names: tuple[str, ...]) -> bool:
+    """Whether a condition can ask any document for a field."""
+    return names == _ID or has_field(connection, names) or (names == _TITLE and has_titles(connection))
 
 
 def count_predicates(connection: apsw.Connection, condition: CompiledFilter) -> list[PredicateCount]:
@@ -251,5 +264,5 @@ def count_predicates(connection: apsw.Connection, condition: CompiledFilter) -> 
             next(connection.execute(f"SELECT count(*) FROM documents WHERE {asked.sql}", condition.parameters))[0],
         )
         for asked in condition.predicates
-        if asked.names == _ID or has_field(connection, asked.names)
+        if _is_there(connection, asked.names)
     ]

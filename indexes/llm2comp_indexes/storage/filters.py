@@ -11,9 +11,10 @@ r"""``where`` expressions: which documents a search may return, by their metadat
                 | field ["not"] "like" string            -- % any run of characters, _ any one, case ignored for a-z
                 | field ["not"] "contains" string        -- substring, case ignored for a-z
                 | field "is" ["not"] "null"
+                | field "is" ["not"] "empty"             -- missing, an empty string or an empty array
                 | field "is" ["not"] string              -- this very string; neither as a date nor as a number
                 | field "is" ["not"] "in" "(" string ("," string)* ")"
-    field      := name ("." name)* | "_id"               -- see below; _id is the document's
+    field      := name ("." name)* | "_id" | "title"     -- see below; _id and title are the document's
     name       := letters, digits, "_", "-" | '"' anything '"'
     value      := number | date | 'string' | "string" | true | false
     date       := 2024-06-01 | 2024-06 | 2024-06-01T12:00:00Z  -- a day, a month, a moment
@@ -31,9 +32,10 @@ Keywords may be written in any case. Rules of comparison:
   ``date <= 2024-06-01`` holds all of that day. Days and moments may stand in quotes; they then compare with any other
   string as a string. ``is`` compares strings alone, as such: ``day is '2024-06-01'`` is not ``2024/06/01``.
 - An id is a string, however the value is typed: ``_id = 7`` is neither ``007`` nor ``7.0``.
+- ``title`` is the document's title, unless its metadata has a field of that name. An empty one is missing.
 - true and false equal themselves and the strings that spell them; anything else is unequal.
-- Logic has two values: a missing or null field satisfies no predicate but ``is null``, and ``x != 1`` is ``not x = 1``,
-  which it therefore does satisfy.
+- Logic has two values: a missing or null field satisfies no predicate but ``is null`` and ``is empty``, and ``x != 1``
+  is ``not x = 1``, which it therefore does satisfy.
 
 An expression becomes SQL in which every field and value is a bound parameter, so nothing in it can be injected.
 """
@@ -49,7 +51,7 @@ from typing import Any, Final
 
 from llm2comp_indexes.errors import FilterError
 from llm2comp_indexes.storage.dates import LITERAL, precision_of
-from llm2comp_indexes.storage.predicates import TEXT, Condition, Date, Predicates, Scalar, number
+from llm2comp_indexes.storage.predicates import ID, Condition, Date, Predicates, Scalar, number
 
 __all__ = ["Asked", "CompiledFilter", "can_be_asked_for", "compile_filter", "json_path", "json_paths", "place_sql"]
 
@@ -67,6 +69,8 @@ _TOKENS: Final = re.compile(
 _KEYWORDS: Final = frozenset(("and", "or", "not", "in", "like", "contains", "between", "is", "null", "true", "false"))
 _COMPARISONS: Final = {"=": "=", "==": "=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _ID: Final = ["_id"]
+_TITLE: Final = ["title"]
+_TITLES: Final = "FROM texts WHERE texts.num = documents.num AND title <> ''"  # the document's, beside its metadata
 _DEEPEST: Final = 64  # nested parentheses; SQLite parses about a thousand levels and Python's stack not many more
 _MOST_PREDICATES: Final = 200
 
@@ -248,11 +252,14 @@ class _Parser:
 
     def _is(self, names: list[str]) -> str:
         if self._take("keyword", "null"):
-            return f"({self._missing(names)} IS NULL)"
+            return f"({self._stored(names)} = 'null')"
+        if self._token.kind == "name" and self._token.value.lower() == "empty":
+            self._position += 1
+            return f"({self._stored(names)} IN ('null', '[]', '\"\"'))"
         if self._take("keyword", "in"):
             texts = self._listed(lambda: self._text("a quoted string"))
         else:
-            texts = [self._text('"null" or a quoted string')]
+            texts = [self._text('"null", "empty" or a quoted string')]
         return self._any(names, self._predicates.exactly(texts))
 
     def _field(self) -> list[str]:
@@ -316,19 +323,28 @@ class _Parser:
             raise self._fail("true and false can only be compared with = and !=")
         return self._predicates.compare(operator, value)
 
-    def _missing(self, names: list[str]) -> str:
-        return "id" if names == _ID else f"json_extract(metadata, {self._place(names)})"
-
     def _place(self, names: list[str]) -> str:
         return place_sql(*map(self._predicates.bind, json_paths(names)))
+
+    def _stored(self, names: list[str]) -> str:
+        """The field as JSON, ``null`` if it is missing."""
+        if names == _ID:
+            return "json_quote(id)"
+        stored = f"coalesce(metadata -> {self._place(names)}, 'null')"
+        if names != _TITLE:
+            return stored
+        return f"iif({stored} = 'null', coalesce((SELECT json_quote(title) {_TITLES}), 'null'), {stored})"
 
     def _any(self, names: list[str], condition: Condition) -> str:
         """Apply ``condition`` to the field, or to each element of it if it is an array."""
         if names == _ID:
-            return f"coalesce(({condition(Scalar('id', TEXT, 'id'))}), 0)"
+            return f"coalesce(({condition(ID)}), 0)"
         path = self._place(names)
         kind = f"json_type(metadata, {path})"
         scalar = condition(Scalar(f"json_extract(metadata, {path})", kind, f"(metadata -> {path})"))
+        if names == _TITLE:
+            title = condition(Scalar("title", "'text'", "title"))
+            scalar = f"CASE WHEN {kind} <> 'null' THEN ({scalar}) ELSE EXISTS (SELECT 1 {_TITLES} AND ({title})) END"
         element = condition(Scalar("e.value", "e.type", "(metadata -> e.fullkey)"))
         return (
             f"coalesce(CASE {kind} WHEN 'array' THEN EXISTS (SELECT 1 FROM json_each(metadata, {path}) AS e "

@@ -16,10 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from llm2comp_indexes.storage.dates import date_key, precision_of
 
-__all__ = ["TEXT", "Condition", "Date", "Predicates", "Scalar", "number"]
-
-TEXT: Final = "'text'"
-"""The JSON type of a string."""
+__all__ = ["ID", "Condition", "Date", "Predicates", "Scalar", "number"]
 
 # A number, or a string that spells one, as a number; else NULL. In SQLite's order every text is above every number, and
 # comparing with a NUMERIC operand first turns text that spells a number into one: only such a `{v}` is <= infinity.
@@ -54,6 +51,9 @@ class Scalar(NamedTuple):
         """The value as text, a large integer in full."""
         return f"CASE {self.type} WHEN 'integer' THEN {self.raw} ELSE {self.value} END"
 
+
+ID: Final = Scalar("id", "'text'", "id")
+"""The id of a document, which is compared as text alone."""
 
 Condition = Callable[[Scalar], str]
 """SQL that tests a scalar."""
@@ -130,7 +130,7 @@ class Predicates:
         counted = None if spelled is None else self._counted(operator, spelled, strings=False)
 
         def compare(scalar: Scalar) -> str:
-            if scalar.type == TEXT:  # an id: the plainest form can use its index
+            if scalar is ID:  # an id: the plainest form can use its index
                 return f"{scalar.value} {operator} {textual}"
             as_text = f"({scalar.value} {operator} {textual} AND {scalar.type} = 'text')"
             return as_text if counted is None else f"({as_text} OR {counted(scalar)})"
@@ -146,7 +146,7 @@ class Predicates:
 
         def compare(scalar: Scalar) -> str:
             as_text = f"{scalar.value} {operator} {textual}"
-            if scalar.type == TEXT:
+            if scalar is ID:
                 return as_text
             stored = f"date_key({scalar.value}, '{precision}')"
             otherwise = "0" if isinstance(value, Date) else as_text
@@ -206,7 +206,7 @@ class Predicates:
         conditions += self._among_numbers([x for x in map(_spelled, quoted) if x is not None], strings=False)
 
         def among(scalar: Scalar) -> str:
-            if scalar.type == TEXT:  # an id, with which all is compared as text
+            if scalar is ID:  # an id, with which all is compared as text
                 return f"{scalar.value} IN {texts}"
             listed = f"({scalar.type} = 'text' AND {scalar.value} IN {texts})"
             return " OR ".join([listed, *(f"({condition(scalar)})" for condition in conditions)])
