@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -31,6 +31,7 @@ Face = Literal["openai", "tei", "own"]
 
 _CLIENT_GONE = 499
 _LONG_BODY = 1 << 17  # bytes; what takes more than a millisecond to parse goes to a thread
+_INTEGER_BITS = 64  # those of at least so many bits are spelled
 _PATH = re.compile(r"(?:/[^\s/:'\"]+){2,}/?")
 
 
@@ -63,9 +64,24 @@ class Call:
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """An answer in JSON; vectors may be numpy rows."""
-    body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    """An answer in JSON; vectors may be numpy rows, and integers of any size."""
+    option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    try:
+        body = orjson.dumps(value, option=option)
+    except TypeError:  # it has integers of at most 64 bits, and documents may hold larger ones
+        body = orjson.dumps(_spelled(value), option=option)
     return Response(body, status, headers, "application/json")
+
+
+def _spelled(value: Any) -> Any:
+    """The same, with integers beyond 64 bits as they are written in JSON."""
+    if isinstance(value, int) and value.bit_length() >= _INTEGER_BITS:
+        return orjson.Fragment(str(value))
+    if is_dataclass(value):
+        return {each.name: _spelled(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, dict):
+        return {key: _spelled(each) for key, each in value.items()}
+    return [_spelled(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def endpoint(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import numpy as np
 import pytest
+from llm2comp_indexes import IndexedDocument
 
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.serving import ServeSettings, State
+from llm2comp_apps.serving.call import json_response
 
 
 def test_health(ask) -> None:
@@ -112,6 +115,30 @@ def test_a_search_has_pages_facets_and_scores(ask) -> None:
     )
     assert by_get["hits"] == answer["hits"]
     assert ask("POST", "/indexes/library/search", {**asked, "text": True})[1]["hits"][0]["text"].endswith(".")
+
+
+def test_integers_of_any_size_are_answered(running, loads_hash, tmp_path) -> None:
+    numbers = {
+        str(place): sign * (2**bits + one)
+        for place, (sign, bits, one) in enumerate(
+            (sign, bits, one) for sign in (1, -1) for bits in (63, 64, 100) for one in (-1, 0, 1)
+        )
+    }
+    with Collection.create(tmp_path / "large.index", encoder="default") as library:
+        library.update(
+            Document(key, "some words", metadata={"n": number, "in": [{"n": number}]})
+            for key, number in numbers.items()
+        )
+    with running(indexes=[tmp_path / "large.index"]) as server:
+        for path, body in (("search", {"q": "words", "limit": 50}), ("browse", {"limit": 50})):
+            status, answer = server.ask("POST", f"/indexes/large/{path}", body)
+            assert status == 200, answer
+            assert {hit["id"]: hit["metadata"]["n"] for hit in answer["hits"]} == numbers
+        for key, number in numbers.items():
+            status, found = server.ask("GET", f"/indexes/large/documents/{key}")
+            assert (status, found["metadata"]) == (200, {"n": number, "in": [{"n": number}]})
+    shard = json.loads(json_response([IndexedDocument("a", "b", metadata=numbers)]).body)  # what a front asks for
+    assert (shard[0]["id"], shard[0]["metadata"]) == ("a", numbers)
 
 
 def test_a_search_takes_a_vector(ask, loads_hash) -> None:
