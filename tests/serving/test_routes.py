@@ -117,6 +117,16 @@ def test_a_search_has_pages_facets_and_scores(ask) -> None:
     assert ask("POST", "/indexes/library/search", {**asked, "text": True})[1]["hits"][0]["text"].endswith(".")
 
 
+def test_values_that_are_spelled_alike_are_counted_together(running, loads_hash, tmp_path) -> None:
+    values = [2020] * 4 + ["2020"] * 3 + ["other"] * 5 + [True] + ["true"]
+    with Collection.create(tmp_path / "mixed.index", encoder="default") as library:
+        library.update(Document(str(place), "words", metadata={"x": value}) for place, value in enumerate(values))
+    with running(indexes=[tmp_path / "mixed.index"]) as server:
+        for path, body in (("search", {"q": "words", "mode": "lexical"}), ("browse", {})):
+            _, answer = server.ask("POST", f"/indexes/mixed/{path}", {**body, "facets": ["x"]})
+            assert list(answer["facetDistribution"]["x"].items()) == [("2020", 7), ("other", 5), ("true", 2)], path
+
+
 def test_integers_of_any_size_are_answered(running, loads_hash, tmp_path) -> None:
     numbers = {
         str(place): sign * (2**bits + one)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from starlette.responses import Response
 from llm2comp_apps.serving.call import Call, json_response
 from llm2comp_apps.serving.errors import not_found
 from llm2comp_apps.serving.narrowing import narrowed
-from llm2comp_apps.serving.routes.indexes import partly
+from llm2comp_apps.serving.routes.indexes import distribution, partly
 
 if TYPE_CHECKING:
     from llm2comp_indexes import IndexedDocument
@@ -68,17 +67,12 @@ async def browse(call: Call) -> Response:
         with served.collection.index.pinned() as index:
             page = index.listing(where=where, offset=offset, limit=limit, fields=facets)
             hits = _listed(index.get(page.ids), offset)
-        counts = {name: dict(_counted(values)) for name, values in page.counts.items()}
+        counts = distribution({name: values[:_VALUES] for name, values in page.counts.items()})
         return {"hits": hits, "estimatedTotalHits": page.total, "facetDistribution": counts}
 
     answer, missing = await call.in_thread(served.answered, work)
     milliseconds = round((time.perf_counter() - start) * 1000, 1)
     return json_response({**answer, "processingTimeMs": milliseconds, **partly(missing)})
-
-
-def _counted(values: Iterable[tuple[str | float, int]]) -> list[tuple[str, int]]:
-    shown = itertools.islice(values, _VALUES)
-    return [(str(value).lower() if isinstance(value, bool) else str(value), often) for value, often in shown]
 
 
 def _listed(documents: Iterable[IndexedDocument], offset: int) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +19,7 @@ from llm2comp_apps.serving.lanes import encoder_in_lane
 from llm2comp_apps.serving.narrowing import narrowed
 from llm2comp_apps.serving.schemas import Fields
 
-__all__ = ["document", "listed", "partly", "search", "similar", "topics"]
+__all__ = ["distribution", "document", "listed", "partly", "search", "similar", "topics"]
 
 MODES = ("dense", "lexical", "hybrid")
 FUSIONS = ("weighted", "minmax", "rrf", "learned")
@@ -85,7 +87,7 @@ async def search(call: Call) -> Response:
             "limit": settings["k"],
             "offset": settings["offset"],
             "estimatedTotalHits": page.total,
-            "facetDistribution": {name: dict(map(_facet, counts)) for name, counts in page.facets.items()},
+            "facetDistribution": distribution(page.facets),
             "processingTimeMs": round((time.perf_counter() - start) * 1000, 1),
             **({"ids": page.ids} if all_ids else {}),
             **({"queryTruncated": True} if truncated else {}),
@@ -134,9 +136,15 @@ def _shown(hit: SearchHit, *, whole: bool) -> dict[str, Any]:
     return plain
 
 
-def _facet(count: tuple[str | float, int]) -> tuple[str, int]:
-    value, often = count
-    return str(value).lower() if isinstance(value, bool) else str(value), often
+def distribution(facets: Mapping[str, Iterable[tuple[str | float, int]]]) -> dict[str, dict[str, int]]:
+    """How many hits have each value of each field; values that are spelled alike, as 2020 and "2020", are one."""
+    found = {}
+    for name, values in facets.items():
+        counts: Counter[str] = Counter()
+        for value, often in values:
+            counts[str(value).lower() if isinstance(value, bool) else str(value)] += often
+        found[name] = dict(counts.most_common())
+    return found
 
 
 async def similar(call: Call) -> Response:
