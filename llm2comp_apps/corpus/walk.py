@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, SourceFile, format_suffix, readable_once
@@ -111,6 +111,7 @@ def _matches(
 ) -> Iterator[tuple[Path, bool]]:
     """The files that match a pattern, those of hidden folders and of our own aside."""
     rest = Path(pattern).parts[len(root.parts) :]
+    _look_for_unread(root, None if "**" in rest else len(rest), _refusing(root, options, report))
     try:
         matches = sorted(root.glob("/".join(rest)))
     except (ValueError, NotImplementedError) as error:  # a**b
@@ -118,13 +119,28 @@ def _matches(
     for path in matches:
         inside = path.relative_to(root).parts
         ours = any(part.startswith(".") or part.endswith(_OUR_FOLDERS) for part in inside)
-        if not ours and path.is_file() and _is_wanted(path.name, options, report):
+        if not ours and _is_file(path) and _is_wanted(path.name, options, report):
             yield path, False
 
 
-def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iterator[tuple[Path, bool]]:
-    """The files of a folder, each with whether it stands for the folder: the corpus of a BEIR folder."""
-    visited = set()
+def _look_for_unread(root: Path, depth: int | None, refuse: Callable[[OSError], None]) -> None:
+    """Folders that a pattern looks into and that cannot be listed; matching itself passes over them without a word.
+
+    Args:
+        root: where the pattern looks.
+        depth: levels of folders that it looks into; ``None`` for all.
+        refuse: what to do with them.
+    """
+    if not root.is_dir():
+        return
+    for folder, subfolders, _ in os.walk(root, onerror=refuse):
+        level = 1 + len(Path(folder).relative_to(root).parts)
+        inside = [name for name in subfolders if not name.startswith(".") and not name.endswith(_OUR_FOLDERS)]
+        subfolders[:] = inside if depth is None or level < depth else []
+
+
+def _refusing(root: Path, options: CorpusOptions, report: ReadReport | None) -> Callable[[OSError], None]:
+    """What happens with a folder that cannot be listed: an error, or it is passed over."""
 
     def refuse(error: OSError) -> None:
         reason = f"the folder cannot be read: {error.strerror}"
@@ -133,6 +149,12 @@ def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iter
         if report is not None:
             report.pass_over(PassedOver(printable(Path(error.filename)), FOLDER, NOT_OPENED, reason))
 
+    return refuse
+
+
+def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iterator[tuple[Path, bool]]:
+    """The files of a folder, each with whether it stands for the folder: the corpus of a BEIR folder."""
+    visited = set()
     rules = IgnoreRules(root) if options.gitignore else None
 
     def kept_out(path: Path, *, folder: bool) -> bool:
@@ -141,7 +163,7 @@ def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iter
             report.git_ignored += 1
         return ignored
 
-    for folder, subfolders, names in os.walk(root, onerror=refuse, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_refusing(root, options, report), followlinks=True):
         here = Path(folder)
         identity = (here.stat().st_dev, here.stat().st_ino)
         if identity in visited:  # a link that leads back up would never end
@@ -159,10 +181,22 @@ def _walk(root: Path, options: CorpusOptions, report: ReadReport | None) -> Iter
         )
         for name in sorted(names):
             path = here / name
-            if name.startswith(".") or not path.is_file() or kept_out(path, folder=False):
+            if name.startswith(".") or not _is_file(path) or kept_out(path, folder=False):
                 continue
             if _is_wanted(name, options, report):
                 yield path, name == corpus
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file.
+
+    Where that cannot be told, in a folder that may be listed and not entered, say, it counts as one: reading it says
+    what is wrong, as of any file.
+    """
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def _is_wanted(name: str, options: CorpusOptions, report: ReadReport | None) -> bool:

@@ -234,6 +234,19 @@ def test_unreadable_file(write: Any, read: Any, monkeypatch: pytest.MonkeyPatch)
         read(path)
 
 
+@pytest.mark.parametrize("source", ["", "*.txt"])
+def test_an_entry_of_which_nobody_can_tell_what_it_is(tmp_path: Path, source: str) -> None:
+    """A link whose target has too long a name; a folder that may be listed and not entered is full of such entries."""
+    (tmp_path / "a.txt").write_text("fine")
+    (tmp_path / "b.txt").symlink_to("x" * 300)
+    report = ReadReport()
+    documents = list(read_corpus([tmp_path / source], CorpusOptions(on_error="skip"), report))
+    assert [document.text for document in documents] == ["fine"]
+    assert [each.path for each in report.passed_over] == [str(tmp_path / "b.txt")]
+    with pytest.raises(CorpusError, match=r"b\.txt: the file cannot be read: File name too long"):
+        list(read_corpus([tmp_path / source], CorpusOptions(on_error="stop")))
+
+
 def test_nothing_found_is_an_error_with_the_reason(write: Any, read: Any) -> None:
     path = write("c.jsonl", '{"x": 1}\n{"text": ""}\n')
     with pytest.raises(CorpusError, match=r"c\.jsonl: no document found \(.*1 empty, 1 broken.*c\.jsonl:1: no text"):

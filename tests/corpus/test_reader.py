@@ -326,6 +326,34 @@ def test_patterns_read_what_matches_with_the_ids_of_the_folder(write: Any, read:
         read_corpus([f"{tmp_path}/notes/*.pdf"])
 
 
+def test_a_folder_that_a_pattern_looks_into_and_cannot_list_is_told(
+    write: Any, read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or what an index holds of it would seem to be gone."""
+    for name in ("a.md", "sub/b.md", "other/c.md", "other/deep/d.md"):
+        write(f"notes/{name}", name)
+    closed, scandir = set[str](), os.scandir
+
+    def refusing(path: Any) -> Any:
+        if str(path) in closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    closed |= {f"{tmp_path}/notes/sub", f"{tmp_path}/notes/other/deep"}
+    for pattern, seen, found in (
+        ("**/*.md", ["other/deep", "sub"], ["a.md", "other/c.md"]),
+        ("*/*.md", ["sub"], ["other/c.md"]),
+        ("*.md", [], ["a.md"]),
+    ):
+        documents, report = read(f"{tmp_path}/notes/{pattern}", on_error="skip")
+        assert [document.id for document in documents] == [f"notes/{name}" for name in found]
+        assert sorted(each.path for each in report.passed_over) == [f"{tmp_path}/notes/{name}" for name in seen]
+        if seen:
+            with pytest.raises(CorpusError, match=r"the folder cannot be read: Permission denied"):
+                read(f"{tmp_path}/notes/{pattern}", on_error="stop")
+
+
 STRAY = {
     "numbers.json": "[1, 2, 3]",
     "package.json": '{"name": "x", "source": "src/x.js", "version": "1.0", "scripts": {"test": "jest"}}',
