@@ -82,11 +82,16 @@ def build(
         run = partial(mirror, library, prune=prune, allow_most=allow_most)
         report, read = _fill(library, corpus, reading, survey, run)
     if report.others:
-        named = _named(report.other_ids, report.others)
-        note(
-            f"{report.others} documents of the index are not in this corpus; they stay: {named} (--prune removes them)"
-        )
+        note(_kept(report, prune=prune))
     _conclude(library, report, read, as_json=as_json)
+
+
+def _kept(report: UpdateReport, *, prune: bool) -> str:
+    """What the index holds besides the corpus, and how it would go; with ``prune`` a warning says why it stays."""
+    one = report.others == 1
+    found = f"{report.others} {'document of the index is' if one else 'documents of the index are'} not in this corpus"
+    way = "" if prune else f" (--prune removes {'it' if one else 'them'})"
+    return f"{found}; {'it stays' if one else 'they stay'}: {_named(report.other_ids, report.others)}{way}"
 
 
 @with_groups(reading=READING)

@@ -192,7 +192,8 @@ class ReadReport:
     def untold(self) -> str:
         """Why nobody can tell which documents have not been read; empty where that can be told by their ids."""
         if self.skipped:
-            return f"{self.skipped} records could not be read, and may be what seems to be gone"
+            records = "1 record" if self.skipped == 1 else f"{self.skipped} records"
+            return f"{records} could not be read, and may be what seems to be gone"
         unread = [file for file in self.passed_over if file.why != FOREIGN]
         nameless = next((file for file in unread if not file.id), None)
         if nameless is not None:

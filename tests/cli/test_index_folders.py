@@ -39,9 +39,7 @@ def test_prune_removes_what_is_gone_and_a_build_names_what_it_kept(cli, encoders
     cli("index", "build", "notes", "books", "-o", "i.index")
     (folders / "notes" / "3.md").unlink()
     kept = cli("index", "build", "notes", "books", "-o", "i.index")
-    assert (
-        "1 documents of the index are not in this corpus; they stay: notes/3.md (--prune removes them)" in kept.stderr
-    )
+    assert "1 document of the index is not in this corpus; it stays: notes/3.md (--prune removes it)" in kept.stderr
     assert "notes/3.md" in listed("i.index")
     pruned = cli("index", "build", "notes", "books", "-o", "i.index", "--prune", "--json")
     assert "Removed: notes/3.md" in pruned.stderr
@@ -61,7 +59,9 @@ def test_prune_does_not_take_what_cannot_be_read_for_gone(cli, encoders, folders
     assert "notes/1.md" not in listed("i.index")
     (folders / "notes" / "rows.jsonl").write_text('{"_id": "x", "text": "one"}\n{"_id": "y", "te')
     result = cli("index", "build", "notes", "books", "-o", "i.index", "--prune")
-    assert "1 records could not be read, and may be what seems to be gone: no document is removed" in result.stderr
+    assert "1 record could not be read, and may be what seems to be gone: no document is removed" in result.stderr
+    assert "2 documents of the index are not in this corpus; they stay: " in result.stderr
+    assert "--prune removes" not in result.stderr, "it was asked to"
     assert "y" in listed("i.index")
 
 
