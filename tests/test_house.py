@@ -216,6 +216,10 @@ def test_settings_are_filled_by_keyword(path: Path) -> None:
                 assert all("kw_only=True" in each for each in made), f"{node.name} can be filled by position"
 
 
+def test_tests_are_of_readable_size() -> None:
+    assert {path.name for path in TESTS if len(path.read_text("utf-8").splitlines()) > 500} == set()
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_source_is_finished_and_of_readable_size(path: Path) -> None:
     text = path.read_text("utf-8")

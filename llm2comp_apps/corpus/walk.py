@@ -111,7 +111,8 @@ def _matches(
 ) -> Iterator[tuple[Path, bool]]:
     """The files that match a pattern, those of hidden folders and of our own aside."""
     rest = Path(pattern).parts[len(root.parts) :]
-    _look_for_unread(root, None if "**" in rest else len(rest), _refusing(root, options, report))
+    if report is not None:  # what only counts files need not look twice
+        _look_for_unread(root, None if "**" in rest else len(rest), _refusing(root, options, report))
     try:
         matches = sorted(root.glob("/".join(rest)))
     except (ValueError, NotImplementedError) as error:  # a**b

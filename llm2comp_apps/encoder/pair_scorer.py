@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from llm2comp_apps.encoder.batching import length_batches
+from llm2comp_apps.encoder.beginnings import first_ids
 from llm2comp_apps.encoder.loading import LoadedNetwork, load_network
 from llm2comp_apps.encoder.network import left_pad
 from llm2comp_apps.encoder.pairs import PairReader
@@ -36,7 +36,7 @@ class PairScorer:
         self._reader = PairReader.of(
             settings.prompts,
             settings.max_length,
-            tokens=self._tokens,
+            tokens=lambda texts: first_ids(self._tokenizer, texts, self.max_length)[0],
             bare=lambda text: list(self._tokenizer(text, add_special_tokens=False)["input_ids"]),
             first=self._tokenizer.bos_token_id,
         )
@@ -83,8 +83,3 @@ class PairScorer:
     def rows(self, query: str, documents: Sequence[str]) -> list[list[int]]:
         """Token ids of each pair, without memory tokens."""
         return self._reader.rows(query, documents)
-
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        arguments: dict[str, Any] = {"truncation": True, "max_length": self.max_length, "return_attention_mask": False}
-        rows: list[list[int]] = self._tokenizer(list(texts), **arguments)["input_ids"]
-        return rows

@@ -132,3 +132,18 @@ def fill() -> Callable[..., np.ndarray]:
         return unit.astype(np.float16).astype(np.float32)
 
     return filled
+
+
+@pytest.fixture
+def ids_where(make_index):
+    """Makes an index of documents with these ids and metadata; returns what its conditions select."""
+
+    def made(rows: dict[str, dict]) -> Callable[[str], list[str]]:
+        index = make_index(dimension=2)
+        with index.writer() as writer:
+            documents = [IndexedDocument(name, "t", metadata=row) for name, row in rows.items()]
+            writer.add(documents, np.ones((len(rows), 2)))
+            writer.commit()
+        return lambda where: list(index.ids(where=where))
+
+    return made

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from llm2comp_apps.corpus import Record
+from llm2comp_apps.encoder.beginnings import first_ids
 from llm2comp_apps.encoder.layers import agreement, check_method, choose_layers, prune
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.encoder.reconstruction import HELD_OUT, check_fitting, reconstruct
@@ -214,7 +215,7 @@ def _part(on_progress: Callable[[int, int], None] | None, before: int, steps: in
 
 def _cut(encoder: LLM2Comp, texts: Sequence[str]) -> list[str]:
     """The beginnings of texts, :data:`LONGEST` tokens each."""
-    rows = encoder.tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"]
+    rows, _ = first_ids(encoder.tokenizer, texts, LONGEST)
     cut: list[str] = encoder.tokenizer.batch_decode(rows, skip_special_tokens=True)
     return cut
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from llm2comp_apps.encoder.batching import length_batches
+from llm2comp_apps.encoder.beginnings import first_ids
 from llm2comp_apps.encoder.network import CompressionNetwork, left_pad
 from llm2comp_apps.encoder.protocol import FloatArray
 
@@ -205,10 +206,7 @@ class MemoryReader:
 
     def _ids(self, texts: Sequence[str], *, begins: bool = True) -> list[list[int]]:
         """Token ids of texts; no token of the beginning is put before those that stand behind a prompt."""
-        given = {"truncation": True, "max_length": self.max_length, "add_special_tokens": begins}
-        encoded = self._tokenizer(list(texts), **given)
-        rows: list[list[int]] = encoded["input_ids"]
-        return rows
+        return first_ids(self._tokenizer, texts, self.max_length, special=begins)[0]
 
     def _pieces(self, ids: list[int]) -> list[str]:
         """The characters of each token; they add up to the text, also where a character takes several tokens."""

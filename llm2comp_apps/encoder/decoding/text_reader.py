@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from llm2comp_apps.encoder.beginnings import first_ids
 from llm2comp_apps.encoder.protocol import FloatArray
 
 if TYPE_CHECKING:
@@ -62,8 +63,12 @@ class TextReader:
         return means
 
     def _head(self, given: str, prompt: str, max_length: int | None) -> torch.Tensor:
-        cut = {} if max_length is None else {"truncation": True, "max_length": max_length}
-        ids = [*self._tokenizer(given, **cut)["input_ids"], *(self._ids([prompt])[0] if prompt else [])]
+        head = (
+            self._tokenizer(given)["input_ids"]
+            if max_length is None
+            else first_ids(self._tokenizer, [given], max_length)[0][0]
+        )
+        ids = [*head, *(self._ids([prompt])[0] if prompt else [])]
         # Something has to stand before the first token.
         return torch.tensor([ids or [int(self._tokenizer.pad_token_id or 0)]], device=self._lm.device)
 

@@ -53,8 +53,6 @@ def _encoder(settings: Settings, init: Path | None, device: str) -> LLM2Comp:
             loaded.network,
             loaded.tokenizer,
             dataclasses.replace(loaded.settings, task=ENCODE),  # of a reranker, too, the texts' vectors tell
-            adapter=loaded.adapter,
-            layers_state=loaded.layers_state,
         )
     backbone = load_backbone(settings.backbone, device=device)
     network = CompressionNetwork.fresh(backbone.lm, settings.k, seed=settings.seed)
