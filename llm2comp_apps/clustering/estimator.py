@@ -118,7 +118,8 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
             threshold = default_threshold(membership.shape[1])
         labels = settle_outliers(labels, membership, self.outliers, threshold)
         self.assigner_ = Assigner(
-            vectors=vectors.astype(np.float16),
+            # Half precision is enough for unit rows alone: others may exceed its largest number, or differ by little.
+            vectors=vectors.astype(np.float16) if self.metric == "cosine" else vectors,
             keys=keys,
             labels=labels,
             membership=membership,

@@ -59,6 +59,15 @@ def test_fit_predict_and_reload_agree_for_each_method_and_reduction(method, redu
     np.testing.assert_array_equal(stored.assign(vectors)[0], model.labels_)
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e6, 0.0), (1.0, 1e4)])
+def test_neighbours_of_any_size_are_found_by_euclidean_distance(scale, offset, blobs):
+    vectors, truth = blobs((30, 25), spread=0.1)
+    vectors = scale * vectors + np.float32(offset)
+    model = TopicClusterer("kmeans", n_clusters=2, reduce="none", metric="euclidean").fit(vectors)
+    assert adjusted_rand_score(truth, model.labels_) == 1
+    np.testing.assert_array_equal(model.predict(vectors + np.float32(0.01 * scale)), model.labels_)
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 10_000),

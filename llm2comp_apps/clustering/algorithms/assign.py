@@ -29,8 +29,8 @@ class Assigner:
     """A fitted clustering, as far as new documents need it.
 
     Attributes:
-        vectors: ``(n, d)`` float16, the fitted vectors (unit rows under cosine). Half precision moves a cosine by about
-            1e-5 at most and halves the file.
+        vectors: ``(n, d)``, the fitted vectors: unit rows in float16 under cosine, else float32. Half precision moves a
+            cosine by about 1e-5 at most and halves the file.
         keys: ``(n,)`` uint64, :func:`hash_rows` of the fitted vectors as they came.
         labels: ``(n,)`` int32.
         membership: ``(n, C)`` float32.
@@ -44,7 +44,7 @@ class Assigner:
         cosine: whether rows are scaled to unit length first.
     """
 
-    vectors: npt.NDArray[np.float16]
+    vectors: npt.NDArray[np.float16] | FloatArray
     keys: KeyArray
     labels: IntArray
     membership: FloatArray
