@@ -12,7 +12,7 @@ from typing import Any
 
 from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.adapters import load_system
-from llm2comp_apps.evaluation.plotting import COLOURS, new_figure, save_png
+from llm2comp_apps.evaluation.plotting import COLOURS, as_it_stands, new_figure, save_png
 from llm2comp_apps.evaluation.report import Report, build_report
 from llm2comp_apps.evaluation.report_text import scores_table
 from llm2comp_apps.evaluation.results import TaskResult
@@ -181,7 +181,9 @@ def plot_curve(checkpoints: Sequence[Checkpoint], report: Report, run: Path, pat
     figure, axes = new_figure(13 if losses else 8, 4.5, columns=2 if losses else 1)
     _draw_scores(axes[0], checkpoints, report)
     for index, (stage, points) in enumerate(losses.items()):
-        axes[1].plot(*zip(*points, strict=True), label=stage or "loss", color=COLOURS[index % len(COLOURS)])
+        axes[1].plot(
+            *zip(*points, strict=True), label=as_it_stands(stage or "loss"), color=COLOURS[index % len(COLOURS)]
+        )
     if losses:
         axes[1].set_xlabel("step of the stage")
         axes[1].set_ylabel("training loss")
@@ -198,7 +200,7 @@ def _draw_scores(axis: Any, checkpoints: Sequence[Checkpoint], report: Report) -
         values = [line.values[checkpoint.system.label] for checkpoint in checkpoints]
         scores = [float("nan") if value is None else 100 * value for value in values]
         colour = "black" if line.kind == "overall" else COLOURS[index % len(COLOURS)]
-        axis.plot(steps, scores, "o-", label=line.name, markersize=4, color=colour)
+        axis.plot(steps, scores, "o-", label=as_it_stands(line.name), markersize=4, color=colour)
     for before, after in itertools.pairwise(checkpoints):
         if before.stage != after.stage:
             axis.axvline(before.total_step, color="#999", linestyle=":")

@@ -6,7 +6,7 @@ import json
 from html import escape
 from typing import Any
 
-from llm2comp_apps.evaluation.plotting import COLOURS, as_data_uri, new_figure
+from llm2comp_apps.evaluation.plotting import COLOURS, as_data_uri, as_it_stands, new_figure
 from llm2comp_apps.evaluation.report import Line, Report
 from llm2comp_apps.evaluation.report_text import COMPARISON_NOTE, comparison_of, delta_text, is_best, percent
 
@@ -109,8 +109,9 @@ def _averages_plot(report: Report) -> Any:
     for index, label in enumerate(report.labels):
         points = [(100 * value, row) for row, line in enumerate(lines) if (value := line.values[label]) is not None]
         if points:
-            axis.scatter(*zip(*points, strict=True), label=label, color=COLOURS[index % len(COLOURS)], s=42, zorder=3)
-    axis.set_yticks(range(len(lines)), [line.name for line in lines])
+            name, colour = as_it_stands(label), COLOURS[index % len(COLOURS)]
+            axis.scatter(*zip(*points, strict=True), label=name, color=colour, s=42, zorder=3)
+    axis.set_yticks(range(len(lines)), [as_it_stands(line.name) for line in lines])
     axis.invert_yaxis()
     axis.grid(axis="x", color="#e4e4e4")
     axis.set_xlabel("score x 100")
@@ -129,7 +130,8 @@ def _forest_plot(report: Report) -> Any:
         fill = colour if comparison.significant else "white"
         axis.scatter([100 * found.delta], [row], color=fill, edgecolor=colour, zorder=3)
     axis.axvline(0, color="#333", linewidth=1)
-    axis.set_yticks(range(len(report.comparisons)), [f"{item.task} · {item.label}" for item in report.comparisons])
+    names = [as_it_stands(f"{item.task} · {item.label}") for item in report.comparisons]
+    axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
-    axis.set_xlabel(f"points above {report.reference}")
+    axis.set_xlabel(as_it_stands(f"points above {report.reference}"))
     return figure

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm2comp_apps.clustering.describing.timeline import topics_over_time
 from llm2comp_apps.clustering.describing.topics import Topic
 from llm2comp_apps.clustering.output import map_html as map_page
 from llm2comp_apps.clustering.output.map_html import MapData, map_html
 from llm2comp_apps.clustering.output.map_png import write_map_png
 from llm2comp_apps.clustering.output.map_points import label_positions
 from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
+from llm2comp_apps.clustering.output.time_png import write_time_png
 
 
 def topic(number, name, size, parent=None, level=1):
@@ -203,6 +205,22 @@ def test_letters_that_no_font_has_are_told_in_one_line(drawn, tmp_path):
     topics = [replace(each, name="कोशिका विभाजन") for each in drawn.topics]
     (line,) = write_map_png(replace(drawn, topics=topics), tmp_path / "hindi.png")
     assert "which no font here has; map.html shows them" in line
+
+
+@pytest.mark.parametrize("name", [r"tax $\b$ cut", "from $5 to $10", r"a \$ and $x"])
+def test_dollars_in_a_name_are_no_formula(name, drawn, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from matplotlib.mathtext import MathTextParser
+
+    def refuse(*_):
+        pytest.fail("read as a formula")
+
+    monkeypatch.setattr(MathTextParser, "parse", refuse)
+    topics = [replace(each, name=name) for each in drawn.topics]
+    assert write_map_png(replace(drawn, topics=topics), tmp_path / "map.png") == []
+    timeline = topics_over_time([2020, 2021, 2021], np.array([0, 1, 2], np.int32), 3)
+    write_time_png(timeline, topics[:3], tmp_path / "time.png")
 
 
 def test_every_large_topic_is_named_inside_the_picture_and_in_the_legend(drawn, tmp_path, monkeypatch):

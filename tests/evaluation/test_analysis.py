@@ -122,7 +122,7 @@ def test_an_encoder_without_memory_is_analysed_as_far_as_it_goes(data, hash_enco
     assert isinstance(hash_encoder, MakesMemory)
     assert not isinstance(Plain(), MakesMemory)
     pairs = load_suite("offline", data, ["likeness"])[0].load()
-    plain, full = analyze("plain", Plain(), pairs), analyze("full", hash_encoder, pairs)
+    plain, full = analyze("plain", Plain(), pairs), analyze(r"full $\b$", hash_encoder, pairs)
     assert (plain.memory_correlation, plain.poolings, plain.mean_memory_correlation) == (None, [], None)
     assert plain.spectrum.effective_dimension == pytest.approx(full.spectrum.effective_dimension, rel=1e-4)
     assert json.loads(json.dumps(full.to_json()))["mean_memory_correlation"] == full.mean_memory_correlation

@@ -172,3 +172,17 @@ def test_one_row_is_compared_with_nobody(shared_data, tmp_path, hash_encoder):
     assert comparisons_table(report) is None
     assert "Difference" not in render_markdown(report)
     assert "Difference" not in render_html(report)
+
+
+def test_dollars_in_a_label_are_no_formula(shared_data, tmp_path, hash_encoder):
+    labels = ["hash", r"for $\b$5"]
+    table = fill_table(
+        parse_systems([f"{label}=default" for label in labels]),
+        load_suite("offline", shared_data, ["library", "groups"]),
+        tmp_path,
+        lambda _: hash_encoder,
+    )
+    page = Page()
+    page.feed(render_html(build_report(table, {}, against=labels[1])))
+    assert page.images == 2
+    assert labels[1] in page.text

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-__all__ = ["write_map_png"]
+__all__ = ["as_it_stands", "write_map_png"]
 
 _SIDE = 10.0  # inches
 _DPI = 160
@@ -86,7 +86,7 @@ def _write_labels(figure: Figure, axes: Axes, renderer: RendererBase, data: MapD
     for slot in sorted(range(len(topics)), key=lambda slot: -topics[slot].size):
         topic = topics[slot]
         font = float(np.clip(6 + 16 * np.sqrt(topic.size / len(data.labels)), 6.5, 12))
-        text = axes.text(0, 0, _wrapped(topic.name), size=font, weight="bold", ha="center", va="center")
+        text = axes.text(0, 0, as_it_stands(_wrapped(topic.name)), size=font, weight="bold", ha="center", va="center")
         text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
         text.set_in_layout(False)
         own = axes.transData.transform(places[slot])
@@ -120,7 +120,8 @@ def _write_legend(figure: Figure, data: MapData) -> None:
 
     topics = sorted((topic for topic in data.topics if topic.level == 1), key=lambda topic: -topic.size)
     slots = {topic.id: slot for slot, topic in enumerate(topic for topic in data.topics if topic.level == 1)}
-    lines = [(f"{textwrap.shorten(t.name, 38, placeholder='…')}  {t.size}", topic_color(slots[t.id])) for t in topics]
+    names = [as_it_stands(textwrap.shorten(topic.name, 38, placeholder="…")) for topic in topics]
+    lines = [(f"{name}  {t.size}", topic_color(slots[t.id])) for name, t in zip(names, topics, strict=True)]
     more = lines[_LEGEND:]
     lines = lines[:_LEGEND] + ([(f"{len(more)} more topics", "none")] if more else [])
     outliers = int((data.labels < 0).sum())
@@ -129,6 +130,11 @@ def _write_legend(figure: Figure, data: MapData) -> None:
     figure.legend(
         marks, [line for line, _ in lines], loc="outside right upper", frameon=False, fontsize=7.5, handletextpad=0.2
     )
+
+
+def as_it_stands(text: str) -> str:
+    """The text as matplotlib draws it letter by letter: between two dollar signs it would read a formula, or fail."""
+    return text.replace("$", r"\$")
 
 
 def _wrapped(name: str) -> str:

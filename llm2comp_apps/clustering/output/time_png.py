@@ -10,6 +10,7 @@ import numpy as np
 
 from llm2comp_apps.clustering.describing.timeline import Timeline
 from llm2comp_apps.clustering.describing.topics import Topic
+from llm2comp_apps.clustering.output.map_png import as_it_stands
 from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
 from llm2comp_apps.errors import ClusteringError
 
@@ -47,7 +48,7 @@ def write_time_png(timeline: Timeline, topics: Sequence[Topic], path: Path) -> N
     layers += [("outliers", OUTLIER_COLOR, timeline.counts[:, -1])] if timeline.counts[:, -1].any() else []
     places, base = np.arange(len(timeline.periods)), np.zeros(len(timeline.periods))
     for name, color, counts in layers:
-        axes.bar(places, counts, bottom=base, color=color, width=0.9, label=_short(name))
+        axes.bar(places, counts, bottom=base, color=color, width=0.9, label=as_it_stands(_short(name)))
         base = base + counts
     step = -(-len(places) // _MOST_TICKS)
     axes.set_xticks(places[::step], timeline.periods[::step], rotation=30, ha="right")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from llm2comp_apps.evaluation.analysis.study import PoolingResult, Study
-from llm2comp_apps.evaluation.plotting import COLOURS, new_figure, save_png
+from llm2comp_apps.evaluation.plotting import COLOURS, as_it_stands, new_figure, save_png
 
 __all__ = ["write_plots"]
 
@@ -38,7 +38,7 @@ def _spectra(studies: Sequence[Study], path: Path) -> Path:
     for index, study in enumerate(studies):
         values = study.spectrum.variances
         label = f"{study.label} (effective dimension {study.spectrum.effective_dimension:.0f} of {study.dimension})"
-        axis.plot(range(1, len(values) + 1), values, label=label, color=COLOURS[index % len(COLOURS)])
+        axis.plot(range(1, len(values) + 1), values, label=as_it_stands(label), color=COLOURS[index % len(COLOURS)])
     axis.set_yscale("log")
     # Rounding leaves values of about 1e-16, which would stretch the axis over ten empty decades.
     least = min(value for study in studies for value in study.spectrum.variances if value > 1e-10)
@@ -56,7 +56,7 @@ def _geometry(studies: Sequence[Study], path: Path) -> Path:
     for index, study in enumerate(studies):
         x, y = study.geometry.uniformity, study.geometry.alignment
         axis.scatter([x], [y], color=COLOURS[index % len(COLOURS)], s=50)
-        axis.annotate(study.label, (x, y), xytext=(5, 4), textcoords="offset points", fontsize="small")
+        axis.annotate(as_it_stands(study.label), (x, y), xytext=(5, 4), textcoords="offset points", fontsize="small")
     axis.margins(0.2)
     axis.set_xlabel("uniformity (lower is more even)")
     axis.set_ylabel("alignment (lower is nearer)")
@@ -74,7 +74,7 @@ def _correlations(studies: Sequence[Study], path: Path) -> Path:
         image = axis.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r", extent=(0.5, edge, edge, 0.5))
         _whole_numbers(axis.xaxis, axis.yaxis)
         mean = study.mean_memory_correlation
-        label = textwrap.fill(study.label, 34)
+        label = as_it_stands(textwrap.fill(study.label, 34))
         axis.set_title(label if mean is None else f"{label}\nmean off the diagonal {mean:.2f}", fontsize=9)
         axis.set_xlabel("memory vector")
     figure.colorbar(image, ax=axes, label="correlation")
@@ -101,7 +101,8 @@ def _effect_of_k(studies: Sequence[Study], path: Path) -> Path:
 
 def _draw_poolings(axis: Any, study: Study, value: Callable[[PoolingResult], float], colour: str) -> None:
     firsts = [result for result in study.poolings if result.pooling != "merge"]
-    axis.plot([item.k for item in firsts], [value(item) for item in firsts], "o-", color=colour, label=study.label)
+    label = as_it_stands(study.label)
+    axis.plot([item.k for item in firsts], [value(item) for item in firsts], "o-", color=colour, label=label)
     merged = [result for result in study.poolings if result.pooling == "merge"]
     axis.plot([item.k for item in merged], [value(item) for item in merged], "D", color=colour, markersize=8)
 
