@@ -46,7 +46,10 @@ class EmbeddingStore:
                 self._connection.execute(_SCHEMA)
 
     def get(self, keys: Sequence[bytes], dimension: int) -> dict[bytes, Vector]:
-        """The vectors of those ``keys`` that are there; of another length than ``dimension`` they are damaged."""
+        """The vectors of those ``keys`` that are there and sound: ``dimension`` finite numbers.
+
+        An encoder that went wrong once, such as one that overflowed on one device, is asked again.
+        """
         found: list[tuple[bytes, bytes]] = []
         if self._connection is not None:
             with self._tolerant():
@@ -56,7 +59,8 @@ class EmbeddingStore:
                     query = f"SELECT key, vector FROM embeddings WHERE key IN ({marks})"  # noqa: S608 - only marks
                     found += self._connection.execute(query, part).fetchall()
         size = self._dtype.itemsize * dimension
-        return {key: np.frombuffer(blob, dtype=self._dtype) for key, blob in found if len(blob) == size}
+        whole = {key: np.frombuffer(blob, dtype=self._dtype) for key, blob in found if len(blob) == size}
+        return {key: vector for key, vector in whole.items() if np.isfinite(vector).all()}
 
     def known(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of ``keys`` that are there."""

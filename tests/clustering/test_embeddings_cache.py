@@ -34,6 +34,15 @@ def test_a_text_is_encoded_once_whatever_the_order_and_the_company(make_hash_enc
     assert embed([], encoder).shape == (0, 32)
 
 
+def test_a_vector_that_is_no_vector_is_made_again(make_hash_encoder, monkeypatch):
+    encoder = make_hash_encoder()
+    sound = encoder.encode(TEXTS)
+    with monkeypatch.context() as patched:
+        patched.setattr(encoder, "encode", lambda texts, **_: np.full((len(texts), 32), np.nan, np.float32))
+        assert np.isnan(embed(TEXTS, encoder)).all()
+    np.testing.assert_allclose(embed(TEXTS, encoder), sound, atol=1e-3)
+
+
 def test_more_texts_than_one_query_takes(make_hash_encoder):
     encoder = make_hash_encoder(4)
     texts = [f"text {number}" for number in range(1000)]

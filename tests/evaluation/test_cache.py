@@ -20,6 +20,19 @@ def cached(tmp_path, hash_encoder):
     return CachedEncoder(hash_encoder, embedding_cache(tmp_path / "embeddings", hash_encoder.fingerprint))
 
 
+class Overflowing:
+    """The same encoder, where the longest text has a number that is none."""
+
+    def __init__(self, encoder, wrong):
+        self.name, self.fingerprint, self.dimension = encoder.name, encoder.fingerprint, encoder.dimension
+        self.prompts, self._encoder, self._wrong = encoder.prompts, encoder, wrong
+
+    def encode(self, texts, **options):
+        vectors = self._encoder.encode(texts, **options)
+        vectors[int(np.argmax([len(text) for text in texts])), 0] = self._wrong
+        return vectors
+
+
 def test_cached_vectors_are_the_encoders_own_in_order(cached, hash_encoder):
     expected = hash_encoder.encode(TEXTS, prompt="find: ")
     for _ in range(2):
@@ -44,6 +57,17 @@ def test_another_prompt_or_encoder_is_another_vector(cached, tmp_path, make_hash
     other = make_hash_encoder(seed="other")
     CachedEncoder(other, embedding_cache(tmp_path / "embeddings", other.fingerprint)).encode(["b"])
     assert other.calls == 1
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_vector_that_is_no_vector_is_not_taken_again(wrong, cached, hash_encoder, monkeypatch):
+    expected = hash_encoder.encode(TEXTS)
+    monkeypatch.setattr(cached, "inner", Overflowing(hash_encoder, wrong))
+    assert not np.isfinite(cached.encode(TEXTS)).all()
+    monkeypatch.setattr(cached, "inner", hash_encoder)
+    hash_encoder.calls = 0
+    np.testing.assert_array_equal(cached.encode(TEXTS), expected)
+    assert hash_encoder.calls == 1
 
 
 def test_no_texts(cached):
