@@ -66,7 +66,7 @@ class DocumentEncoder:
         device: where a named one runs.
         cache: keep embeddings for the next time.
         progress: told how far the encoding is.
-        expected: the record of the encoder that it must be; ``None`` for any.
+        expected: the record of the encoder that it must be; ``None``, or a record that names none, for any.
     """
 
     def __init__(
@@ -112,9 +112,9 @@ class DocumentEncoder:
         Raises:
             ClusteringError: the fingerprints differ.
         """
-        expected = self._expected
-        if expected is not None and record.get("fingerprint") != expected.get("fingerprint"):
+        expected = self._expected or {}  # a clustering of vectors that were given does not know whose they are
+        if "fingerprint" in expected and record.get("fingerprint") != expected["fingerprint"]:
             raise ClusteringError(
                 f"the clustering was fitted with the encoder {expected.get('name')}; {who} another one, "
-                f"{record.get('name')} (fingerprints {expected.get('fingerprint')}, {record.get('fingerprint')})"
+                f"{record.get('name')} (fingerprints {expected['fingerprint']}, {record.get('fingerprint')})"
             )

@@ -165,7 +165,8 @@ class TopicModel:
         Args:
             source: the documents, see the class.
             vectors: as in :meth:`fit`.
-            encoder: by default the one that made the vectors; another one is refused.
+            encoder: by default the one that made the vectors, and another one is refused; where those were given, it is
+                not known and has to be named.
             device: as in :meth:`fit`.
             cache: as in :meth:`fit`.
             on_progress: as in :meth:`fit`.

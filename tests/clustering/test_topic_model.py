@@ -131,6 +131,18 @@ def test_another_encoder_is_refused_by_name(method, source, make_hash_encoder):
         getattr(nobody, method)(["never seen"])
 
 
+def test_a_model_of_given_vectors_takes_the_encoder_that_is_named(documents, make_hash_encoder):
+    """Nothing else can be known of it; a width that does not fit is refused all the same."""
+    made, encoder = documents(80), make_hash_encoder()
+    model = TopicModel.fit(made, vectors=encoder.encode([document.content for document in made]))
+    text = "rocket launch orbit satellite lunar shuttle"
+    (row,) = model.assign([text], encoder=encoder)
+    assert row["cluster"] == home(model, "space")
+    with pytest.raises(ClusteringError, match="vectors of width 8; the topics were fitted on width 32"):
+        model.assign([text], encoder=make_hash_encoder(8))
+    assert model.update([text], encoder=encoder).grown == {home(model, "space"): 1}
+
+
 def test_saved_and_loaded_it_is_the_same(source, tmp_path):
     model = TopicModel.fit(source(80), levels=3, label_field="label")
     assert model.save(tmp_path / "one.clusters") == []
