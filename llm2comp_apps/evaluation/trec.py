@@ -2,7 +2,8 @@
 
 Runs are in TREC form (``query Q0 document rank score tag``) or JSON lines (``query_id``, and ``hits`` with ``id`` and
 ``score``), judgements in TREC form (``query 0 document grade``) or BEIR's table (``query-id corpus-id score``).
-A judged query that the run lacks counts 0, as in ``trec_eval -c``. Ranks are made of the scores.
+Columns are parted by tabs where a line has all of them so, else by white space, which no id may hold then. A judged
+query that the run lacks counts 0, as in ``trec_eval -c``. Ranks are made of the scores.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def read_run(path: Path) -> Scores:
                 found = {str(hit["id"]): float(hit["score"]) for hit in row["hits"]}
                 run.setdefault(str(row["query_id"]), {}).update(found)
             else:
-                query, _, document, _, score, *_ = line.split()
+                query, _, document, _, score, *_ = _columns(line, 5, 6)
                 run.setdefault(query, {})[document] = float(score)
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{path}:{number}: no line of a run: query Q0 document rank score tag") from error
@@ -103,11 +104,10 @@ def read_judgements(path: Path) -> dict[str, dict[str, int]]:
     """
     judgements: dict[str, dict[str, int]] = {}
     for number, line in _lines(path):
-        parts = line.split()
-        if number == 1 and not parts[-1].lstrip("-").isdigit():
-            continue  # the names of BEIR's columns
         try:
-            query, document, grade = (parts[0], parts[2], parts[3]) if len(parts) > 3 else parts
+            query, *_, document, grade = _columns(line, 3, 4)
+            if number == 1 and not any(map(str.isdigit, grade)):
+                continue  # the names of BEIR's columns
             judgements.setdefault(query, {})[document] = int(grade)
         except ValueError as error:
             reason = "no judgement: query 0 document grade, or query-id corpus-id score"
@@ -115,6 +115,18 @@ def read_judgements(path: Path) -> dict[str, dict[str, int]]:
     if not judgements:
         raise CorpusError(f"{path}: no judgement in it")
     return judgements
+
+
+def _columns(line: str, *counts: int) -> list[str]:
+    """The columns of a line that has one of these numbers of them.
+
+    Raises:
+        ValueError: it has another number, as where an id has a space.
+    """
+    for columns in ([column.strip() for column in line.split("\t")], line.split()):
+        if len(columns) in counts:
+            return columns
+    raise ValueError(line)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

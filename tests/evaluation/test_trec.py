@@ -46,6 +46,15 @@ def test_both_forms_of_either_file_are_read(tmp_path):
     assert read_judgements(beir) == read_judgements(classic) == {"q1": {"d1": 2}}
 
 
+def test_ids_with_spaces_are_whole_between_tabs(tmp_path):
+    run, qrels = tmp_path / "run", tmp_path / "qrels.tsv"
+    run.write_text("q 1\tQ0\tmy d1\t1\t0.5\ttag\n")
+    assert read_run(run) == {"q 1": {"my d1": 0.5}}
+    for line in ("query-id\tcorpus-id\tscore\nq 1\tmy d1\t2\n", "q 1\t0\tmy d1\t2\n"):
+        qrels.write_text(line)
+        assert read_judgements(qrels) == {"q 1": {"my d1": 2}}
+
+
 @pytest.mark.parametrize(
     ("reader", "text", "message"),
     [
@@ -53,7 +62,10 @@ def test_both_forms_of_either_file_are_read(tmp_path):
         (read_run, "q1 Q0 d1 1 2.5 tag\nq1 d1\n", r":2: no line of a run"),
         (read_run, '{"query_id": "q"}', r":1: no line of a run"),
         (read_judgements, "query-id corpus-id score\n", "no judgement in it"),
+        (read_run, "q1 Q0 my d1 1 2.5 tag\n", r":1: no line of a run"),
         (read_judgements, "q1 0 d1 1\nq1 0 d1 high\n", ":2: no judgement"),
+        (read_judgements, "q1 0 my d1 1\n", ":1: no judgement"),
+        (read_judgements, "q1\td1\t1.5\nq1\td2\t1\n", ":1: no judgement"),
     ],
 )
 def test_what_is_no_such_file_is_named_with_its_line(tmp_path, reader, text, message):
