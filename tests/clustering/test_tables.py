@@ -69,6 +69,17 @@ def test_a_field_of_a_taken_name_is_not_lost():
     assert (row["cluster"], row["document_cluster"], row["year"]) == (0, "mine", 1)
 
 
+def test_no_field_hides_another_whatever_they_are_called():
+    """And one column holds one field, whatever other fields a document has."""
+    full = Document("1", "text", "mine", {"title": "a", "document_title": "b", "document_document_title": "c"})
+    other = Document("2", "text", metadata={"title": "d"})
+    rows = with_contents([{"_id": "1"}, {"_id": "2"}], [full, other])
+    assert rows[0]["title"] == "mine"
+    assert set(full.metadata.values()) < set(rows[0].values())
+    (column,) = (name for name, value in rows[1].items() if value == "d")
+    assert rows[0][column] == "a"
+
+
 def test_topics_of_all_levels_are_a_table(found, folder):
     rows = table(folder / "topics.csv")
     assert [int(row["topic"]) for row in rows] == [topic.id for topic in found.topics]

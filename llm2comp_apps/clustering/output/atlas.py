@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.clustering.algorithms.neighbors import self_neighbors
 from llm2comp_apps.clustering.output.map_points import label_positions
-from llm2comp_apps.clustering.output.tables import ROW_TYPES, write_parquet
+from llm2comp_apps.clustering.output.tables import ROW_TYPES, free_names, write_parquet
 
 if TYPE_CHECKING:
     from llm2comp_apps.clustering.pipeline import Clustering
@@ -28,6 +28,7 @@ _LABEL_TYPES = {
     "level": "int32",
     "priority": "int32",
 }
+_PLACES = ("x", "y", "neighbors")
 _NEIGHBORS = 15
 
 
@@ -56,8 +57,9 @@ def atlas_rows(clustering: Clustering, rows: list[dict[str, Any]]) -> list[dict[
     """
     made = []
     bare = {"title"} if not any(row["title"] for row in rows) else set()
+    names = free_names((name for row in rows for name in row), _PLACES)
     for row, places in zip(rows, _places(clustering), strict=True):
-        kept = {f"document_{name}" if name in places else name: row[name] for name in row if name not in bare}
+        kept = {names[name]: row[name] for name in row if name not in bare}
         made.append({**kept, "name": row["name"] or "(outlier)", **places})
     return made
 

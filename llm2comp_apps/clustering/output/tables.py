@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROW_TYPES",
+    "free_names",
     "label_rows",
     "time_rows",
     "timeline_of",
@@ -46,12 +47,29 @@ _OWN = ("title", "text")
 
 def with_contents(rows: Sequence[Row], documents: Sequence[Document]) -> list[Row]:
     """Rows of documents with title, text and fields behind; a field of a taken name gets ``document_`` before it."""
+    taken = {*_OWN, *(name for row in rows[:1] for name in row)}
+    names = free_names((name for document in documents for name in document.metadata), taken)
     made = []
     for row, document in zip(rows, documents, strict=True):
-        taken = {*row, *_OWN}
-        fields = {f"document_{name}" if name in taken else name: value for name, value in document.metadata.items()}
+        fields = {names[name]: value for name, value in document.metadata.items()}
         made.append({**row, "title": document.title, "text": document.text, **fields})
     return made
+
+
+def free_names(names: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+    """What each name is called beside those that are taken: itself, else with ``document_`` before it.
+
+    That is put before it once more where another of the names is called so, lest one column hide the other.
+    """
+    wanted = dict.fromkeys(names)
+    used, called = {*wanted, *taken}, {}
+    for name in wanted:
+        free = name
+        while name in taken and free in used:
+            free = f"document_{free}"
+        called[name] = free
+        used.add(free)
+    return called
 
 
 def topic_rows(clustering: Clustering) -> list[Row]:
