@@ -18,7 +18,9 @@ from llm2comp_apps.clustering.algorithms.neighbors import IntArray
 __all__ = ["Timeline", "day_of", "topics_over_time"]
 
 _MOST_YEARS = 3000
+_FIRST_DATE = 1e7  # numbers of eight digits are dates such as 20210609
 _LEAST_SECONDS, _LEAST_MILLISECONDS = 1e8, 1e11  # numbers from here on count from 1970 on
+_NUMBER = r"[1-9]\d{4,}(?:\.\d*)?|\d{4}\.0+"  # as text
 # The unit of a span of so many days at most, so that there are at most some thirty periods.
 _UNITS = ((31, "day"), (31 * 7, "week"), (3 * 366, "month"), (8 * 366, "quarter"))
 
@@ -68,12 +70,17 @@ def topics_over_time(values: Sequence[Any], labels: IntArray, topics: int) -> Ti
 
 
 def day_of(value: Any) -> date | None:
-    """The day that a value names: a year, a date or a time (ISO 8601 or as in mail), or seconds since 1970."""
+    """The day that a value names: a year, a date or a time (ISO 8601 or as in mail), or seconds since 1970.
+
+    Numbers may be written as text, and dates without hyphens as numbers: readers of tables turn one into the other.
+    """
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
         return _of_number(value)
     text = str(value or "").strip()
+    if re.fullmatch(_NUMBER, text):
+        return _of_number(float(text))
     if found := re.fullmatch(r"(\d{4})(?:[-/](\d{1,2}))?", text):
         return _date(int(found[1]), int(found[2] or 1), 1)
     if found := re.match(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)", text):
@@ -93,6 +100,8 @@ def _of_number(value: float) -> date | None:
         return None
     if value == int(value) and 0 < value < _MOST_YEARS:
         return _date(int(value), 1, 1)
+    if value == int(value) and _FIRST_DATE <= value < _LEAST_SECONDS:
+        return _date(int(value) // 10_000, int(value) // 100 % 100, int(value) % 100)
     try:
         seconds = value / 1000 if value >= _LEAST_MILLISECONDS else value
         return datetime.fromtimestamp(seconds, tz=UTC).date() if value >= _LEAST_SECONDS else None
