@@ -8,6 +8,7 @@ A kept cell is used again when encoder fingerprint, task settings, prompts and t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,9 @@ SCORING_VERSION = 2
 
 OVER_PAIRS = ("STS", "PairClassification")
 """Categories whose main metric is computed from all pairs at once, so that its cells keep them."""
+
+_LONGEST_NAME = 160
+"""Bytes of a label or task in a file's name. File systems end at 255, and what is being written has a longer name."""
 
 Loader = Callable[[str], "TextEncoder | Ranker"]
 
@@ -289,15 +293,19 @@ class _Cell:
 def _read_cell(path: Path, identity: dict[str, Any]) -> TaskResult | None:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None  # not there, or damaged: it is computed again
-    if kept.get("identity") != identity:
-        return None
-    result = TaskResult.from_json(kept["result"])
+        if kept["identity"] != identity:
+            return None
+        result = TaskResult.from_json(kept["result"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # not there, damaged, or of a version with other fields: it is computed again
     # Cells from before pairs were kept: the embeddings are cached, and without pairs there is no interval.
     return None if result.category in OVER_PAIRS and "pairs" not in kept["result"] else result
 
 
 def file_name(label: str) -> str:
     """``label`` as one path component; two labels that fall together only make each other's cells be computed again."""
-    return re.sub(r"[^\w.@+=-]+", "_", label).strip(".") or "_"
+    name = re.sub(r"[^\w.@+=-]+", "_", label).strip(".") or "_"
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    mark = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{mark}"

@@ -128,13 +128,33 @@ def test_a_row_that_cannot_be_loaded_does_not_stop_the_others(data, tmp_path, ha
     assert table.systems == [System("good", "good")]
 
 
-def test_a_damaged_cell_is_computed_again(fill, tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:100],
+        lambda _: "null",
+        lambda _: "[]",
+        lambda text: json.dumps({**json.loads(text), "result": {}}),
+        lambda text: text.replace('"seconds":', '"of a later version": 1, "seconds":'),
+    ],
+)
+def test_a_damaged_cell_is_computed_again(damage, fill, tmp_path):
     first, _ = fill(["a"])
     path = tmp_path / "out" / "results" / "a" / "groups.json"
-    path.write_text(path.read_text()[:100])
+    path.write_text(damage(path.read_text()))
     again, kept = fill(["a"])
     assert [task for (_, task), was in kept.items() if not was] == ["groups"]
     assert again.cells["a"]["groups"].scores == first.cells["a"]["groups"].scores
+
+
+@pytest.mark.parametrize("letter", ["x", "語"])
+def test_labels_of_any_length_have_results_of_their_own(letter, fill):
+    rows = [f"{letter * 300}{end}=a" for end in "12"]
+    first, kept = fill(rows)
+    assert not first.failures
+    assert not any(kept.values())
+    _, kept = fill(rows)
+    assert all(kept.values())
 
 
 def test_a_failing_cell_is_named_and_the_rest_of_its_row_goes_on(fill, data):
