@@ -238,7 +238,9 @@ def check_documents(documents: Sequence[Document], settings: ClusterSettings) ->
         raise ClusteringError("there are no documents to cluster")
     if settings.k is not None and settings.k > n:
         raise ClusteringError(f"`k={settings.k}`: there are only {n} documents")
-    true_labels(documents, settings.label_field)
+    field = settings.label_field
+    if field is not None and all(label is None for label in true_labels(documents, field)):
+        raise ClusteringError(f"`label_field={field}`: no document has this field{_fields_of(documents)}")
     field = settings.time_field
     if field is not None and all(day_of(document.metadata.get(field)) is None for document in documents):
         raise ClusteringError(f"`time_field={field}`: no document has a date in this field{_fields_of(documents)}")
@@ -267,8 +269,6 @@ def true_labels(documents: Sequence[Document], field: str | None) -> list[str | 
     if field is None:
         return []
     labels = [document.metadata.get(field) for document in documents]
-    if all(label is None for label in labels):
-        raise ClusteringError(f"`label_field={field}`: no document has this field{_fields_of(documents)}")
     return [None if label is None else str(label) for label in labels]
 
 

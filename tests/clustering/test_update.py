@@ -213,6 +213,19 @@ def test_a_topic_that_loses_all_of_its_documents_stays_and_everything_can_be_wri
     assert again.update(some(80, 7, mark="-new")).added == 80
 
 
+def test_the_last_label_and_date_may_go(some, tmp_path):
+    made = some(60, 3, without="ocean")
+    dated = [replace(d, metadata={**d.metadata, "year": 2020}) for d in made.documents]
+    model = TopicModel.fit(Source(dated, made.vectors, made.encoder), label_field="label", time_field="year")
+    changed = [replace(d, text=f"{d.text} again", metadata={}) for d in dated]
+    assert model.update(Source(changed, made.vectors, made.encoder)).replaced == 60
+    assert "60 documents have no label; the comparison leaves them out" in model.warnings
+    model.save(tmp_path / "x.clusters")
+    assert not {"ari", "purity"} & model.clustering.scores.keys()
+    assert not (tmp_path / "x.clusters" / "labels.csv").exists()
+    assert "No document has a label." in model.report()
+
+
 @pytest.mark.parametrize("method", ["kmeans", "agglomerative", "spectral"])
 def test_other_methods_take_new_topics_too_but_a_given_k_is_kept(method, some):
     new = some(80, 7, mark="-new")

@@ -105,6 +105,8 @@ def _labels(clustering: Clustering) -> str:
         inside = {name: count for name, count in row.items() if name not in ("label", "documents") and count}
         first = sorted(inside.items(), key=lambda item: -item[1])[:_LABEL_TOPICS]
         rows.append((row["label"], str(row["documents"]), "; ".join(f"{name}: {count}" for name, count in first)))
+    if not rows:
+        return "No document has a label."
     table = _table((str(clustering.settings.label_field), "documents", "in the topics"), rows)
     return f"{table}\n\nlabels.csv has the whole table."
 
