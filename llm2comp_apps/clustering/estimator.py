@@ -191,7 +191,7 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         if self.method == "hdbscan":
             size = self.min_cluster_size or methods.default_cluster_size(len(points))
             return methods.hdbscan(points, graph, size, self.min_samples, self.cluster_selection)
-        if k == 1 or len(points) < 3 or np.ptp(vectors, axis=0).max() == 0:
+        if k == 1 or (k is None and len(points) < 3) or np.ptp(vectors, axis=0).max() == 0:
             return np.zeros(len(points), dtype=np.int32)
         if self.method == "kmeans":
             return methods.kmeans(points, vectors, k, seed)

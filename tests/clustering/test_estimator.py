@@ -68,6 +68,15 @@ def test_neighbours_of_any_size_are_found_by_euclidean_distance(scale, offset, b
     np.testing.assert_array_equal(model.predict(vectors + np.float32(0.01 * scale)), model.labels_)
 
 
+@pytest.mark.parametrize("reduce", ["neighbor", "none"])
+@pytest.mark.parametrize("method", ["kmeans", "agglomerative", "spectral"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_as_many_topics_as_vectors_are_made_where_they_are_asked_for(count, method, reduce):
+    vectors = np.eye(3, 8, dtype=np.float32)[:count]
+    model = TopicClusterer(method, n_clusters=count, reduce=reduce).fit(vectors)
+    assert sorted(model.labels_.tolist()) == list(range(count))
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
