@@ -42,6 +42,14 @@ def test_bm25_is_its_formula():
         assert run == pytest.approx(slow_bm25(query), rel=1e-5)
 
 
+@pytest.mark.parametrize("stem", [False, True])
+@pytest.mark.parametrize("query", ["cell_size", "cell-size", "कोशिका विभाजन", "size\u0301 cell"])
+def test_a_document_with_any_word_of_a_query_is_a_hit(query, stem):
+    corpus = {"all": f"before {query} after", "one": query[:6], "none": "bread"}
+    run = Bm25Ranker(stem=stem).search(corpus, {"q": query}, 10)["q"]
+    assert set(run) == {"all", "one"}
+
+
 def test_stemming_finds_other_forms_and_has_another_fingerprint():
     plain, stem = Bm25Ranker(), Bm25Ranker(stem=True)
     assert set(plain.search(CORPUS, {"q": "dog"}, 10)["q"]) == {"d3"}
