@@ -192,6 +192,7 @@ def cluster(
     Raises:
         ClusteringError: nothing to cluster, more topics asked for than documents, vectors that are not numbers, no
             such label field.
+        UsageError: an id comes twice with different texts.
     """
     say = note or be_quiet
     texts = [document.content for document in source.documents]
@@ -232,10 +233,16 @@ def check_documents(documents: Sequence[Document], settings: ClusterSettings) ->
 
     Raises:
         ClusteringError: no documents, more topics asked for than documents, no such field of labels or dates.
+        UsageError: an id comes twice with different texts: nobody could tell later which of them is meant.
     """
     n = len(documents)
     if not n:
         raise ClusteringError("there are no documents to cluster")
+    met: dict[str, Document] = {}
+    for document in documents:
+        first = met.setdefault(document.id, document)
+        if first is not document and first.content != document.content:
+            raise UsageError(f"the id {document.id!r} comes twice with different texts", field="source")
     if settings.k is not None and settings.k > n:
         raise ClusteringError(f"`k={settings.k}`: there are only {n} documents")
     field = settings.label_field

@@ -85,7 +85,7 @@ class TopicModel:
                 ``method``, ``k``, ``min_cluster_size``, ``reduce``, ``outliers``, ``levels``, ``seed`` ...
 
         Raises:
-            UsageError: a setting makes no sense.
+            UsageError: a setting makes no sense, or an id comes twice with different texts.
             ClusteringError: there is nothing to cluster, or not as asked.
             EncoderError: the encoder cannot be loaded.
         """

@@ -143,6 +143,15 @@ def test_a_model_of_given_vectors_takes_the_encoder_that_is_named(documents, mak
     assert model.update([text], encoder=encoder).grown == {home(model, "space"): 1}
 
 
+def test_an_id_of_two_texts_is_refused_before_anything_is_encoded(documents, make_hash_encoder):
+    """A folder names documents by their ids: read back, a topic would show the other text as its most central one."""
+    made, encoder = documents(40), make_hash_encoder()
+    with pytest.raises(UsageError, match=r"the id 'space-0' comes twice with different texts"):
+        TopicModel.fit([*made, Document("space-0", "another text")], encoder=encoder)
+    assert encoder.calls == 0
+    assert len(TopicModel.fit([*made, made[0]], encoder=encoder).documents) == 41
+
+
 def test_saved_and_loaded_it_is_the_same(source, tmp_path):
     model = TopicModel.fit(source(80), levels=3, label_field="label")
     assert model.save(tmp_path / "one.clusters") == []
