@@ -272,5 +272,6 @@ class TopicModel:
 
         Raises:
             UsageError: another ending.
+            ClusteringError: it cannot be written, or matplotlib is not installed, which pictures need.
         """
         write_map(self.clustering, Path(path))

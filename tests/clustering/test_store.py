@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +204,20 @@ def test_without_matplotlib_the_picture_is_left_out_and_said_so(found, tmp_path,
     (line,) = write_clustering(found, tmp_path / "x.clusters")
     assert "pip install 'llm2comp-apps[plot]'" in line
     assert set(bytes_of(tmp_path / "x.clusters")) == FILES - {"map.png"}
+
+
+@pytest.mark.parametrize("wrong", [{"seen": date(2021, 6, 9)}, {"half": "\ud83d"}, {"tags": {"a", "b"}}])
+def test_fields_that_json_lacks_are_told_and_leave_the_old_folder(wrong, found, tmp_path):
+    target = tmp_path / "x.clusters"
+    write_clustering(found, target, png=False)
+    before = bytes_of(target)
+    documents = list(found.source.documents)
+    documents[3] = replace(documents[3], metadata=wrong)
+    changed = replace(found, source=replace(found.source, documents=documents))
+    with pytest.raises(ClusteringError, match=rf"^document '{documents[3].id}' cannot be written: .*"):
+        write_clustering(changed, target, png=False)
+    assert bytes_of(target) == before
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_rows_replace_a_file_at_once(tmp_path):

@@ -183,6 +183,8 @@ def test_the_map_has_the_form_that_its_name_says(source, tmp_path):
     model = TopicModel.fit(source(80))
     model.map(tmp_path / "m.html")
     model.map(tmp_path / "m.png")
+    with pytest.raises(ClusteringError, match=r"m\.html: cannot be written: No such file or directory"):
+        model.map(tmp_path / "none" / "m.html")
     assert (tmp_path / "m.html").read_text("utf-8").startswith("<!doctype html>")
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match=r"path must end in \.html or \.png, not m\.pdf"):

@@ -68,7 +68,7 @@ def write_clustering(
 
     Raises:
         UsageError: something else is at ``target``.
-        ClusteringError: it cannot be written.
+        ClusteringError: it cannot be written, or a document holds what JSON does not have.
     """
     rows = with_contents(clustering_rows(clustering), clustering.source.documents)
     drawn = map_data(clustering, target.name.removesuffix(".clusters"))
@@ -116,11 +116,11 @@ def write_map(clustering: Clustering, target: Path) -> None:
 
     Raises:
         UsageError: another ending.
-        ClusteringError: matplotlib is not installed, which pictures need.
+        ClusteringError: it cannot be written, or matplotlib is not installed, which pictures need.
     """
     check_picture(target)
     drawn = map_data(clustering, target.stem)
-    with replaced_file(target) as partial:
+    with on_disk(target), replaced_file(target) as partial:
         if target.suffix.lower() == ".html":
             partial.write_text(map_html(drawn), "utf-8")
         else:
@@ -224,5 +224,10 @@ def _draw(drawn: MapData, path: Path) -> list[str]:
 
 def _write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:
     encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one for each row
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{encode(row)}\n" for row in rows)
+    with path.open("wb") as file:
+        for row in rows:
+            try:
+                line = encode(row).encode()
+            except (TypeError, ValueError) as error:  # a date among the fields; half a surrogate pair
+                raise ClusteringError(f"document {row['_id']!r} cannot be written: {error}") from error
+            file.write(line + b"\n")
