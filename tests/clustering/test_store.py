@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from llm2comp_apps.clustering import ClusterSettings, cluster, load_model, write_clustering
+from llm2comp_apps.clustering.output.report import report_markdown
 from llm2comp_apps.clustering.output.store import write_rows
 from llm2comp_apps.errors import ClusteringError, UsageError
 
@@ -77,6 +79,14 @@ def test_report_names_settings_scores_and_topics(found, tmp_path):
     assert all(topic.name in report for topic in found.topics)
     assert "| min_cluster_size | 8 |" in report
     assert f"{found.scores['ari']:.4f}" in report
+
+
+def test_texts_are_no_html_in_the_report(found):
+    documents = [replace(each, text=f"<!-- | </td><img src=x> {each.text}") for each in found.source.documents]
+    report = report_markdown(replace(found, source=replace(found.source, documents=documents)), "x")
+    assert "<" not in report
+    topics = report.partition("## Topics")[2].partition("## Labels")[0].strip().splitlines()
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in topics}) == 1
 
 
 def test_reloaded_model_gives_every_document_its_label(found, tmp_path):

@@ -152,4 +152,5 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    # Markdown lets HTML through: a document that begins with "<!--" would hide all that follows.
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
