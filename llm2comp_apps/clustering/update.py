@@ -63,7 +63,8 @@ class TopicUpdate:
         added: how many came.
         replaced: how many took the place of one with the same id and another text.
         outliers: how many of those that came or changed have no topic.
-        grown: documents that joined, by the id of each topic that was there before.
+        grown: documents that joined, by the id of each topic that was there before; one whose text changed and that is
+            in its topic still did not.
         new_topics: documents, by the id of each topic that appeared.
         warnings: what a reader should know, a line each.
     """
@@ -285,7 +286,9 @@ def _report(
     replaced: int,
 ) -> TopicUpdate:
     base = [topic for topic in topics if topic.level == 1]
-    joined = np.bincount(labels[fresh][labels[fresh] >= 0], minlength=len(base)).tolist()
+    before = np.full(len(labels), -1, dtype=np.int32)
+    before[: len(found.labels)] = found.labels
+    joined = np.bincount(labels[(labels >= 0) & (labels != before)], minlength=len(base)).tolist()
     old = len(found.base_topics)
     lines = []
     if replaced:

@@ -198,6 +198,15 @@ def test_a_document_whose_text_changed_is_assigned_again(model, some, make_hash_
         assert topic.size == (model.labels == topic.id).sum()
 
 
+def test_a_topic_grows_by_what_was_not_in_it(model, make_hash_encoder):
+    inside = next(row for row, label in enumerate(model.labels.tolist()) if label >= 0)
+    old = model.documents[inside]
+    longer = replace(old, text=f"{old.text} {old.text}")
+    report = model.update([longer, replace(longer, id="new")], encoder=make_hash_encoder())
+    assert (report.replaced, report.added) == (1, 1)
+    assert report.grown == {int(model.labels[inside]): 1}
+
+
 def test_a_topic_that_loses_all_of_its_documents_stays_and_everything_can_be_written(some, make_hash_encoder, tmp_path):
     model = TopicModel.fit(some(120, 3, without="ocean"))
     own = model.labels[0]
