@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from llm2comp_apps.corpus.document import Document
+from llm2comp_apps.corpus.report import MAX_LISTED
 from llm2comp_apps.corpus.seen import SeenIds, content_id
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import CorpusError
@@ -194,6 +195,8 @@ def import_parts(
             if should_stop is not None and should_stop():
                 report.interrupted = True
                 break
+    if report.conflicts > MAX_LISTED:
+        report.warnings.append(f"... and {report.conflicts - MAX_LISTED} more documents whose ids stand for others")
     if writer.refusal is not None:
         report.warnings.append(refusal_line(index, writer.refusal))
     return report
@@ -376,13 +379,13 @@ def _kept(
             report.unchanged += not kept[place]
         elif not earlier:
             report.duplicates += 1
-        elif skip_conflicts:
-            report.conflicts += 1
         else:
-            raise CorpusError(
-                f"{part}: the id {document.id!r} already stands for another document, in {earlier} "
-                "(`on_error=skip` leaves such documents out)"
-            )
+            reason = f"{part}: the id {document.id!r} already stands for another document, in {earlier}"
+            if not skip_conflicts:
+                raise CorpusError(f"{reason} (`on_error=skip` leaves such documents out)")
+            report.conflicts += 1
+            if report.conflicts <= MAX_LISTED:
+                report.warnings.append(f"{reason}; left out")
     return kept
 
 

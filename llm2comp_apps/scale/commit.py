@@ -41,7 +41,7 @@ def commit_job(
 
     Raises:
         UsageError: parts are missing, or the index was made with other settings.
-        CorpusError: an id stands for two documents.
+        CorpusError: an id stands for two documents. In a corpus of folders alone, the later one is left out.
         LLM2CompError: a part is damaged; the next run makes it again.
     """
     job = job if isinstance(job, Job) else Job.open(job)
@@ -60,12 +60,19 @@ def commit_job(
         report: Any = import_parts(
             index,
             _files(job, done),
-            skip_conflicts=job.reading.on_error == "skip",
+            skip_conflicts=_skips_conflicts(job),
             device=device,
             on_progress=on_progress,
             should_stop=should_stop,
         )
     return report
+
+
+def _skips_conflicts(job: Job) -> bool:
+    """Whether a document is left out whose id stands for another one: as a build does in what folders bring along."""
+    if job.reading.on_error == "auto":
+        return all(each.file.found for part in job.parts for each in part)
+    return job.reading.on_error == "skip"
 
 
 def _files(job: Job, done: dict[int, DonePart]) -> Iterator[tuple[str, Path]]:

@@ -1,0 +1,57 @@
+"""A corpus of folders is encoded in parts as it is built: what is broken in it is left out, and told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llm2comp_apps import Collection, CorpusError, CorpusOptions, ReadReport, read_corpus
+from llm2comp_apps.scale import commit_job, plan_job, run_parts
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two files of documents."""
+    path = tmp_path / "notes"
+    path.mkdir()
+    for name, first in (("a", 1), ("b", 4)):
+        records = [{"_id": f"d{first + place}", "text": f"text {first + place}"} for place in range(3)]
+        (path / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def built(tmp_path, sources, encoder):
+    """The ids of an index that one program builds."""
+    with Collection.create(tmp_path / "built.index", encoder=encoder) as library:
+        library.update(read_corpus(sources))
+        return sorted(library.index.ids())
+
+
+def committed(tmp_path, sources, encoder, **settings):
+    """The ids of an index that is made of parts, and the report."""
+    job = plan_job(tmp_path / "job", sources, parts=2, encoder=encoder, **settings)
+    report = run_parts(job, encoder=encoder)
+    assert report.failed == {}
+    imported = commit_job(job, tmp_path / "parts.index")
+    with Collection.open(tmp_path / "parts.index", encoder=encoder) as library:
+        return sorted(library.index.ids()), [*report.warnings, *imported.warnings]
+
+
+def test_an_id_that_two_files_of_a_folder_give_is_the_first_one_as_in_a_build(tmp_path, folder, hash_encoder):
+    with (folder / "b.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": "d1", "text": "something else"}) + "\n")
+    ids, warnings = committed(tmp_path, [folder], hash_encoder)
+    assert ids == built(tmp_path, [folder], hash_encoder)
+    assert warnings == ["part 1: the id 'd1' already stands for another document, in part 0; left out"]
+
+
+@pytest.mark.parametrize("reading", [CorpusOptions(on_error="stop"), CorpusOptions()])
+def test_an_id_that_stands_for_two_documents_stops_where_a_build_would(tmp_path, folder, hash_encoder, reading):
+    with (folder / "b.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": "d1", "text": "something else"}) + "\n")
+    sources = [folder] if reading.on_error == "stop" else [folder / "a.jsonl", folder / "b.jsonl"]
+    with pytest.raises(CorpusError, match=r"the id 'd1' already stands for another document"):
+        committed(tmp_path, sources, hash_encoder, reading=reading)
+    with pytest.raises(CorpusError, match=r"the id 'd1' already stands for another document"):
+        list(read_corpus(sources, reading, ReadReport()))
