@@ -24,6 +24,7 @@ import csv
 import hashlib
 import io
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import IO
 
 from llm2comp_apps.corpus.document import Document
-from llm2comp_apps.corpus.files import HEAD_BYTES, OpenFile, SourceFile, open_file, readable_once
+from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, HEAD_BYTES, OpenFile, SourceFile, open_file, readable_once
 from llm2comp_apps.corpus.formats import parse
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.reader import documents_of
@@ -127,7 +128,7 @@ def cut_corpus(
 
     Raises:
         UsageError: a source can be read only once, or a number is below 1.
-        CorpusError: a source is missing or broken.
+        CorpusError: a source is missing, or one that a reading would not pass over is broken.
     """
     options, report = options or CorpusOptions(), ReadReport()
     for name, value in (("parts", parts), ("part_bytes", part_bytes)):
@@ -137,22 +138,26 @@ def cut_corpus(
         if readable_once(source):
             raise UsageError(f"{os.fspath(source)} can be read only once, and parts are read by several programs")
     check_sources(sources, options, report)
-    total = report.bytes_total or 0
+    total = max(report.bytes_total or 0, 1)
     size = total / parts if parts is not None else part_bytes
     cut: list[list[CorpusSlice]] = []
     place = 0.0
     for file in find_files(sources, options):
         try:
             slices = _cut_file(file, options, size, size - place % size)
-        except (BrokenFileError, EOFError, OSError) as error:
-            raise CorpusError(f"{file.name}: cannot be cut into parts: {error}") from error
+        except (BrokenFileError, EOFError, OSError, zlib.error) as error:
+            if options.on_error != "skip" and not (file.found and options.on_error == "auto"):
+                raise CorpusError(f"{file.name}: cannot be cut into parts: {error}") from error
+            # Whoever reads it takes what can be read of it, and says what is wrong.
+            named = options.format if options.format != "auto" else FORMAT_BY_SUFFIX.get(file.suffix, "txt")
+            slices = _whole(file, named)
         for each in slices:
             if not cut or int(place / size + _ROUNDING) >= len(cut):
                 cut.append([])
             cut[-1].append(each)
             place += each.weight
         if on_progress is not None:
-            on_progress(min(1.0, place / max(total, 1)))
+            on_progress(min(1.0, place / total))
     return cut
 
 
@@ -179,23 +184,13 @@ def read_slices(
 def _cut_file(file: SourceFile, options: CorpusOptions, size: float, first: float) -> list[CorpusSlice]:
     """Slices of about ``size`` stored bytes, the first one of ``first``."""
     assert file.path is not None
-    stat = file.path.stat()
     with open_file(file, ReadReport()) as opened:
         kind = guess_format(file, opened.head, options)
         plain = encoding_of(opened.head, options).lower().startswith(_PLAIN_CODECS)
         packed = not opened.seekable
-    made = CorpusFile(
-        path=str(file.path.resolve()),
-        relative=file.relative,
-        id=file.id,
-        found=file.found,
-        format=kind,
-        bytes=stat.st_size,
-        changed=stat.st_mtime_ns,
-        sha256=_sha256_of(file.path, stat.st_size, stat.st_mtime_ns),
-    )
-    whole = [CorpusSlice(file=made, unit="records", start=0, end=None, weight=stat.st_size)]
-    if stat.st_size <= first:
+    whole = _whole(file, kind)
+    made = whole[0].file
+    if made.bytes <= first:
         return whole
     if kind in ("jsonl", "lines") and plain:
         return _cut_bytes(file, made, _line_borders, size, first, packed=packed)
@@ -209,6 +204,27 @@ def _cut_file(file: SourceFile, options: CorpusOptions, size: float, first: floa
     if kind in ("json", "parquet", "jsonl", "lines", "csv", "tsv"):
         return _cut_records(file, made, options, size, first)
     return whole
+
+
+def _whole(file: SourceFile, kind: str) -> list[CorpusSlice]:
+    """A file as it is now, as one slice."""
+    assert file.path is not None
+    stat = file.path.stat()
+    try:
+        digest = _sha256_of(file.path, stat.st_size, stat.st_mtime_ns)
+    except PermissionError:  # passed over by every reading that may not read it either
+        digest = ""
+    made = CorpusFile(
+        path=str(file.path.resolve()),
+        relative=file.relative,
+        id=file.id,
+        found=file.found,
+        format=kind,
+        bytes=stat.st_size,
+        changed=stat.st_mtime_ns,
+        sha256=digest,
+    )
+    return [CorpusSlice(file=made, unit="records", start=0, end=None, weight=stat.st_size)]
 
 
 Borders = Callable[[IO[bytes]], Iterator[tuple[int, int]]]
@@ -346,7 +362,7 @@ def _count(file: SourceFile, made: CorpusFile, options: CorpusOptions) -> int:
                 try:
                     return int(parquet.read_metadata(made.path).num_rows)
                 except (ArrowException, OSError) as error:
-                    raise CorpusError(f"{file.name}: not parquet that can be read: {error}") from None
+                    raise BrokenFileError(0, f"not parquet that can be read: {error}") from None
     whole = CorpusSlice(file=made, unit="records", start=0, end=None)
     return sum(1 for _ in _reading(whole, replace(options, on_error="skip"), ReadReport()).records())
 

@@ -180,6 +180,13 @@ def test_a_part_without_documents_is_no_error(tmp_path):
     assert sum(counts) == len(RECORDS)
 
 
+def test_a_corpus_of_empty_files_is_cut_and_holds_nothing(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.touch()
+    (part,) = cut_corpus([path], parts=3)
+    assert list(read_slices(part)) == []
+
+
 def test_slices_survive_as_plain_values(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_text(JSONL)

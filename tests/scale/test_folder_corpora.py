@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -55,3 +56,28 @@ def test_an_id_that_stands_for_two_documents_stops_where_a_build_would(tmp_path,
         committed(tmp_path, sources, hash_encoder, reading=reading)
     with pytest.raises(CorpusError, match=r"the id 'd1' already stands for another document"):
         list(read_corpus(sources, reading, ReadReport()))
+
+
+def damage(folder):
+    """Files that a reading passes over, or of which it takes the beginning."""
+    (folder / "c.jsonl.gz").write_bytes(b"")
+    (folder / "d.parquet").write_bytes(b"PAR1" + b"x" * 500)
+    whole = gzip.compress(
+        "".join(json.dumps({"_id": f"g{n}", "text": f"{n * 7919}"}) + "\n" for n in range(900)).encode()
+    )
+    (folder / "e.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    (folder / "f.jsonl.gz").write_bytes(whole[:200] + b"\xff" * 200 + whole[400:])
+
+
+def test_a_folder_with_damaged_files_is_cut_and_reads_as_one_program_reads_it(tmp_path, folder, hash_encoder):
+    damage(folder)
+    ids, warnings = committed(tmp_path, [folder], hash_encoder)
+    assert ids == built(tmp_path, [folder], hash_encoder)
+    assert all(any(f"/{name}" in line for line in warnings) for name in ("c.jsonl.gz", "d.parquet", "e.jsonl.gz"))
+
+
+@pytest.mark.parametrize("name", ["c.jsonl.gz", "d.parquet", "e.jsonl.gz", "f.jsonl.gz"])
+def test_a_damaged_file_that_was_named_is_refused_by_name(tmp_path, folder, hash_encoder, name):
+    damage(folder)
+    with pytest.raises(CorpusError, match=rf"{name}: cannot be cut into parts"):
+        plan_job(tmp_path / "job", [folder / name], parts=3, encoder=hash_encoder)
