@@ -93,7 +93,7 @@ def plan(
     with ProgressDisplay("reading", "%") as display:
         made = plan_job(
             job,
-            [str(Path(source).resolve()) if source != "-" else source for source in corpus],
+            corpus,
             parts=parts,
             encoder=encoder or "default",
             device=device,

@@ -35,6 +35,21 @@ def test_plan_run_status_commit(cli, encoders, write_corpus, tmp_path):
     assert "40 unchanged" in result.stderr
 
 
+def test_documents_of_a_link_are_called_as_a_build_calls_them(cli, encoders, tmp_path):
+    (tmp_path / "version-7").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "version-7" / name).write_text(f"Cells divide in {name}.")
+    (tmp_path / "notes").symlink_to("version-7")
+    (tmp_path / "latest.txt").symlink_to("version-7/b.txt")
+    corpus = ("notes", "latest.txt")
+    assert cli("shard", "plan", *corpus, "-o", "job").exit_code == 0
+    assert cli("shard", "run", "job").exit_code == 0
+    assert cli("shard", "commit", "job", "-o", "parts.index").exit_code == 0
+    assert cli("index", "build", *corpus, "-o", "whole.index").exit_code == 0
+    with Index.open(tmp_path / "parts.index") as parts, Index.open(tmp_path / "whole.index") as whole:
+        assert sorted(parts.ids()) == sorted(whole.ids()) == ["latest.txt", "notes/a.txt", "notes/b.txt"]
+
+
 def test_a_failed_part_ends_with_1_and_its_reason(cli, encoders, write_corpus):
     corpus = write_corpus(8)
     cli("shard", "plan", corpus, "-o", "job", "--shards", 2)
