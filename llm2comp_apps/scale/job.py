@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -241,7 +241,8 @@ class Job:
 
         def beat() -> None:
             while not over.wait(LEASE_SECONDS / 8):
-                self.folder.write(f"leases/{part:05d}.json", self._lease_data(worker, count[0]))
+                with suppress(Exception):  # a network or a full disk may be better the next time; a lease lasts eight
+                    self.folder.write(f"leases/{part:05d}.json", self._lease_data(worker, count[0]))
 
         thread = threading.Thread(target=beat, name="lease", daemon=True)
         thread.start()

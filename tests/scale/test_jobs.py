@@ -166,6 +166,26 @@ def test_leases_keep_workers_apart_and_those_of_the_lost_are_taken_over(job, has
     assert job.leases() == {}
 
 
+def test_a_lease_that_could_not_be_renewed_once_is_renewed_the_next_time(job, monkeypatch):
+    monkeypatch.setattr("llm2comp_apps.scale.job.LEASE_SECONDS", 0.4)
+    write, said = job.folder.write, []
+
+    def unreliable(name, data):
+        said.append(name)
+        if len(said) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        write(name, data)
+
+    monkeypatch.setattr(job.folder, "write", unreliable)
+    assert job.take(0, "me")
+    first = job.lease(0).beat
+    with job.beating(0, "me"):
+        until = time.monotonic() + 20
+        while job.lease(0).beat == first and time.monotonic() < until:
+            time.sleep(0.02)
+        assert job.lease(0).beat > first
+
+
 def test_a_part_that_somebody_has_is_not_taken_unless_by_force(job, hash_encoder):
     job.take(2, "another")
     assert encode_part(job, 2, hash_encoder) is None
