@@ -200,12 +200,8 @@ class Job:
 
     def leases(self) -> dict[int, Lease]:
         """The parts that somebody works on."""
-        found = {}
-        for name in self.folder.names("leases"):
-            lease = self.lease(int(name.removesuffix(".json")))
-            if lease is not None and lease.holds():
-                found[int(name.removesuffix(".json"))] = lease
-        return found
+        leases = {part: self.lease(part) for part in self._noted("leases")}
+        return {part: lease for part, lease in leases.items() if lease is not None and lease.holds()}
 
     def lease(self, part: int) -> Lease | None:
         """Who took a part last; ``None`` if nobody did, or has given it back."""
@@ -268,8 +264,7 @@ class Job:
 
     def failures(self) -> dict[int, list[PartFailure]]:
         """What went wrong with the parts that are not done."""
-        names = self.folder.names("failures")
-        return {int(name.removesuffix(".json")): self.failures_of(int(name.removesuffix(".json"))) for name in names}
+        return {part: self.failures_of(part) for part in self._noted("failures")}
 
     def failures_of(self, part: int) -> list[PartFailure]:
         """What went wrong with a part so far."""
@@ -283,8 +278,13 @@ class Job:
 
     def forgive(self) -> None:
         """Forget all failures, so that every part is tried again."""
-        for name in self.folder.names("failures"):
-            self.folder.remove(f"failures/{name}")
+        for part in self._noted("failures"):
+            self.folder.remove(f"failures/{part:05d}.json")
+
+    def _noted(self, folder: str) -> list[int]:
+        """The parts of which a folder holds a file; what synchronisers and file managers left there is none of ours."""
+        names = {f"{part:05d}.json": part for part in range(len(self))}
+        return [names[name] for name in self.folder.names(folder) if name in names]
 
     def _json(self, name: str) -> Any:
         """A file that holds JSON: ``None`` if it is not there, ``{}`` if it cannot be read."""

@@ -225,6 +225,16 @@ def test_a_lease_that_was_cut_off_is_none(tmp_path, monkeypatch):
     assert folder.create("leases/00000.json", b"mine")
 
 
+@pytest.mark.parametrize("name", ["Thumbs.db", "00001 (copy).json", "00001.json~", "99999.json", "x.json"])
+def test_files_of_other_programs_in_a_job_stop_nobody(job, hash_encoder, name):
+    for folder in ("leases", "failures", "parts"):
+        job.folder.write(f"{folder}/{name}", b"{}")
+    assert (job_status(job).done, job_status(job).failed) == (0, {})
+    assert run_parts(job, most=1, encoder=hash_encoder).parts == 1
+    job.forgive()
+    assert job.folder.read(f"failures/{name}") == b"{}"
+
+
 def test_a_worker_that_dies_leaves_nothing_that_counts(tmp_path, job, hash_encoder):
     child = os.fork()
     if not child:
