@@ -7,6 +7,7 @@ leaves what was there before. The index has its own, ``llm2comp_indexes.storage`
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ def replaced_file(target: Path) -> Iterator[Path]:
     Yields:
         Where to write; in the same folder, so that the rename is atomic.
     """
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
+    # By chance, and not by the process: two machines that share the folder may have processes of one number.
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(8)}.new")
     try:
         yield fresh
         sync(fresh)

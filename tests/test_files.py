@@ -159,6 +159,18 @@ def test_what_a_crash_left_is_cleared_by_the_next_call(tmp_path, moment):
     assert names(tmp_path) == ["a"]
 
 
+def test_two_that_write_one_file_at_once_do_not_meet(tmp_path):
+    target = tmp_path / "a.txt"
+    with replaced_file(target) as one:
+        one.write_text("one")
+        with replaced_file(target) as two:  # on another machine, by a process of the same number
+            two.write_text("two")
+        assert target.read_text() == "two"
+        assert one.read_text() == "one"
+    assert target.read_text() == "one"
+    assert names(tmp_path) == ["a.txt"]
+
+
 def test_a_file_of_a_process_that_was_killed_stops_nobody(tmp_path):
     (tmp_path / ".a.txt.1.new").write_text("half")
     write_text(tmp_path / "a.txt", "new")
