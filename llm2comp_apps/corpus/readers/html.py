@@ -26,8 +26,9 @@ _NOISE = (
 )
 _MAIN = ("main", "[role=main]", "article", "#main-content", "#content", ".document .body")
 _BLOCKS = (
-    "address, article, blockquote, br, caption, dd, div, dl, dt, fieldset, figcaption, figure, form, "
-    "h1, h2, h3, h4, h5, h6, header, hr, li, main, ol, p, section, table, tr, ul"
+    "address, article, blockquote, br, caption, center, dd, details, dir, div, dl, dt, fieldset, figcaption, figure, "
+    "form, h1, h2, h3, h4, h5, h6, header, hgroup, hr, legend, li, main, menu, ol, p, search, section, summary, table, "
+    "tr, ul"
 )
 _PARAGRAPHS = ("p", "h1", "h2", "h3", "h4", "table", "ul", "ol", "section", "dl")
 _BREAK, _GAP, _LINE = "\x1d", "\x1e", "\x1f"  # no page has these
@@ -52,10 +53,13 @@ def page_of(source: str) -> tuple[str, str, dict[str, Any]]:
     root, body = tree.root, tree.body
     if root is None or body is None:
         return "", "", {}
-    title = _line(tree.css_first("title"))
     fields = _fields(root)
+    # The page itself is no noise, whatever its layout is called: <body class="sidebar">.
+    whole = ("body", "main") if len(body.css("main")) == 1 else ("body",)
     for node in body.css(_NOISE):
-        node.decompose()
+        if node.tag not in whole:
+            node.decompose()
+    title = _line(tree.css_first("title"))  # pictures had theirs, and are gone
     main = _main(body)
     heading = _line(main.css_first("h1")) or _line(body.css_first("h1"))
     return title or heading, _text(main), fields
@@ -89,6 +93,8 @@ def _main(body: Any) -> Any:
 def _text(node: Any) -> str:
     """The text of a node as it is laid out: a line for each block, lines of preformatted text as they are."""
     for pre in node.css("pre"):
+        for line_end in pre.css("br"):
+            line_end.replace_with("\n")
         pre.replace_with(_GAP + pre.text().strip("\r\n").replace("\r\n", "\n").replace("\n", _LINE) + _GAP)
     for block in node.css(_BLOCKS):
         border = _GAP if block.tag in _PARAGRAPHS else _BREAK
@@ -106,6 +112,8 @@ def _line_ends(border: re.Match[str]) -> str:
 
 
 def _line(node: Any) -> str:
+    for line_end in node.css("br") if node is not None else ():
+        line_end.insert_before(" ")
     return "" if node is None else _WHITE.sub(" ", node.text()).strip().removesuffix("¶").strip()
 
 
