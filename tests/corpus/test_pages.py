@@ -49,3 +49,35 @@ def test_the_title_is_that_of_the_page(page: str, title: str, write: Any, read: 
 def test_words_of_two_blocks_are_two_words(page: str, text: str, write: Any, read: Any) -> None:
     (document,), _ = read(write("a.html", f"<title>T</title>{page}"))
     assert document.text == text
+
+
+SAID = "it’s “old” – 1990–1995"
+
+
+@pytest.mark.parametrize(
+    ("label", "codec", "text"),
+    [
+        ("iso-8859-1", "cp1252", SAID),
+        ("ISO_8859-1", "cp1252", SAID),
+        ("latin1", "cp1252", SAID),
+        ("us-ascii", "cp1252", SAID),
+        ("us-ascii", "utf-8", SAID),
+        ("iso-8859-9", "cp1254", SAID),
+        ("gb2312", "gb18030", "朱镕基說"),
+        ("shift_jis", "cp932", "①髙"),
+        ("ks_c_5601-1987", "cp949", "똠방"),
+        ("no-such", "utf-8", SAID),
+        ("hex", "utf-8", SAID),
+        ("idna", "cp1252", SAID),
+        ("undefined", "cp1252", SAID),
+    ],
+)
+def test_what_is_said_of_an_encoding_is_taken_as_it_is_meant(
+    label: str, codec: str, text: str, write: Any, read: Any
+) -> None:
+    page = f"<meta charset='{label}'><title>T</title><p>".encode() + text.encode(codec)
+    assert read(write("a.html", page))[0][0].text == text
+    head = f"From: a@x\nSubject: s\nContent-Type: text/plain; charset={label}\n\n"
+    assert read(write("a.eml", head.encode() + text.encode(codec)))[0][0].text == text
+    bare = b"From: a@x\nSubject: s\nContent-Type: text/html\n\n"
+    assert read(write("b.eml", bare + page))[0][0].text == text

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from selectolax.lexbor import LexborHTMLParser
 
+from llm2comp_apps.corpus.readers.charsets import decoded
 from llm2comp_apps.corpus.readers.parts import Job, Part, read_bytes, tidy
 
 __all__ = ["decode", "page_of", "read"]
@@ -71,14 +72,8 @@ def decode(data: bytes) -> str:
         if data.startswith(mark):
             return data.decode(name, "replace").removeprefix("\ufeff")
     said = _CHARSET.search(data[:_CHARSET_BYTES])
-    names = [(said.group(1) or said.group(2)).decode("ascii", "replace")] if said else []
-    for name in [*names, "utf-8"]:
-        try:
-            if "utf-16" not in name.lower():  # a page that can say so in ASCII is none
-                return data.decode(name)
-        except (UnicodeDecodeError, LookupError, UnicodeError):
-            continue
-    return data.decode("cp1252", "replace")
+    label = (said.group(1) or said.group(2)).decode("ascii", "replace") if said else ""
+    return decoded(data, [label] if label and "utf-16" not in label.lower() else [])  # no page says that in ASCII
 
 
 def _main(body: Any) -> Any:

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 from llm2comp_apps.corpus.readers import READERS, form_of
+from llm2comp_apps.corpus.readers.charsets import decoded
 from llm2comp_apps.corpus.readers.parts import Job, Part, clean, read_bytes, tidy
 from llm2comp_apps.corpus.records import BrokenFileError
 
@@ -60,7 +61,7 @@ def _leaves(message: Message) -> Iterator[Message]:
     count = 0
     while waiting and count < _MOST_PARTS:
         part = waiting.pop(0)
-        inner = part.get_payload()
+        inner = part.get_payload() if part.is_multipart() else None  # else it would be decoded, by whatever it says
         if part.get_content_maintype() == "multipart" and isinstance(inner, list):
             waiting[:0] = [each for each in inner if isinstance(each, Message)]
         else:
@@ -81,35 +82,31 @@ def _file_name(part: Message) -> str:
 def _body(parts: list[Message]) -> str:
     """The plain text, or that of the HTML where there is none."""
     for kind in ("text/plain", "text/html"):
-        texts = [_text(part) for part in parts if part.get_content_type() == kind]
-        texts = [_of_page(text) if kind == "text/html" else text for text in texts]
+        read = _page if kind == "text/html" else _text
+        texts = [read(part) for part in parts if part.get_content_type() == kind]
         if any(text.strip() for text in texts):
             return tidy("\n\n".join(texts))
     return ""
 
 
-def _of_page(source: str) -> str:
+def _page(part: Message) -> str:
     if READERS["html"].missing:
         return ""
-    from llm2comp_apps.corpus.readers.html import page_of
+    from llm2comp_apps.corpus.readers.html import decode, page_of
 
-    return page_of(source)[1]
+    return page_of(_text(part) if part.get_content_charset() else decode(_payload(part)))[1]
 
 
 def _text(part: Message) -> str:
-    data = _payload(part)
-    for charset in (part.get_content_charset() or "utf-8", "utf-8"):
-        try:
-            return data.decode(charset).replace("\r\n", "\n")
-        except (UnicodeDecodeError, LookupError):
-            continue
-    return data.decode("cp1252", "replace").replace("\r\n", "\n")
+    charset = part.get_content_charset()
+    return decoded(_payload(part), [charset] if charset else []).replace("\r\n", "\n")
 
 
 def _payload(part: Message) -> bytes:
-    inner = part.get_payload()
-    if isinstance(inner, list):  # a mail in a mail
-        return inner[0].as_bytes() if inner and isinstance(inner[0], Message) else b""
+    if part.is_multipart():  # a mail in a mail
+        inner = part.get_payload()
+        first = inner[0] if isinstance(inner, list) and inner else None
+        return first.as_bytes() if isinstance(first, Message) else b""
     data = part.get_payload(decode=True)
     return data if isinstance(data, bytes) else b""
 
