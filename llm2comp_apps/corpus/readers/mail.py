@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
+from collections import Counter
 from collections.abc import Iterator
 from email import message_from_bytes
-from email.header import decode_header, make_header
+from email.errors import HeaderParseError
+from email.header import decode_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 from llm2comp_apps.corpus.readers import READERS, form_of
 from llm2comp_apps.corpus.readers.charsets import decoded
-from llm2comp_apps.corpus.readers.parts import Job, Part, clean, read_bytes, tidy
+from llm2comp_apps.corpus.readers.parts import Job, Part, clean, noted, read_bytes, tidy
 from llm2comp_apps.corpus.records import BrokenFileError
 
 __all__ = ["mail_parts", "read"]
@@ -21,6 +24,7 @@ __all__ = ["mail_parts", "read"]
 _DEEPEST = 3  # mails in mails
 _MOST_PARTS = 500  # of one mail
 _HEADERS = {"from": "From", "to": "To", "cc": "Cc"}
+_ENCODED_WORDS = re.compile(r"(?i)(?:=\?[^?\s]+\?[bq]\?[^?]*\?=\s*)+")
 _PLAIN = (".txt", ".text", ".md", ".markdown")
 
 
@@ -40,10 +44,10 @@ def mail_parts(data: bytes, job: Job, name: str) -> Iterator[Part]:
         raise BrokenFileError(0, "no mail: it has neither sender nor subject nor date")
     fields: dict[str, Any] = {}
     for field, header in _HEADERS.items():
-        if message[header]:
-            fields[field] = _decoded(message[header])
+        if value := _header(message, header):
+            fields[field] = value
     fields.update(_date(message))
-    subject = _decoded(message["Subject"] or "")
+    subject = _header(message, "Subject")
     leaves = list(_leaves(message))
     attached = [(part, _file_name(part)) for part in leaves if _file_name(part)]
     if attached:
@@ -51,8 +55,13 @@ def mail_parts(data: bytes, job: Job, name: str) -> Iterator[Part]:
     yield Part(text=_body([part for part in leaves if not _file_name(part)]), title=subject, name=name, fields=fields)
     about: dict[str, Any] = {key: fields[key] for key in ("from", "date") if key in fields}
     about["mail"] = subject
+    used: Counter[str] = Counter()
     for part, file in attached:
-        yield from _attachment(part, file, job, name, about)
+        used[file] += 1
+        called = file if used[file] == 1 else f"{file}~{used[file]}"  # as two mails that were passed on in one
+        below = f"{name}/attachment={called}" if name else f"attachment={called}"
+        with noted(job, f"the attachment {file} of {subject!r}"):
+            yield from _attachment(part, file, job, below, about)
 
 
 def _leaves(message: Message) -> Iterator[Message]:
@@ -111,32 +120,42 @@ def _payload(part: Message) -> bytes:
     return data if isinstance(data, bytes) else b""
 
 
-def _attachment(part: Message, file: str, job: Job, name: str, about: dict[str, Any]) -> Iterator[Part]:
-    """The parts of an attached file; one that cannot be read is a note."""
+def _attachment(part: Message, file: str, job: Job, below: str, about: dict[str, Any]) -> Iterator[Part]:
+    """The parts of an attached file, whose names begin with ``below``."""
     form = form_of(file)
-    below = f"{name}/attachment={file}" if name else f"attachment={file}"
     inner = Job(pages=job.pages, limit=job.limit, name=file, depth=job.depth + 1, notes=job.notes)
-    try:
-        if file.lower().endswith(_PLAIN):
-            yield Part(text=tidy(_text(part)), title=file, name=below, fields=about)
-        elif form == "eml" and inner.depth > _DEEPEST:
-            job.notes.append(f"mails in mails are read {_DEEPEST} deep, and what lies below is not")
-        elif form == "eml":
-            yield from mail_parts(_payload(part), inner, below)
-        elif form and form not in ("eml", "mbox") and not READERS[form].missing:
-            for found in READERS[form].load()(io.BytesIO(_payload(part)), inner):
-                called = f"{below}/{found.name}" if found.name else below
-                yield Part(text=found.text, title=found.title or file, name=called, fields={**found.fields, **about})
-    except BrokenFileError as error:
-        job.notes.append(f"the attachment {file} of {about['mail']!r} cannot be read: {error.reason}")
+    if file.lower().endswith(_PLAIN):
+        yield Part(text=tidy(_text(part)), title=file, name=below, fields=about)
+    elif form == "eml" and inner.depth > _DEEPEST:
+        job.notes.append(f"mails in mails are read {_DEEPEST} deep, and what lies below is not")
+    elif form == "eml":
+        yield from mail_parts(_payload(part), inner, below)
+    elif form and form != "mbox" and not READERS[form].missing:
+        for found in READERS[form].load()(io.BytesIO(_payload(part)), inner):
+            called = f"{below}/{found.name}" if found.name else below
+            yield Part(text=found.text, title=found.title or file, name=called, fields={**found.fields, **about})
 
 
-def _decoded(value: Any) -> str:
-    """A header's value with the characters that it means."""
+def _header(message: Message, name: str) -> str:
+    """What a header says; the message itself would give U+FFFD for what is not ASCII in it."""
+    found = (value for key, value in message.raw_items() if key.lower() == name.lower())
+    return _decoded(str(next(found, "")))
+
+
+def _decoded(value: str) -> str:
+    """A header's value with the characters that it means: those of encoded words, and those that stand there bare."""
+    bare = decoded(value.encode("utf-8", "surrogateescape"))
+    return " ".join(clean(_ENCODED_WORDS.sub(_plain_words, " ".join(bare.split()))).split())
+
+
+def _plain_words(found: re.Match[str]) -> str:
+    words = found.group()
     try:
-        return " ".join(clean(str(make_header(decode_header(str(value))))).split())
-    except (ValueError, LookupError, TypeError):
-        return " ".join(clean(str(value)).split())
+        pieces = decode_header(words)
+    except (ValueError, HeaderParseError):
+        return words
+    plain = (piece if isinstance(piece, str) else decoded(piece, [label] if label else []) for piece, label in pieces)
+    return "".join(plain) + words[len(words.rstrip()) :]
 
 
 def _date(message: Message) -> dict[str, str]:

@@ -8,7 +8,7 @@ from email.parser import BytesHeaderParser
 from typing import IO
 
 from llm2comp_apps.corpus.readers.mail import mail_parts
-from llm2comp_apps.corpus.readers.parts import Job, Part, clean
+from llm2comp_apps.corpus.readers.parts import Job, Part, clean, noted
 from llm2comp_apps.corpus.records import BrokenFileError
 
 __all__ = ["read"]
@@ -28,45 +28,42 @@ def read(file: IO[bytes], job: Job) -> Iterator[Part]:
     """
     used: dict[str, int] = {}
     found = 0
-    for number, data in enumerate(_mails(file, job), 1):
+    for number, data in _mails(file, job):
         name = _name(data, number)
         used[name] = used.get(name, 0) + 1
         if used[name] > 1:
             name = f"{name}~{used[name]}"
-        try:
+        with noted(job, f"mail {number}"):
             yield from mail_parts(_QUOTED.sub(rb"\1", data), job, name)
             found += 1
-        except BrokenFileError as error:
-            job.notes.append(f"mail {number} cannot be read: {error.reason}")
     if not found:
         raise BrokenFileError(0, "no mail in it that can be read")
 
 
-def _mails(file: IO[bytes], job: Job) -> Iterator[bytes]:
-    """The mails between the lines that begin with ``From`` behind an empty line."""
-    held: list[bytes] | None = None
-    size = 0
+def _mails(file: IO[bytes], job: Job) -> Iterator[tuple[int, bytes]]:
+    """The mails between the lines that begin with ``From`` behind an empty line, by their number."""
+    held: list[bytes] = []
+    size = number = 0
     empty = True
-    number = 0
     while line := file.readline(_LONGEST_LINE):
         if empty and line.startswith(_FROM):
-            if held is not None:
-                yield b"".join(held)
+            if held:
+                yield number, b"".join(held)
             number += 1
             held, size = [], 0
-        elif held is None and line.strip():
+        elif not number and line.strip():
             raise BrokenFileError(0, "not a mailbox: it does not begin with a line From")
-        elif held is not None:
+        elif number:
             size += len(line)
             if size <= job.limit:
                 held.append(line)
-            elif held:
+            elif held:  # what follows of it is passed over
                 job.notes.append(f"mail {number} is longer than {job.limit} bytes; its beginning is read")
-                yield b"".join(held)
+                yield number, b"".join(held)
                 held = []
         empty = not line.strip()
     if held:
-        yield b"".join(held)
+        yield number, b"".join(held)
 
 
 def _name(data: bytes, number: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm2comp_apps.corpus.records import TOO_LARGE, BrokenFileError
 
-__all__ = ["Job", "Part", "clean", "read_bytes", "tidy"]
+__all__ = ["Job", "Part", "clean", "noted", "read_bytes", "tidy"]
 
 # What no text has: C0 but tab and newline, DEL, C1, lone surrogates, and the two that are no characters.
 _NO_TEXT = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -51,6 +51,27 @@ class Part:
     title: str = ""
     name: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
+
+
+class _Noted:
+    def __init__(self, job: Job, what: str) -> None:
+        self._job, self._what = job, what
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception) or isinstance(error, MemoryError):
+            return False
+        told = isinstance(error, BrokenFileError)
+        reason = str(error) if told else f"{type(error).__name__}: {clean(str(error))[:200]}"
+        self._job.notes.append(f"{self._what} cannot be read: {reason}")
+        return True
+
+
+def noted(job: Job, what: str) -> _Noted:
+    """Context in which whatever is wrong with a piece of a file costs that piece alone, and becomes a note."""
+    return _Noted(job, what)
 
 
 def clean(text: str) -> str:
