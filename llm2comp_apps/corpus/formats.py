@@ -141,6 +141,8 @@ def _whole_text(
         if problem:
             report.note(f"{file.name}: what stands between the lines of --- is no metadata that can be read: {problem}")
     said = fields.pop("title", None)
+    if isinstance(said, int | float) and not isinstance(said, bool):
+        said = str(said)  # title: 1984
     title = said if isinstance(said, str) else title_of(content, kind) if kind in ("md", "rst") else ""
     yield _record(Part(text=content, title=title, fields=fields), file, options)
 
@@ -148,8 +150,9 @@ def _whole_text(
 def _record(part: Part, file: SourceFile, options: CorpusOptions) -> Record:
     """A part of a file as a record: its id is the file's, and the part's name behind it."""
     whole = file.id or file.relative
+    text_fields = options.text_fields[:1]  # by which it is found before all others that a text may be called
     fields = {
-        **{key: value for key, value in part.fields.items() if not find_field((key,), options.text_fields)},
+        **{key: value for key, value in part.fields.items() if not find_field((key,), text_fields)},
         options.id_fields[0]: f"{whole}#{part.name}" if part.name else whole,
         options.title_fields[0]: part.title,
         options.text_fields[0]: part.text,

@@ -31,6 +31,12 @@ def zipped(entries: Mapping[str, str | bytes]) -> bytes:
     return out.getvalue()
 
 
+def unzipped(data: bytes) -> dict[str, bytes]:
+    """The entries of a zip archive."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 def pdf(pages: Sequence[str], title: str = "", *, extra: str = "") -> bytes:
     """A PDF whose pages have a line of text for each line; a page without text is a picture of nothing."""
     objects = ["<< /Type /Catalog /Pages 2 0 R >>", "", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]

@@ -61,6 +61,8 @@ class _Story(XmlHandler):
             self._not_read -= 1
         elif name in _SIGNS and not self._not_read:
             self.add(_SIGNS[name])
+            if self._is_title and self.title:
+                self.title += " "
         if name == "p":
             self._is_title = False
 

@@ -10,7 +10,12 @@ from typing import Any
 
 __all__ = ["read_front_matter", "title_of"]
 
-_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*)$", re.MULTILINE)
+# A line behind hashes, or a line of its own above a rule of = or -.
+_HEADING = re.compile(
+    r"^ {0,3}#{1,6}[ \t]+(?P<hashes>.*)$"
+    r"|(?:\A|(?<=\n\n)) {0,3}(?P<above>[^\s#>|`~*+\-<].{0,200})\n {0,3}(?:=+|-{2,})[ \t]*$",
+    re.MULTILINE,
+)
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+).*?(?:^ {0,3}\1|\Z)", re.MULTILINE | re.DOTALL)
 _UNDERLINED = re.compile(r"^([^\s.].{0,200})\n([=\-~^*#])\2{2,}[ \t]*$", re.MULTILINE)
 _YAML = re.compile(r"---[ \t]*\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -25,7 +30,9 @@ def title_of(text: str, kind: str) -> str:
         found = _UNDERLINED.search(text)
         return found.group(1).strip() if found else ""
     found = _HEADING.search(_FENCE.sub("", text))
-    title = found.group(1).rstrip(" \t") if found else ""
+    if found and found["above"]:
+        return found["above"].rstrip(" \t")
+    title = found["hashes"].rstrip(" \t") if found else ""
     bare = title.rstrip("#")
     return bare.rstrip(" \t") if bare.endswith((" ", "\t")) else title  # a heading may end in hashes, too
 

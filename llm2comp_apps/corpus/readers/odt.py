@@ -74,6 +74,8 @@ class _Content(XmlHandler):
             self._not_read -= 1
         if name in _SIGNS and not self._not_read:
             self.add(_SIGNS[name])
+            if self._heading and self.title:
+                self.title += " "
 
     def data(self, text: str) -> None:
         if self._paragraphs and not self._not_read:

@@ -92,6 +92,8 @@ class _Shapes(XmlHandler):
             self._place = ""
         elif name in _SIGNS:
             self.add(_SIGNS[name])
+            if self._place in _TITLES:
+                self.title += " "
 
     def data(self, text: str) -> None:
         if self._in_text and self._place not in _NOT_READ:
