@@ -22,6 +22,7 @@ __all__ = ["JSON", "first_plain_key", "read_json_values", "syntax_problem"]
 
 _BLOCK = 2**16
 _RECORD_WINDOW = 2**20
+_LONGEST_SIGN = 16  # characters: -Infinity, and \uXXXX\uXXXX
 _AFTER_NUMBER = tuple(",:]} \t\r\n")  # anything else, and the number may continue in the next block
 _SPACE = re.compile(r"[ \t\r\n]*")
 _ANY_KEY = re.compile(r'[\s,]*"((?:[^"\\]|\\.)*)"\s*:\s*')
@@ -235,9 +236,9 @@ class _Window:
         except RecursionError:
             raise BrokenFileError(self.line, "not JSON: nested too deeply") from None
         except json.JSONDecodeError as error:
-            if self._more_of_value():
-                return None
             line = self.line + self._text.count("\n", self._position, error.pos)
+            if _may_go_on(error) and self._more_of_value():
+                return None
             raise BrokenFileError(line, f"not JSON: {syntax_problem(error)}{_cut(error)}") from None
         except ValueError as error:  # a number of more digits than Python converts
             raise BrokenFileError(self.line, f"not JSON that can be read: {error}") from None
@@ -270,6 +271,11 @@ class _Window:
 def syntax_problem(error: json.JSONDecodeError) -> str:
     """The decoder's complaint without the words that its own message continues."""
     return error.msg.removesuffix(" starting at")
+
+
+def _may_go_on(problem: json.JSONDecodeError) -> bool:
+    """Whether more text can mend it: a string that does not end, or what is wrong stands at the end of what is held."""
+    return problem.msg.startswith("Unterminated string") or len(problem.doc) - problem.pos < _LONGEST_SIGN
 
 
 def _cut(problem: json.JSONDecodeError) -> str:

@@ -87,7 +87,7 @@ class CorpusOptions:
         _one_of("on_error", self.on_error, ON_ERROR)
         try:
             "".encode(self.encoding)  # finds the codec, and refuses those that are not of text
-        except LookupError:
+        except (LookupError, UnicodeError):
             reason = f"must be a text encoding that Python knows, not {self.encoding!r}"
             raise UsageError(reason, field="encoding") from None
         if self.max_seconds <= 0:

@@ -72,3 +72,15 @@ def test_every_prefix_of_an_array_is_seen_to_be_cut(values: list[Any], data: st.
 def test_line_numbers() -> None:
     text = '\n\n[\n  {"a": 1},\n\n  {"b":\n 2}\n,{"c": 3}]'
     assert [line for line, _, _ in json_stream.read_json_values(io.StringIO(text), OPTIONS)] == [4, 6, 8]
+
+
+@pytest.mark.parametrize("wrong", ['{"text": "b",}', '{"text" "b"}', '{"text": "b\\qc"}', '{"text": nul}'])
+@pytest.mark.parametrize("rest", [1, 2000])
+def test_what_is_wrong_is_said_however_much_follows(wrong: str, rest: int) -> None:
+    text = f'[{{"text": "a"}},\n{wrong},\n' + ",\n".join('{"text": "c"}' for _ in range(rest)) + "]"
+    elements = json_stream.read_json_values(io.StringIO(text), CorpusOptions(max_record_chars=400))
+    assert next(elements) == (1, None, {"text": "a"})
+    with pytest.raises(BrokenFileError) as told:
+        list(elements)
+    assert told.value.line == 2
+    assert told.value.reason.startswith("not JSON: ")

@@ -293,9 +293,10 @@ def test_columns_of_a_table_without_a_name_are_passed_over(write: Any, read: Any
     assert [(document.text, document.metadata) for document in documents] == [("hello", {"label": "ham"})]
 
 
-def test_an_encoding_that_is_none_of_text_is_refused() -> None:
-    with pytest.raises(UsageError, match="encoding must be a text encoding that Python knows, not 'hex'"):
-        CorpusOptions(encoding="hex")
+@pytest.mark.parametrize("encoding", ["hex", "undefined", "no-such"])
+def test_an_encoding_that_is_none_of_text_is_refused(encoding: str) -> None:
+    with pytest.raises(UsageError, match=f"encoding must be a text encoding that Python knows, not '{encoding}'"):
+        CorpusOptions(encoding=encoding)
 
 
 def test_files_of_one_name_in_two_folders_keep_apart(write: Any, read: Any, monkeypatch: Any, tmp_path: Path) -> None:
