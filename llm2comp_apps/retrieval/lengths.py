@@ -20,6 +20,8 @@ __all__ = ["check_chunk", "room_for_text", "texts_cut", "title_and_size", "trunc
 
 #: Tokens that may come up where title and text meet: counts of parts do not quite add up.
 _SEAM = 2
+#: Tokens of a chunk that find most by meaning with the default encoder (docs/results/encoders.md).
+_FINDS_MOST = 128
 
 
 def room_for_text(encoder: TextEncoder, prompt: str) -> int | None:
@@ -77,5 +79,5 @@ def truncation_line(count: int, encoder: TextEncoder, plan: EmbeddingPlan) -> st
     are, their = ("documents are", "their beginnings were") if count > 1 else ("document is", "its beginning was")
     return (
         f"{count} {are} longer than {room} tokens; only {their} read by meaning: "
-        f"`chunk={max(MIN_CHUNK_TOKENS, room // 2)}` reads all"
+        f"`chunk={max(MIN_CHUNK_TOKENS, min(_FINDS_MOST, room // 2))}` reads all"
     )

@@ -85,24 +85,24 @@ def sets() -> Iterator[tuple[str, Path | None, Path, Path]]:
         yield name, None, everyday.DATA / f"{name}.queries.jsonl", everyday.DATA / f"{name}.qrels.tsv"
 
 
-def index_of(name: str, corpus: Path | None, folder: Path, encoder: str) -> Path:
+def index_of(name: str, corpus: Path | None, folder: Path, encoder: str, chunk: int | None) -> Path:
     """The index of a set, built if it is not there."""
     path = folder / f"{name}.index"
     if not path.is_dir():
         if corpus is None:
             corpus = folder / f"{name}.jsonl"
             everyday.write_corpus(name, corpus)
-        with Collection.create(path, encoder=encoder) as library:
+        with Collection.create(path, encoder=encoder, chunk=chunk) as library:
             library.update(read_corpus([str(corpus)]))
     return path
 
 
-def print_all(folder: Path, encoder: str) -> None:
+def print_all(folder: Path, encoder: str, chunk: int | None) -> None:
     """A table of nDCG@10, times 100, of every set and every way to search it."""
     print(f"{'':20}" + "".join(f"{name:>10}" for name in WAYS))
     rows = []
     for name, corpus, questions, judgements in sets():
-        with Collection.open(index_of(name, corpus, folder, encoder)) as library:
+        with Collection.open(index_of(name, corpus, folder, encoder, chunk)) as library:
             qrels = read_qrels(judgements)
             texts = {query.id: query.content for query in read_corpus([str(questions)])}
             queries = {query: texts[query] for query in qrels}
@@ -123,10 +123,11 @@ def main() -> None:
     parser.add_argument("--cross-encoder")
     parser.add_argument("--all", type=Path, metavar="FOLDER")
     parser.add_argument("--encoder", default="default")
+    parser.add_argument("--chunk", type=int, help="of the indexes that --all builds")
     arguments = parser.parse_args()
     if arguments.all:
         arguments.all.mkdir(parents=True, exist_ok=True)
-        print_all(arguments.all, arguments.encoder)
+        print_all(arguments.all, arguments.encoder, arguments.chunk)
         return
     folder = DATA / "eval" / "retrieval" / arguments.task
     qrels = read_qrels(folder / "qrels.tsv")
