@@ -51,7 +51,7 @@ def mirror(
     """
     with _Ids() as seen:
         report = library.update(seen.noting(documents), on_progress=on_progress, should_stop=should_stop)
-        if report.interrupted or len(library) <= report.read:
+        if report.interrupted or len(library) <= seen.count:
             return report
         reading = reading or ReadReport()
         unread = tuple(file.id for file in reading.passed_over if file.id)
@@ -82,7 +82,11 @@ def _belongs(id_: str, unread: tuple[str, ...]) -> bool:
 
 
 class _Ids:
-    """A set of ids in a temporary file, so that memory does not grow with the corpus."""
+    """A set of ids in a temporary file, so that memory does not grow with the corpus.
+
+    Attributes:
+        count: ids in it, each counted once however often the corpus has it.
+    """
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -90,6 +94,7 @@ class _Ids:
             self._database.execute(f"PRAGMA {setting}")
         self._database.execute("CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID")
         self._database.execute("BEGIN")
+        self.count = 0
 
     def __enter__(self) -> _Ids:
         return self
@@ -101,10 +106,11 @@ class _Ids:
         """The documents; their ids are noted as they pass by."""
         for document in documents:
             try:
-                self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (_digest(document.id),))
+                done = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (_digest(document.id),))
             except sqlite3.Error as error:
                 reason = f"cannot keep the ids of the corpus in a temporary file ({error})"
                 raise CorpusError(f"{reason}; set TMPDIR to a folder with space") from None
+            self.count += done.rowcount
             yield document
 
     def missing(self, ids: Iterable[str]) -> Iterator[str]:

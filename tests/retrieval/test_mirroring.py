@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llm2comp_apps import Collection, read_corpus
+from llm2comp_apps import Collection, Document, read_corpus
 from llm2comp_apps.corpus import CorpusOptions, ReadReport
 from llm2comp_apps.retrieval.mirroring import mirror
 
@@ -120,3 +120,12 @@ def test_files_that_are_no_corpus_hold_nothing_back(build, notes) -> None:
     (notes / "0.md").unlink()
     (notes / "5.md").write_bytes(b"caf\xe9")
     assert build() == ([], OURS - {"notes/0.md"})
+
+
+@pytest.mark.parametrize("times", [1, 2, 7])
+def test_a_document_that_comes_more_than_once_stands_for_no_other(tmp_path, hash_encoder, times) -> None:
+    documents = [Document(f"d{number}", f"Text {number}.") for number in range(3)]
+    with Collection.create(tmp_path / "x.index", encoder=hash_encoder) as library:
+        library.update(documents)
+        report = mirror(library, documents[:2] * times, prune=True)
+        assert (report.removed, report.other_ids, list(library.index.ids())) == (1, ["d2"], ["d0", "d1"])
