@@ -22,6 +22,7 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.fusion import fuse, share_of_meaning
 from llm2comp_apps.retrieval.hits import Parts, Ranked
 from llm2comp_apps.retrieval.learned import weight_of_meaning
+from llm2comp_apps.retrieval.snippets import beginning
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument, ParsedQuery
@@ -138,15 +139,15 @@ def _by_words(
         word.term: index.query_words(query.text[word.start : word.end]).most for word in words(query.text, language)
     }
     begins = {
-        clause.text.casefold(): f"{clause.text}*"
+        begin: f"{clause.text}*"
         for clause in query.clauses
-        if clause.kind == "prefix" and clause.sign != "must not"
+        if clause.kind == "prefix" and clause.sign != "must not" and (begin := beginning(clause.text)) is not None
     }
     weights |= {term: index.query_words(begin).most for begin, term in begins.items()}
 
     def held(text: str) -> set[str]:
         found = words(text, language)
-        forms = [text[word.start : word.end].casefold() for word in found] if begins else []
+        forms = [word.term for word in words(text, "none")] if begins else []
         begun = {term for begin, term in begins.items() if any(form.startswith(begin) for form in forms)}
         return begun | ({word.term for word in found} & weights.keys())
 

@@ -14,12 +14,14 @@ from typing import TypeAlias
 
 from llm2comp_indexes import DEFAULT_LANGUAGE, is_function_word, words
 
-__all__ = ["SNIPPET_WIDTH", "Snippet", "make_snippet", "matching_words"]
+__all__ = ["SNIPPET_WIDTH", "Snippet", "beginning", "make_snippet", "matching_words"]
 
 #: Characters of text in a snippet: about three lines of an 80-column terminal.
 SNIPPET_WIDTH = 220
 #: Characters of context kept before the first match, so that a match does not start the snippet out of the blue.
 _LEAD_CHARACTERS = 40
+#: Where no blank comes for so long, a text is cut without one: within a long word, or one of a script without blanks.
+_LONGEST_WORD = 40
 #: Longer texts are searched for matches only this far: a snippet has to be quick, not exhaustive.
 _MAX_SCANNED = 200_000
 
@@ -75,13 +77,21 @@ def make_snippet(
     start, end = span if span is not None else (0, min(len(text), _MAX_SCANNED))
     matches = _matches(text, start, end, query, language, prefixes)
     window_start = _best_start(text, matches, start, end, width)
-    window_end = _cut_end(text, window_start, min(end, window_start + width), end)
+    position = min(end, window_start + width)
+    held = max((last for first, last, _ in matches if first >= window_start and last <= position), default=-1)
+    window_end = _cut_end(text, window_start, position, end, held)
     return _clean(text, window_start, window_end, [(first, last) for first, last, _ in matches])
 
 
 def matching_words(text: str, query: str, language: str = DEFAULT_LANGUAGE) -> list[_Match]:
     """Start, end and stem of each word of a text that a lexical search for ``query`` finds, in order."""
     return _matches(text, 0, min(len(text), _MAX_SCANNED), query, language, ())
+
+
+def beginning(prefix: str) -> str | None:
+    """With what the words begin that a prefix means, as words are without a stemmer; ``None`` where it is several."""
+    forms = [word.term for word in words(prefix, "none")]
+    return forms[0] if len(forms) == 1 else None
 
 
 def _best_start(text: str, matches: Sequence[_Match], start: int, end: int, width: int) -> int:
@@ -113,18 +123,21 @@ def _word_start(text: str, position: int, ceiling: int) -> int:
     """The first start of a word at or after ``position``, ``ceiling`` at the latest."""
     if position == 0 or text[position - 1].isspace():
         return position
-    space = _SPACE.search(text, position, ceiling)
-    return space.end() if space else ceiling
+    space = _SPACE.search(text, position, min(ceiling, position + _LONGEST_WORD))
+    if space is None:
+        return ceiling if ceiling - position <= _LONGEST_WORD else position
+    return space.end()
 
 
-def _cut_end(text: str, start: int, position: int, end: int) -> int:
-    """The last end of a word at or before ``position``; ``position`` itself inside a word longer than the window."""
+def _cut_end(text: str, start: int, position: int, end: int, held: int) -> int:
+    """The last end of a word at or before ``position``, but none before ``held``, where the last match ends."""
     if position >= end or text[position].isspace():
         return position
+    floor = max(start, held, position - _LONGEST_WORD)
     cut = position
-    while cut > start and not text[cut - 1].isspace():
+    while cut > floor and not text[cut - 1].isspace():
         cut -= 1
-    return cut if cut > start else position
+    return cut if cut > floor or floor == held else position
 
 
 def _clean(text: str, start: int, end: int, matches: Sequence[tuple[int, int]]) -> Snippet:
@@ -139,6 +152,8 @@ def _clean(text: str, start: int, end: int, matches: Sequence[tuple[int, int]]) 
     position = start
     inside = [(first, last) for first, last in matches if first >= start and last <= end]
     for first, last in [*inside, (end, end)]:
+        if first < position:  # another word of the same characters: ½ is a 1 and a 2
+            continue
         between = _SPACE.sub(" ", text[position:first])
         word = text[first:last]
         if word:
@@ -154,11 +169,13 @@ def _clean(text: str, start: int, end: int, matches: Sequence[tuple[int, int]]) 
 def _matches(text: str, start: int, end: int, query: str, language: str, prefixes: tuple[str, ...]) -> list[_Match]:
     """The words of ``text[start:end]`` that lexical search would match."""
     wanted = _wanted(query, language)
-    begins = tuple(prefix.casefold() for prefix in prefixes)
+    begins = tuple(begin for begin in map(beginning, prefixes) if begin is not None)
+    found = words(text[start:end], language)
+    forms = words(text[start:end], "none") if begins else found
     return [
         (start + word.start, start + word.end, word.term)
-        for word in words(text[start:end], language)
-        if word.term in wanted or (begins and text[start + word.start : start + word.end].casefold().startswith(begins))
+        for word, form in zip(found, forms, strict=True)
+        if word.term in wanted or (begins and form.term.startswith(begins))
     ]
 
 

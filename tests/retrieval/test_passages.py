@@ -135,3 +135,16 @@ def test_operators_choose_documents_and_beginnings_count_as_words(library):
     without = library.search("yeast -mitosis", k=200, mode="lexical", passages=True)
     assert without
     assert not any("mitosis" in document.text for document in library.index.get([hit.id for hit in without]))
+
+
+@pytest.mark.parametrize("typed", ["nai*", "Naï*", "rolog*", "title:neurol*"])
+def test_a_beginning_finds_the_passages_of_words_however_they_are_written(tmp_path, hash_encoder, typed):
+    text = f"A na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve start. {'More words. ' * 20} Ro\N{SOFT HYPHEN}logy ends it."
+    with Collection.create(tmp_path / "y.index", encoder=hash_encoder, chunk=16) as made:
+        made.update([Document("a", text, title="Neuro\N{SOFT HYPHEN}logy"), Document("b", "Another text.")])
+        (whole,) = made.search(typed, mode="lexical")
+        passages = made.search(typed, mode="lexical", passages=True)
+        assert {hit.id for hit in passages} == {"a"}
+        if "title" not in typed:
+            assert whole.snippet.marks
+            assert passages[0].snippet.marks

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 
@@ -116,3 +117,26 @@ def test_marks_lie_where_the_word_stands_however_it_is_written(form):
     marks = make_snippet(text, "köln müller finden dome", language="german").marks
     marked = [unicodedata.normalize("NFKC", text[start:end]).replace("\u00ad", "") for start, end in marks]
     assert marked == ["Köln", "Müller", "finden", "Dome"]
+
+
+@pytest.mark.parametrize("heading", ["", "前言 ", "第一章\n\n"])
+@given(before=st.integers(0, 400), after=st.integers(0, 400))
+def test_a_match_in_a_script_without_blanks_is_in_the_window(heading, before, after):
+    text = heading + "我" * before + "細胞" + "們" * after
+    snippet = make_snippet(text, "細胞", width=80)
+    assert words_marked(snippet) == ["細", "胞"]
+    assert len(snippet.text) >= min(len(" ".join(text.split())), 38)
+
+
+def test_a_match_at_the_end_of_the_window_stays_whole():
+    text = "lorem " * 3 + "cell-biology-of-" + "x" * 80
+    assert make_snippet(text, "cell", width=25).marked() == "lorem lorem lorem **cell** ..."
+
+
+@pytest.mark.parametrize("text", ["½ cup", "㍿ソニー", "5㌔ m", "㏕ ½㍿½"])
+def test_a_character_of_several_words_is_shown_once(text):
+    query = unicodedata.normalize("NFKC", text)
+    snippet = make_snippet(text, query)
+    assert snippet.text == text
+    assert snippet.marks
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(snippet.marks))
