@@ -21,9 +21,17 @@ __all__ = ["first_line", "replaced_file", "replaced_folder", "sync", "write_text
 def replaced_file(target: Path) -> Iterator[Path]:
     """Write a file that takes the place of ``target`` when the block ends without an error.
 
+    A pipe or a device cannot be replaced, or nothing would reach who reads it: it is written to as it is. Of a link,
+    such as ``/dev/stdout``, that to which it leads is replaced.
+
     Yields:
         Where to write; in the same folder, so that the rename is atomic.
     """
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        yield target
+        return
+    if target.is_symlink():
+        target = target.resolve()
     # By chance, and not by the process: two machines that share the folder may have processes of one number.
     fresh = target.with_name(f".{target.name}.{secrets.token_hex(8)}.new")
     try:

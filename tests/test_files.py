@@ -40,6 +40,31 @@ def test_an_error_leaves_the_old_file(tmp_path, error):
     assert names(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_waits_at_a_pipe_gets_what_is_written(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for target in (pipe, tmp_path / "link"):
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        with replaced_file(target) as fresh:
+            fresh.write_text("new")
+        assert os.read(reader, 10) == b"new"
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["link", "pipe"]
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "latest").symlink_to("runs/1")
+    for text in ("old", "new"):  # it may lead to what is not there yet
+        write_text(tmp_path / "latest", text)
+        assert (tmp_path / "runs" / "1").read_text() == text
+    assert names(tmp_path) == ["latest", "runs"]
+    assert names(tmp_path / "runs") == ["1"]
+
+
 @pytest.mark.parametrize("step", ["sync", "replace"])
 def test_a_disk_that_fails_at_the_end_leaves_the_old_file(tmp_path, monkeypatch, step):
     def fail(*_):
