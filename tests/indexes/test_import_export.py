@@ -183,6 +183,32 @@ def test_parquet_of_other_programs_is_read_as_far_as_it_goes(fast_path):
             list(read_parquet(path))
 
 
+def test_texts_that_are_written_as_bytes_are_texts(fast_path):
+    columns = {name: [f"caf\N{LATIN SMALL LETTER E WITH ACUTE} {name}".encode()] for name in ("id", "title", "text")}
+    pq.write_table(pa.table({**columns, "content_hash": [b"\xff"], "vector": [[1.0]]}), fast_path / "x.parquet")
+    (((document,), _),) = read_parquet(fast_path / "x.parquet")
+    assert (document.id, document.title, document.text) == tuple(columns[name][0].decode() for name in columns)
+    assert document.content_hash == ""
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ([1.0, 2.0], "'a' is no list of numbers"),
+        (["[1.0]", "[2.0]"], "'a' is no list of numbers"),
+        ([{"x": 1.0}, {"x": 2.0}], "'a' is no list of numbers"),
+        (pa.array([None, None], pa.list_(pa.float32())), "'a' is no list of numbers"),
+        ([[1.0, 2.0], None], "'b' is no list of 2 numbers"),
+        ([[1.0, 2.0], [1.0]], "'b' is no list of 2 numbers"),
+    ],
+    ids=["numbers", "texts", "structs", "nothing", "nothing later", "another width"],
+)
+def test_what_is_no_vector_is_named(fast_path, vectors, message):
+    pq.write_table(pa.table({"id": ["a", "b"], "vector": vectors}), fast_path / "x.parquet")
+    with pytest.raises(InputError, match=rf"x\.parquet: the vector of the id {message}$"):
+        list(read_parquet(fast_path / "x.parquet"))
+
+
 def test_further_columns_are_metadata(fast_path):
     path = fast_path / "theirs.parquet"
     year, moment = datetime.date(2020, 5, 1), datetime.datetime(2020, 5, 1, 12, 30)

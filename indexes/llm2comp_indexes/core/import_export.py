@@ -18,7 +18,6 @@ import contextlib
 import io
 import itertools
 import json
-import math
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from llm2comp_indexes.core import cells
 from llm2comp_indexes.dense.faiss_module import import_faiss, write_faiss
 from llm2comp_indexes.errors import IndexWriteError, InputError
 from llm2comp_indexes.storage import fs
@@ -178,7 +178,7 @@ def read_parquet(path: str | Path, *, batch: int = _BATCH) -> Iterator[Batch]:
             )
             groups = (list(group) for _, group in itertools.groupby(rows, key=lambda row: row["id"]))
             for part in _of_rows(groups, batch):
-                vectors = np.array([row[key] for group in part for row in group], dtype=np.float32)
+                vectors = cells.vectors([row for group in part for row in group], key, path)
                 yield [_document(group, key, path, ours=ours) for group in part], vectors
     except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
@@ -201,31 +201,9 @@ def _at_once(file: Any, most: int) -> int:
 
 def _rows(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
     """The cells of each row by the names of their columns."""
-    for batch in map(_in_microseconds, batches):
-        columns = [_cells(column) for column in batch.columns]
+    for batch in map(cells.in_microseconds, batches):
+        columns = [cells.cells(column) for column in batch.columns]
         yield from (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True))
-
-
-def _cells(column: Any) -> list[Any]:
-    """The cells of an array; equal ones of a dictionary are one object."""
-    from pyarrow import types
-
-    if not types.is_dictionary(column.type):
-        try:
-            return list(column.to_pylist())
-        except OverflowError:
-            return [_cell(cell) for cell in column]
-    values = column.dictionary.to_pylist()
-    return [None if place is None else values[place] for place in column.indices.to_pylist()]
-
-
-def _cell(cell: Any) -> Any:
-    """A value; a time beyond the year 9999, which Python does not have, as text, and as None if Arrow has none."""
-    try:
-        return cell.as_py()
-    except OverflowError:
-        text = str(cell.cast("string").as_py())
-        return None if text.startswith("<") else text
 
 
 def _of_rows(groups: Iterable[list[dict[str, Any]]], rows: int) -> Iterator[list[list[dict[str, Any]]]]:
@@ -281,37 +259,6 @@ def _of_bytes(schema: Any) -> list[str]:
     return [column.name for column in schema if column.name not in _OWN and "binary" in str(column.type)]
 
 
-def _in_microseconds(batch: Any) -> Any:
-    """Times without their nanoseconds, which Python's times do not have."""
-    import pyarrow as pa
-    from pyarrow import compute, types
-
-    for place, column in enumerate(batch.columns):
-        if types.is_timestamp(column.type) and column.type.unit == "ns":
-            cut = compute.cast(column, pa.timestamp("us", column.type.tz), safe=False)
-            batch = batch.set_column(place, batch.schema.names[place], cut)
-    return batch
-
-
-def _plain(value: Any) -> Any:
-    """A value of a cell as JSON has it."""
-    if value is None or isinstance(value, str | int):  # bool is an int
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)  # dates and times; Decimal, UUID
-
-
-def _place(value: Any) -> int | None:
-    """A place in a text; where other cells are empty, pandas makes a float of it."""
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    return int(value) if whole and not isinstance(value, bool) else None
-
-
 def _spans(rows: list[dict[str, Any]], length: int, *, ours: bool) -> tuple[tuple[int, int], ...]:
     """The chunks of a document; none if its columns of that name are something else, such as times.
 
@@ -322,7 +269,7 @@ def _spans(rows: list[dict[str, Any]], length: int, *, ours: bool) -> tuple[tupl
     """
     spans = []
     for row in rows:
-        start, end = _place(row.get("start")), _place(row.get("end"))
+        start, end = cells.place(row.get("start")), cells.place(row.get("end"))
         if start is None or end is None or not (ours or 0 <= start < end <= length):
             return ()
         spans.append((start, end))
@@ -334,20 +281,22 @@ def _document(rows: list[dict[str, Any]], vector: str, path: str | Path, *, ours
     first = rows[0]
     if first["id"] is None:
         raise InputError(f"{path}: a row has no id")
-    title, text = (str(first[name]) if first.get(name) is not None else "" for name in ("title", "text"))
+    title, text = (cells.text(first.get(name)) for name in ("title", "text"))
     spans = _spans(rows, len(text) if "text" in first else sys.maxsize, ours=ours)
     if len(rows) > max(1, len(spans)):
         raise InputError(
             f"{path}: the id {first['id']!r} stands on {len(rows)} rows, without start and end of chunks in its text"
         )
     metadata = _metadata(first.get("metadata"))
-    further = {name: _plain(value) for name, value in first.items() if name not in _OWN and name != vector}
-    times = {name: _plain(first.get(name)) for name in ("start", "end") if not spans}
+    further = {name: cells.plain(value) for name, value in first.items() if name not in _OWN and name != vector}
+    times = {name: cells.plain(first.get(name)) for name in ("start", "end") if not spans}
     times = {name: value for name, value in times.items() if value is not None}
-    if len(times) == 1 and _place(*times.values()) is not None:  # half a chunk
+    if len(times) == 1 and cells.place(*times.values()) is not None:  # half a chunk
         times = {}
     metadata = {**further, **times, **metadata}
-    return IndexedDocument(str(first["id"]), text, title, metadata, spans, first.get("content_hash") or "")
+    held = first.get("content_hash")
+    content_hash = held if isinstance(held, str) else ""
+    return IndexedDocument(cells.text(first["id"]), text, title, metadata, spans, content_hash)
 
 
 def _metadata(value: Any) -> dict[str, Any]:
@@ -358,7 +307,7 @@ def _metadata(value: Any) -> dict[str, Any]:
             held = json.loads(value)
     if isinstance(held, dict):
         return held
-    return {} if value in (None, "", b"") else {"metadata": _plain(value)}
+    return {} if value in (None, "", b"") else {"metadata": cells.plain(value)}
 
 
 def _batches(index: Index) -> Iterator[Batch]:
