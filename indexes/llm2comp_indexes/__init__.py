@@ -69,7 +69,7 @@ from llm2comp_indexes.operators import Clause, ParsedQuery, parse_query
 from llm2comp_indexes.sharded import Question, ShardedIndex
 from llm2comp_indexes.statistics import LexicalStatistics
 from llm2comp_indexes.storage.dates import date_key
-from llm2comp_indexes.storage.documents import check_field_names
+from llm2comp_indexes.storage.documents import check_metadata
 from llm2comp_indexes.storage.fields import MOST_FIELDS, FieldSummary, PredicateCount
 from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.schema import FORMAT
@@ -111,9 +111,9 @@ __all__ = [
     "ShardedIndex",
     "Word",
     "Writer",
-    "check_field_names",
     "check_kind",
     "check_language",
+    "check_metadata",
     "compile_filter",
     "date_key",
     "export_index",

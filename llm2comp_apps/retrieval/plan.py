@@ -62,16 +62,16 @@ class EmbeddingPlan:
 
         Raises:
             CorpusError: something in the document cannot be written down: half a surrogate pair, metadata that are
-                not JSON-shaped, or a NUL character in the name of a field.
+                not JSON-shaped or nested too deep, or a NUL character in the name of a field.
         """
+        from llm2comp_indexes import check_metadata
+
         parts = [document.title, document.text, document.metadata, fingerprint, self.to_settings()]
         try:
-            encoded = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-            if b"\\u0000" in encoded:
-                from llm2comp_indexes import check_field_names
-
-                check_field_names(document.metadata)
-        except (TypeError, ValueError) as error:  # UnicodeEncodeError, a lone surrogate, is a ValueError
+            encoded = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+            check_metadata(document.metadata, encoded)
+            digest = hashlib.blake2b(encoded.encode(), digest_size=16)
+        except (TypeError, ValueError, RecursionError) as error:  # a lone surrogate is a ValueError
             where = f"{document.source}: " if document.source else ""
             raise CorpusError(f"{where}document {document.id!r} cannot be stored: {error}") from error
-        return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+        return digest.hexdigest()

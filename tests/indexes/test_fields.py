@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 
 import numpy as np
@@ -86,3 +87,27 @@ def test_a_search_goes_on_while_fields_are_read(index_of):
     assert len(found) == 2
     assert len(list(rows)) == 1
     assert list(index._snapshot.metadata(1)) == ['{"a":1}']
+
+
+@pytest.mark.parametrize(("depth", "fits"), [(1_000, True), (1_001, False), (100_000, False)])
+def test_metadata_that_sqlite_could_not_look_into_are_refused(make_index, depth, fits):
+    """Else the one document would make every condition fail; some versions of Python write as deep as that."""
+    before = sys.getrecursionlimit()
+    nested = {"year": 2020}
+    for _ in range(depth - 1):
+        nested = {"a": nested}
+    index = make_index()
+    try:
+        sys.setrecursionlimit(5_000)
+        with (
+            index.writer() as writer,
+            contextlib.nullcontext() if fits else pytest.raises(InputError, match=r"'a': cannot be"),
+        ):
+            writer.add([IndexedDocument("a", "x", metadata=nested)], np.ones((1, 8)))
+            writer.commit()
+    finally:
+        sys.setrecursionlimit(before)
+    with index.writer() as writer:
+        writer.add([IndexedDocument("b", "x", metadata={"year": 2020})], np.ones((1, 8)))
+        writer.commit()
+    assert list(index.ids(where="year = 2020")) == ["b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,6 +115,10 @@ def test_title_and_text_cannot_be_confused():
         (
             Document("a", "x", metadata={"b": [{"c\0": 1}]}),
             r"'a' cannot be stored: the name of the field 'c\\x00' has a NUL",
+        ),
+        (
+            Document("a", "x", metadata=functools.reduce(lambda inside, _: {"b": inside}, range(5_000), {})),
+            "'a' cannot be",
         ),
     ],
 )

@@ -16,7 +16,7 @@ __all__ = [
     "EncodedDocument",
     "IdAndSpans",
     "all_ids_and_spans",
-    "check_field_names",
+    "check_metadata",
     "delete_numbers",
     "encode",
     "field_names",
@@ -42,6 +42,7 @@ IdAndSpans = tuple[str, tuple[tuple[int, int], ...]]
 """What a hit needs of a document."""
 
 _BATCH = 5_000
+_DEEPEST = 1_000  # levels of JSON that SQLite reads; for one document with more it refuses every condition
 _COLUMNS = "id, text, title, metadata, spans, content_hash"
 
 
@@ -56,29 +57,47 @@ def _encode(num: int, document: IndexedDocument) -> EncodedDocument:
         metadata = json.dumps(document.metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         row = (num, document.id, document.content_hash, json.dumps(document.spans) if document.spans else "", metadata)
         text = (num, document.title, document.text)
-        if "\\u0000" in metadata:
-            check_field_names(document.metadata)
+        check_metadata(document.metadata, metadata)
         for value in (document.id, document.title, document.text, metadata):
             value.encode()
-    except (TypeError, ValueError) as error:  # UnicodeEncodeError, a lone surrogate, is a ValueError
+    except (TypeError, ValueError, RecursionError) as error:  # UnicodeEncodeError, a lone surrogate, is a ValueError
         raise InputError(f"document {document.id!r}: cannot be stored: {error}") from error
     return row, text
 
 
-def check_field_names(value: object) -> None:
-    """Refuse metadata with a NUL character in the name of a field: SQLite could not look for it.
+def check_metadata(metadata: object, encoded: str) -> None:
+    """Refuse metadata that SQLite could not look into: by them, no document could be asked for any field.
+
+    Args:
+        metadata: of a document.
+        encoded: JSON that holds them, with whatever else.
 
     Raises:
-        ValueError: names the field.
+        ValueError: a NUL character in the name of a field, or objects inside objects beyond what SQLite reads.
     """
+    if encoded.count("{") + encoded.count("[") > _DEEPEST:
+        inside: list[object] = [metadata]
+        for _ in range(_DEEPEST + 1):
+            inside = [each for value in inside for each in _inside(value)]
+        if inside:
+            raise ValueError(f"metadata are nested in more than {_DEEPEST} levels")
+    if "\\u0000" in encoded:
+        _check_field_names(metadata)
+
+
+def _inside(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+
+
+def _check_field_names(value: object) -> None:
     if isinstance(value, dict):
         for name, inside in value.items():
             if "\0" in str(name):
                 raise ValueError(f"the name of the field {name!r} has a NUL character")
-            check_field_names(inside)
+            _check_field_names(inside)
     elif isinstance(value, list | tuple):
         for inside in value:
-            check_field_names(inside)
+            _check_field_names(inside)
 
 
 def _decode(row: tuple[Any, ...]) -> IndexedDocument:
