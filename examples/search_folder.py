@@ -15,7 +15,8 @@ from llm2comp_apps import Collection, read_corpus
 
 def main(folder: str, query: str, encoder: str = "default") -> None:
     """Bring the index of a folder up to date, and print the best documents for a query."""
-    path = Path(folder).with_suffix(".index")  # notes/ has notes.index
+    place = Path(folder).resolve()
+    path = place.with_name(f"{place.name}.index")  # notes/ has notes.index
     library = Collection.open(path) if path.exists() else Collection.create(path, encoder=encoder)
     with library:
         report = library.update(read_corpus([folder]))

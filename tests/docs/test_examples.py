@@ -62,6 +62,16 @@ def test_search_folder(run, notes, tiny_encoder_dir) -> None:
     assert run("search_folder", notes, "mitosis")[0] == "0 added, 3 unchanged"
 
 
+def test_search_folder_has_an_index_for_each_folder(run, notes, tiny_encoder_dir, tmp_path, monkeypatch) -> None:
+    for name in ("notes.1", "notes.2"):
+        (tmp_path / notes).rename(tmp_path / name)
+        assert run("search_folder", name, "mitosis", str(tiny_encoder_dir))[0] == "3 added, 0 unchanged"
+        assert (tmp_path / f"{name}.index").is_dir()
+        (tmp_path / name).rename(tmp_path / notes)
+    monkeypatch.chdir(tmp_path / notes)
+    assert run("search_folder", ".", "mitosis", str(tiny_encoder_dir))[0] == "3 added, 0 unchanged"
+
+
 def test_filter_and_chunk(run, tiny_encoder_dir) -> None:
     counted, free, filtered, like = run("filter_and_chunk", str(tiny_encoder_dir))
     documents, chunks = (int(word) for word in counted.split() if word.isdigit())
