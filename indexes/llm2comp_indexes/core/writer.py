@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from llm2comp_indexes.dense.build import build_ann, check_kind, declined, serves
 from llm2comp_indexes.dense.kinds import Policy, is_small
-from llm2comp_indexes.dense.vectors import as_matrix, narrow, normalised
+from llm2comp_indexes.dense.vectors import RowError, as_matrix, narrow, normalised
 from llm2comp_indexes.errors import DamageWarning, IndexWriteError, InputError, KindError
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, LexicalWriter, is_outdated
 from llm2comp_indexes.storage import documents as rows_of
@@ -114,7 +114,12 @@ class Writer:
         """
         if not documents:
             return
-        matrix, rows_memory = self._check(documents, vectors, memory)
+        try:
+            matrix, rows_memory = self._check(documents, vectors, memory)
+        except RowError as error:  # whoever adds many batches knows a document, and not the rows of this call
+            owners = [document.id for document in documents for _ in range(document.rows)]
+            owner = f" (document {owners[error.row]!r})" if error.row < len(owners) else ""
+            raise InputError(f"{error}{owner}") from None
         last = {document.id: position for position, document in enumerate(documents)}
         kept = [position for position, document in enumerate(documents) if last[document.id] == position]
         if len(kept) < len(documents):

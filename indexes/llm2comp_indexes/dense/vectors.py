@@ -11,11 +11,24 @@ import numpy.typing as npt
 from llm2comp_indexes.errors import InputError
 from llm2comp_indexes.types import Float16Array, Float32Array
 
-__all__ = ["as_matrix", "as_queries", "narrow", "normalised", "widen"]
+__all__ = ["RowError", "as_matrix", "as_queries", "narrow", "normalised", "widen"]
 
 _SIGN_AND_BITS: Final = np.uint32(0x8FFFE000).view(np.int32)
 _REBIAS: Final = np.float32(2.0 ** (127 - 15))
 _SHORT, _LONG = 1e-12, 1e30  # squared lengths between which float32 sums lose nothing
+
+
+class RowError(InputError):
+    """A row that cannot be stored.
+
+    Attributes:
+        row: its number in what was given.
+    """
+
+    def __init__(self, what: str, row: int, reason: str) -> None:
+        """Say which, and what is wrong with it."""
+        super().__init__(f"{what}: row {row} {reason}")
+        self.row = row
 
 
 def as_matrix(vectors: npt.ArrayLike, dimension: int, what: str) -> Float32Array:
@@ -30,7 +43,7 @@ def as_matrix(vectors: npt.ArrayLike, dimension: int, what: str) -> Float32Array
     if not math.isfinite(np.vdot(matrix, matrix)):  # the shortest test, but squares of finite values may overflow
         finite = np.isfinite(matrix).all(axis=1)
         if not finite.all():
-            raise InputError(f"{what}: row {int(np.flatnonzero(~finite)[0])} holds NaN or infinity")
+            raise RowError(what, int(np.flatnonzero(~finite)[0]), "holds NaN or infinity")
     return matrix
 
 
@@ -66,7 +79,7 @@ def normalised(matrix: Float32Array, what: str) -> Float32Array:
         return matrix / np.sqrt(squares)[:, None]
     largest = np.abs(matrix).max(axis=1, initial=0, keepdims=True)
     if not largest.all():
-        raise InputError(f"{what}: row {int(np.flatnonzero(largest == 0)[0])} is all zeros and has no cosine")
+        raise RowError(what, int(np.flatnonzero(largest == 0)[0]), "is all zeros and has no cosine")
     scaled = matrix / largest  # else the squares of very long or very short rows overflow or vanish
     return (scaled / np.linalg.norm(scaled, axis=1, keepdims=True)).astype(np.float32)
 
