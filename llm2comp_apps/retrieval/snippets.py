@@ -156,10 +156,13 @@ def _clean(text: str, start: int, end: int, matches: Sequence[tuple[int, int]]) 
             continue
         between = _SPACE.sub(" ", text[position:first])
         word = text[first:last]
-        if word:
-            marks.append((length + len(between), length + len(between) + len(word)))
+        begins, ends = length + len(between), length + len(between) + len(word)
+        if word and marks and marks[-1][1] == begins:  # words without a blank between them: Chinese, Japanese, Thai
+            marks[-1] = (marks[-1][0], ends)
+        elif word:
+            marks.append((begins, ends))
         pieces += [between, word]
-        length += len(between) + len(word)
+        length = ends
         position = last
     if text[end:].strip():
         pieces.append(" ...")
