@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -68,6 +69,9 @@ for _name in _COMMANDS:  # each module imports what is heavy inside its commands
 
 def main() -> None:
     """Entry point of the ``llm2comp`` script."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who called: `llm2comp ... >&-`
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal or pipe that has no name for a character of a document gets its number, and not a traceback.

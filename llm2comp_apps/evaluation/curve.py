@@ -12,13 +12,14 @@ from typing import Any
 
 from llm2comp_apps.errors import EvaluationError
 from llm2comp_apps.evaluation.adapters import load_system
-from llm2comp_apps.evaluation.plotting import COLOURS, as_it_stands, new_figure, save_png
+from llm2comp_apps.evaluation.plotting import COLOURS, new_figure, save_png
 from llm2comp_apps.evaluation.report import Report, build_report
 from llm2comp_apps.evaluation.report_text import scores_table
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.table import System, TableOptions, fill_table
 from llm2comp_apps.evaluation.tasks import Task
 from llm2comp_apps.files import write_text
+from llm2comp_apps.pictures import as_it_stands
 from llm2comp_apps.text_table import TextTable
 
 __all__ = ["Checkpoint", "ScoredRun", "curve_points", "find_checkpoints", "plot_curve", "score_run"]

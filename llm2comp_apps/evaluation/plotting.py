@@ -9,7 +9,7 @@ from typing import Any
 
 from llm2comp_apps.errors import EvaluationError
 
-__all__ = ["COLOURS", "as_data_uri", "as_it_stands", "new_figure", "save_png"]
+__all__ = ["COLOURS", "as_data_uri", "new_figure", "save_png"]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5d3a9b", "#8c8c8c", "#a6761d", "#000000")
 """Okabe and Ito's palette, told apart by colour-blind readers too, but for its yellow, and three more."""
@@ -36,11 +36,6 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, list
 def save_png(figure: Any, path: Path) -> None:
     """Write ``figure`` as PNG, as large as all of its titles and labels need."""
     figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.1)
-
-
-def as_it_stands(text: str) -> str:
-    """The text as matplotlib draws it letter by letter: between two dollar signs it would read a formula, or fail."""
-    return text.replace("$", r"\$")
 
 
 def as_data_uri(figure: Any) -> str:

@@ -6,9 +6,10 @@ import json
 from html import escape
 from typing import Any
 
-from llm2comp_apps.evaluation.plotting import COLOURS, as_data_uri, as_it_stands, new_figure
+from llm2comp_apps.evaluation.plotting import COLOURS, as_data_uri, new_figure
 from llm2comp_apps.evaluation.report import Line, Report
 from llm2comp_apps.evaluation.report_text import COMPARISON_NOTE, comparison_of, delta_text, is_best, percent
+from llm2comp_apps.pictures import as_it_stands
 
 __all__ = ["render_html"]
 

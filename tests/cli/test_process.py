@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -213,3 +215,14 @@ def test_a_device_that_is_not_there_is_one_line(cli, tiny_encoder_dir, write_cor
     result = cli("index", "build", write_corpus(4), "--encoder", tiny_encoder_dir, "--device", device)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no shell that closes streams")
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&-"])
+def test_closed_streams_are_no_error(tmp_path, closed):
+    """As after ``llm2comp ... >&-`` in a script that wants to hear nothing."""
+    command = (
+        f"{shlex.quote(sys.executable)} -c 'from llm2comp_apps.cli.main import main; main()' index list --json {closed}"
+    )
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -217,6 +217,8 @@ def test_further_columns_are_metadata(fast_path):
         "year": [2020, None],
         "day": [year, year],
         "moment": pa.array([1_588_336_200_000_000_001, 0], pa.timestamp("ns")),
+        "took": pa.array([1_500_000_001, None], pa.duration("ns")),
+        "opens": pa.array([1_500_000_001, None], pa.time64("ns")),
         "price": [decimal.Decimal("1.50"), None],
         "score": [float("nan"), 0.5],
         "tags": [["x", "y"], []],
@@ -233,6 +235,8 @@ def test_further_columns_are_metadata(fast_path):
         "year": 1999,  # what the file calls metadata wins
         "day": "2020-05-01",
         "moment": moment.isoformat(),
+        "took": "0:00:01.500000",
+        "opens": "00:00:01.500000",
         "price": "1.50",
         "score": None,
         "tags": ["x", "y"],

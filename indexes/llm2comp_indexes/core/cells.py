@@ -38,14 +38,16 @@ def _cell(cell: Any) -> Any:
 
 
 def in_microseconds(batch: Any) -> Any:
-    """Times without their nanoseconds, which Python's times do not have."""
+    """Times and durations without their nanoseconds, which Python's do not have."""
     import pyarrow as pa
     from pyarrow import compute, types
 
+    coarser = {pa.duration("ns"): pa.duration("us"), pa.time64("ns"): pa.time64("us")}
     for number, column in enumerate(batch.columns):
-        if types.is_timestamp(column.type) and column.type.unit == "ns":
-            cut = compute.cast(column, pa.timestamp("us", column.type.tz), safe=False)
-            batch = batch.set_column(number, batch.schema.names[number], cut)
+        kind = column.type
+        to = pa.timestamp("us", kind.tz) if types.is_timestamp(kind) and kind.unit == "ns" else coarser.get(kind)
+        if to is not None:
+            batch = batch.set_column(number, batch.schema.names[number], compute.cast(column, to, safe=False))
     return batch
 
 

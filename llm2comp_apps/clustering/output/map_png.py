@@ -16,6 +16,7 @@ from llm2comp_apps.clustering.output.map_html import MapData
 from llm2comp_apps.clustering.output.map_points import label_positions
 from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
 from llm2comp_apps.errors import ClusteringError
+from llm2comp_apps.pictures import as_it_stands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-__all__ = ["as_it_stands", "write_map_png"]
+__all__ = ["write_map_png"]
 
 _SIDE = 10.0  # inches
 _DPI = 160
@@ -130,11 +131,6 @@ def _write_legend(figure: Figure, data: MapData) -> None:
     figure.legend(
         marks, [line for line, _ in lines], loc="outside right upper", frameon=False, fontsize=7.5, handletextpad=0.2
     )
-
-
-def as_it_stands(text: str) -> str:
-    """The text as matplotlib draws it letter by letter: between two dollar signs it would read a formula, or fail."""
-    return text.replace("$", r"\$")
 
 
 def _wrapped(name: str) -> str:

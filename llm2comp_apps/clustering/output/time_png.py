@@ -10,9 +10,9 @@ import numpy as np
 
 from llm2comp_apps.clustering.describing.timeline import Timeline
 from llm2comp_apps.clustering.describing.topics import Topic
-from llm2comp_apps.clustering.output.map_png import as_it_stands
 from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
 from llm2comp_apps.errors import ClusteringError
+from llm2comp_apps.pictures import as_it_stands
 
 __all__ = ["write_time_png"]
 

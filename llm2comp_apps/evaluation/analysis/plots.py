@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from llm2comp_apps.evaluation.analysis.study import PoolingResult, Study
-from llm2comp_apps.evaluation.plotting import COLOURS, as_it_stands, new_figure, save_png
+from llm2comp_apps.evaluation.plotting import COLOURS, new_figure, save_png
+from llm2comp_apps.pictures import as_it_stands
 
 __all__ = ["write_plots"]
 
