@@ -85,7 +85,6 @@ def reconstruct(
     states: list[_States] = [[] for _ in batches]
     starts = [full.layers.index(number) for number in pruned.layers]
     ends = [*starts[1:], len(full.layers)]
-    averaged = pruned.pooling != "first"
     for index, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
         if index >= (network.text_layers or len(ends)):
             _fit_text(full.network, start, network, index, wanted, states, batches)
@@ -95,7 +94,7 @@ def reconstruct(
             wanted[number] = _through(full.network, range(start, end), wanted[number], batch)
             inner, made = _inner_and_made(network, index, states[number], batch)
             for values, x, y in zip(inner, made, wanted[number], strict=True):
-                target = _target(full.network, network.k, y, x.shape[1], averaged=averaged and end == ends[-1])
+                target = y[:, : x.shape[1]]  # with fewer memory tokens, a row is shorter
                 weights, last = _weights(network, batch, target), values.shape[1]  # of the row, that are computed
                 _add(sums, values, (target - x)[:, -last:], weights[:, -last:], seen)
             seen += len(batch[0])
@@ -301,19 +300,6 @@ def _weights(network: CompressionNetwork, batch: Batch, target: Tensor) -> Tenso
     if (mask := batch[1]) is not None:
         weights[:, : mask.shape[1]] *= mask
     return weights
-
-
-def _target(full: CompressionNetwork, k: int, states: Tensor, length: int, *, averaged: bool) -> Tensor:
-    """What the fitted encoder should have: the whole one's states, of the first k memory tokens, ``(B, length, d)``.
-
-    Where their mean is read, behind the last layer, the kept memory tokens also get what the mean of all has more.
-    """
-    target = states[:, :length]  # the text, then as many memory tokens as are kept
-    if not averaged or k == full.k:
-        return target
-    memory = states[:, length - k :]
-    more = memory.mean(1, keepdim=True) - memory[:, :k].mean(1, keepdim=True)
-    return torch.cat([target[:, :-k], target[:, -k:] + more], dim=1)
 
 
 def _inner_and_made(network: CompressionNetwork, index: int, states: _States, batch: Batch) -> tuple[_States, _States]:

@@ -129,17 +129,6 @@ def test_fewer_memory_tokens_are_fitted_with_it(encoder, sentences):
         check_fitting(fitted, sentences)
 
 
-def test_the_memory_tokens_that_stay_learn_the_mean_of_all(encoder):
-    """By its definition; in front of the last layer they stay what they are."""
-    states = torch.randn(2, 5 + K, 8)
-    target = reconstruction._target(encoder.network, 2, states, 5 + 2, averaged=True)
-    torch.testing.assert_close(target[:, 5:].mean(1), states[:, 5:].mean(1))
-    torch.testing.assert_close(target[:, 5] - target[:, 6], states[:, 5] - states[:, 6])
-    assert torch.equal(target[:, :5], states[:, :5])
-    assert torch.equal(reconstruction._target(encoder.network, 2, states, 5 + 2, averaged=False), states[:, :7])
-    assert torch.equal(reconstruction._target(encoder.network, K, states, 5 + K, averaged=True), states)
-
-
 def test_fewer_memory_tokens_later(stopped, sentences):
     """The layers count the memory tokens, too."""
     fewer = prune(stopped, range(DEPTH), k=2)
