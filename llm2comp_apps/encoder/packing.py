@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -200,16 +200,17 @@ def _attention(
         places = cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q
         made: Any = kernel(rows[0], rows[1], rows[2], *places)
         return made[None], None
-    return _text_by_text(rows, cu_seq_lens_q.tolist(), scale, dropout)[None], None
+    return _text_by_text(rows, cu_seq_lens_q, scale, dropout)[None], None
 
 
 def _has_flash(tensor: Tensor) -> bool:
     return tensor.is_cuda and tensor.dtype in _HALF
 
 
-def _text_by_text(rows: Sequence[Tensor], bounds: list[int], scale: float, dropout: float = 0.0) -> Tensor:
+@torch.compiler.disable  # which would compile a layer anew for each number of texts
+def _text_by_text(rows: Sequence[Tensor], bounds: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
     """Of queries, keys and values, all ``(S, heads, d)``."""
-    sizes = [after - before for before, after in pairwise(bounds)]
+    sizes = bounds.diff().tolist()
     query, key, value = (row.transpose(0, 1)[None].split(sizes, 2) for row in rows)
     attend = partial(torch.nn.functional.scaled_dot_product_attention, scale=scale, dropout_p=dropout)
     made = [attend(*part) for part in zip(query, key, value, strict=True)]

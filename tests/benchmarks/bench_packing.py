@@ -4,8 +4,9 @@
 
 Batches are texts of all files at random, which is what ``--topics`` makes of them: their lengths have nothing to do
 with each other. The kernels take turns, batch by batch, in one process; a step is the forward and backward pass of all
-weights. Prints one JSON object: processor seconds of each kernel, and the largest distance of a vector from the first
-kernel's.
+weights, in bfloat16 where the machine has it, as in a run. ``compiled`` is ``packed`` with compiled layers. The first
+batch is for warming up. Prints one JSON object: processor seconds of each kernel, and the least cosine of a vector to
+the first kernel's.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ import torch
 from llm2comp_train.data.sources import find_data, single_rows
 from llm2comp_train.engine.contrast import ContrastiveWork
 from llm2comp_train.engine.full_weights import build_with_own_layers
-from llm2comp_train.engine.machine import load_for_training
+from llm2comp_train.engine.machine import fit_to_machine, load_for_training, training_dtype
 from llm2comp_train.engine.processes import Processes
 from llm2comp_train.recipes import resolve
 
 from llm2comp_apps.encoder.batching import length_batches
 
-KERNELS = ("eager", "sdpa", "packed")
+KERNELS = ("eager", "sdpa", "packed", "compiled")
 
 
 def batches_of(options: argparse.Namespace, tokenizer: Any) -> list[list[list[int]]]:
@@ -71,26 +72,31 @@ def main() -> None:
     changes = {"layers": options.layers, "teacher": "none", "k": 4, "max_length": options.length}
     works = {}
     for kernel in KERNELS:
-        settings = replace(resolve("smollm2-135m", "align", changes), attention=kernel)
+        compiled = kernel == "compiled"
+        settings = resolve("smollm2-135m", "align", changes)
+        settings = replace(settings, attention="packed" if compiled else kernel, compile=compiled)
         backbone = load_for_training(settings, "cpu")
         network = build_with_own_layers(backbone, settings, None).drop_decoder()
+        network.compute_dtype = training_dtype(settings, "cpu")  # as a run does it
+        fit_to_machine(network, settings, Processes("cpu"))
         bench: Any = SimpleNamespace(
             settings=settings, network=network, store=None, pad_id=0, processes=Processes("cpu")
         )
         works[kernel] = ContrastiveWork.__new__(type("Stepping", (ContrastiveWork,), {"backward": None}))
         ContrastiveWork.__init__(works[kernel], bench)
     seconds = dict.fromkeys(KERNELS, 0.0)
-    apart = dict.fromkeys(KERNELS, 0.0)
+    near = dict.fromkeys(KERNELS, 1.0)
     batches = batches_of(options, backbone.tokenizer)
-    for rows in batches:
+    for index, rows in enumerate(batches):
         vectors = {}
         for kernel, work in works.items():
             begun = time.process_time()
             vectors[kernel] = step(work, rows)
-            seconds[kernel] += time.process_time() - begun
-            apart[kernel] = max(apart[kernel], float((vectors[kernel] - vectors["eager"]).abs().max()))
-    tokens = sum(len(row) + 4 for rows in batches for row in rows)
-    print(json.dumps({"tokens": tokens, "seconds": seconds, "apart": apart}))
+            seconds[kernel] += (time.process_time() - begun) * bool(index)
+            cosines = torch.nn.functional.cosine_similarity(vectors[kernel], vectors["eager"])
+            near[kernel] = min(near[kernel], float(cosines.min()))
+    tokens = sum(len(row) + 4 for rows in batches[1:] for row in rows)
+    print(json.dumps({"tokens": tokens, "seconds": seconds, "cosine": near}))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from llm2comp_apps.encoder.backends import export
+from llm2comp_apps.encoder.backends import export, onnx_encoder
 from llm2comp_apps.encoder.backends.export import export_encoder
 from llm2comp_apps.encoder.backends.exported import MANIFEST, read_manifest
 from llm2comp_apps.encoder.backends.graph import MICROSOFT, Graph
@@ -22,6 +22,7 @@ from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.errors import EncoderError
 
 COUNT = 64
+BASIC = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
 
 
 @pytest.fixture
@@ -66,6 +67,16 @@ def test_an_export_remembers_what_it_needs(encoder, tmp_path, monkeypatch, satur
     assert (written.exact, measured[-1]) == (exact, exact)
     assert read_manifest(tmp_path / "out").exact == exact
     assert measured == ([False, True] if saturates and exact else [exact])
+
+
+def test_only_processors_that_need_it_take_the_slower_kernel(monkeypatch):
+    """One with AMX would take 3.4 times the time."""
+    levels = set()
+    for saturates in (True, False):
+        monkeypatch.setattr(onnx_encoder, "products_saturate", lambda saturates=saturates: saturates)
+        assert onnx_encoder._options(exact=False).graph_optimization_level == BASIC
+        levels.add((saturates, onnx_encoder._options(exact=True).graph_optimization_level))
+    assert levels == {(True, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED), (False, BASIC)}
 
 
 def test_what_no_kernel_can_do_is_refused(encoder, tmp_path, monkeypatch):

@@ -81,7 +81,7 @@ def test_every_token_stands_once_in_its_text(rows, k, least):
 @torch.library.custom_op("llm2comp_test::varlen", mutates_args={})
 def flash(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
     """What a GPU's kernel is to the compiler: an operation whose inside it does not see."""
-    return packing._text_by_text([query, key, value], bounds.tolist(), query.shape[-1] ** -0.5).contiguous()
+    return packing._text_by_text([query, key, value], bounds, query.shape[-1] ** -0.5).contiguous()
 
 
 @flash.register_fake
@@ -104,6 +104,25 @@ def test_a_compiled_body_is_one_graph_for_any_number_of_texts(network, monkeypat
         for each, wanted in zip(texts, before, strict=True):
             torch.testing.assert_close(network.packed_memory(each), wanted, rtol=1e-4, atol=1e-5)
     assert counter.frame_count == 1
+
+
+def test_a_processor_compiles_layers_for_rows_of_any_size(network):
+    """Once, not for each number of texts."""
+    torch._dynamo.reset()
+    draw, counter = np.random.default_rng(0), CompileCounter()
+    batches = [[draw.integers(3, 99, size).tolist() for size in draw.integers(1, 30, count)] for count in (3, 9, 5, 7)]
+    texts = [pack_rows(rows, 3, 0) for rows in batches]
+    with torch.no_grad():
+        before = [network.packed_memory(each) for each in texts]
+    for layer in network.encoder.layers:
+        layer.compile(backend=counter, dynamic=True)
+    counts = []
+    for each, wanted in zip(texts, before, strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(network.packed_memory(each), wanted, rtol=1e-4, atol=1e-5)
+        counts.append(counter.frame_count)
+    assert counts[0] > 0
+    assert counts[1:] == [counts[1]] * 3, counts
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 120))
@@ -197,7 +216,7 @@ def test_rounded_token_embeddings_are_refused_where_something_else_reads_them(se
 
 
 def test_rounded_token_embeddings_are_not_lost_between_stages(settings, data, tmp_path, deep_encoder_dir):
-    encoder = LLM2Comp.from_pretrained(str(deep_encoder_dir), device="cpu")
+    encoder = LLM2Comp.from_pretrained(str(deep_encoder_dir), device="cpu", dtype=torch.float32)
     weight = encoder.network.lm.get_input_embeddings().weight  # those of a tiny random network lose much in 4 bits
     weight.data.copy_(torch.from_numpy(rounded_tokens(weight.detach().numpy(), 4)))
     pack_encoder(encoder, tmp_path / "packed", token_bits=4)

@@ -22,7 +22,7 @@ from llm2comp_apps.encoder.arrays import open_arrays
 from llm2comp_apps.encoder.backends.cores import usable_cores
 from llm2comp_apps.encoder.backends.exported import GRAPH, TOKENIZER, TOKENS, Manifest
 from llm2comp_apps.encoder.backends.poolings import pool
-from llm2comp_apps.encoder.backends.saturation import add_exactly
+from llm2comp_apps.encoder.backends.saturation import add_exactly, products_saturate
 from llm2comp_apps.encoder.backends.tokens import TokenTable
 from llm2comp_apps.encoder.batching import MAX_ROWS, dealt, encode_in_windows, limit, with_progress
 from llm2comp_apps.encoder.beginnings import of_beginnings, tells
@@ -314,6 +314,6 @@ def _options(exact: bool) -> onnxruntime.SessionOptions:
     options.log_severity_level = 3
     # Beyond folding constants nothing is gained: the graph is made of fused operations where these are faster.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    if exact:
+    if exact and products_saturate():
         add_exactly(options)
     return options

@@ -20,8 +20,9 @@ __all__ = ["add_exactly", "products_saturate"]
 
 
 def add_exactly(options: onnxruntime.SessionOptions) -> None:
-    """Let a session add all products exactly; the option is without effect on a processor that does so anyway.
+    """Let a session add all products exactly, on a processor whose fast kernel does not.
 
+    Elsewhere it only costs: with it a processor with AMX computes ``quality`` in 3.4 times the time, to the same sums.
     In ONNX Runtime it is ``kOrtSessionOptionsAvx2PrecisionMode``, one of the extended optimisations of a graph. The
     others of these change neither vectors (cosine .9999999) nor speed.
     """

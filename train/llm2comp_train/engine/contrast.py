@@ -52,15 +52,16 @@ class ContrastiveWork(Work):
             return None
         before = np.cumsum(lengths) - lengths
         places = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+        cuda = self._processes.device.startswith("cuda")  # elsewhere rows of any size go through compiled layers
         found = pack(
             self._store.tokens(places),
             lengths,
             self._network.k,
             self._pad_id,
             settings.max_length,
-            least=_most_tokens(settings) if settings.compile else 0,
+            least=_most_tokens(settings) if settings.compile and cuda else 0,
         )
-        return found.pinned() if self._processes.device.startswith("cuda") else found
+        return found.pinned() if cuda else found
 
     def learn(
         self,

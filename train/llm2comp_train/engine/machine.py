@@ -52,7 +52,7 @@ def fit_to_machine(network: CompressionNetwork, settings: Settings, processes: P
     if settings.shard and processes.world > 1:
         shard_layers(layers, processes.device, processes.world)
         processes.in_step = True
-    if settings.compile and settings.attention == PACKED:
+    if settings.compile and settings.attention == PACKED and processes.device.startswith("cuda"):
         network.compile_packed()
     elif settings.compile:
         # Encoder, teacher and student, with padding and without, trained and not, are so many forms of one layer.
