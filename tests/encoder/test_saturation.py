@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
-from llm2comp_apps.encoder.backends import export, onnx_encoder
+from llm2comp_apps.encoder.backends import export, onnx_encoder, saturation
 from llm2comp_apps.encoder.backends.export import export_encoder
 from llm2comp_apps.encoder.backends.exported import MANIFEST, read_manifest
 from llm2comp_apps.encoder.backends.graph import MICROSOFT, Graph
@@ -41,6 +42,18 @@ def test_largest_sums_are_exact_on_every_processor():
     session = onnxruntime.InferenceSession(graph.model().SerializeToString(), options)
     (sums,) = session.run(None, {"rows": np.full((3, COUNT), 255, np.uint8)})
     np.testing.assert_array_equal(sums, np.full((3, COUNT), COUNT * 127 * 255, np.float32))
+
+
+def test_the_graph_that_is_asked_is_one_product():
+    """As onnx reads it, which the program must not import."""
+    model = onnx.load_from_string(saturation._BEFORE_WEIGHTS + bytes([127]) * 32**2 + saturation._BEHIND_WEIGHTS)
+    onnx.checker.check_model(model)
+    assert [node.op_type for node in model.graph.node] == ["MatMulIntegerToFloat", "Identity"]
+    held = [onnx.numpy_helper.to_array(each) for each in model.graph.initializer]
+    assert [(each.dtype, each.shape, set(each.ravel().tolist())) for each in held] == [
+        (np.int8, (32, 32), {127}),
+        (np.float32, (), {1.0}),
+    ]
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux lists the instructions of its processor")

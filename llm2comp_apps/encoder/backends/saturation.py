@@ -11,6 +11,7 @@ an export is measured with the fast kernel where that is possible, and remembers
 
 from __future__ import annotations
 
+import base64
 import functools
 
 import numpy as np
@@ -30,16 +31,23 @@ def add_exactly(options: onnxruntime.SessionOptions) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
 
 
+_COUNT = 32
+# A graph of one product, a row with weights that are 127 all; a search has no time to import what writes such graphs.
+_BEFORE_WEIGHTS = base64.b64decode(
+    b"CAsSCGxsbTJjb21wOtQJClQKA3JvdwoKY29uc3RhbnQuMAoKY29uc3RhbnQuMQoKY29uc3RhbnQuMRIEdjBfMCIUTWF0TXVsSW50"
+    b"ZWdlclRvRmxvYXQ6DWNvbS5taWNyb3NvZnQKFgoEdjBfMBIEc3VtcyIISWRlbnRpdHkSB2VuY29kZXIqlQgIIAggEANCCmNvbnN0"
+    b"YW50LjBKgAg="
+)
+_BEHIND_WEIGHTS = base64.b64decode(
+    b"KhQQAUIKY29uc3RhbnQuMUoEAACAP1oVCgNyb3cSDgoMCAISCAoCCAEKAgggYhYKBHN1bXMSDgoMCAESCAoCCAEKAgggQgQKABAX"
+    b"QhEKDWNvbS5taWNyb3NvZnQQAQ=="
+)
+
+
 @functools.cache
 def products_saturate() -> bool:
     """Whether the fast kernel of this processor cuts a sum of two products that does not fit into 16 bits."""
-    from llm2comp_apps.encoder.backends.graph import MICROSOFT, Graph
-
-    graph, count = Graph(), 32
-    row = graph.input("row", (1, count), np.uint8)
-    weight = graph.constant(np.full((count, count), 127), np.int8)
-    scales = graph.constant(1.0), graph.constant(1.0)
-    graph.output("sums", graph.add("MatMulIntegerToFloat", row, weight, *scales, domain=MICROSOFT), (1, count))
-    session = onnxruntime.InferenceSession(graph.model().SerializeToString(), providers=["CPUExecutionProvider"])
-    (sums,) = session.run(None, {row: np.full((1, count), 255, np.uint8)})
-    return bool((np.asarray(sums) != 255 * 127 * count).any())
+    model = _BEFORE_WEIGHTS + bytes([127]) * _COUNT**2 + _BEHIND_WEIGHTS
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    (sums,) = session.run(None, {"row": np.full((1, _COUNT), 255, np.uint8)})
+    return bool((np.asarray(sums) != 255 * 127 * _COUNT).any())
