@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import time
@@ -14,10 +15,10 @@ from typing import Any, Literal, TypeVar
 
 import orjson
 from llm2comp_indexes import FilterError, IndexLockedError, IndexStoreError, IndexWriteError, InputError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from llm2comp_apps import LLM2CompError, UsageError
+from llm2comp_apps import CorpusError, LLM2CompError, UsageError
 from llm2comp_apps.serving.errors import ApiError, openai_error, tei_error
 from llm2comp_apps.serving.schemas import Fields, parse_json
 from llm2comp_apps.serving.state import State
@@ -32,6 +33,7 @@ Face = Literal["openai", "tei", "own"]
 _CLIENT_GONE = 499
 _LONG_BODY = 1 << 17  # bytes; what takes more than a millisecond to parse goes to a thread
 _INTEGER_BITS = 64  # those of at least so many bits are spelled
+_DEPTH = 50  # levels of an answer; orjson writes 254, and metadata may have more
 _PATH = re.compile(r"(?:/[^\s/:'\"]+){2,}/?")
 
 
@@ -64,24 +66,26 @@ class Call:
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """An answer in JSON; vectors may be numpy rows, and integers of any size."""
+    """An answer in JSON; vectors may be numpy rows, integers of any size, and metadata of any depth."""
     option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
     try:
         body = orjson.dumps(value, option=option)
-    except TypeError:  # it has integers of at most 64 bits, and documents may hold larger ones
+    except TypeError:  # its integers have at most 64 bits, and its values 254 levels; documents may hold more
         body = orjson.dumps(_spelled(value), option=option)
     return Response(body, status, headers, "application/json")
 
 
-def _spelled(value: Any) -> Any:
-    """The same, with integers beyond 64 bits as they are written in JSON."""
+def _spelled(value: Any, depth: int = 0) -> Any:
+    """The same, with integers beyond 64 bits and what lies deep as they are written in JSON."""
+    if depth > _DEPTH and isinstance(value, dict | list):  # only metadata are so deep
+        return orjson.Fragment(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
     if isinstance(value, int) and value.bit_length() >= _INTEGER_BITS:
         return orjson.Fragment(str(value))
     if is_dataclass(value):
-        return {each.name: _spelled(getattr(value, each.name)) for each in fields(value)}
+        return {each.name: _spelled(getattr(value, each.name), depth + 1) for each in fields(value)}
     if isinstance(value, dict):
-        return {key: _spelled(each) for key, each in value.items()}
-    return [_spelled(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: _spelled(each, depth + 1) for key, each in value.items()}
+    return [_spelled(each, depth + 1) for each in value] if isinstance(value, list | tuple) else value
 
 
 def endpoint(
@@ -134,7 +138,10 @@ async def _answered(
         return await handler(Call(request, state, Fields(dict(request.query_params), status)))
     if request.method == "DELETE":
         return await handler(Call(request, state, Fields({}, status)))
-    body = await _body(request, state)
+    try:
+        body = await _body(request, state)
+    except ClientDisconnect:
+        return Response(status_code=_CLIENT_GONE)  # nobody reads it
     long = len(body) > _LONG_BODY
     fields = await state.in_thread(partial(parse_json, body, status)) if long else parse_json(body, status)
     if face == "tei" and isinstance(parameters := fields.values.get("parameters"), dict):
@@ -187,6 +194,8 @@ def _translated(error: Exception, wrong: int) -> ApiError:
     message = _without_paths(str(error))
     if isinstance(error, UsageError) and error.field == "id":
         return ApiError(404, message, code="document_not_found", param="id")
+    if isinstance(error, CorpusError):  # a document that no index can store
+        return ApiError(wrong, message, code="invalid_value", param="documents")
     if isinstance(error, UsageError | FilterError | InputError):
         param = error.field or ("where" if isinstance(error, FilterError) else None)
         return ApiError(wrong, message, code="invalid_value", param=param)

@@ -24,7 +24,7 @@ from llm2comp_apps.serving.running import Running, find_running
 from llm2comp_apps.serving.settings import ServeSettings
 from llm2comp_apps.serving.state import State
 
-__all__ = ["AskError", "Door", "InnerDoor", "OuterDoor", "StandingDoor"]
+__all__ = ["AskError", "Door", "InnerDoor", "OuterDoor", "StandingDoor", "path_segment"]
 
 LOGGER = logging.getLogger(__name__)
 _TIMEOUT = httpx2.Timeout(300, connect=5)
@@ -205,6 +205,11 @@ class StandingDoor(Door):
             with contextlib.suppress(httpx2.HTTPError):
                 await self._door.close()
         self._door = None
+
+
+def path_segment(name: str) -> str:
+    """A name as one segment of a path, also one that means a folder there."""
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
 
 
 async def _asked(client: httpx2.AsyncClient, method: str, path: str, body: dict[str, Any] | None) -> Any:

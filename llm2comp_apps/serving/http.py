@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from starlette.applications import Starlette
@@ -61,7 +62,10 @@ def routes() -> list[BaseRoute]:
 def _route(
     method: str, path: str, handler: Callable[[Call], Awaitable[Response]], *, face: Face = "own", work: bool = True
 ) -> Route:
-    return Route(path, endpoint(handler, face=face, work=work, known=known_fields(method, path)), methods=[method])
+    route = Route(path, endpoint(handler, face=face, work=work, known=known_fields(method, path)), methods=[method])
+    # Ids may hold line breaks; otherwise "a\n" would be no id, or that of "a".
+    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+    return route
 
 
 def create_app(

@@ -10,17 +10,16 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 from mcp.server import MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field
 from starlette.routing import BaseRoute
 
 from llm2comp_apps import __version__
-from llm2comp_apps.serving.door import AskError, Door, InnerDoor
+from llm2comp_apps.serving.door import AskError, Door, InnerDoor, path_segment
 from llm2comp_apps.serving.state import State
 
 __all__ = ["mcp_routes", "mcp_server"]
@@ -177,7 +176,7 @@ class Tools:
         for number, wanted in enumerate(ids):
             if max_chars < 200:
                 return Texts(texts=texts, left_out=ids[number:])
-            found = await self._ask("GET", index, f"/documents/{quote(wanted, safe='')}")
+            found = await self._ask("GET", index, f"/documents/{path_segment(wanted)}")
             text = found["text"][start : start + max_chars]
             max_chars -= len(text)
             length, end = len(found["text"]), min(start + len(text), len(found["text"]))
@@ -261,8 +260,11 @@ def mcp_server(door: Door, *, write: bool = False) -> MCPServer:
 
     @server.resource("doc://{index}/{id}", mime_type="text/plain", description="A document, title and text.")
     async def document(index: str, id: str) -> str:  # noqa: A002 - the word
-        found = await tools.read([id], index=index, max_chars=100_000)
-        return f"{found.texts[0].title}\n\n{found.texts[0].text}".strip()
+        try:
+            found = await door.ask("GET", f"{door.index(index)}/documents/{path_segment(id)}")
+        except AskError as error:
+            raise ResourceError(str(error)) from error
+        return f"{found['title']}\n\n{found['text']}".strip()
 
     return server
 

@@ -49,6 +49,31 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "ids": {**_STRINGS, "description": "Ids of documents."},
     "allow_most": {"type": "boolean", "description": "Delete even if the condition meets most documents."},
 }
+_OTHERWISE: dict[str, dict[str, dict[str, Any]]] = {
+    "/similarity": {
+        "inputs": {
+            "type": "object",
+            "properties": {"source_sentence": {"type": "string"}, "sentences": _STRINGS},
+            "description": "A sentence, and those that it is compared with.",
+        }
+    },
+    "/indexes/{name}/search": {"ids": {"type": "boolean", "description": "Send the ids of all hits that were found."}},
+    "/indexes/{name}/documents": {
+        "documents": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id"],
+                "properties": {
+                    **{name: {"type": "string"} for name in ("id", "text", "title")},
+                    "metadata": {"type": "object"},
+                },
+            },
+            "description": "Each with an id, a text or a title, and maybe metadata.",
+        }
+    },
+}
+"""Fields that mean something else at these paths."""
 _EMBED = ("inputs", "prompt_name", "input_type", "normalize", "truncate", "truncation_direction", "encoding_format")
 _RERANK = (
     *("query", "documents", "texts", "model", "top_n", "return_documents", "max_tokens_per_doc"),
@@ -141,17 +166,18 @@ _ERROR = {
 def _operation(method: str, path: str, summary: str, fields: tuple[str, ...]) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in ("name", "id", "question")
+        for name in ("name", "id", "question", "topic")
         if f"{{{name}}}" in path
     ]
     operation: dict[str, Any] = {"summary": summary}
+    described = _FIELDS | _OTHERWISE.get(path, {})
     if method == "get":
         parameters += [
-            {"name": name, "in": "query", "schema": _FIELDS[name], "description": _FIELDS[name]["description"]}
+            {"name": name, "in": "query", "schema": described[name], "description": described[name]["description"]}
             for name in fields
         ]
     elif fields:
-        schema = {"type": "object", "properties": {name: _FIELDS[name] for name in fields}}
+        schema = {"type": "object", "properties": {name: described[name] for name in fields}}
         operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     if parameters:
         operation["parameters"] = parameters

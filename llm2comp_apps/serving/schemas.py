@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from llm2comp_apps.serving.settings import Limits
 __all__ = ["TOKENS_HINT", "Fields", "encoded_vectors", "parse_json", "shortened"]
 
 _LARGEST = 1e15  # whose squares float32 can add up
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _NESTING = re.compile(r"'[^']*'|\"[^\"]*\"|[()]|[^\s()'\"]+")
 TOKENS_HINT = (
@@ -33,7 +35,11 @@ def parse_json(body: bytes, status: int) -> Fields:
     """
     try:
         found = orjson.loads(body or b"{}")
-    except orjson.JSONDecodeError as error:
+        if _LONG_NUMBER.search(body):  # orjson makes floats of integers beyond 64 bits
+            found = json.loads(body.decode())
+    except RecursionError:
+        raise ApiError(400, "the body is not valid JSON: it is nested too deeply", code="invalid_json") from None
+    except ValueError as error:  # Python reads integers of up to 4,300 digits
         raise ApiError(400, f"the body is not valid JSON: {error}", code="invalid_json") from None
     if not isinstance(found, dict):
         raise ApiError(status, "the body must be a JSON object", code="invalid_json")
@@ -157,7 +163,7 @@ class Fields:
         if len(found) > most:
             raise self.wrong(name, f"must have at most {most:,} texts, not {len(found):,}", "too_many")
         first = found[0][0] if isinstance(found[0], list) and found[0] else found[0]
-        if isinstance(first, int) and not isinstance(first, bool):
+        if single and isinstance(first, int) and not isinstance(first, bool):
             raise self.wrong(name, f"must be texts; {TOKENS_HINT}", "tokens_not_supported")
         for position, text in enumerate(found):
             if not isinstance(text, str):

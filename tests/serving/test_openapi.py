@@ -73,3 +73,20 @@ def test_the_fields_that_are_read_are_those_that_are_described(method, path, run
 
 def test_the_description_is_served(ask) -> None:
     assert ask("GET", "/openapi.json") == (200, openapi())
+
+
+def test_every_part_of_a_path_is_described() -> None:
+    for (_, path), operation in DESCRIBED.items():
+        described = {each["name"] for each in operation.get("parameters", []) if each["in"] == "path"}
+        assert described == set(re.findall(r"{(\w+)}", path)), path
+
+
+def test_fields_of_one_name_are_described_as_their_path_takes_them() -> None:
+    def schema(path: str, field: str):
+        body = DESCRIBED["POST", path]["requestBody"]["content"]["application/json"]["schema"]
+        return body["properties"][field]
+
+    assert schema("/indexes/{name}/search", "ids")["type"] == "boolean"
+    assert schema("/indexes/{name}/documents/delete", "ids")["type"] == "array"
+    assert set(schema("/similarity", "inputs")["properties"]) == {"source_sentence", "sentences"}
+    assert schema("/indexes/{name}/documents", "documents")["items"]["required"] == ["id"]
