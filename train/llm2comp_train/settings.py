@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from llm2comp_apps.errors import UsageError
@@ -152,6 +152,10 @@ class Settings:
         Raises:
             UsageError: naming the setting.
         """
+        for name in (each.name for each in fields(self)):
+            value = getattr(self, name)
+            unlimited = name == "clip_norm" and value == math.inf
+            self._require(name, not isinstance(value, float) or unlimited or math.isfinite(value), "finite")
         for name in ("k", "lora_r", "max_steps", "batch_size", "tokens_per_pass", "tokens_kept", "max_length",
                      "head_chunk", "fit_texts",
                      "eval_every", "save_every", "file_cap", "dead_after", "encoder_length"):  # fmt: skip

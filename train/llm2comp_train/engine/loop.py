@@ -118,6 +118,7 @@ def train(run: Run, stop: StopRequest, *, resume: bool) -> int:
         pace = _SMOOTHING * pace + (1 - _SMOOTHING) * seconds if pace else seconds
         evaluated = step == settings.max_steps or step % settings.eval_every == 0
         found = _evaluate(run) if evaluated else {}
+        _require_finite(run, step, found, parameters if evaluated or step % settings.save_every == 0 else {})
         if log is not None:
             log.write({"step": step, **figures, "tokens": outcome.tokens, "seconds": seconds})
             if evaluated:
@@ -180,6 +181,24 @@ def _require_progress(run: Run, outcome: Outcome, step: int, loss: float, norm: 
     raise DivergedError(
         f"step {step + 1}: the loss is {loss:g} and the gradient's norm {norm:g}{again}. Its batch: {shown}{more}. "
         f"Lower `lr` (now {run.settings.lr:g}) or repair these rows; the last checkpoint is whole."
+    )
+
+
+def _require_finite(run: Run, step: int, figures: dict[str, float], parameters: dict[str, nn.Parameter]) -> None:
+    """Keep what is lost out of checkpoints and encoders; steps may have been skipped up to here.
+
+    Raises:
+        DivergedError: a figure of the evaluation, or a weight that would be saved, is not finite.
+    """
+    lost = {name: value for name, value in figures.items() if not math.isfinite(value)}
+    here = (each.to_local() if isinstance(each, DTensor) else each for each in parameters.values())
+    broken = sum(not bool(weight.isfinite().all()) for weight in here)
+    if not any(run.processes.total(len(lost), broken)):
+        return
+    shown = ", ".join(f"{name} is {value:g}" for name, value in lost.items()) or "weights are not finite"
+    raise DivergedError(
+        f"step {step}: {shown}, so nothing is saved of it. Lower `lr` (now {run.settings.lr:g}); a checkpoint from "
+        "before is whole."
     )
 
 

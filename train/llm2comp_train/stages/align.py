@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ class _Align(Stage):
         if not settings.teachers:
             raise UsageError("is missing: stage align needs an encoder to learn from", field="teacher")
         for name, weight in settings.teachers:
+            if not math.isfinite(weight):
+                raise UsageError(f"must have finite weights, not {weight:g} for {name}", field="teacher")
             if weight <= 0:
                 raise UsageError(f"must have weights above 0, not {weight:g} for {name}", field="teacher")
         if settings.joined > _CHARACTERS * settings.max_length:
