@@ -78,7 +78,7 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 def _spelled(value: Any, depth: int = 0) -> Any:
     """The same, with integers beyond 64 bits and what lies deep as they are written in JSON."""
     if depth > _DEPTH and isinstance(value, dict | list):  # only metadata are so deep
-        return orjson.Fragment(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+        return orjson.Fragment(_written(value))
     if isinstance(value, int) and value.bit_length() >= _INTEGER_BITS:
         return orjson.Fragment(str(value))
     if is_dataclass(value):
@@ -86,6 +86,27 @@ def _spelled(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         return {key: _spelled(each, depth + 1) for key, each in value.items()}
     return [_spelled(each, depth + 1) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _written(value: Any) -> str:
+    """JSON of metadata, however deep: a writer that calls itself would end at a depth that depends on its callers."""
+    pieces: list[str] = []
+    todo: list[tuple[Any, bool]] = [(value, False)]  # what is yet to be written, and whether it is text already
+    while todo:
+        each, ready = todo.pop()
+        if ready:
+            pieces.append(each)
+        elif isinstance(each, dict | list):
+            names = [f"{json.dumps(key)}:" for key in each] if isinstance(each, dict) else [""] * len(each)
+            values = list(each.values()) if isinstance(each, dict) else each
+            opening, closing = "{}" if isinstance(each, dict) else "[]"
+            todo.append((closing, True))
+            for place in reversed(range(len(values))):
+                todo += [(values[place], False), ("," * (place > 0) + names[place], True)]
+            todo.append((opening, True))
+        else:
+            pieces.append(str(each) if type(each) is int else orjson.dumps(each).decode())
+    return "".join(pieces)
 
 
 def endpoint(

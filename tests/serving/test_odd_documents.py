@@ -9,11 +9,15 @@ import logging
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mcp import Client
 
+from llm2comp_apps.serving.call import _written
 from llm2comp_apps.serving.door import InnerDoor
 from llm2comp_apps.serving.mcp import mcp_server
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 BIG = 123456789012345678901234567890
 
 
@@ -55,7 +59,7 @@ def test_no_path_takes_a_line_break_at_its_end(server) -> None:
     assert server.ask("GET", "/indexes/library/search%0A?q=cells")[0] == 404
 
 
-@pytest.mark.parametrize("depth", [60, 260, 600, 900])
+@pytest.mark.parametrize("depth", [60, 260, 600, 900, 950])
 def test_metadata_of_any_depth_are_answered(server, depth) -> None:
     assert posted(server.ask, nested(depth))[0] == 200
     for status, _, answer in (
@@ -66,6 +70,16 @@ def test_metadata_of_any_depth_are_answered(server, depth) -> None:
         assert status == 200, answer
         assert answer.count(b'"in":') == depth
         assert str(BIG).encode() in answer
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    )
+)
+def test_what_lies_deep_is_written_as_it_is(value) -> None:
+    assert json.loads(_written(value)) == value
 
 
 @pytest.mark.parametrize("metadata", [b'{"a\\u0000b": 1}', nested(1000), nested(1010)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from dataclasses import fields, replace
 
 import pytest
@@ -51,6 +52,22 @@ def test_weights_that_are_not_finite_are_not_saved(align, tmp_path, monkeypatch)
     newest = checkpoints.latest(tmp_path / "run")
     assert newest is not None
     assert newest.name == "step-000002"
+
+
+def test_a_run_that_is_stopped_saves_nothing_either(align, tmp_path, monkeypatch):
+    learn = ContrastiveWork.learn
+
+    def spoiled(self, *arguments, **others):
+        outcome = learn(self, *arguments, **others)
+        with torch.no_grad():
+            self._network.memory_tokens.fill_(torch.nan)
+        signal.raise_signal(signal.SIGINT)
+        return outcome
+
+    monkeypatch.setattr(ContrastiveWork, "learn", spoiled)
+    with pytest.raises(TrainingError, match=r"step 1: weights are not finite"):
+        align(max_steps=8, save_every=8, eval_every=8)
+    assert checkpoints.latest(tmp_path / "run") is None
 
 
 @pytest.mark.parametrize("name", [each.name for each in fields(Settings) if each.type == "float"])

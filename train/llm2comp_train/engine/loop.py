@@ -118,7 +118,7 @@ def train(run: Run, stop: StopRequest, *, resume: bool) -> int:
         pace = _SMOOTHING * pace + (1 - _SMOOTHING) * seconds if pace else seconds
         evaluated = step == settings.max_steps or step % settings.eval_every == 0
         found = _evaluate(run) if evaluated else {}
-        _require_finite(run, step, found, parameters if evaluated or step % settings.save_every == 0 else {})
+        _require_finite(run, step, found, {})
         if log is not None:
             log.write({"step": step, **figures, "tokens": outcome.tokens, "seconds": seconds})
             if evaluated:
@@ -260,6 +260,7 @@ def _save(
     step: int,
     log: MetricsLog | None,
 ) -> None:
+    _require_finite(run, step, {}, parameters)
     state = {
         "step": step,
         "parameters": {name: whole(parameter) for name, parameter in parameters.items()},
