@@ -58,7 +58,10 @@ _CORPUS, _CLUSTERS = "llm2comp_apps.corpus.options", "llm2comp_apps.clustering.a
 _ENCODERS = "llm2comp_apps.encoder.names:known_names"
 _SUITES = "llm2comp_apps.evaluation.suites:SUITES"
 VALUES: dict[str, Values] = {
-    **{name: _of(_SETTINGS, key=name) for name in ("schedule", "adapter", "train_weights", "pieces", "attention")},
+    **{
+        name: _of(_SETTINGS, key=name)
+        for name in ("schedule", "adapter", "train_weights", "optimizer", "pieces", "attention")
+    },
     "train.dtype": _of(_SETTINGS, key="dtype"),
     "stage": _of("llm2comp_train.stages:STAGES", "all"),
     "recipe": _of("llm2comp_train.recipes:RECIPES"),

@@ -18,6 +18,7 @@ CHOICES = {
     "schedule": ("constant", "linear", "cosine"),
     "adapter": ("continue", "fresh"),
     "train_weights": ("adapter", "all"),
+    "optimizer": ("adamw", "muon"),
     "pieces": ("texts", "sentences", "both"),
     "dtype": ("auto", "bfloat16", "float32"),
     "attention": ("auto", "eager", "sdpa", "flash_attention_2", "packed"),
@@ -58,12 +59,17 @@ class Settings:
     # The optimiser
     max_steps: int = _setting(1000, "Optimiser steps.")
     batch_size: int = _setting(16, "Texts or pairs per optimiser step, over all processes.")
-    lr: float = _setting(5e-4, "Peak learning rate (AdamW).")
+    optimizer: str = _setting(
+        "adamw",
+        "adamw, or muon: Muon for the matrices of the layers (`train_weights=all`), AdamW for the rest; fewer steps, "
+        "each of which costs more.",
+    )
+    lr: float = _setting(5e-4, "Peak learning rate of AdamW; Muon's steps are made as large.")
     memory_lr: float = _setting(1.0, "Learning rate of memory tokens and decoder input, as a multiple of `lr`.")
     warmup_steps: int = _setting(40, "Steps of linear warm-up to the peak.")
     schedule: str = _setting("linear", "Learning rate after the warm-up: constant, linear or cosine decay.")
     lr_floor: float = _setting(0.05, "Share of the peak learning rate at which the decay ends.")
-    weight_decay: float = _setting(0.0, "Weight decay (AdamW).")
+    weight_decay: float = _setting(0.0, "Weight decay.")
     clip_norm: float = _setting(2.0, "Largest norm of the gradients; larger ones are scaled down.")
     # The data
     context: str = _setting("16,24,32,48", "rc, nll, kl, ebar: context lengths to draw from (tokens), or 'random'.")
@@ -185,6 +191,9 @@ class Settings:
             self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and under 1")
         for name, allowed in CHOICES.items():
             self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        muon = self.optimizer == "muon"
+        self._require("optimizer", not (muon and self.train_weights == "adapter"), "adamw with `train_weights=adapter`")
+        self._require("optimizer", not (muon and self.shard), "adamw with `shard`")
         self._require("mask_share", 0 < self.mask_share < 1, "between 0 and 1")
         self._require("lr_floor", 0 <= self.lr_floor <= 1, "between 0 and 1")
         self._require(

@@ -24,7 +24,9 @@ from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.errors import TrainingError
 from llm2comp_train.engine import checkpoints
 from llm2comp_train.engine.adapters import trainable
+from llm2comp_train.engine.machine import layers_of
 from llm2comp_train.engine.metrics import MetricsLog
+from llm2comp_train.engine.optimizers import Optimizers, optimizers_of
 from llm2comp_train.engine.processes import Processes
 from llm2comp_train.engine.sharding import placed_like, whole
 from llm2comp_train.engine.work import Outcome, Work
@@ -95,16 +97,7 @@ def train(run: Run, stop: StopRequest, *, resume: bool) -> int:
         TrainingError: the machine's memory ran out.
     """
     settings, parameters = run.settings, trainable(run.network)
-    # Where sharded and whole parameters stand side by side, they cannot be updated in one go (foreach).
-    foreach = False if settings.shard else None
-    memory = {id(tensor) for tensor in run.network.parameters(recurse=False)}
-    groups = [
-        {"params": [item for item in parameters.values() if id(item) not in memory], "scale": 1.0},
-        {"params": [item for item in parameters.values() if id(item) in memory], "scale": settings.memory_lr},
-    ]
-    # All weights of the layers are many: there the fused form pays, one pass over memory instead of ten.
-    fused = True if settings.train_weights == "all" and not settings.shard else None
-    optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, foreach=foreach, fused=fused)
+    optimiser = optimizers_of(run.network, parameters.values(), layers_of(run.network), settings)
     step = _restore(run, optimiser, parameters) if resume else 0
     log = MetricsLog(run.directory, settings, step, tensorboard=run.tensorboard) if run.processes.main else None
     _require_life(run, log, step)
@@ -134,15 +127,13 @@ def train(run: Run, stop: StopRequest, *, resume: bool) -> int:
 
 
 def _step(
-    run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], step: int, skipped: int
+    run: Run, optimiser: Optimizers, parameters: dict[str, nn.Parameter], step: int, skipped: int
 ) -> tuple[Outcome, dict[str, Any], int]:
     """One step; returns what it did, its figures, and how many steps in a row were skipped up to this one."""
     settings, processes = run.settings, run.processes
     torch.manual_seed((settings.seed * 1_000_003 + step) * processes.world + processes.rank)
     run.network.train()
     rate = settings.lr_at(step)
-    for group in optimiser.param_groups:
-        group["lr"] = rate * group["scale"]
     try:
         outcome = run.work.backward(step)
     except (RuntimeError, MemoryError) as error:
@@ -157,13 +148,13 @@ def _step(
     norm = _clip(list(parameters.values()), settings.clip_norm, processes)
     figures: dict[str, Any] = {"loss": loss, "lr": rate, "grad_norm": norm}
     if math.isfinite(loss) and math.isfinite(norm):
-        optimiser.step()
+        optimiser.step(rate)
         skipped = 0
     else:  # the weights stay as they were
         skipped += 1
         _require_progress(run, outcome, step, loss, norm, skipped)
         figures = {"loss": None, "lr": rate, "grad_norm": None, "skipped": True}
-    optimiser.zero_grad(set_to_none=True)
+    optimiser.zero_grad()
     return outcome, figures, skipped
 
 
@@ -255,7 +246,7 @@ def _show(run: Run, log: MetricsLog, step: int, loss: float | None, speed: float
 
 def _save(
     run: Run,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimizers,
     parameters: dict[str, nn.Parameter],
     step: int,
     log: MetricsLog | None,
@@ -265,9 +256,9 @@ def _save(
         "step": step,
         "parameters": {name: whole(parameter) for name, parameter in parameters.items()},
         "moments": {
-            name: {key: whole(value) for key, value in optimiser.state[parameter].items()}
+            name: {key: whole(value) for key, value in moments.items()}
             for name, parameter in parameters.items()
-            if parameter in optimiser.state
+            if (moments := optimiser.moments(parameter)) is not None
         },
         "statistics": {name: whole(buffer) for name, buffer in run.network.named_buffers(recurse=False)},
     }
@@ -278,7 +269,7 @@ def _save(
     run.processes.wait()
 
 
-def _restore(run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter]) -> int:
+def _restore(run: Run, optimiser: Optimizers, parameters: dict[str, nn.Parameter]) -> int:
     newest = checkpoints.latest(run.directory)
     if newest is None:
         return 0
@@ -288,10 +279,8 @@ def _restore(run: Run, optimiser: torch.optim.Optimizer, parameters: dict[str, n
             parameter.copy_(placed_like(state["parameters"][name], parameter))
         for name, buffer in run.network.named_buffers(recurse=False):
             buffer.copy_(state["statistics"][name])
-    fused = bool(optimiser.defaults["fused"])
     for name, moments in state["moments"].items():
-        parameter = parameters[name]
-        optimiser.state[parameter] = {key: placed_like(value, parameter, fused=fused) for key, value in moments.items()}
+        optimiser.restore(parameters[name], moments)
     return int(state["step"])
 
 

@@ -9,12 +9,13 @@ from llm2comp_apps.encoder.backbones import Backbone, default_dtype, load_backbo
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.packing import PACKED, varlen_kernel
 from llm2comp_apps.errors import UsageError
+from llm2comp_train.engine.optimizers import check_optimizer
 from llm2comp_train.engine.processes import Processes
 from llm2comp_train.engine.recompute import checkpoint_layers
 from llm2comp_train.engine.sharding import shard_layers
 from llm2comp_train.settings import Settings
 
-__all__ = ["fit_to_machine", "load_for_training", "training_dtype"]
+__all__ = ["fit_to_machine", "layers_of", "load_for_training", "training_dtype"]
 
 
 def training_dtype(settings: Settings, device: str) -> torch.dtype:
@@ -28,8 +29,10 @@ def load_for_training(settings: Settings, device: str) -> Backbone:
 
     Raises:
         EncoderError: it cannot be loaded.
-        UsageError: texts are to be packed on a GPU, and PyTorch has no kernel for that, or none with dropout.
+        UsageError: texts are to be packed on a GPU, and PyTorch has no kernel for that, or none with dropout; or it has
+            not the optimiser.
     """
+    check_optimizer(settings)
     if settings.attention == PACKED and device.startswith("cuda"):
         if varlen_kernel() is None:
             raise UsageError("cannot be packed on a GPU before PyTorch 2.10: pip install -U torch", field="attention")
@@ -45,8 +48,7 @@ def load_for_training(settings: Settings, device: str) -> Backbone:
 
 def fit_to_machine(network: CompressionNetwork, settings: Settings, processes: Processes) -> None:
     """Gradient checkpointing, sharding, compilation, as the settings ask for them."""
-    bodies = [network.base] if network.shallow is None else [network.base, network.shallow]
-    layers = list(dict.fromkeys(layer for body in bodies for layer in _layers(body)))
+    layers = layers_of(network)
     if settings.gradient_checkpointing:
         checkpoint_layers(layers)
     if settings.shard and processes.world > 1:
@@ -59,6 +61,12 @@ def fit_to_machine(network: CompressionNetwork, settings: Settings, processes: P
         torch._dynamo.config.recompile_limit = 16
         for layer in layers:
             layer.compile(dynamic=True)
+
+
+def layers_of(network: CompressionNetwork) -> list[nn.Module]:
+    """The layers of the LLM, and of the shallow encoder beside it, each once."""
+    bodies = [network.base] if network.shallow is None else [network.base, network.shallow]
+    return list(dict.fromkeys(layer for body in bodies for layer in _layers(body)))
 
 
 def _layers(body: nn.Module) -> nn.ModuleList:
