@@ -34,10 +34,11 @@ class MovedError(Exception):
 
 
 class Reply(NamedTuple):
-    """An answer of a shard, and the commit that gave it."""
+    """An answer of a shard, and the commit and the server that gave it."""
 
     state: tuple[int, int]
     answer: Any
+    replica: Replica
 
 
 class Lost(NamedTuple):
@@ -80,7 +81,13 @@ class Asker:
         self._fingerprint = fingerprint
 
     def ask(
-        self, question: str, bodies: Mapping[int, Mapping[str, Any]], *, until: float, patience: float
+        self,
+        question: str,
+        bodies: Mapping[int, Mapping[str, Any]],
+        *,
+        until: float,
+        patience: float,
+        servers: Mapping[int, Replica] | None = None,
     ) -> dict[int, Reply | Lost]:
         """Ask shards, by their numbers, all at once; waits for the answers.
 
@@ -89,18 +96,23 @@ class Asker:
             bodies: for each shard.
             until: when to stop waiting, by the monotonic clock.
             patience: seconds after which another replica is asked at the latest.
+            servers: the replicas that answered before, and so are asked first: those of one shard may be some commits
+                apart, and what they say does not fit together then.
 
         Raises:
             MovedError: a shard has moved on since.
             ApiError: a question was wrong.
         """
-        self._turn += 1
+        servers = servers or {}
+        if not servers:  # once for all that belongs together, or an even number of questions would spare a replica
+            self._turn += 1
         written: dict[int, bytes] = {}  # a body that several shards get is written once
         for body in bodies.values():
             if id(body) not in written:
                 written[id(body)] = orjson.dumps({**body, "fingerprint": self._fingerprint})
-        asked = {number: (self._shards[number], written[id(body)]) for number, body in bodies.items()}
-        return self._wait(self._ask_all(question, asked, until, patience, self._turn))
+        orders = {number: self._shards[number].order(self._turn, servers.get(number)) for number in bodies}
+        asked = {number: (self._shards[number], orders[number], written[id(bodies[number])]) for number in bodies}
+        return self._wait(self._ask_all(question, asked, until, patience))
 
     def look(self, seconds: float) -> list[tuple[Replica, Known | str]]:
         """Ask every replica who it is, and what is the trouble with those that do not say."""
@@ -136,9 +148,9 @@ class Asker:
         return asked.result()
 
     async def _ask_all(
-        self, question: str, asked: Mapping[int, tuple[Shard, bytes]], until: float, patience: float, turn: int
+        self, question: str, asked: Mapping[int, tuple[Shard, list[Replica], bytes]], until: float, patience: float
     ) -> dict[int, Reply | Lost]:
-        tasks = [self._ask_one(shard, question, body, until, patience, turn) for shard, body in asked.values()]
+        tasks = [self._ask_one(*each, question, until, patience) for each in asked.values()]
         found = await asyncio.gather(*tasks, return_exceptions=True)
         for each in found:
             if isinstance(each, BaseException):
@@ -146,10 +158,9 @@ class Asker:
         return dict(zip(asked, [each for each in found if not isinstance(each, BaseException)], strict=True))
 
     async def _ask_one(
-        self, shard: Shard, question: str, body: bytes, until: float, patience: float, turn: int
+        self, shard: Shard, order: list[Replica], body: bytes, question: str, until: float, patience: float
     ) -> Reply | Lost:
         """The first answer of any replica."""
-        order = shard.order(turn)
         if not order:
             return Lost(shard.trouble)
         pause = shard.patience(question, patience) if len(order) > 1 else patience
@@ -202,7 +213,7 @@ class Asker:
             replica.failed(str(error))
             raise _FailedError(str(error)) from error
         replica.answered()
-        return Reply((found["generation"], found["documents"]), found["answer"])
+        return Reply((found["generation"], found["documents"]), found["answer"], replica)
 
     async def _post(self, replica: Replica, path: str, body: bytes) -> dict[str, Any]:
         return _content(await self._connections.ask("POST", replica.address.url, path, body))

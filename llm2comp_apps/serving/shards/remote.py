@@ -29,7 +29,7 @@ from llm2comp_apps import LLM2CompError, UsageError
 from llm2comp_apps.serving.errors import ApiError
 from llm2comp_apps.serving.shards.addresses import ShardedAddress
 from llm2comp_apps.serving.shards.asking import Asker, Lost, MovedError, Reply
-from llm2comp_apps.serving.shards.replicas import Known, Shard
+from llm2comp_apps.serving.shards.replicas import Known, Replica, Shard
 from llm2comp_apps.serving.shards.wire import EXCHANGES
 
 __all__ = ["RemoteIndex", "Request"]
@@ -52,6 +52,7 @@ class Request:
         tries: how often it began again.
         missing: why shards did not answer, by their numbers.
         states: of the shards that did.
+        servers: of the shards, which answered last; the others of a shard may be some commits apart from it.
         places: the shard of each document that was found.
         statistics: of the words of queries.
     """
@@ -60,25 +61,27 @@ class Request:
     tries: int = 0
     missing: dict[int, str] = field(default_factory=dict)
     states: dict[int, tuple[int, int]] = field(default_factory=dict)
+    servers: dict[int, Replica] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
     statistics: dict[str, LexicalStatistics] = field(default_factory=dict)
 
     def again(self) -> Request:
         """The same from its beginning, without the shards that were lost."""
-        return Request(start=self.start, tries=self.tries + 1, missing=self.missing)
+        return Request(start=self.start, tries=self.tries + 1, missing=self.missing, servers=self.servers)
 
     def until(self, deadline: float) -> float:
         """When to stop waiting for an answer, by the monotonic clock."""
         whole = self.start + deadline * (1 if self.missing else 1 - _RESERVE)
         return max(whole, time.monotonic() + _GRACE * deadline)
 
-    def saw(self, number: int, state: tuple[int, int]) -> None:
-        """A shard answered in some state.
+    def saw(self, number: int, reply: Reply) -> None:
+        """A shard answered.
 
         Raises:
-            MovedError: it was in another one before.
+            MovedError: it was in another state before.
         """
-        if self.states.setdefault(number, state) != state and self.tries < _STRICT_TRIES:
+        self.servers[number] = reply.replica
+        if self.states.setdefault(number, reply.state) != reply.state and self.tries < _STRICT_TRIES:
             raise MovedError
 
 
@@ -194,7 +197,7 @@ class RemoteIndex(ShardedIndex):
                     bodies[id(question)] = EXCHANGES[name].ask(*question.args, **question.named)
                 asked[number] = bodies[id(question)]
         until, patience = request.until(self.deadline), _SECOND_AFTER * self.deadline
-        replies = self._asker.ask(name, asked, until=until, patience=patience) if asked else {}
+        replies = self._asker.ask(name, asked, until=until, patience=patience, servers=request.servers) if asked else {}
         for number, reply in replies.items():
             if isinstance(reply, Lost):
                 request.missing[number] = reply.reason
@@ -203,7 +206,7 @@ class RemoteIndex(ShardedIndex):
         answers = {}
         for number, reply in replies.items():
             if isinstance(reply, Reply):
-                request.saw(number, reply.state)
+                request.saw(number, reply)
                 answers[number] = EXCHANGES[name].read(reply.answer)
         if request.missing.keys() & request.states.keys():
             raise MovedError

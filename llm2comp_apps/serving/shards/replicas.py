@@ -133,10 +133,10 @@ class Shard:
         found = [replica.known for replica in [*self.sound, *self.replicas] if replica.known is not None]
         return found[0] if found else None
 
-    def order(self, turn: int) -> list[Replica]:
-        """The replicas to ask, one after another; each has its turn to be the first."""
+    def order(self, turn: int, before: Replica | None = None) -> list[Replica]:
+        """The replicas to ask, one after another: the one that answered before, else each has its turn to be first."""
         sound = self.sound
-        first = turn % len(sound) if sound else 0
+        first = sound.index(before) if before in sound else turn % len(sound) if sound else 0
         return sound[first:] + sound[:first]
 
     def took(self, question: str, seconds: float) -> None:

@@ -1,0 +1,53 @@
+"""Servers of one shard that are some commits apart, as while new documents come to one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+
+import pytest
+
+from llm2comp_apps import Collection, Document
+from llm2comp_apps.serving.shards.asking import Asker
+
+
+@pytest.fixture
+def front(running, own_library, documents, tmp_path, loads_hash):
+    """A front over two shards, the first of which has a replica without the newest document."""
+    behind, other = tmp_path / "behind" / "library.index", tmp_path / "other" / "library.index"
+    shutil.copytree(own_library, behind)
+    with Collection.open(own_library) as library:
+        library.update([Document("new", "A new text on how cells divide.")])
+    with Collection.create(other, encoder="default", memory=True) as library:
+        library.update(documents(12, start=12))
+    with contextlib.ExitStack() as stack:
+        urls = [
+            stack.enter_context(running(indexes=[path], load_encoders=False)).ask.url
+            for path in (own_library, behind, other)
+        ]
+        shards = f"library={urls[0]}|{urls[1]},{urls[2]}"
+        yield stack.enter_context(running(shards=[shards], deadline=20.0, refresh_seconds=60.0))
+
+
+@pytest.mark.parametrize("mode", ["lexical", "hybrid"])
+def test_one_replica_answers_all_of_a_request(front, monkeypatch, mode) -> None:
+    ask, asked = Asker.ask, []
+
+    def counted(self, question, *given, **named):
+        asked.append(question)
+        return ask(self, question, *given, **named)
+
+    monkeypatch.setattr(Asker, "ask", counted)
+    found = []
+    for _ in range(4):
+        body = {"q": "how do cells divide", "mode": mode, "limit": 20}
+        status, answer = front.ask("POST", "/indexes/library/search", body)
+        assert status == 200, answer
+        found.append("new" in {hit["id"] for hit in answer["hits"]})
+    assert sorted(found) == [False, False, True, True]  # the replicas have had their turns
+    assert asked.count("lexical_statistics") == 4, asked  # no request began again
+
+
+def test_what_only_one_replica_has_is_there_or_not(front) -> None:
+    answers = [front.ask("POST", "/indexes/library/similar", {"id": "new"}) for _ in range(4)]
+    assert sorted(status for status, _ in answers) == [200, 200, 404, 404], answers
