@@ -5,19 +5,24 @@ remember it. Here stands, for each file, what it looked like when it was read la
 
 An id is written down here before its document is committed to the index, and crossed out after the document has been
 deleted there. So a crash in between leaves an id too many, which does no harm, and never one too few.
+
+Several programs may look at once, and one at a time takes files in: it holds the lock of ``watched.lock`` meanwhile.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["FileState", "WatchedFiles"]
 
 _NAME = "watched.db"
+_LOCK = "watched.lock"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
   folder TEXT, path TEXT, size INTEGER, modified INTEGER, digest TEXT, PRIMARY KEY (folder, path)
@@ -54,14 +59,44 @@ class WatchedFiles:
     """
 
     def __init__(self, index: Path, folder: Path) -> None:
-        self._folder = str(folder.resolve())
+        self._index, self._folder = index, str(folder.resolve())
         self._database = sqlite3.connect(index / _NAME, isolation_level=None, check_same_thread=False)
         # A commit costs no sync: what a power cut takes away here is read once more from the files.
         for setting in ("journal_mode=WAL", "synchronous=OFF"):
             self._database.execute(f"PRAGMA {setting}")
         self._database.executescript(_TABLES)
-        (last,) = self._database.execute("SELECT coalesce(max(look), 0) FROM claims").fetchone()
-        self._look: int = last
+        self._opened = self._identity()
+        self._look = 0
+
+    def _identity(self) -> tuple[int, int] | None:
+        with suppress(OSError):
+            found = (self._index / _NAME).stat()
+            return found.st_dev, found.st_ino
+        return None
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the index was removed since, so that what stands here is about one that is no more."""
+        return self._identity() != self._opened
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let no other program take files in while the block runs: it would count looks as this one does.
+
+        Raises:
+            IndexLockedError: another one does so now.
+        """
+        from llm2comp_indexes import IndexLockedError
+
+        descriptor = os.open(self._index / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            reason = f"{self._index}: another program takes files of a folder in; try again when it is done"
+            raise IndexLockedError(reason) from None
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -75,8 +110,9 @@ class WatchedFiles:
         return {path: FileState(*state) for path, *state in rows}
 
     def begin_look(self) -> None:
-        """Tell the claims from now on from those of earlier looks."""
-        self._look += 1
+        """Tell the claims from now on from those of earlier looks, also of other programs."""
+        (last,) = self._database.execute("SELECT coalesce(max(look), 0) FROM claims").fetchone()
+        self._look = max(self._look, last) + 1
 
     def claim(self, path: str, id_: str) -> bool:
         """Write down that a file holds a document; whether it is the first claim to that id in this look."""

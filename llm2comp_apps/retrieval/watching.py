@@ -175,11 +175,11 @@ class FolderWatch:
     def _tried(
         self, on_progress: Callable[[BuildProgress], None] | None, should_stop: Callable[[], bool]
     ) -> SyncReport:
-        from llm2comp_indexes import IndexLockedError
+        from llm2comp_indexes import IndexLockedError, IndexMissingError
 
         try:
             return self.sync(settle=_SETTLE, on_progress=on_progress, should_stop=should_stop)
-        except (IndexLockedError, CorpusError) as error:
+        except (IndexLockedError, IndexMissingError, CorpusError) as error:
             return SyncReport(warnings=[f"{error}; tried again at the next look"])
 
     def sync(
@@ -198,21 +198,50 @@ class FolderWatch:
 
         Raises:
             CorpusError: the folder is not there or cannot be read; nothing is deleted.
-            IndexLockedError: another program writes to the collection.
+            IndexLockedError: another program writes to the collection, or takes files of a folder in.
+            IndexMissingError: the collection was removed.
         """
         start = time.perf_counter()
         report = SyncReport()
+        self._renew()
         changed, gone = self._look(settle, report)
         report.look_seconds = time.perf_counter() - start
+        if changed or gone:
+            with self._files.alone():
+                self._take_in(changed, gone, report, on_progress, should_stop)
+        report.seconds = time.perf_counter() - start
+        return report
+
+    def _renew(self) -> None:
+        """Begin anew where the index was removed and made again: it holds nothing of the folder then."""
+        if self._files.replaced:
+            self.library.index.refresh()  # complains where there is none
+            self._files.close()
+            self._files = WatchedFiles(self.library.path, self.folder)
+
+    def _take_in(
+        self,
+        changed: dict[SourceFile, FileState],
+        gone: list[str],
+        report: SyncReport,
+        on_progress: Callable[[BuildProgress], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        known = self._files.states()  # another program may have done some of it since the look
+        before = {path: state.digest for path, state in known.items()}
+        for file, state in list(changed.items()):
+            if state.digest == before.get(file.relative):  # of the same content as before, or taken in meanwhile
+                self._files.set_state(file.relative, state)
+                del changed[file]
+        gone = [path for path in gone if path in known]
+        report.changed, report.gone = len(changed), len(gone)
         if changed and not self._add(changed, report, on_progress, should_stop):
             report.interrupted = True
         elif gone:
             self._drop(gone, report)
-        report.seconds = time.perf_counter() - start
-        return report
 
     def _look(self, settle: float, report: SyncReport) -> tuple[dict[SourceFile, FileState], list[str]]:
-        """The files that are new or changed, and the paths of those that are gone."""
+        """The files that are new or have another size, time or content, and the paths of those that are gone."""
         known = self._files.states()
         changed: dict[SourceFile, FileState] = {}
         walked = ReadReport()
@@ -226,9 +255,7 @@ class FolderWatch:
                 report.waiting += 1
                 continue
             now = replace(now, digest=self._digest(file))
-            if before is not None and before.digest == now.digest:
-                self._files.set_state(file.relative, now)
-            elif now.digest:
+            if now.digest:
                 changed[file] = now
             else:
                 report.warnings.append(f"{file.name}: cannot be read; what the index holds of it stays")
@@ -236,7 +263,6 @@ class FolderWatch:
         report.warnings += [f"{folder}; what the index holds of it stays" for folder in walked.passed_over[:_NAMED]]
         if (more := walked.unread.total() - _NAMED) > 0:
             report.warnings.append(f"{more} more folders of {self.folder} cannot be read")
-        report.changed, report.gone = len(changed), len(gone)
         if gone and not report.files:
             line = f"{self.folder} holds no file any more: nothing is deleted, in case its disk is not mounted"
             report.warnings.append(line)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from llm2comp_indexes import IndexLockedError
 
 from llm2comp_apps import Collection, CorpusError, Document, FolderWatch, UsageError
 from llm2comp_apps.corpus.options import CorpusOptions
@@ -256,6 +257,60 @@ def test_run_follows_until_it_is_stopped_and_tells_a_trouble_once(watch, library
     assert [report.added for report in reports] == [4, 1]
     with pytest.raises(UsageError, match="interval must be above 0"):
         watch.run(interval=0)
+
+
+def test_two_programs_that_follow_one_folder_lose_nothing(watch, library, notes, hash_encoder) -> None:
+    """Both had read what stood in the index when they began."""
+    with Collection.open(library.path, encoder=hash_encoder) as opened, FolderWatch(opened, notes) as other:
+        watch.sync()
+        (notes / "cells.txt").write_text("Nothing but whales.")
+        assert (report := other.sync()).added == 1
+        assert report.warnings == []
+        assert watch.sync().added == 0
+        library.index.refresh()
+        assert found(library, "whales") == "notes/cells.txt"
+
+
+def test_one_program_at_a_time_takes_files_in(watch, library, notes, hash_encoder) -> None:
+    def looking_too(_: object) -> None:
+        with pytest.raises(IndexLockedError, match=r"another program takes files of a folder in; try again"):
+            other.sync()
+        asked.append(other)
+
+    asked: list[FolderWatch] = []
+    with Collection.open(library.path, encoder=hash_encoder) as opened, FolderWatch(opened, notes) as other:
+        look = other._look
+
+        def late(*given):
+            """What was new when this one looked, the other one has taken in since."""
+            seen = look(*given)
+            if not asked:
+                watch.sync(on_progress=looking_too)
+            return seen
+
+        other._look = late
+        report = other.sync()
+        assert asked
+        assert (report.changed, report.added, report.unchanged) == (0, 0, 0)
+    assert ids(library) == {"notes/cells.txt", "notes/stars.md", "bread", "ships"}
+
+
+def test_an_index_that_is_made_again_is_filled_again(watch, library, notes, hash_encoder, monkeypatch) -> None:
+    monkeypatch.setattr("llm2comp_apps.retrieval.watching._SETTLE", 0.0)
+    watch.sync()
+    shutil.rmtree(library.path)
+    reports, steps = [], iter(range(20))
+
+    def should_stop() -> bool:
+        step = next(steps, None)
+        if step == 6:
+            Collection.create(library.path, encoder=hash_encoder).close()
+        return step is None
+
+    watch.run(interval=0.01, should_stop=should_stop, on_report=reports.append)
+    assert [(report.added, len(report.warnings)) for report in reports] == [(0, 1), (4, 0)]
+    assert "there is no index here" in reports[0].warnings[0]
+    assert ids(library) == {"notes/cells.txt", "notes/stars.md", "bread", "ships"}
 
 
 def test_open_or_create(tmp_path, hash_encoder, monkeypatch) -> None:
