@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import socket
 from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm2comp_apps.serving.call import Face, error_response
 from llm2comp_apps.serving.errors import ApiError
-from llm2comp_apps.serving.settings import LOOPBACK, ServeSettings
+from llm2comp_apps.serving.settings import LOOPBACK, ServeSettings, is_address
 
 __all__ = ["ALWAYS_PUBLIC", "TEI_PATHS", "Guard"]
 
@@ -86,7 +85,7 @@ class Guard:
             name = (urlsplit(f"//{host}").hostname or "").lower()
         except ValueError:
             return False
-        return name in self._names or (self._addresses and _is_address(name))
+        return name in self._names or (self._addresses and is_address(name))
 
     def _is_known(self, origin: str) -> bool:
         """Whether a page of this origin may ask: it came from here, or it was allowed."""
@@ -104,11 +103,3 @@ def _key_of(headers: Headers) -> bytes | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     found = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key") or headers.get("api-key")
     return found.encode("latin-1", "replace") if found else None
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
+import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +14,21 @@ from typing import Any
 
 from llm2comp_apps import UsageError
 
-__all__ = ["LOOPBACK", "Limits", "ServeSettings", "asked_settings", "key_hash", "named_indexes", "usual_indexes"]
+__all__ = [
+    "LOOPBACK",
+    "Limits",
+    "ServeSettings",
+    "asked_settings",
+    "is_address",
+    "key_hash",
+    "named_indexes",
+    "usual_indexes",
+]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
+_HOST = re.compile(r"\*|[^\s/:@\[\]]+")
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +119,21 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
             raise UsageError(f"must be between 0 and 65535, not {self.port}", field="port")
-        if self.limits.max_wait <= 0:
+        if not self.limits.max_wait > 0:  # which NaN is not either
             raise UsageError(f"must be above 0, not {self.limits.max_wait:g}", field="max_wait")
-        if self.deadline <= 0:
-            raise UsageError(f"must be above 0, not {self.deadline:g}", field="deadline")
+        if not 0 < self.deadline < math.inf:
+            raise UsageError(f"must be above 0 and finite, not {self.deadline:g}", field="deadline")
+        if self.shard_key is not None and not _can_be_sent(self.shard_key):
+            raise UsageError("must be printable ASCII characters without blanks", field="shard_key")
+        for name in self.allow_hosts:
+            if not _HOST.fullmatch(name) and not is_address(name):
+                raise UsageError(
+                    f"must be a name alone, such as search.example.org; {name!r} is none", field="allow_hosts"
+                )
+        for origin in self.cors:
+            if not _ORIGIN.fullmatch(origin):
+                reason = f"must be origins as browsers send them, such as https://app.example; {origin!r} is none"
+                raise UsageError(reason, field="cors")
         if self.host not in LOOPBACK and self.key_hash is None and self.auth:
             raise UsageError(
                 f"{self.host} is reached by other machines: set `api_key`, or `no_auth` if something else guards it",
@@ -172,9 +197,23 @@ def key_hash(key: str | None) -> bytes | None:
     """
     if key is None:
         return None
-    if len(key) < 8 or not key.isascii() or not key.isprintable() or " " in key:
+    if len(key) < 8 or not _can_be_sent(key):
         raise UsageError("must be at least 8 printable ASCII characters without blanks", field="api_key")
     return hashlib.sha256(key.encode()).digest()
+
+
+def _can_be_sent(key: str) -> bool:
+    """Whether a key can stand in a header."""
+    return bool(key) and key.isascii() and key.isprintable() and " " not in key
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is called by its address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def usual_indexes() -> list[str]:

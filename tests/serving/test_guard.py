@@ -69,6 +69,31 @@ def test_other_machines_need_a_key_or_a_word() -> None:
             key_hash(key)
 
 
+@pytest.mark.parametrize(
+    ("field", "wrong", "right"),
+    [
+        ("cors", ["https://app.example/", "app.example", "https://app.example/page", "https://App.example", ""],
+         ["https://app.example", "http://localhost:3000", "http://[::1]:3000", "app://page", "null", "*"]),
+        ("allow_hosts", ["search.example:8000", "https://search.example", "", "[::1]"],
+         ["search.example", "192.168.0.7", "fe80::1", "*"]),
+    ],
+)  # fmt: skip
+def test_names_and_origins_that_no_request_has_are_refused(field, wrong, right) -> None:
+    for each in wrong:
+        with pytest.raises(UsageError, match=rf"^{field} must be .* is none$"):
+            ServeSettings(**{field: [each]})
+    assert getattr(ServeSettings(**{field: right}), field) == right
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [("deadline", float("nan")), ("deadline", float("inf")), ("shard_key", "clé-of-the-shards"), ("shard_key", "a\nb")],
+)
+def test_what_cannot_be_waited_for_or_sent_is_refused(field, wrong) -> None:
+    with pytest.raises(UsageError, match=rf"^{field} must be "):
+        ServeSettings(**{field: wrong})
+
+
 def test_a_server_for_other_machines_takes_addresses_but_no_foreign_names(running, library) -> None:
     with running(indexes=[library], host="0.0.0.0", auth=False, allow_hosts=["search.example"]) as server:
         assert server.ask("GET", "/indexes", Host="192.168.0.7:8000")[0] == 200

@@ -480,7 +480,8 @@ def test_addresses_as_they_are_typed():
     )
     assert [each.name for shard in parsed.shards for each in shard] == ["a:8000", "b", "c:1/indexes/x y"]
     assert parse_shards("http://a?b=c".replace("?b=c", "")).name is None
-    for wrong in ("a:8000", "http://a,", "http://a?x=1", "http://a/other", "ftp://a", "", "x=", "http://a||http://b"):
+    forms = ("a:8000", "http://a,", "http://a?x=1", "http://a/other", "ftp://a", "", "x=", "http://a||http://b")
+    for wrong in (*forms, "http://a:99999", "http://a:port", "http://[::1", "http://a:0"):
         with pytest.raises(UsageError, match="must be addresses such as"):
             parse_shards(wrong)
     with pytest.raises(UsageError, match="shards names a:1 twice"):

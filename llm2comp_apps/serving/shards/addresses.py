@@ -64,10 +64,16 @@ def parse_shards(typed: str) -> ShardedAddress:
 
 
 def _address(typed: str) -> Address:
-    parts = urlsplit(typed.strip())
-    path = parts.path.rstrip("/")
+    try:
+        parts = urlsplit(typed.strip())
+        known = (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.netloc.isascii() and parts.port != 0
+        )
+    except ValueError:  # a port that is no number, or too large; half of a bracket
+        known = False
+    path = parts.path.rstrip("/") if known else ""
     index = _INDEX.fullmatch(path)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or (path and not index):
+    if not known or parts.query or (path and not index):
         expected = "http://HOST:PORT, or http://HOST:PORT/indexes/NAME where a server has several indexes"
         raise UsageError(f"must be addresses such as {expected}; {typed.strip()!r} is none", field="shards")
     return Address(f"{parts.scheme}://{parts.netloc}", unquote(index[1]) if index else None)
