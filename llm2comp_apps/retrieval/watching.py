@@ -30,6 +30,7 @@ from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.corpus.files import SourceFile
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.reader import documents_of
+from llm2comp_apps.corpus.readers import READERS
 from llm2comp_apps.corpus.reading import FileReading
 from llm2comp_apps.corpus.report import ReadReport
 from llm2comp_apps.corpus.walk import find_files, printable
@@ -122,7 +123,7 @@ class FolderWatch:
         self.folder = Path(folder)
         options = replace(options or CorpusOptions(), on_error="skip")
         self._options = options_as_held(library.index, [str(folder)], options)
-        self._how = hashlib.blake2b(repr(self._options).encode(), digest_size=4).hexdigest()
+        self._how = _way_of_reading(self._options)
         self._files = WatchedFiles(library.path, self.folder)
 
     def __enter__(self) -> FolderWatch:
@@ -390,6 +391,13 @@ def open_or_create(
     library = Collection.open(path, encoder=encoder, device=device)
     check_same_settings(library.index, settings)
     return library
+
+
+def _way_of_reading(options: CorpusOptions) -> str:
+    """A digest of what decides what a file gives: the options, and the readers that are not installed (yet)."""
+    missing = [name for name, form in READERS.items() if form.missing]
+    told = repr(options) + (repr(missing) if missing else "")
+    return hashlib.blake2b(told.encode(), digest_size=4).hexdigest()
 
 
 def _state_of(file: SourceFile) -> FileState | None:

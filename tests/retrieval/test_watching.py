@@ -13,6 +13,7 @@ from llm2comp_indexes import IndexLockedError
 
 from llm2comp_apps import Collection, CorpusError, Document, FolderWatch, UsageError
 from llm2comp_apps.corpus.options import CorpusOptions
+from llm2comp_apps.corpus.readers import Form
 from llm2comp_apps.retrieval.watching import open_or_create
 
 
@@ -215,6 +216,18 @@ def test_another_way_of_reading_reads_everything_again(library, notes) -> None:
         report = watch.sync()
     assert found(library, "yeast") == "bread"
     assert report.changed == 3
+
+
+def test_a_reader_that_is_installed_later_reads_what_was_passed_over(library, notes, monkeypatch) -> None:
+    (notes / "page.html").write_text("<p>Whales sing.</p>")
+    with monkeypatch.context() as patch:
+        patch.setattr(Form, "missing", True)
+        with FolderWatch(library, notes) as watch:
+            assert "needs" in "".join(watch.sync().warnings)
+            assert watch.sync().changed == 0
+    with FolderWatch(library, notes) as watch:
+        assert watch.sync().added == 1
+    assert found(library, "whales") == "notes/page.html"
 
 
 def test_a_stopped_look_continues_with_the_next(watch, library, notes) -> None:
