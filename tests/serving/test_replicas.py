@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 
 import pytest
 
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.serving.shards.asking import Asker
 
+NEW = Document("new", "A new text on how cells divide.", "", {"kind": "fresh"})
+
 
 @pytest.fixture
-def front(running, own_library, documents, tmp_path, loads_hash):
-    """A front over two shards, the first of which has a replica without the newest document."""
-    behind, other = tmp_path / "behind" / "library.index", tmp_path / "other" / "library.index"
-    shutil.copytree(own_library, behind)
+def behind(own_library, tmp_path, loads_hash):
+    """A copy without the newest document."""
+    copy = shutil.copytree(own_library, tmp_path / "behind" / "library.index")
     with Collection.open(own_library) as library:
-        library.update([Document("new", "A new text on how cells divide.")])
+        library.update([NEW])
+    return copy
+
+
+@pytest.fixture
+def front(running, own_library, behind, documents, tmp_path, loads_hash):
+    """A front over two shards, the first of which has a replica that is behind."""
+    other = tmp_path / "other" / "library.index"
     with Collection.create(other, encoder="default", memory=True) as library:
         library.update(documents(12, start=12))
     with contextlib.ExitStack() as stack:
@@ -51,3 +60,25 @@ def test_one_replica_answers_all_of_a_request(front, monkeypatch, mode) -> None:
 def test_what_only_one_replica_has_is_there_or_not(front) -> None:
     answers = [front.ask("POST", "/indexes/library/similar", {"id": "new"}) for _ in range(4)]
     assert sorted(status for status, _ in answers) == [200, 200, 404, 404], answers
+
+
+def test_fields_that_a_replica_gave_are_asked_again_when_it_has_moved_on(front, behind) -> None:
+    def names() -> set[str]:
+        status, answer = front.ask("GET", "/indexes/library/fields")
+        assert status == 200, answer
+        return {field["name"] for field in answer["fields"]}
+
+    served = front.state.indexes["library"]
+    seen = [names()]
+    while "kind" in seen[-1]:  # until it was the turn of the replica that is behind
+        assert len(seen) < 20
+        served._fields = None
+        seen.append(names())
+    assert names() == seen[-1]  # they are kept
+    with Collection.open(behind) as library:
+        library.update([NEW])
+    end = time.monotonic() + 20
+    while not served.refresh():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert "kind" in names()

@@ -274,10 +274,11 @@ class RemoteIndex(ShardedIndex):
         return [self.parts[number].name for number in sorted(request.missing)]
 
     def refresh(self) -> bool:
-        """Look at every server; returns whether a shard has moved on to another commit."""
-        before = self.generation
+        """Look at every server; returns whether one of them has moved on to another commit, if only a replica."""
+        servers = [replica for shard in self.parts for replica in shard.replicas]
+        before = [replica.known for replica in servers]
         self._took_note(self._asker.look(self.deadline), self._known)
-        return self.generation != before
+        return [replica.known for replica in servers] != before
 
     @property
     def sound(self) -> bool:

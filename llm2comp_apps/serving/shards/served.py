@@ -82,8 +82,9 @@ class ServedShards(ServedIndex):
         raise busy("the shards change faster than they can be asked; try again in a moment")
 
     def refresh(self) -> bool:
-        """Look at the servers of all shards; returns whether a shard has moved on."""
+        """Look at the servers of all shards; returns whether one of them has moved on."""
         moved = self.index.refresh()
+        self._moves += moved  # a replica that was behind may have moved on to where the others were
         self.sound = self.index.sound
         return moved
 
