@@ -71,10 +71,11 @@ def delete_documents(
         check_text(id_, "ids")
     doomed = dict.fromkeys(ids or ())
     warnings: list[str] = []
-    if where is not None:
-        doomed |= dict.fromkeys(_meeting(index, where, allow_most=allow_most))
-        warnings += [f"`where`: {line}" for line in why_nothing_lines(index, where)]
     with index.writer() as writer:
+        if where is not None:
+            index.refresh()  # what another program has changed since may meet it no more; now none can change it
+            doomed |= dict.fromkeys(_meeting(index, where, allow_most=allow_most))
+            warnings += [f"`where`: {line}" for line in why_nothing_lines(index, where)]
         deleted = writer.delete(list(doomed))
         writer.commit()
     if writer.refusal:

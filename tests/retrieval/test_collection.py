@@ -349,3 +349,14 @@ def test_documents_are_those_of_one_generation_whatever_is_committed_meanwhile(t
         library.delete([f"d{n}" for n in range(500, 600)])
         assert len(library) == 500
         assert {first.id, *(document.id for document in stream)} == {f"d{n}" for n in range(600)}
+
+
+def test_a_condition_deletes_what_meets_it_now_and_not_what_did(library, hash_encoder):
+    """Another program has changed the documents since this one looked."""
+    with Collection.open(library.path, encoder=hash_encoder) as other:
+        other.update([Document("cells-0", "Cells, in a newer text.", "Cells", {"year": 2026})])
+        other.update([Document("late", "A late text.", "", {"year": 1988})])
+    assert library.delete(where="year = 1988").deleted == 1
+    left = {document.id for document in library.documents()}
+    assert "cells-0" in left
+    assert "late" not in left
