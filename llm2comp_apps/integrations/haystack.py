@@ -22,7 +22,7 @@ from haystack.document_stores.types import DuplicatePolicy
 from haystack.errors import FilterError
 
 from llm2comp_apps import Collection, Document, UsageError, load_encoder
-from llm2comp_apps.integrations.where import all_of, any_of, compared, listed
+from llm2comp_apps.integrations.where import EVERYTHING, NOTHING, all_of, any_of, compared, listed
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.protocol import TextEncoder
@@ -264,18 +264,22 @@ def _to_haystack(id_: str, text: str, title: str, metadata: dict[str, Any]) -> H
 
 def _translated(filters: dict[str, Any]) -> str:
     """Haystack's filters as a condition."""
+    if not isinstance(filters, dict):
+        raise FilterError(f"a filter is a dictionary, not {filters!r}")
     if "field" in filters:
         return _comparison(filters)
     if "operator" not in filters or "conditions" not in filters:
         raise FilterError(f"a filter has field, operator and value, or operator and conditions, not {filters}")
+    if not isinstance(filters["conditions"], list | tuple):
+        raise FilterError(f"conditions are a list of filters, not {filters['conditions']!r}")
     parts = [_translated(one) for one in filters["conditions"]]
     operator = filters["operator"]
     if operator == "AND":
-        return all_of(parts)
+        return all_of(parts) or EVERYTHING
     if operator == "OR":
-        return any_of(parts)
+        return any_of(parts) or NOTHING
     if operator == "NOT":
-        return f"not ({all_of(parts)})"
+        return f"not ({all_of(parts) or EVERYTHING})"
     raise FilterError(f"the operator of several conditions is AND, OR or NOT, not {operator!r}")
 
 
@@ -283,6 +287,8 @@ def _comparison(filters: dict[str, Any]) -> str:
     if "operator" not in filters or "value" not in filters:
         raise FilterError(f"a comparison has field, operator and value, not {filters}")
     name, operator, value = filters["field"], filters["operator"], filters["value"]
+    if not isinstance(name, str):
+        raise FilterError(f"the field of a comparison is its name, not {name!r}")
     if name in _NOT_FILTERED:
         raise FilterError(f"a filter asks for id or a field of meta, such as meta.year, not for {name}")
     name = "_id" if name == "id" else name.removeprefix("meta.")
@@ -295,7 +301,7 @@ def _comparison(filters: dict[str, Any]) -> str:
             raise FilterError(f"the operator {operator!r} is unknown")
         if operator in _ORDERED:
             if value is None:
-                return "_id is null"  # nothing is smaller or larger than nothing
+                return NOTHING  # nothing is smaller or larger than nothing
             _check_ordered(value)
         return compared(name, _COMPARISONS[operator], value)
     except UsageError as error:

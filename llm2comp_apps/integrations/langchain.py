@@ -27,7 +27,7 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 from pydantic import ConfigDict, PrivateAttr
 
 from llm2comp_apps import Collection, Document, UsageError, load_encoder, load_reranker, rerank_documents
-from llm2comp_apps.integrations.where import all_of, equal, listed
+from llm2comp_apps.integrations.where import EVERYTHING, all_of, equal, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +173,7 @@ class LLM2CompVectorStore(VectorStore):
             raise UsageError("is unknown; nothing was deleted", field=unknown)
         condition = _condition(filter, where)
         if ids is None and where is None and filter is None:
-            condition, allow_most = "_id is not null", True
+            condition, allow_most = EVERYTHING, True
         if ids or condition is not None:
             self.collection.delete(ids, where=condition, allow_most=allow_most)
         return True

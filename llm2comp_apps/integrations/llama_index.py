@@ -34,7 +34,7 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 from llm2comp_indexes import IndexedDocument
 
 from llm2comp_apps import Collection, Document, UsageError, load_encoder, load_reranker, rerank_documents
-from llm2comp_apps.integrations.where import all_of, any_of, compared, field, listed
+from llm2comp_apps.integrations.where import EVERYTHING, all_of, any_of, compared, field, listed
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, QueryBundle
@@ -61,23 +61,44 @@ _COMPARISONS = {
     FilterOperator.TEXT_MATCH_INSENSITIVE: "contains",
     FilterOperator.CONTAINS: "=",  # an element that equals the value is enough where a field holds a list
 }
+_OF_LISTS = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)
 
 
 class LLM2CompEmbedding(BaseEmbedding):
     """An encoder as LlamaIndex's embedding: queries get the query's prompt, texts the document's.
 
+    LlamaIndex writes the name of the encoder down, and its fingerprint, by which it knows texts that it has embedded.
+
     Args:
         encoder: a name (:mod:`llm2comp_apps.encoder.names`) or a loaded encoder.
         device: where one that is loaded here runs.
         settings: of LlamaIndex, such as ``embed_batch_size``.
+
+    Raises:
+        UsageError: what LlamaIndex wrote down names no encoder, since a loaded one was given.
     """
 
+    encoder: str | None = None
+    device: str | None = None
+    fingerprint: str = ""
     _encoder: Any = PrivateAttr()
 
-    def __init__(self, encoder: str | TextEncoder = "default", *, device: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, encoder: str | TextEncoder | None = "default", *, device: str | None = None, **settings: Any
+    ) -> None:
+        if encoder is None:
+            raise UsageError("a loaded encoder cannot be written down; give its name instead", field="encoder")
         loaded = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
-        super().__init__(**{"model_name": loaded.name, "embed_batch_size": 64, **settings})
+        known = {"encoder": encoder if isinstance(encoder, str) else None, "fingerprint": loaded.fingerprint}
+        super().__init__(**{"model_name": loaded.name, "embed_batch_size": 64, **settings, **known, "device": device})
         self._encoder = loaded
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # LlamaIndex makes a component again from its settings alone; the encoder itself is part of the state.
+        settings = dict(state["__dict__"])
+        name = settings.pop("encoder", None)
+        self.__init__((state.get("__pydantic_private__") or {}).get("_encoder", name), **settings)  # type: ignore[misc]
+        self.encoder = name
 
     @classmethod
     def class_name(cls) -> str:
@@ -142,23 +163,24 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:  # noqa: ARG002 - LlamaIndex's signature
         """Add nodes, or replace those whose ids are there."""
         bare = [node for node in nodes if node.embedding is None]
+        ready = [node for node in nodes if node.embedding is not None]
+        for node in ready:
+            self._check(node.get_embedding())
         if bare:
             self._collection.update(Document(one.id, one.text, metadata=one.metadata) for one in map(_document, bare))
-        ready = [node for node in nodes if node.embedding is not None]
         if ready:
             vectors = np.asarray([node.embedding for node in ready], np.float32)
-            self._check(vectors)
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
             with self._collection.index.writer() as writer:
                 writer.add([_document(node) for node in ready], vectors)
                 writer.commit()
         return [node.node_id for node in nodes]
 
-    def _check(self, vectors: Any) -> None:
+    def _check(self, vector: Sequence[float]) -> None:
         dimension = self._collection.index.dimension
-        if vectors.shape[1] != dimension:
+        if len(vector) != dimension:
             raise UsageError(
-                f"the nodes' vectors have {vectors.shape[1]} numbers, and this collection's {dimension}: let "
+                f"the nodes' vectors have {len(vector)} numbers, and this collection's {dimension}: let "
                 "LlamaIndex embed with LLM2CompEmbedding of the collection's encoder"
             )
 
@@ -177,7 +199,7 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
 
     def clear(self) -> None:
         """Delete all nodes."""
-        self._delete("_id is not null")
+        self._delete(EVERYTHING)
 
     def _delete(self, where: str | None) -> None:
         found = list(self._collection.index.ids(where=where)) if where else []
@@ -202,8 +224,8 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
         if mode == "dense":
             if query.query_embedding is None:
                 raise UsageError("a search by meaning needs the query's vector", field="query_embedding")
+            self._check(query.query_embedding)
             asked = np.asarray([query.query_embedding], np.float32)
-            self._check(asked)
             (hits,) = self._collection.index.search(asked / max(float(np.linalg.norm(asked)), 1e-12), k=k, where=where)
             documents = {one.id: one for one in self._collection.index.get([hit.id for hit in hits])}
             found = [(hit.id, hit.score, documents[hit.id].metadata, documents[hit.id].text) for hit in hits]
@@ -275,6 +297,8 @@ def _condition(ids: Sequence[str] | None, filters: MetadataFilters | None) -> st
 
 def _translated(filters: MetadataFilters) -> str:
     parts = [_translated(one) if isinstance(one, MetadataFilters) else _one(one) for one in filters.filters]
+    if not parts:  # LlamaIndex takes no filters for no condition, however they are joined
+        return EVERYTHING
     if filters.condition == FilterCondition.NOT:
         return f"not ({any_of(parts)})"
     return any_of(parts) if filters.condition == FilterCondition.OR else all_of(parts)
@@ -284,10 +308,12 @@ def _one(filter: Any) -> str:  # noqa: A002 - the word
     name, operator, value = filter.key, filter.operator, filter.value
     if operator in _COMPARISONS:
         return compared(name, _COMPARISONS[operator], value)
-    if operator in (FilterOperator.IN, FilterOperator.ANY, FilterOperator.NIN):
+    if operator in _OF_LISTS:
+        if not isinstance(value, list | tuple | set):  # a string would count by its letters
+            raise UsageError(f"the operator {operator.value!r} takes a list, not {value!r}", field="filters")
+        if operator == FilterOperator.ALL:
+            return all_of(compared(name, "=", each) for each in value) or EVERYTHING
         return listed(name, value, negated=operator == FilterOperator.NIN)
-    if operator == FilterOperator.ALL:
-        return all_of(compared(name, "=", each) for each in value)
     if operator == FilterOperator.IS_EMPTY:
         return f"{field(name)} is empty"
     raise UsageError(f"the operator {operator.value!r} is unknown", field="filters")

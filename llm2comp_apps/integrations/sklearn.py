@@ -53,10 +53,12 @@ class TextEncoder(TransformerMixin, BaseEstimator):
         """Unit vectors ``(n, d)`` float32 of n texts: a list, a column of a table, or an array of strings.
 
         Raises:
-            ValueError: no texts.
+            ValueError: no texts, or an unknown role.
         """
         texts = _texts(X)
         encoder = self._loaded()
+        if self.role not in (None, "document", "query", *encoder.prompts):  # else its prompt would be left out silently
+            raise ValueError(f"role must be document, query or None, not {self.role!r}")
         return encoder.encode(texts, prompt=encoder.prompts.get(self.role) if self.role else None)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:  # noqa: ARG002 - scikit-learn's

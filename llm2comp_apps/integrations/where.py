@@ -10,7 +10,10 @@ import numpy as np
 
 from llm2comp_apps import UsageError
 
-__all__ = ["all_of", "any_of", "compared", "equal", "field", "listed", "literal"]
+__all__ = ["EVERYTHING", "NOTHING", "all_of", "any_of", "compared", "equal", "field", "listed", "literal"]
+
+EVERYTHING = "_id is not null"
+NOTHING = "_id is null"
 
 
 def field(name: str) -> str:
@@ -61,7 +64,7 @@ def listed(name: str, values: Iterable[Any], *, negated: bool = False) -> str:
         (texts if isinstance(value, str) else others).append(literal(value))
     kinds = (("is in", texts), ("in", others))
     parts = [f"{field(name)} {operator} ({', '.join(written)})" for operator, written in kinds if written]
-    found = " or ".join(parts) or "_id is null"  # nothing is one of no values
+    found = " or ".join(parts) or NOTHING  # nothing is one of no values
     return f"not ({found})" if negated else found
 
 

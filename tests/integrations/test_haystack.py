@@ -141,11 +141,20 @@ def test_what_no_condition_reaches_is_refused(document_store, name):
         {"field": "meta.a", "operator": "~", "value": 1},
         {"operator": "XOR", "conditions": []},
         {"field": 'meta."', "operator": "==", "value": 1},
+        {"field": None, "operator": "==", "value": 1},
+        {"operator": "AND", "conditions": 5},
+        {"operator": "AND", "conditions": [5]},
     ],
 )
 def test_filters_that_are_none(document_store, filters):
     with pytest.raises(FilterError):
         document_store.filter_documents(filters)
+
+
+@pytest.mark.parametrize(("operator", "found"), [("AND", 1), ("OR", 0), ("NOT", 0)])
+def test_no_conditions_are_read_as_python_reads_them(document_store, operator, found):
+    document_store.write_documents([Document(id="a", content="x")])
+    assert len(document_store.filter_documents({"operator": operator, "conditions": []})) == found
 
 
 def test_a_pipeline_written_down_and_read_again(tmp_path, hash_encoder, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 
 import pytest
 
@@ -21,6 +22,7 @@ from llama_index.core.vector_stores import (
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llm2comp_apps import Collection, UsageError
+from llm2comp_apps.integrations import llama_index as ours
 from llm2comp_apps.integrations.llama_index import LLM2CompEmbedding, LLM2CompReranker, LLM2CompVectorStore
 
 TEXTS = {
@@ -61,6 +63,23 @@ def test_embeddings(embedding, hash_encoder):
     assert embedding.get_query_embedding("cells") == hash_encoder.encode(["cells"], prompt="find: ")[0].tolist()
     assert embedding.get_text_embedding_batch(["a", "b"]) == hash_encoder.encode(["a", "b"]).tolist()
     assert asyncio.run(embedding.aget_query_embedding("a")) == embedding.get_query_embedding("a")
+
+
+def test_an_embedding_that_was_pickled_or_written_down_is_no_other(hash_encoder, make_hash_encoder, monkeypatch):
+    other = make_hash_encoder(seed="2")
+    names = {"default": hash_encoder, "other": other}
+    monkeypatch.setattr(ours, "load_encoder", lambda name, device=None: names[name])
+    expected = other.encode(["a"]).tolist()
+    for made in (LLM2CompEmbedding("other", embed_batch_size=7), LLM2CompEmbedding(other, embed_batch_size=7)):
+        again = pickle.loads(pickle.dumps(made))
+        assert again.get_text_embedding_batch(["a"]) == expected
+        assert again.to_dict() == made.to_dict()
+    written = LLM2CompEmbedding.from_dict(LLM2CompEmbedding("other").to_dict())
+    assert written.get_text_embedding_batch(["a"]) == expected
+    with pytest.raises(UsageError, match="a loaded encoder cannot be written down"):
+        LLM2CompEmbedding.from_dict(LLM2CompEmbedding(other).to_dict())
+    hash_encoder.name = other.name  # LlamaIndex keeps vectors by what an embedding writes down
+    assert LLM2CompEmbedding(hash_encoder).to_dict() != LLM2CompEmbedding(other).to_dict()
 
 
 @pytest.mark.parametrize("mode", ["default", "hybrid", "text_search"])
@@ -108,12 +127,32 @@ OPERATORS = FilterOperator
         ("tags", OPERATORS.CONTAINS, "bread", ["bread"]),
         ("tags", OPERATORS.ANY, ["bread", "cells"], ["cells", "bread"]),
         ("tags", OPERATORS.ALL, ["bread", "all"], ["bread"]),
+        ("tags", OPERATORS.ALL, [], ["cells", "stars", "bread"]),
         ("ref_doc_id", OPERATORS.TEXT_MATCH, "file-1", ["stars"]),
         ("nothing", OPERATORS.IS_EMPTY, None, ["cells", "stars", "bread"]),
     ],
 )
 def test_filters(filled, key, operator, value, found):
     assert ids(filled, MetadataFilter(key=key, operator=operator, value=value)) == found
+
+
+@pytest.mark.parametrize("operator", [OPERATORS.IN, OPERATORS.NIN, OPERATORS.ANY, OPERATORS.ALL])
+@pytest.mark.parametrize("value", ["bread", None])
+def test_an_operator_of_lists_takes_a_list(filled, operator, value):
+    with pytest.raises(UsageError, match=f"the operator {operator.value!r} takes a list, not"):
+        ids(filled, MetadataFilter(key="tags", operator=operator, value=value))
+
+
+def test_no_filters_inside_of_others_are_no_condition(filled):
+    year = MetadataFilter(key="year", value=2000)
+    assert ids(filled, year, MetadataFilters(filters=[])) == ["stars"]
+
+
+def test_nodes_whose_vectors_do_not_fit_change_nothing(store):
+    fit, bare = TextNode(text="x", embedding=[1.0] * 32), TextNode(text="x")
+    with pytest.raises(UsageError, match="have 3 numbers, and this collection's 32"):
+        store.add([bare, fit, TextNode(text="x", embedding=[1.0] * 3)])
+    assert len(store.client) == 0
 
 
 def test_what_is_empty_is_null_or_holds_nothing(store):

@@ -110,3 +110,8 @@ def test_one_column_of_a_table(loaded):
 def test_what_is_no_column_of_texts(loaded, given, message):
     with pytest.raises(ValueError, match=message):
         TextEncoder().fit(given)
+
+
+def test_an_unknown_role_does_not_leave_the_prompt_out(loaded):
+    with pytest.raises(ValueError, match="role must be document, query or None, not 'queries'"):
+        TextEncoder(role="queries").transform(TEXTS)
