@@ -53,6 +53,7 @@ class LLM2CompEmbeddings(Embeddings):
 
     def __init__(self, encoder: str | TextEncoder = "default", *, device: str | None = None) -> None:
         self.encoder = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
+        self._named, self._device = (encoder if isinstance(encoder, str) else None), device
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Unit vectors of documents."""
@@ -81,7 +82,16 @@ class LLM2CompVectorStore(VectorStore):
 
     @classmethod
     def open(cls, path: str | Path | None = None, *, mode: Mode = "hybrid", **settings: Any) -> LLM2CompVectorStore:
-        """Open a collection; :meth:`llm2comp_apps.Collection.open` describes the settings."""
+        """Open a collection.
+
+        Args:
+            path: see :meth:`llm2comp_apps.Collection.open`, which describes the settings, too.
+            mode: see the class.
+            settings: among them ``encoder``, which may also be the embeddings that filled the collection.
+        """
+        for name in ("encoder", "query_encoder"):
+            if isinstance(settings.get(name), Embeddings):
+                settings[name] = _encoder_of(settings[name])
         return cls(Collection.open(path, **settings), mode=mode)
 
     @classmethod
@@ -100,14 +110,18 @@ class LLM2CompVectorStore(VectorStore):
 
         Args:
             texts: its documents.
-            embedding: what embeds them, of this file or any other of LangChain's.
+            embedding: what embeds them, of this file or any other of LangChain's. The collection remembers an encoder
+                of this file that was given by its name; :meth:`open` needs the others again.
             metadatas: of each text.
             ids: of each text.
             path: its folder; by default one that goes when the program ends.
             mode: see the class.
             settings: of :meth:`llm2comp_apps.Collection.create`.
         """
-        encoder = embedding.encoder if isinstance(embedding, LLM2CompEmbeddings) else _EmbeddingsEncoder(embedding)
+        encoder: str | TextEncoder = _encoder_of(embedding)
+        if path is not None and isinstance(embedding, LLM2CompEmbeddings) and embedding._named is not None:
+            encoder = embedding._named  # a collection remembers names only, and this one is opened again
+            settings = {"device": embedding._device, **settings}
         scratch = None if path is not None else tempfile.TemporaryDirectory(prefix="llm2comp-")
         place = Path(scratch.name) / "store.index" if scratch else Path(path or "")
         store = cls(Collection.create(place, encoder=encoder, **settings), mode=mode)
@@ -328,6 +342,10 @@ class _EmbeddingsEncoder:
     def encode_stream(self, texts: Iterable[str], *, prompt: str | None = None) -> Iterator[FloatArray]:
         """One block of vectors."""
         yield self.encode(list(texts), prompt=prompt)
+
+
+def _encoder_of(embeddings: Embeddings) -> TextEncoder:
+    return embeddings.encoder if isinstance(embeddings, LLM2CompEmbeddings) else _EmbeddingsEncoder(embeddings)
 
 
 def _condition(filter: dict[str, Any] | str | None, where: str | None) -> str | None:  # noqa: A002 - LangChain's word

@@ -215,6 +215,17 @@ def test_another_embedding_is_another_encoder(tmp_path):
         LLM2CompVectorStore.open(tmp_path / "x.index").similarity_search("a", mode="dense")
 
 
+def test_a_store_that_stays_is_opened_with_its_embeddings(tmp_path, tiny_encoder_dir):
+    own = LLM2CompEmbeddings(str(tiny_encoder_dir), device="cpu")
+    LLM2CompVectorStore.from_texts(["a text"], own, path=tmp_path / "named.index").collection.close()
+    assert [one.page_content for one in LLM2CompVectorStore.open(tmp_path / "named.index").similarity_search("a")]
+    for place, embeddings in enumerate([LLM2CompEmbeddings(own.encoder), DeterministicFakeEmbedding(size=6)]):
+        path = tmp_path / f"{place}.index"
+        LLM2CompVectorStore.from_texts(["a text"], embeddings, path=path).collection.close()
+        again = LLM2CompVectorStore.open(path, encoder=embeddings)
+        assert [one.page_content for one in again.similarity_search("a")] == ["a text"]
+
+
 def test_reranking_what_others_found(hash_encoder, monkeypatch):
     monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, device=None: hash_encoder)
     found = [LangChainDocument(page_content=text, metadata={"n": 1}, id=key) for key, text in TEXTS.items()]
