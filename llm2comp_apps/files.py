@@ -7,6 +7,7 @@ leaves what was there before. The index has its own, ``llm2comp_indexes.storage`
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -15,6 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["first_line", "replaced_file", "replaced_folder", "sync", "write_text"]
+
+_OF_SYSTEM = re.compile(r"\(os error (\d+)\)\s*$")
+"""How safetensors and tokenizers, written in Rust, end the message of an error that the operating system reported."""
 
 
 @contextmanager
@@ -53,6 +57,9 @@ def replaced_folder(target: Path) -> Iterator[Path]:
 
     Yields:
         An empty folder beside ``target``.
+
+    Raises:
+        OSError: the folder cannot be written, also where a library in the block says so by an error of its own kind.
     """
     fresh, old = (target.with_name(f".{target.name}.{state}") for state in ("new", "old"))
     if old.is_dir() and not target.exists():
@@ -66,8 +73,11 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         for path in (*fresh.rglob("*"), fresh):
             sync(path)
         _swap(fresh, target, old)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(fresh, ignore_errors=True)
+        if isinstance(error, Exception) and not isinstance(error, OSError) and (found := _OF_SYSTEM.search(str(error))):
+            number = int(found[1])
+            raise OSError(number, os.strerror(number), str(target)) from error
         raise
     sync(target.parent)
     _remove(old)

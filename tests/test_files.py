@@ -137,6 +137,16 @@ def test_an_error_leaves_the_old_folder(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize("message", ["No space left (os error 28)", "Error while serializing: x (os error 28)"])
+def test_a_full_disk_is_one_whichever_library_meets_it(tmp_path, message):
+    with pytest.raises(OSError, match="No space left on device") as caught, replaced_folder(tmp_path / "a"):
+        raise Exception(message)  # as tokenizers does
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / "a")
+    with pytest.raises(ValueError, match="of another kind"), replaced_folder(tmp_path / "a"):
+        raise ValueError("of another kind")
+
+
 def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path, monkeypatch):
     target = tmp_path / "a"
     target.mkdir()

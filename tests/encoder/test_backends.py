@@ -181,6 +181,16 @@ def test_what_has_no_graph_runs_in_torch(make_checkpoint):
     assert load_light(directory, backend="auto") is None
 
 
+def test_a_cache_that_cannot_be_written_leaves_the_work_to_torch(make_checkpoint, tmp_path, monkeypatch):
+    directory = str(make_checkpoint("llama", max_length=64))
+    (tmp_path / "a file").write_text("x", "utf-8")
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / "a file"))
+    with pytest.warns(UserWarning, match=r"cannot be written to the cache; name another folder by \$LLM2COMP_CACHE"):
+        assert load_light(directory, backend="auto") is None
+    with pytest.raises(EncoderError, match=r"cannot be written to the cache.*`backend=torch` runs it"):
+        load_light(directory)
+
+
 def test_the_environment_names_a_backend(monkeypatch, make_checkpoint):
     assert resolve_backend("auto", None) == "torch"  # see tests/conftest.py
     assert resolve_backend("onnx", "cpu") == "onnx"

@@ -85,3 +85,17 @@ def test_settings_are_finite(name, value):
 def test_weights_of_teachers_are_finite(settings, weight):
     with pytest.raises(UsageError, match=rf"must have finite weights, not {weight} for a"):
         get_stage("align").check(replace(settings, teacher=f"a={weight}"))
+
+
+def test_a_full_disk_under_a_state_is_one(tmp_path):
+    resource = pytest.importorskip("resource", reason="needs limits of files")
+    checkpoints.save(tmp_path, 1, {"step": 1}, lambda folder: None, set())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*state\.pt"):
+            checkpoints.save(tmp_path, 2, {"weights": torch.zeros(4096)}, lambda folder: None, set())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
+    assert checkpoints.latest(tmp_path) is not None

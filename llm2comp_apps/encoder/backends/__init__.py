@@ -93,7 +93,7 @@ def load_light(
         task: what the checkpoint must have been made for.
 
     Raises:
-        EncoderError: the checkpoint is missing or damaged, or no graph can be made of it.
+        EncoderError: the checkpoint is missing or damaged, or no graph can be made of it or written to the cache.
         UsageError: an unknown pooling or precision.
     """
     from llm2comp_apps.encoder.backends.exported import check_carried, find_export
@@ -108,9 +108,7 @@ def load_light(
     try:
         from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder
     except (ImportError, OSError) as error:  # a damaged installation fails to load its libraries with either
-        if backend == "auto":
-            warnings.warn(f"{NO_RUNTIME} ({error}); torch runs the encoder, which takes longer", stacklevel=2)
-        return _without_graph(backend, f"{NO_RUNTIME} ({error})")
+        return _by_torch(backend, f"{NO_RUNTIME} ({error})")
     fingerprint, network = checkpoint_digests(folder, settings)
     if works_alone(folder, settings):
         check_carried(folder, network)
@@ -121,6 +119,9 @@ def load_light(
             _export(name, network, precision, backbone, settings, task)
         except EncoderError as error:
             return _without_graph(backend, str(error))
+        except OSError as error:  # a cache that is full or cannot be written takes no encoder away from anyone
+            place = "its export cannot be written to the cache; name another folder by $LLM2COMP_CACHE"
+            return _by_torch(backend, f"encoder {name}: {place} ({error})")
         found = find_export(folder, network, precision, positions)
     if found is None:
         raise EncoderError(f"encoder {name}: its export does not stay as it was written; is the disk in order?")
@@ -159,6 +160,13 @@ def _export(
             export_encoder(encoder, target, "int8")
         except EncoderError:  # too far from float32, or no graph at all: then the next line says so
             export_encoder(encoder, in_cache(network, "float32"), "float32")
+
+
+def _by_torch(backend: str, reason: str) -> OnnxEncoder | None:
+    """Like :func:`_without_graph`, where something can be done about it."""
+    if backend == "auto":
+        warnings.warn(f"{reason}; torch runs the encoder, which takes longer", stacklevel=3)
+    return _without_graph(backend, reason)
 
 
 def _without_graph(backend: str, reason: str) -> OnnxEncoder | None:

@@ -37,16 +37,31 @@ def save(run: Path, step: int, state: dict[str, Any], export: Callable[[Path], N
         state: tensors and plain values, for :func:`load_state`.
         export: writes the encoder into a directory.
         keep_encoders: steps whose encoders stay when they are no longer among the last :data:`KEEP` checkpoints.
+
+    Raises:
+        OSError: it cannot be written; the checkpoints before it stay.
     """
     folder = run / "checkpoints"
     with replaced_folder(folder / f"step-{step:06d}") as fresh:
         export(fresh)
-        torch.save(state, fresh / STATE)
+        _write_state(state, fresh / STATE)
     for old in _by_step(run)[:-KEEP]:
         if _step(old) in keep_encoders:
             (old / STATE).unlink(missing_ok=True)
         else:
             shutil.rmtree(old)
+
+
+def _write_state(state: dict[str, Any], path: Path) -> None:
+    """Let a full disk be one: of a path PyTorch says only that some stream is at an unexpected place."""
+    try:
+        with path.open("wb") as out:
+            torch.save(state, out)
+    except (OSError, RuntimeError) as error:
+        found = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(found, OSError):
+            raise
+        raise OSError(found.errno, found.strerror, str(path)) from error
 
 
 def latest(run: Path) -> Path | None:
