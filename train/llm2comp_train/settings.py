@@ -61,8 +61,8 @@ class Settings:
     batch_size: int = _setting(16, "Texts or pairs per optimiser step, over all processes.")
     optimizer: str = _setting(
         "adamw",
-        "adamw, or muon: Muon for the matrices of the layers (`train_weights=all`), AdamW for the rest; fewer steps, "
-        "each of which costs more.",
+        "Optimiser: adamw, or muon for the matrices of the layers (`train_weights=all`) and adamw for the rest; fewer "
+        "steps, each of which costs more.",
     )
     lr: float = _setting(5e-4, "Peak learning rate of AdamW; Muon's steps are made as large.")
     memory_lr: float = _setting(1.0, "Learning rate of memory tokens and decoder input, as a multiple of `lr`.")
