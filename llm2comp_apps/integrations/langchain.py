@@ -24,7 +24,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from llm2comp_apps import Collection, Document, UsageError, load_encoder, load_reranker, rerank_documents
 from llm2comp_apps.integrations.where import EVERYTHING, all_of, equal, listed
@@ -294,7 +294,7 @@ class LLM2CompReranker(BaseDocumentCompressor):
 
     model: str = "memory"
     encoder: str | None = None
-    top_n: int | None = 3
+    top_n: int | None = Field(default=3, ge=0)
     device: str | None = None
     _loaded: Any = PrivateAttr(default=None)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore
 from llama_index.core.vector_stores.types import (
@@ -94,11 +94,12 @@ class LLM2CompEmbedding(BaseEmbedding):
         self._encoder = loaded
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # LlamaIndex makes a component again from its settings alone; the encoder itself is part of the state.
-        settings = dict(state["__dict__"])
-        name = settings.pop("encoder", None)
-        self.__init__((state.get("__pydantic_private__") or {}).get("_encoder", name), **settings)  # type: ignore[misc]
-        self.encoder = name
+        super().__setstate__(state)  # by the encoder's name, or else what was pickled, which may lack the encoder
+        if "_encoder" not in (self.__pydantic_private__ or {}):
+            raise UsageError(
+                "cannot be loaded, nor was it pickled; give the name of one that is there in every process",
+                field="encoder",
+            )
 
     @classmethod
     def class_name(cls) -> str:
@@ -252,7 +253,7 @@ class LLM2CompReranker(BaseNodePostprocessor):
 
     model: str = "memory"
     encoder: str | None = None
-    top_n: int | None = 3
+    top_n: int | None = Field(default=3, ge=0)
     device: str | None = None
     _loaded: Any = PrivateAttr(default=None)
 

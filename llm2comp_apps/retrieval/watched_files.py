@@ -85,10 +85,14 @@ class WatchedFiles:
 
         Raises:
             IndexLockedError: another one does so now.
+            IndexMissingError: the index was removed.
         """
-        from llm2comp_indexes import IndexLockedError
+        from llm2comp_indexes import IndexLockedError, IndexMissingError
 
-        descriptor = os.open(self._index / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = os.open(self._index / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            raise IndexMissingError(f"{self._index}: the index was removed") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield

@@ -229,6 +229,8 @@ def test_a_store_that_stays_is_opened_with_its_embeddings(tmp_path, tiny_encoder
 def test_reranking_what_others_found(hash_encoder, monkeypatch):
     monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, device=None: hash_encoder)
     found = [LangChainDocument(page_content=text, metadata={"n": 1}, id=key) for key, text in TEXTS.items()]
+    with pytest.raises(ValueError, match=r"top_n"):
+        LLM2CompReranker(top_n=-1)  # would drop the worst
     kept = LLM2CompReranker(top_n=2).compress_documents(found, "Bread rises because yeast makes gas")
     assert kept[0].id == "bread"
     assert len(kept) == 2

@@ -78,6 +78,10 @@ def test_an_embedding_that_was_pickled_or_written_down_is_no_other(hash_encoder,
     assert written.get_text_embedding_batch(["a"]) == expected
     with pytest.raises(UsageError, match="a loaded encoder cannot be written down"):
         LLM2CompEmbedding.from_dict(LLM2CompEmbedding(other).to_dict())
+    other.held = lambda: None  # cannot be pickled, as little as a session of ONNX Runtime
+    assert pickle.loads(pickle.dumps(LLM2CompEmbedding("other"))).get_text_embedding_batch(["a"]) == expected
+    with pytest.raises(UsageError, match=r"encoder.*nor was it pickled; give the name of one"):
+        pickle.loads(pickle.dumps(LLM2CompEmbedding(other)))
     hash_encoder.name = other.name  # LlamaIndex keeps vectors by what an embedding writes down
     assert LLM2CompEmbedding(hash_encoder).to_dict() != LLM2CompEmbedding(other).to_dict()
 
@@ -236,6 +240,8 @@ def test_what_cannot_be_searched(filled, embedding):
 def test_reranking_what_others_found(hash_encoder, monkeypatch):
     monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, device=None: hash_encoder)
     found = [NodeWithScore(node=node, score=0.5) for node in nodes()]
+    with pytest.raises(ValueError, match=r"top_n"):
+        LLM2CompReranker(top_n=-1)  # would drop the worst
     kept = LLM2CompReranker(top_n=1).postprocess_nodes(found, query_str="Bread rises because yeast makes gas")
     assert [one.node.node_id for one in kept] == ["bread"]
     assert LLM2CompReranker().postprocess_nodes([], query_str="x") == []

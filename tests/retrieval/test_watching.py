@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from llm2comp_indexes import IndexLockedError
+from llm2comp_indexes import IndexLockedError, IndexMissingError
 
 from llm2comp_apps import Collection, CorpusError, Document, FolderWatch, UsageError
 from llm2comp_apps.corpus.options import CorpusOptions
@@ -324,6 +324,18 @@ def test_an_index_that_is_made_again_is_filled_again(watch, library, notes, hash
     assert [(report.added, len(report.warnings)) for report in reports] == [(0, 1), (4, 0)]
     assert "there is no index here" in reports[0].warnings[0]
     assert ids(library) == {"notes/cells.txt", "notes/stars.md", "bread", "ships"}
+
+
+def test_an_index_that_is_removed_during_a_look_is_missed_in_a_line(watch, library, monkeypatch) -> None:
+    digest = watch._digest
+
+    def removing(file):
+        shutil.rmtree(library.path, ignore_errors=True)
+        return digest(file)
+
+    monkeypatch.setattr(watch, "_digest", removing)
+    with pytest.raises(IndexMissingError, match=r"the index was removed"):
+        watch.sync()
 
 
 def test_open_or_create(tmp_path, hash_encoder, monkeypatch) -> None:

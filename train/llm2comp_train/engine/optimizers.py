@@ -8,7 +8,6 @@ so directions in which gradients are small are learned as fast as others. Its st
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ class Optimizers:
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self._parts = parts
+        self._owner = {each: part for part in parts for group in part.param_groups for each in group["params"]}
 
     def step(self, rate: float) -> None:
         """Move all parameters by their gradients, at a learning rate."""
@@ -48,11 +48,11 @@ class Optimizers:
 
     def moments(self, parameter: nn.Parameter) -> dict[str, Any] | None:
         """What is remembered of the gradients of a parameter; ``None`` before its first step."""
-        return next((part.state[parameter] for part in self._parts if parameter in part.state), None)
+        return self._owner[parameter].state.get(parameter)
 
     def restore(self, parameter: nn.Parameter, moments: dict[str, Any]) -> None:
         """Remember what :meth:`moments` gave, its tensors whole and on the CPU."""
-        part = next(part for part in self._parts if parameter in _parameters(part))
+        part = self._owner[parameter]
         fused = bool(part.defaults.get("fused"))
         part.state[parameter] = {key: placed_like(value, parameter, fused=fused) for key, value in moments.items()}
 
@@ -103,7 +103,3 @@ def optimizers_of(
 
 def _identities(parameters: Iterable[Tensor]) -> set[int]:
     return {id(each) for each in parameters}
-
-
-def _parameters(part: torch.optim.Optimizer) -> set[Tensor]:
-    return set(chain.from_iterable(group["params"] for group in part.param_groups))
