@@ -88,10 +88,17 @@ def followed_by(head: Sequence[Ranked], rest: Iterable[Ranked]) -> list[Ranked]:
     return [*head, *(replace(found, score=lowest - 1 - place) for place, found in enumerate(rest))]
 
 
-def continued(head: Sequence[Ranked], deeper: Sequence[Ranked]) -> list[Ranked]:
-    """A ranking, and behind it what another one has besides; its scores are lowered to begin where the first ends."""
-    known = {found.id for found in head}
-    rest = [found for found in deeper if found.id not in known]
+def continued(head: Sequence[Ranked], deeper: Sequence[Ranked], *, passages: bool = False) -> list[Ranked]:
+    """A ranking, and behind it what another one has besides; its scores are lowered to begin where the first ends.
+
+    With ``passages`` several hits may be of one document.
+    """
+
+    def name(found: Ranked) -> object:
+        return (found.id, found.span) if passages else found.id
+
+    known = {name(found) for found in head}
+    rest = [found for found in deeper if name(found) not in known]
     if not head or not rest:
         return [*head, *rest]
     lowest = head[-1].score

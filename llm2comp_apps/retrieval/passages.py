@@ -1,8 +1,9 @@
 """Passages, the chunks of documents, as hits of their own.
 
 Documents are ranked first, and the best of them are taken apart. A passage has its own cosine, of the vector that the
-index holds of it, and its own words: of the score that BM25 gives to its document, the share of the words of the query
-that the passage holds, weighed by rarity. Its title belongs to each passage, as it does when passages are encoded.
+index holds of it (with a share of its document's mean, if the index has that), and its own words: of the score that
+BM25 gives to its document, the share of the words of the query that the passage holds, weighed by rarity. Its title
+belongs to each passage, as it does when passages are encoded.
 
 By cosine alone this is exact: the best k passages lie in the best k documents, since a document is as near as its
 nearest passage. Conditions and operators are about documents.
@@ -10,7 +11,9 @@ nearest passage. Conditions and operators are about documents.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,7 +23,7 @@ from llm2comp_indexes import words
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.fusion import fuse, share_of_meaning
-from llm2comp_apps.retrieval.hits import Parts, Ranked
+from llm2comp_apps.retrieval.hits import Parts, Ranked, continued
 from llm2comp_apps.retrieval.learned import weight_of_meaning
 from llm2comp_apps.retrieval.snippets import beginning
 
@@ -29,14 +32,26 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.retrieval.search import SearchOptions
 
-__all__ = ["DOCUMENTS", "Passages"]
+__all__ = ["Passages", "documents_of"]
 
-DOCUMENTS = 50
-"""Documents that are taken apart at least: where words count, the best passage may lie in a document of lower rank."""
+_STEPS = (50, 200, 1_100)
+"""Documents that are taken apart, and then ten times more. Where words count, the best passage may lie in a document of
+lower rank; how many are looked at does not grow with the passages that are wanted, or the first of them would change
+from page to page. What further documents have comes behind."""
 
 _Place: TypeAlias = tuple[str, tuple[int, int] | None]
 """A passage: the document's id and the range of its characters; ``None`` for all of them."""
 _Scored: TypeAlias = list[tuple[_Place, float]]
+
+
+def _steps() -> Iterator[int]:
+    yield from _STEPS
+    yield from (_STEPS[-1] * 10**power for power in itertools.count(1))
+
+
+def documents_of(passages: int) -> int:
+    """How many documents are looked for where so many passages are wanted; there is always a second step."""
+    return next(step for step in _steps() if step >= passages and step > _STEPS[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +99,38 @@ class Passages:
             dense: documents by meaning; ``None`` if words alone are compared.
             lexical: documents by words; ``None`` if vectors alone are compared.
         """
-        documents = self.index.get([ranked.id for ranked in ranking[: max(self.depth, DOCUMENTS)]])
+        if lexical is None:
+            documents = self._documents(ranking, self.depth)
+            near = [] if vector is None else _by_meaning(self.index, documents, vector)
+            return [Ranked(name, score, span) for (name, span), score in near[: self.depth]]
+        found: list[Ranked] = []
+        for count in _steps():
+            taken = self._taken(query, self._documents(ranking, count), vector, dense, lexical)
+            found = taken if dense is None else continued(found, taken, passages=True)
+            # No passage has more of the words than its document, so by words alone it is known when no other is better.
+            most = ranking[count].score if count < len(ranking) else -math.inf
+            enough = len(found) >= self.depth and (dense is not None or found[self.depth - 1].score >= most)
+            if enough or count >= len(ranking):
+                break
+        return found[: self.depth]
+
+    def _documents(self, ranking: Sequence[Ranked], count: int) -> list[IndexedDocument]:
+        return self.index.get([ranked.id for ranked in ranking[:count]])
+
+    def _taken(
+        self,
+        query: ParsedQuery,
+        documents: Sequence[IndexedDocument],
+        vector: FloatArray | None,
+        dense: Sequence[Ranked] | None,
+        lexical: Sequence[Ranked],
+    ) -> list[Ranked]:
+        """All passages of documents that words were looked for in, best first."""
         near = [] if vector is None else _by_meaning(self.index, documents, vector)
-        bm25 = {ranked.id: ranked.score for ranked in lexical or ()}
+        bm25 = {ranked.id: ranked.score for ranked in lexical}
         found = _by_words(self.index, query, documents, bm25, self.language) if bm25 else []
-        if dense is None or lexical is None:
-            alone = found if dense is None else near
-            return [Ranked(name, score, span) for (name, span), score in alone[: self.depth]]
+        if dense is None:
+            return [Ranked(name, score, span) for (name, span), score in found]
         return self._join(query, near, found, dense, lexical)
 
     def _join(
@@ -104,7 +144,7 @@ class Passages:
             alpha = share_of_meaning(_pairs(dense), _pairs(lexical), asked)
         names = {place: f"{number:09}" for number, (place, _) in enumerate(near)}
         by_meaning, by_words = ([(names[place], score) for place, score in side] for side in (near, found))
-        fused = fuse(by_meaning, by_words, asked, fusion=fusion, alpha=alpha)[: self.depth]
+        fused = fuse(by_meaning, by_words, asked, fusion=fusion, alpha=alpha)
         places = {name: place for place, name in names.items()}
         cosines, shares = dict(near), dict(found)
         ranking = [(places[name], score) for name, score in fused]

@@ -23,7 +23,7 @@ from llm2comp_apps.retrieval.hits import Parts, Ranked, Reread, SearchHit, conti
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion, learned_of, weight_of_meaning
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
-from llm2comp_apps.retrieval.passages import DOCUMENTS, Passages
+from llm2comp_apps.retrieval.passages import Passages, documents_of
 from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker, files_of, share_of
 from llm2comp_apps.retrieval.rerank.paced import RERANK_MS
@@ -144,7 +144,7 @@ class SearchOptions:
 
     def depth(self, *, reranked: bool) -> int:
         """How many documents are looked for."""
-        return max(self.wanted(reranked=reranked), DOCUMENTS if self.passages else 0)
+        return (documents_of if self.passages else int)(self.wanted(reranked=reranked))
 
 
 class Sides(NamedTuple):
