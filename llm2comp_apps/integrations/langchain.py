@@ -309,7 +309,10 @@ class LLM2CompReranker(BaseDocumentCompressor):
             return []
         if self._loaded is None:
             self._loaded = load_reranker(self.model, encoder=self.encoder, device=self.device)
-        given = [Document(str(place), found.page_content) for place, found in enumerate(documents)]
+        given = [
+            Document(str(place), found.page_content, title=str(found.metadata.get("title") or ""))
+            for place, found in enumerate(documents)
+        ]
         kept = []
         for hit in rerank_documents(query, given, self._loaded)[: self.top_n]:
             source = documents[int(hit.id)]

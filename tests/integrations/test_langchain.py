@@ -237,3 +237,12 @@ def test_reranking_what_others_found(hash_encoder, monkeypatch):
     assert kept[0].metadata["relevance_score"] > kept[1].metadata["relevance_score"]
     assert found[2].metadata == {"n": 1}
     assert LLM2CompReranker().compress_documents([], "anything") == []
+
+
+def test_a_reranker_reads_titles(hash_encoder, monkeypatch):
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, device=None: hash_encoder)
+    title = "Bread rises because yeast makes gas"
+    found = [LangChainDocument(page_content="Then.", metadata=own) for own in ({}, {"title": title})]
+    best, other = LLM2CompReranker().compress_documents(found, title)
+    assert best.metadata["title"] == title
+    assert best.metadata["relevance_score"] > other.metadata["relevance_score"]

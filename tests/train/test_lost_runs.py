@@ -81,6 +81,19 @@ def test_settings_are_finite(name, value):
     assert caught.value.field == name
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lora_targets": ""}, r"must be names of layers such as q_proj,v_proj, not empty"),
+        ({"lora_targets": "q_proj,,v_proj"}, r"must be names of layers such as q_proj,v_proj, not q_proj,,v_proj"),
+        ({"lora_alpha": 0}, r"must be above 0, not 0"),
+    ],
+)
+def test_an_adapter_on_no_layers_or_of_no_weight_is_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        Settings(**changes)
+
+
 @pytest.mark.parametrize("weight", ["inf", "nan"])
 def test_weights_of_teachers_are_finite(settings, weight):
     with pytest.raises(UsageError, match=rf"must have finite weights, not {weight} for a"):

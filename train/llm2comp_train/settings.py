@@ -183,7 +183,7 @@ class Settings:
             "batch_tokens",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
-        for name in ("lr", "memory_lr", "clip_norm", "temperature"):
+        for name in ("lr", "memory_lr", "clip_norm", "temperature", "lora_alpha"):
             self._require(name, getattr(self, name) > 0, "above 0")
         self._require("seed", 0 <= self.seed <= _LARGEST_SEED, f"from 0 to {_LARGEST_SEED}")
         self._require("teacher_weight", 0 <= self.teacher_weight <= 1, "between 0 and 1")
@@ -204,13 +204,15 @@ class Settings:
         self._require("validation_texts", self.validation_texts >= 2, "at least 2")
         numbers = [part.strip() for part in self.layers.split(",") if part.strip()]
         self._require("layers", all(part.isdecimal() for part in numbers), "a number, or numbers such as 0,1,2,5")
+        self._require("lora_targets", all(self.targets), "names of layers such as q_proj,v_proj")
         parts = self.context.split(",")
         fixed = all(part.strip().isdecimal() and int(part) > 0 for part in parts)
         self._require("context", fixed or self.context == "random", "lengths such as 16,24,32, or 'random'")
 
     def _require(self, name: str, right: bool, wanted: str) -> None:
         if not right:
-            raise UsageError(f"must be {wanted}, not {getattr(self, name)}", field=name)
+            given = getattr(self, name)
+            raise UsageError(f"must be {wanted}, not {given if given != '' else 'empty'}", field=name)
 
     @property
     def contexts(self) -> tuple[int, ...]:
