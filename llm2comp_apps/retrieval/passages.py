@@ -1,9 +1,8 @@
 """Passages, the chunks of documents, as hits of their own.
 
 Documents are ranked first, and the best of them are taken apart. A passage has its own cosine, of the vector that the
-index holds of it (with a share of its document's mean, if the index has that), and its own words: of the score that
-BM25 gives to its document, the share of the words of the query that the passage holds, weighed by rarity. Its title
-belongs to each passage, as it does when passages are encoded.
+index holds of it, and its own words: of the score that BM25 gives to its document, the share of the words of the query
+that the passage holds, weighed by rarity. Its title belongs to each passage, as it does when passages are encoded.
 
 By cosine alone this is exact: the best k passages lie in the best k documents, since a document is as near as its
 nearest passage. Conditions and operators are about documents.

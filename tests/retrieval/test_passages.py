@@ -102,10 +102,9 @@ def test_conditions_hold_and_pages_follow_one_another(library):
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
-@pytest.mark.parametrize("context", [0.0, 0.8])
-def test_the_first_passages_are_the_same_however_many_are_wanted(tmp_path, hash_encoder, mode, context):
+def test_the_first_passages_are_the_same_however_many_are_wanted(tmp_path, hash_encoder, mode):
     generator = np.random.default_rng(4)
-    with Collection.create(tmp_path / "y.index", encoder=hash_encoder, chunk=16, context=context) as made:
+    with Collection.create(tmp_path / "y.index", encoder=hash_encoder, chunk=16) as made:
         made.update(Document(f"d{n:03}", " ".join(generator.choice(WORDS, 40))) for n in range(230))
         every = [(hit.id, hit.span) for hit in made.search("gas star", k=700, mode=mode, passages=True)]
         assert len(every) > 400
