@@ -83,7 +83,7 @@ class _Builder:
         for number, layer in enumerate(blueprint.layers[:stop], 1):
             states = self._layer(layer, states, k if number == depth else 0)
         if stop < depth:
-            text = self._entering(self._slice(self._norm(blueprint.text, states), 0, -k))
+            text = self._entering(self._slice(self._norm(blueprint.text, states), 0, -k), d)
             states = self._last(states, k)
             for layer in blueprint.layers[stop:]:
                 states = self._memory_layer(layer, states, text)
@@ -135,11 +135,11 @@ class _Builder:
     def _feed_forward(self, part: FeedForward, entering: str) -> str:
         graph = self._graph
         if self._rounded and part.up.bias is None:
-            rounded, scale = self._round(entering)
+            rounded, scale = self._round(entering, len(part.gate.weight))
             gate = self._scaled(self._product(part.gate, rounded), scale, part.gate)
             up = self._product(part.up, rounded)
             product = graph.add("Mul", self._activate(part.activation, gate), up)
-            rounded, own = self._round(product)
+            rounded, own = self._round(product, len(part.down.weight))
             return self._scaled(self._product(part.down, rounded), graph.add("Mul", own, scale), part.down)
         gate, up = self._project([part.gate, part.up], entering)
         return self._project([part.down], graph.add("Mul", self._activate(part.activation, gate), up))[0]
@@ -201,10 +201,10 @@ class _Builder:
 
     def _project(self, parts: list[Linear], value: str) -> list[str]:
         """Several projections of one input."""
-        return self._products(parts, self._entering(value))
+        return self._products(parts, self._entering(value, len(parts[0].weight)))
 
-    def _entering(self, value: str) -> _Entering:
-        return _Entering(*self._round(value)) if self._rounded else _Entering(value)
+    def _entering(self, value: str, width: int) -> _Entering:
+        return _Entering(*self._round(value, width)) if self._rounded else _Entering(value)
 
     def _products(self, parts: list[Linear], entering: _Entering) -> list[str]:
         value, scale = entering.value, entering.scale
@@ -212,14 +212,19 @@ class _Builder:
             return [self._biased(self._graph.add("MatMul", value, self._kept(p, "weight", p.weight)), p) for p in parts]
         return [self._scaled(self._product(part, value), scale, part) for part in parts]
 
-    def _round(self, value: str) -> tuple[str, str]:
-        """Unsigned 8-bit integers of a value, and the scale of each token."""
+    def _round(self, value: str, width: int) -> tuple[str, str]:
+        """Unsigned 8-bit integers of a value ``(B, T, width)``, and the scale of each token.
+
+        Each pass over a value costs as much as a part of its product, so it is only read for its extremes, and divided
+        by the scale where it is rounded: a token is a block of ``QuantizeLinear``.
+        """
         graph = self._graph
-        largest = graph.add("ReduceMax", graph.add("Abs", value), graph.constant([-1], np.int64))
-        largest = graph.add("Max", largest, graph.constant(_TINY))
-        spread = graph.add("Mul", value, graph.add("Div", graph.constant(_LARGEST), largest))
-        rounded = graph.add("QuantizeLinear", spread, graph.constant(1.0), self._zero())
-        return rounded, graph.add("Mul", largest, graph.constant(1 / _LARGEST))
+        along = graph.constant([-1], np.int64)
+        least = graph.add("Neg", graph.add("ReduceMin", value, along))
+        largest = graph.add("Max", graph.add("ReduceMax", value, along), least, graph.constant(_TINY))
+        scale = graph.add("Mul", largest, graph.constant(1 / _LARGEST))
+        zeros = graph.add("Expand", self._zero(), graph.add("Shape", scale))
+        return graph.add("QuantizeLinear", value, scale, zeros, axis=2, block_size=width), scale
 
     def _product(self, part: Linear, rounded: str) -> str:
         """Product with a rounded weight, before it is multiplied by each token's scale."""
