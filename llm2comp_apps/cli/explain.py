@@ -24,6 +24,7 @@ _ENCODER = (
 _OTHER = "Another text: show what the memories of the two share."
 _QUERY = "Query: show which memory vectors match it, and by which words."
 _DRIFTED = "this encoder's last stage was not compression, so its memory reads badly; a kl checkpoint reads better"
+_OTHERS_MEMORY = "the index holds memory vectors of another encoder, so the text is encoded again"
 
 
 def register(app: typer.Typer) -> None:
@@ -79,6 +80,9 @@ def explain(
         warn(_DRIFTED)
     texts = [stored.text if stored else text or "", *([other] if other is not None else [])]
     memory = stored.memory if stored else None
+    if stored and memory is not None and stored.fingerprint != reader.fingerprint:
+        warn(_OTHERS_MEMORY)
+        memory = None
     found = decoding.explain_all(reader, texts, memory=memory, query=query, tokens=tokens, beams=beams)
     if html is not None:
         html.write_text(decoding.explanation_page(found, encoder=reader.name, query=query), "utf-8")

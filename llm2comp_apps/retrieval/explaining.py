@@ -19,12 +19,14 @@ class StoredText:
     Attributes:
         text: as it was embedded.
         memory: ``(k, d)``; ``None`` where the index stores none.
-        encoder: a name that loads it.
+        encoder: a name that loads the encoder which made it.
+        fingerprint: of that encoder; no other one can read the memory.
     """
 
     text: str
     memory: FloatArray | None
     encoder: str
+    fingerprint: str
 
 
 def stored_text(index: Path, document: str) -> StoredText:
@@ -47,5 +49,10 @@ def stored_text(index: Path, document: str) -> StoredText:
         span = found.spans[0] if found.spans else None
         text = found.text[slice(*span)] if span else found.text
         memory = opened.memory([document], [span])[0] if opened.memory_tokens else None
-        source = source_of(opened.encoder) or opened.encoder["name"]
-    return StoredText(text=f"{found.title} {text}".strip() if found.title else text, memory=memory, encoder=source)
+        made_by = opened.encoder
+    return StoredText(
+        text=f"{found.title} {text}".strip() if found.title else text,
+        memory=memory,
+        encoder=source_of(made_by) or made_by["name"],
+        fingerprint=made_by.get("fingerprint", ""),
+    )

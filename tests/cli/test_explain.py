@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -35,6 +36,27 @@ def test_a_document_is_read_from_its_stored_memory(cli, tiny_encoder_dir, write_
     shown = cli("explain", "--id", "stars-1", *FAST)
     assert "vector 3:" in shown.stdout
     assert "greedy:" in shown.stdout
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("k", [4, 3])
+def test_memory_of_another_encoder_is_not_read(cli, tiny_encoder_dir, write_corpus, tmp_path, k):
+    from llm2comp_apps import LLM2Comp
+    from llm2comp_apps.encoder.network import CompressionNetwork
+
+    other = tmp_path / "other"
+    encoder = LLM2Comp.from_pretrained(str(tiny_encoder_dir), device="cpu")
+    network = CompressionNetwork.fresh(encoder.network.lm, k)
+    network.memory_tokens.data.mul_(-1)
+    settings = dataclasses.replace(encoder.settings, k=k, name="other")
+    LLM2Comp(network, encoder.tokenizer, settings).save_pretrained(other)
+    cli("index", "build", write_corpus(4), "--memory", "--encoder", tiny_encoder_dir, "--device", "cpu")
+    result = cli("explain", "--id", "stars-1", "--encoder", other, "--json", *FAST)
+    assert result.exit_code == 0, result.stderr
+    assert "the index holds memory vectors of another encoder" in result.stderr
+    text = "Stars Stars are born in clouds of gas. A star burns hydrogen for most of its life."
+    alone = cli("explain", text, "--encoder", other, "--json", *FAST)
+    assert result.stdout == alone.stdout
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backbones import default_device, load_backbone
 from llm2comp_apps.encoder.decoding.reader import MemoryReader
+from llm2comp_apps.encoder.fingerprints import checkpoint_digests
 from llm2comp_apps.encoder.locate import READABLE, locate_checkpoint
 from llm2comp_apps.encoder.names import parse_name
 from llm2comp_apps.encoder.network import CompressionNetwork
@@ -61,7 +62,8 @@ def load_reader(
             loaded.lm, **checkpoint.read_memory(directory, settings.k), layers=settings.layers
         ).read_by(settings.readout, loaded.tokenizer)
     network.to(loaded.lm.device).requires_grad_(requires_grad=False).eval()
-    reader = MemoryReader(network, loaded.tokenizer, settings)
+    fingerprint, _ = checkpoint_digests(directory, settings.changed(pooling=parsed.pooling))
+    reader = MemoryReader(network, loaded.tokenizer, settings, fingerprint)
     if reader.drifted:
         reader.recentre(_SENTENCES)
     return reader

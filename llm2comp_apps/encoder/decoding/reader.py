@@ -53,6 +53,7 @@ class MemoryReader:
 
     Attributes:
         name: of the encoder.
+        fingerprint: of the encoder; memory vectors of another one say nothing here.
         prompts: of the encoder.
         max_length: tokens of a text that the encoder reads.
         k: memory vectors of a text.
@@ -60,8 +61,10 @@ class MemoryReader:
             the decoder learned to read; see :meth:`recentre`.
     """
 
-    def __init__(self, network: CompressionNetwork, tokenizer: Any, settings: EncoderSettings) -> None:
-        self.name = settings.name or settings.backbone
+    def __init__(
+        self, network: CompressionNetwork, tokenizer: Any, settings: EncoderSettings, fingerprint: str
+    ) -> None:
+        self.name, self.fingerprint = settings.name or settings.backbone, fingerprint
         self.prompts, self.max_length, self.k = dict(settings.prompts), settings.max_length, network.k
         self.drifted = settings.training.get("stage") not in _COMPRESSION
         self._network, self._tokenizer = network, tokenizer
