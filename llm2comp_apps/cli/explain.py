@@ -9,6 +9,7 @@ import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, JsonOption, add_command
 from llm2comp_apps.cli.options.expand import option, with_groups
+from llm2comp_apps.cli.options.unused import refuse_needless
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.explanation import show_explanations
 from llm2comp_apps.errors import UsageError
@@ -49,6 +50,7 @@ def register(app: typer.Typer) -> None:
     option("html", Path | None, None, "FILE", "Write a page, too."),
 )
 def explain(
+    ctx: typer.Context,
     text: Annotated[str | None, typer.Argument(help="Text to explain.")] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -71,6 +73,7 @@ def explain(
 
     if (text is None) == (document is None):
         raise UsageError("give a text or the id of a document, one of the two", field="text")
+    refuse_needless(ctx, (text, ["index"], "a text is no document of an index"))
     stored = None if document is None else stored_text(find_index(index), document)
     from llm2comp_apps.encoder import decoding
     from llm2comp_apps.encoder.locate import READABLE

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["list_of_texts"]
+__all__ = ["half_of_a_pair", "list_of_texts"]
 
 
 def list_of_texts(texts: Iterable[str]) -> list[str]:

@@ -59,6 +59,25 @@ def test_memory_of_another_encoder_is_not_read(cli, tiny_encoder_dir, write_corp
     assert result.stdout == alone.stdout
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([" "], "TEXT is empty"),
+        (["a few", "--other", ""], "--other is empty"),
+        (["a few", "--query", ""], "--query is empty"),
+        (["a \udcff few"], "TEXT must be valid Unicode, but has half a surrogate pair (\\udcff)"),
+        (["a few", "--query", "\udcff"], "--query must be valid Unicode"),
+        (["a few", "--index", "some.index"], "--index: a text is no document of an index; leave it out"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line(cli, tiny_encoder_dir, arguments, message):
+    result = cli("explain", *arguments, "--encoder", tiny_encoder_dir, *FAST)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

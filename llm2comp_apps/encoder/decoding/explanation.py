@@ -10,6 +10,7 @@ import numpy as np
 
 from llm2comp_apps.encoder.decoding.reader import MemoryReader, TokenGain
 from llm2comp_apps.encoder.protocol import FloatArray
+from llm2comp_apps.encoder.texts import half_of_a_pair
 from llm2comp_apps.errors import UsageError
 
 __all__ = ["Explanation", "Match", "explain", "explain_all", "match_memory"]
@@ -90,13 +91,12 @@ def explain(
         beams: width of the beam search.
 
     Raises:
-        UsageError: the text is empty, or ``tokens`` or ``beams`` is below 1.
+        UsageError: the text or the query is empty or no valid Unicode, or ``tokens`` or ``beams`` is below 1.
     """
+    _check(text=text, query=query)
     for field, value in (("tokens", tokens), ("beams", beams)):
         if value < 1:
             raise UsageError(f"must be at least 1, not {value}", field=field)
-    if not text.strip():
-        raise UsageError("is empty: there is nothing to explain", field="text")
     if memory is None:
         memory = reader.memory([text], prompt=reader.prompts.get("document", ""))[0]
     memories = memory[None] if other is None else np.stack([memory, other])
@@ -135,8 +135,9 @@ def explain_all(
         beams: width of the beam search.
 
     Raises:
-        UsageError: see :func:`explain`.
+        UsageError: see :func:`explain`; the second text is the field ``other``.
     """
+    _check(**dict(zip(("text", "other"), texts, strict=False)), query=query)
     memories = reader.memory(texts, prompt=reader.prompts.get("document", ""))
     if memory is not None:
         memories[0] = memory
@@ -145,6 +146,17 @@ def explain_all(
         explain(reader, text, memory=own, other=other, query=query, tokens=tokens, beams=beams)
         for text, own, other in zip(texts, memories, others, strict=True)
     ]
+
+
+def _check(**texts: str | None) -> None:
+    """Refuse texts in which there is nothing to read, or what is no text; ``None`` was not given."""
+    for field, text in texts.items():
+        if text is None:
+            continue
+        if not text.strip():
+            raise UsageError("is empty: there is nothing to explain", field=field)
+        if half := half_of_a_pair(text):
+            raise UsageError(f"must be valid Unicode, but has half a surrogate pair ({half})", field=field)
 
 
 def match_memory(reader: MemoryReader, query: str, memory: FloatArray, words: Sequence[tuple[str, ...]]) -> list[Match]:
