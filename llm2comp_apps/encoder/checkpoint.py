@@ -54,6 +54,7 @@ __all__ = [
     "read_memory",
     "read_settings",
     "replaced",
+    "weights_file",
     "works_alone",
     "write",
 ]
@@ -118,6 +119,28 @@ def read_memory(directory: Path, k: int) -> Memory:
 def works_alone(directory: Path, settings: EncoderSettings) -> bool:
     """Whether a checkpoint has no weights but those of the export that it carries."""
     return settings.own_layers and not (directory / LAYERS).is_file() and (directory / CARRIED).is_dir()
+
+
+def weights_file(directory: Path, settings: EncoderSettings) -> Path | None:
+    """The file with the weights of a checkpoint's layers or adapter; ``None`` where it runs the backbone as it comes.
+
+    Raises:
+        EncoderError: it is missing, as after a copy that broke off; the backbone alone would be an encoder that nobody
+            trained.
+    """
+    if settings.own_layers:
+        own = directory / LAYERS
+        if own.is_file() or not (directory / CARRIED).is_dir():
+            return _there(own)
+        return _there(directory / CARRIED / LAYERS)
+    adapter = directory / ADAPTER_WEIGHTS
+    return _there(adapter) if adapter.is_file() or (directory / ADAPTER_CONFIG).is_file() else None
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise EncoderError(f"{path}: missing; copy or install this encoder again")
+    return path
 
 
 def read_layers(directory: Path) -> tuple[dict[str, Tensor], str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.encoder.arrays import open_arrays
 from llm2comp_apps.encoder.cache import remembered_sha256
+from llm2comp_apps.encoder.checkpoint import weights_file
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT
 from llm2comp_apps.encoder.settings import RERANK
 from llm2comp_apps.errors import EncoderError
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["checkpoint_digests", "encoder_fingerprint", "fingerprint_of", "network_digest", "with_head"]
 
 _MEMORY = "memory_tokens.safetensors"
-_OWN_LAYERS = ("layers.safetensors", "graph/layers.safetensors")
 _HEAD = "head.safetensors"
-_ADAPTER = ("adapter_model.safetensors",)
 
 
 def fingerprint_of(parts: Mapping[str, Any]) -> str:
@@ -87,15 +86,15 @@ def checkpoint_digests(
         sha256: digest of a file.
 
     Raises:
-        EncoderError: its memory tokens are missing or damaged.
+        EncoderError: its memory tokens are missing or damaged, or its weights are missing.
     """
     path = directory / _MEMORY
     try:
         memory = open_arrays(path)["memory_tokens"]
     except (OSError, ValueError, KeyError) as error:
         raise EncoderError(f"{path}: missing or damaged ({error}).") from error
-    names = _OWN_LAYERS if settings.own_layers else _ADAPTER
-    weights = next((sha256(directory / name) for name in names if (directory / name).is_file()), "")
+    file = weights_file(directory, settings)
+    weights = sha256(file) if file else ""
     if settings.task == RERANK and (directory / _HEAD).is_file():
         weights = with_head(weights, sha256(directory / _HEAD))
     return encoder_fingerprint(settings, memory, weights), network_digest(settings, memory, weights)

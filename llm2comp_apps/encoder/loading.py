@@ -98,7 +98,7 @@ def load_network(
         if settings.own_layers:
             weights, digest = checkpoint.read_layers(directory)
         else:
-            lm, adapter, digest = _merge_adapter(lm, directory)
+            lm, adapter, digest = _merge_adapter(lm, checkpoint.weights_file(directory, settings))
         try:
             network = CompressionNetwork(
                 lm, **memory, layers=settings.layers, text_layers=settings.text_layers
@@ -146,11 +146,11 @@ def _packed(directory: Path, settings: checkpoint.EncoderSettings, device: str, 
     )
 
 
-def _merge_adapter(lm: PreTrainedModel, directory: Path) -> tuple[PreTrainedModel, checkpoint.Adapter | None, str]:
-    """Fold the LoRA adapter of a checkpoint into float32 weights: ``W + (alpha / r) B A``."""
-    path = directory / checkpoint.ADAPTER_WEIGHTS
-    if not path.is_file():
+def _merge_adapter(lm: PreTrainedModel, path: Path | None) -> tuple[PreTrainedModel, checkpoint.Adapter | None, str]:
+    """Fold the LoRA adapter of a checkpoint, if it has one, into float32 weights: ``W + (alpha / r) B A``."""
+    if path is None:
         return lm, None, ""
+    directory = path.parent
     from peft import PeftModel
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from llm2comp_apps.encoder.decoding import load_reader
 from llm2comp_apps.encoder.fingerprints import encoder_fingerprint
+from llm2comp_apps.encoder.names import identity_of, load_encoder
 from llm2comp_apps.encoder.settings import EncoderSettings
+from llm2comp_apps.errors import EncoderError
 
 MEMORY = (np.arange(6).reshape(2, 3) / 7).astype(np.float32)
 SETTINGS = EncoderSettings(backbone="any", backbone_sha256="b" * 64, k=2, prompts={"query": "find: "})
@@ -30,3 +34,18 @@ def test_what_changes_no_vector_changes_no_fingerprint_and_the_rest_does():
         encoder_fingerprint(SETTINGS, MEMORY, "c" * 64),
     ]
     assert len({known, *others}) == len(others) + 1
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_an_adapter_that_is_lost_makes_no_other_encoder(make_checkpoint, monkeypatch, tmp_path, backend):
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / "cache"))
+    folder = make_checkpoint()
+    (folder / "adapter_model.safetensors").unlink()  # as by a copy that broke off
+    with pytest.raises(EncoderError, match=r"adapter_model\.safetensors: missing; copy or install"):
+        load_encoder(str(folder), backend=backend, device="cpu")
+    with pytest.raises(EncoderError, match=r"adapter_model\.safetensors: missing"):
+        identity_of(str(folder))
+    with pytest.raises(EncoderError, match=r"adapter_model\.safetensors: missing"):
+        load_reader(str(folder), device="cpu")
+    (folder / "adapter_config.json").unlink()  # an encoder may have none
+    assert load_encoder(str(folder), backend=backend, device="cpu").dimension

@@ -56,7 +56,7 @@ def load_reader(
     if loaded.sha256 != settings.backbone_sha256:
         raise EncoderError(f"encoder {name}: made for other weights of {settings.backbone} than {loaded.name} has.")
     with in_turn:
-        if (directory / checkpoint.ADAPTER_WEIGHTS).is_file():
+        if checkpoint.weights_file(directory, settings) is not None:
             _inject_adapter(loaded.lm, directory)
         network = CompressionNetwork(
             loaded.lm, **checkpoint.read_memory(directory, settings.k), layers=settings.layers

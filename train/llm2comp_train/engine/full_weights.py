@@ -88,7 +88,7 @@ def _start_from(network: CompressionNetwork, init: Path) -> None:
         weights, _ = checkpoint.read_layers(init)
         before = list(made.layers) if made.layers is not None else list(range(made_depth(weights)))
         network.load_layers(_renumbered(weights, [before.index(number) for number in kept]))
-    elif (init / checkpoint.ADAPTER_WEIGHTS).is_file():
+    elif checkpoint.weights_file(init, made) is not None:
         _merge_adapter(layers, {number: place for place, number in enumerate(kept)}, init)
 
 
