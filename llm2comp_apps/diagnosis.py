@@ -9,11 +9,13 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps import __version__
+from llm2comp_apps.files import first_line
 
 if TYPE_CHECKING:
     from importlib import metadata
@@ -26,6 +28,11 @@ DISTRIBUTION = "llm2comp-apps"
 _CPU_INFO = Path("/proc/cpuinfo")
 _DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "asimddp"}
 """Names in Linux's list of instructions that add products of 8-bit integers exactly, and fast."""
+_MODULES = {"scikit-learn": "sklearn", "umap-learn": "umap", "pyyaml": "yaml"}
+"""What packages are imported as, where that is another name."""
+_OVER_TORCH = {"torch", "transformers", "peft"}
+_UNFIT = (ImportError, OSError, AttributeError, RuntimeError, ValueError)
+"""What an import of a damaged package raises, or of one that was built for another version of a package under it."""
 _BACKBONE_NEEDS = 1_500_000_000  # bytes: the wheel, what is unpacked from it, and the float32 weights
 
 
@@ -70,7 +77,7 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    """Whether the required packages are there in versions that fit, by our own package metadata."""
+    """Whether the required packages are there in versions that fit, by our own package metadata, and load."""
     from importlib import metadata
 
     from packaging.requirements import Requirement
@@ -88,8 +95,23 @@ def _packages() -> Check:
     if unfit:
         advice = f"run: pip install --upgrade {DISTRIBUTION}"
         return Check("packages", "error", f"missing or of the wrong version: {', '.join(unfit)}", advice, facts)
+    failed = {name: reason for name in versions if (reason := _import_error(name))}
+    if "torch" in failed:  # which the look at the device tells; what imports it is not to blame
+        failed = {name: reason for name, reason in failed.items() if name not in _OVER_TORCH}
+    if failed:
+        detail = "; ".join(f"{name} {versions[name]} cannot be imported: {reason}" for name, reason in failed.items())
+        return Check("packages", "error", detail, f"run: pip install --force-reinstall {' '.join(failed)}", facts)
     main = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "peft", "tantivy"))
     return Check("packages", "ok", f"{main}; extras complete: {', '.join(extras) or 'none'}", facts=facts)
+
+
+def _import_error(name: str) -> str | None:
+    """Why an installed package cannot be imported; ``None`` if it can."""
+    try:
+        importlib.import_module(_MODULES.get(name.lower(), name.replace("-", "_")))
+    except _UNFIT as error:
+        return first_line(error)
+    return None
 
 
 def _version(name: str) -> str | None:
@@ -210,15 +232,13 @@ def _cpu_flags() -> set[str]:
 
 
 def _cache() -> Check:
-    from llm2comp_apps.encoder.cache import cache_dir
     from llm2comp_apps.errors import UsageError
 
     try:
-        folder = cache_dir()
+        folder, there = _cache_place()
     except UsageError as error:
         return Check("cache", "warning", str(error), "set LLM2COMP_CACHE to a folder that can be written")
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
+    size = _bytes_below(folder)
     free = shutil.disk_usage(there).free
     facts = {"path": str(folder), "bytes": size, "free_bytes": free, "writable": os.access(there, os.W_OK)}
     detail = f"{folder}, {_megabytes(size)} used, {_megabytes(free)} free"
@@ -228,21 +248,48 @@ def _cache() -> Check:
     return Check("cache", "ok", detail, facts=facts)
 
 
-def _backbone() -> Check:
+def _cache_place() -> tuple[Path, Path]:
+    """The folder of the cache, and it or the nearest above it that is there.
+
+    Raises:
+        UsageError: no folder can be there.
+    """
     from llm2comp_apps.encoder.cache import cache_dir
+    from llm2comp_apps.errors import UsageError
+
+    folder = cache_dir()
+    try:
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise UsageError(f"{folder}: {error.strerror}") from error
+    if not there.is_dir():
+        raise UsageError(f"{there} is a file, and a cache is a folder")
+    return folder, there
+
+
+def _bytes_below(folder: Path) -> int:
+    """Of all files in a folder; other programs may remove some meanwhile."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += Path(place, name).stat().st_size
+    return size
+
+
+def _backbone() -> Check:
     from llm2comp_apps.encoder.wheel_backbone import WHEEL_BACKBONES
     from llm2comp_apps.errors import UsageError
 
     name, wheel = next(iter(WHEEL_BACKBONES.items()))
     try:
-        cache_dir()
+        _, there = _cache_place()
     except UsageError:
         return Check("backbone", "note", f"there is no cache for {name}", "see cache above")
     facts = {"name": name, "present": wheel.present(), "path": str(wheel.cached()), "license": wheel.license}
     if wheel.present():
         return Check("backbone", "ok", f"{name} is in the cache; it loads without a network", facts=facts)
     detail = f"{name} is not in the cache yet"
-    there = next(parent for parent in (cache_dir(), *cache_dir().parents) if parent.exists())
     if shutil.disk_usage(there).free < _BACKBONE_NEEDS:
         advice = f"it needs {_megabytes(_BACKBONE_NEEDS)}: free some space, or set LLM2COMP_CACHE to another disk"
         return Check("backbone", "warning", detail, advice, facts)
@@ -254,15 +301,16 @@ def _backbone() -> Check:
 
 
 def _encoder() -> Check:
-    """Whether the trained default encoder came with the package, whole."""
+    """Whether the trained encoders came with the package, whole, and what is to run them can."""
     try:
+        from llm2comp_apps.encoder.backends import ENVIRONMENT, resolve_backend
         from llm2comp_apps.encoder.backends.exported import check_carried
         from llm2comp_apps.encoder.cache import file_sha256
-        from llm2comp_apps.encoder.checkpoint import works_alone
+        from llm2comp_apps.encoder.checkpoint import check_whole, weights_file, works_alone
         from llm2comp_apps.encoder.fingerprints import checkpoint_digests
         from llm2comp_apps.encoder.locate import PRETRAINED, SHIPPED
         from llm2comp_apps.encoder.settings import read_settings
-        from llm2comp_apps.errors import EncoderError
+        from llm2comp_apps.errors import EncoderError, UsageError
     except (ImportError, OSError) as error:
         return Check(
             "encoder", "error", f"the encoder room cannot be imported: {error}", "see packages and device above"
@@ -273,10 +321,19 @@ def _encoder() -> Check:
         advice = "the default falls back to a training-free baseline; train one with: llm2comp train"
         return Check("encoder", "note", "no trained default encoder in this package", advice, facts)
     try:
+        resolve_backend("auto", None)
+    except UsageError as error:
+        return Check("encoder", "error", str(error), f"set {ENVIRONMENT} to one of these, or unset it", facts)
+    try:
+        for folder in filter(Path.is_dir, (PRETRAINED / name for name in SHIPPED.values())):
+            settings = read_settings(folder)
+            # What was remembered of the files may be from before the damage.
+            network = checkpoint_digests(folder, settings, file_sha256)[1]
+            if works_alone(folder, settings):
+                check_carried(folder, network, file_sha256)
+            elif weights := weights_file(folder, settings):
+                check_whole(weights)
         settings = read_settings(shipped)
-        if works_alone(shipped, settings):
-            network = checkpoint_digests(shipped, settings, file_sha256)[1]
-            check_carried(shipped, network, file_sha256)  # what was remembered may be from before the damage
     except EncoderError as error:
         return Check("encoder", "error", str(error), f"run: pip install --force-reinstall {DISTRIBUTION}", facts)
     facts |= {"name": settings.name, "k": settings.k, "backbone": settings.backbone, "max_length": settings.max_length}
@@ -290,9 +347,14 @@ def _index() -> Check:
         from llm2comp_indexes import FORMAT
     except (ImportError, OSError) as error:
         return Check("index", "error", f"the index room cannot be imported: {error}", "see packages and faiss above")
+    named = os.environ.get("LLM2COMP_INDEX")
     found = sorted(path.name for path in Path().glob("*.index") if path.is_dir())
-    facts = {"format": FORMAT, "found": found, "environment": os.environ.get("LLM2COMP_INDEX")}
-    return Check("index", "ok", f"format {FORMAT}; in this folder: {', '.join(found) or 'none'}", facts=facts)
+    facts = {"format": FORMAT, "found": found, "environment": named}
+    detail = f"format {FORMAT}; in this folder: {', '.join(found) or 'none'}"
+    if named and not Path(named).is_dir():
+        advice = "set LLM2COMP_INDEX to the folder of an index, or unset it"
+        return Check("index", "warning", f"{detail}; LLM2COMP_INDEX names {named}, which is no folder", advice, facts)
+    return Check("index", "ok", detail + (f"; LLM2COMP_INDEX names {named}" if named else ""), facts=facts)
 
 
 def _megabytes(count: int) -> str:

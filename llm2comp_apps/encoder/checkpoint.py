@@ -25,6 +25,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from llm2comp_apps.encoder.arrays import places
 from llm2comp_apps.encoder.backends.exported import CARRIED, check_carried
 from llm2comp_apps.encoder.backends.packed import BODY, read_packed_layers
 from llm2comp_apps.encoder.cache import file_sha256
@@ -46,6 +47,7 @@ __all__ = [
     "SETTINGS",
     "EncoderSettings",
     "Memory",
+    "check_whole",
     "checkpoint_files",
     "copy_packed",
     "first_memory",
@@ -141,6 +143,18 @@ def _there(path: Path) -> Path:
     if not path.is_file():
         raise EncoderError(f"{path}: missing; copy or install this encoder again")
     return path
+
+
+def check_whole(weights: Path) -> None:
+    """Refuse a file of weights that is cut short, without reading it.
+
+    Raises:
+        EncoderError: it is, or it is no safetensors file.
+    """
+    try:
+        places(weights)
+    except (OSError, ValueError, KeyError) as error:
+        raise EncoderError(f"{weights}: damaged ({error}); copy or install this encoder again") from error
 
 
 def read_layers(directory: Path) -> tuple[dict[str, Tensor], str]:

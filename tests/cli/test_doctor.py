@@ -117,6 +117,61 @@ def test_every_extra_is_looked_at(checks, monkeypatch):
     assert checks()[1]["packages"]["facts"]["extras"] == ["serve", "llama-index"]
 
 
+@pytest.mark.parametrize("error", [ImportError("libzstd.so: cannot open"), ValueError("numpy.dtype size changed")])
+def test_an_installed_package_that_does_not_load(checks, monkeypatch, error):
+    real = diagnosis.importlib.import_module
+
+    def import_module(name):
+        if name in ("tantivy", "sklearn"):
+            raise error
+        return real(name)
+
+    monkeypatch.setattr(diagnosis.importlib, "import_module", import_module)
+    exit_code, found = checks()
+    assert exit_code == 1
+    assert f"tantivy {metadata.version('tantivy')} cannot be imported: {error}" in found["packages"]["detail"]
+    assert found["packages"]["advice"] == "run: pip install --force-reinstall scikit-learn tantivy"
+
+
+def test_what_imports_torch_is_not_to_blame_for_it(checks, monkeypatch):
+    real = diagnosis.importlib.import_module
+
+    def import_module(name):
+        if name in ("torch", "transformers", "peft"):
+            raise OSError("libtorch_cpu.so: cannot open shared object file")
+        return real(name)
+
+    monkeypatch.setattr(diagnosis.importlib, "import_module", import_module)
+    assert checks()[1]["packages"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("file", "is a file"), ("file/below", "is a file"), ("x" * 300, "File name too long")]
+)
+def test_no_cache_can_be_there(checks, monkeypatch, tmp_path, place, reason):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / place))
+    exit_code, found = checks()
+    assert exit_code == 0
+    assert found["cache"]["status"] == "warning"
+    assert reason in found["cache"]["detail"]
+    assert found["backbone"]["advice"] == "see cache above"
+
+
+def test_a_backend_that_is_none(checks, monkeypatch):
+    monkeypatch.setenv("LLM2COMP_BACKEND", "tensorflow")
+    exit_code, found = checks()
+    assert exit_code == 1
+    assert "not 'tensorflow' ($LLM2COMP_BACKEND)" in found["encoder"]["detail"]
+
+
+def test_an_index_that_is_named_and_not_there(checks, monkeypatch, tmp_path):
+    monkeypatch.setenv("LLM2COMP_INDEX", str(tmp_path / "gone.index"))
+    _, found = checks()
+    assert found["index"]["status"] == "warning"
+    assert "gone.index, which is no folder" in found["index"]["detail"]
+
+
 def test_cache_that_cannot_be_written(checks, monkeypatch):
     monkeypatch.setattr(diagnosis.os, "access", lambda path, mode: False)
     exit_code, found = checks()
@@ -165,6 +220,39 @@ def test_a_file_of_the_default_encoder_is_missing(checks, monkeypatch, tmp_path)
     assert exit_code == 1
     assert "tokens.safetensors: No such file" in found["encoder"]["detail"]
     assert "--force-reinstall" in found["encoder"]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "lost"),
+    [("default", "graph"), ("default", "memory_tokens.safetensors"), ("quality", "adapter_model.safetensors")],
+)
+def test_weights_of_a_shipped_encoder_are_missing(checks, monkeypatch, tmp_path, encoder, lost):
+    from llm2comp_apps.encoder import locate
+
+    for name in locate.SHIPPED.values():
+        shutil.copytree(locate.PRETRAINED / name, tmp_path / name, copy_function=os.symlink)
+    damaged = tmp_path / locate.SHIPPED[encoder] / lost
+    shutil.rmtree(damaged) if damaged.is_dir() else damaged.unlink()
+    monkeypatch.setattr(locate, "PRETRAINED", tmp_path)
+    exit_code, found = checks()
+    assert exit_code == 1
+    assert "safetensors: missing" in found["encoder"]["detail"]
+    assert "--force-reinstall" in found["encoder"]["advice"]
+
+
+def test_a_shipped_adapter_that_is_cut_short(checks, monkeypatch, tmp_path):
+    from llm2comp_apps.encoder import locate
+
+    for name in locate.SHIPPED.values():
+        shutil.copytree(locate.PRETRAINED / name, tmp_path / name, copy_function=os.symlink)
+    adapter = tmp_path / locate.SHIPPED["quality"] / "adapter_model.safetensors"
+    content = adapter.read_bytes()[:-1]
+    adapter.unlink()
+    adapter.write_bytes(content)
+    monkeypatch.setattr(locate, "PRETRAINED", tmp_path)
+    exit_code, found = checks()
+    assert exit_code == 1
+    assert "adapter_model.safetensors: damaged (the file is cut short)" in found["encoder"]["detail"]
 
 
 def test_default_encoder(checks, monkeypatch, tiny_encoder_dir, tmp_path):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder
     from llm2comp_apps.encoder.settings import EncoderSettings
 
-__all__ = ["BACKENDS", "load_light", "resolve_backend", "wants_light"]
+__all__ = ["BACKENDS", "ENVIRONMENT", "load_light", "resolve_backend", "wants_light"]
 
 BACKENDS = ("auto", "torch", "onnx")
 ENVIRONMENT = "LLM2COMP_BACKEND"
