@@ -257,6 +257,27 @@ def test_without_onnxruntime_torch_encodes_and_says_so(make_checkpoint, monkeypa
         load_encoder(directory, device="cpu", backend="onnx")
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_without_torch_an_export_is_not_blamed_on_the_cache(make_checkpoint, monkeypatch, damaged):
+    directory = str(make_checkpoint("llama"))
+
+    class Damaged:
+        def find_spec(self, name, *_):
+            if name == "torch":
+                raise OSError("libtorch_cpu.so: cannot open shared object file")
+
+    with monkeypatch.context() as patch:
+        if damaged:
+            patch.delitem(sys.modules, "torch")
+            patch.setattr(sys, "meta_path", [Damaged(), *sys.meta_path])
+        else:
+            patch.setitem(sys.modules, "torch", None)
+        for backend in ("auto", "onnx"):
+            with pytest.raises(EncoderError, match=r"torch prepares it for the CPU once, and cannot be imported"):
+                load_light(directory, backend=backend)
+    assert load_light(directory).encode(["a text"]).shape[0] == 1
+
+
 def test_a_gpu_is_of_no_use_without_torch(monkeypatch, without):
     monkeypatch.setattr("llm2comp_apps.encoder.backends._gpu_in_sight", lambda: True)
     without("torch")

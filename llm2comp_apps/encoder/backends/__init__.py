@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from llm2comp_apps.encoder.settings import ENCODE
 from llm2comp_apps.errors import EncoderError, UsageError
+from llm2comp_apps.files import first_line
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder
@@ -115,6 +116,7 @@ def load_light(
     positions = settings.max_length + settings.k
     found = find_export(folder, network, precision, positions)
     if found is None:
+        _check_torch(name)
         try:
             _export(name, network, precision, backbone, settings, task)
         except EncoderError as error:
@@ -126,6 +128,17 @@ def load_light(
     if found is None:
         raise EncoderError(f"encoder {name}: its export does not stay as it was written; is the disk in order?")
     return OnnxEncoder(*found, settings, fingerprint)
+
+
+def _check_torch(name: str) -> None:
+    """Refuse to prepare an encoder where torch, which does it, is not installed or does not load."""
+    try:
+        import torch  # noqa: F401 - for what it raises
+    except (ImportError, OSError) as error:
+        raise EncoderError(
+            f"encoder {name}: torch prepares it for the CPU once, and cannot be imported ({first_line(error)}); "
+            "install torch, or take the encoder `default`, which needs none"
+        ) from error
 
 
 def _export(
