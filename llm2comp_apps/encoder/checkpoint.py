@@ -47,6 +47,7 @@ __all__ = [
     "SETTINGS",
     "EncoderSettings",
     "Memory",
+    "change_pooling",
     "check_whole",
     "checkpoint_files",
     "copy_packed",
@@ -261,6 +262,25 @@ def write(
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
     write_card(directory, settings, memory["memory_tokens"].shape[1])
+    _write_settings(directory, settings)
+
+
+def change_pooling(directory: Path, pooling: str) -> None:
+    """Give a checkpoint another pooling.
+
+    Raises:
+        UsageError: an unknown pooling.
+    """
+    before = read_settings(directory, task=None)
+    settings = before.changed(pooling=pooling)
+    if settings == before:
+        return
+    dimension = read_memory(directory, settings.k)["memory_tokens"].shape[1]
+    write_card(directory, settings, dimension, packed=works_alone(directory, settings))
+    _write_settings(directory, settings)
+
+
+def _write_settings(directory: Path, settings: EncoderSettings) -> None:
     text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
     (directory / SETTINGS).write_text(text, "utf-8")
 
@@ -282,8 +302,7 @@ def copy_packed(source: Path, directory: Path, settings: EncoderSettings) -> Non
         shutil.copyfile(source / name, directory / name)
     memory = read_memory(directory, settings.k)
     write_card(directory, settings, memory["memory_tokens"].shape[1], packed=True)
-    text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
-    (directory / SETTINGS).write_text(text, "utf-8")
+    _write_settings(directory, settings)
 
 
 def _encoder_in(target: Path) -> Callable[[str, list[str]], frozenset[str]]:

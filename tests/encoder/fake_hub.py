@@ -133,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
                 made[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
                 made[value["path"]] = self.hub.blobs[value["oid"]]
+            elif entry["key"] == "deletedFile" and not pr:
+                del files[value["path"]]
         (self.hub.pull_requests.setdefault(repo, {}) if pr else files).update(made)
         answer = {
             "success": True,

@@ -108,6 +108,31 @@ def test_a_second_push_and_a_pull_request(hub, encoder):
     assert set(hub.pull_requests["me/tiny"]) == set(first)
 
 
+def test_what_replaces_another_kind_of_checkpoint_is_not_mixed_with_it(hub, encoder, tmp_path, texts):
+    source = LLM2Comp.from_pretrained(str(encoder), device="cpu", dtype=torch.float32)
+    pack_encoder(source, tmp_path / "packed")
+    push_model(str(tmp_path / "packed"), "me/tiny")
+    hub.repositories["me/tiny"]["notes.txt"] = b"somebody's own"
+    push_model(str(encoder), "me/tiny")
+    files = set(hub.repositories["me/tiny"])
+    assert not {path for path in files if path.startswith("llm2comp/graph/")}
+    assert {"llm2comp/adapter_model.safetensors", "notes.txt"} < files
+    found = load_encoder("me/tiny", backend="torch", device="cpu", dtype=torch.float32)
+    np.testing.assert_allclose(found.encode(texts), source.encode(texts), atol=1e-5)
+
+
+def test_a_pooling_in_the_name_is_that_of_both_forms(hub, make_checkpoint, texts):
+    from sentence_transformers import SentenceTransformer
+
+    encoder = make_checkpoint("llama", max_length=40, pooling="first")
+    push_model(f"{encoder}@mean", "me/tiny")
+    found = load_encoder("me/tiny", backend="torch", device="cpu", dtype=torch.float32)
+    assert found.pooling == "mean"
+    assert found.fingerprint == LLM2Comp.from_pretrained(str(encoder), device="cpu", pooling="mean").fingerprint
+    native = SentenceTransformer("me/tiny", device="cpu")
+    np.testing.assert_allclose(native.encode(texts), found.encode(texts), atol=1e-5)
+
+
 def test_packed_checkpoints_keep_their_graph(hub, encoder, tmp_path, texts):
     source = LLM2Comp.from_pretrained(str(encoder), device="cpu", dtype=torch.float32)
     pack_encoder(source, tmp_path / "packed")

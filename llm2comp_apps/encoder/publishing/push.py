@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.encoder.card import CARD, card_pictures
-from llm2comp_apps.encoder.checkpoint import checkpoint_files
+from llm2comp_apps.encoder.checkpoint import change_pooling, checkpoint_files
 from llm2comp_apps.encoder.locate import IN_A_REPOSITORY, locate_checkpoint
 from llm2comp_apps.encoder.publishing.card import ENCODER_CARD, export_card
 from llm2comp_apps.encoder.publishing.export import checkpoint_of, export_model
@@ -103,10 +103,11 @@ def push_model(
     api = None if dry_run else _api()
     with _staged(folder) as staged:
         made = export_model(encoder, staged, dtype=dtype)
-        checkpoint = locate_checkpoint(checkpoint_of(encoder)[0])
+        name, pooling = checkpoint_of(encoder)
+        checkpoint = locate_checkpoint(name)
         settings = read_settings(checkpoint)
         results = [] if scores is None else read_scores(Path(scores), made.fingerprint)
-        _copy(checkpoint, staged / IN_A_REPOSITORY)
+        _copy(checkpoint, staged / IN_A_REPOSITORY, pooling)
         more = _OWN_USE.format(repo=repo) + score_table(results)
         card = export_card(
             settings,
@@ -139,12 +140,17 @@ def _staged(folder: str | Path | None) -> Iterator[Path]:
         yield Path(scratch) / "repository"
 
 
-def _copy(checkpoint: Path, target: Path) -> None:
-    """The checkpoint without what else may lie in its folder, such as the log of a training run."""
+def _copy(checkpoint: Path, target: Path, pooling: str | None) -> None:
+    """The checkpoint without what else may lie in its folder, such as the log of a training run.
+
+    With the pooling that the encoder was named with, so that both forms in the repository are the same encoder.
+    """
     for path in checkpoint_files(checkpoint):
         place = target / path.relative_to(checkpoint)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
+    if pooling is not None:
+        change_pooling(target, pooling)
 
 
 def _api() -> Any:
@@ -163,7 +169,11 @@ def _send(api: Any, folder: Path, repo: str, *, private: bool, pr: bool) -> str:
     with _one_line():
         made = api.create_repo(repo, private=private, exist_ok=True)
         sent = api.upload_folder(
-            repo_id=repo, folder_path=folder, commit_message="Upload an llm2comp encoder", create_pr=pr
+            repo_id=repo,
+            folder_path=folder,
+            commit_message="Upload an llm2comp encoder",
+            create_pr=pr,
+            delete_patterns=f"{IN_A_REPOSITORY}/*",  # of another kind of checkpoint, which would be taken for a part
         )
         return str(sent.pr_url if pr and sent.pr_url else made)
 
