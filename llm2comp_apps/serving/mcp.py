@@ -31,6 +31,7 @@ document, `topics` shows what there is. Pass `cursor` of an answer to see more. 
 _READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 _WRITES = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_hint=True, open_world_hint=False)
 _FIELDS_LENGTH = 400  # characters of the fields of a hit; what is longer is for `read`
+_FIELDS = 100
 _DOCUMENTS_OF_TOPIC = 20
 _KEYWORDS = 8
 
@@ -219,6 +220,9 @@ class Tools:
             found = await self._door.indexes()
         except AskError as error:
             raise ToolError(str(error)) from error
+        for each in found:
+            fields = (await self._ask("GET", each["name"], "/fields"))["fields"]
+            each["fields"] = {field["name"]: field["type"] for field in fields[:_FIELDS]}
         return {"indexes": found, "answered_by": self._door.where}
 
     async def add(

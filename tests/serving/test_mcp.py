@@ -154,6 +154,7 @@ def test_similar_and_status(state) -> None:
     assert {hit["id"].partition("-")[0] for hit in near["hits"]} == {"stars"}
     (index,) = called(server, "status")["indexes"]
     assert (index["name"], index["documents"]) == ("library", 12)
+    assert index["fields"] == {"topic": "text", "year": "number"}, "for `where`, as the instructions say"
 
 
 def test_wrong_calls_are_explained(state) -> None:
