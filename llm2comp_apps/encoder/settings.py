@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def read_settings(directory: Path, *, task: str | None = ENCODE) -> EncoderSetti
         task: what it must have been made for; ``None`` for either.
 
     Raises:
-        EncoderError: missing, unreadable, written by a newer version, or made for another task.
+        EncoderError: missing, unreadable, written by a newer version, made for another task, or an entry is of no use.
     """
     path = directory / SETTINGS
     try:
@@ -138,14 +139,9 @@ def read_settings(directory: Path, *, task: str | None = ENCODE) -> EncoderSetti
         settings = EncoderSettings(**{key: value for key, value in raw.items() if key in known})
     except TypeError as error:
         raise EncoderError(f"{path}: a field is missing ({error}).") from error
+    _check_kinds(path, settings)
     if settings.readout not in READOUTS:
         raise EncoderError(f"{path}: readout {settings.readout!r} is unknown; this version has {', '.join(READOUTS)}.")
-    if settings.layers is not None and not (
-        isinstance(settings.layers, list) and all(type(number) is int for number in settings.layers)
-    ):
-        raise EncoderError(f"{path}: layers must be a list of numbers, not {settings.layers!r}.")
-    if settings.text_layers is not None and type(settings.text_layers) is not int:
-        raise EncoderError(f"{path}: text_layers must be a number, not {settings.text_layers!r}.")
     if settings.text_layers is not None and not (settings.own_layers and settings.readout == DEFAULT_READOUT.name):
         raise EncoderError(f"{path}: text_layers needs layers of its own and the readout {DEFAULT_READOUT.name}.")
     if settings.task not in (ENCODE, RERANK):
@@ -154,6 +150,42 @@ def read_settings(directory: Path, *, task: str | None = ENCODE) -> EncoderSetti
         raise EncoderError(_OTHER_TASK[settings.task].format(directory))
     return settings
 
+
+def _check_kinds(path: Path, settings: EncoderSettings) -> None:
+    for name, (fits, what) in _KINDS.items():
+        if not fits(value := getattr(settings, name)):
+            raise EncoderError(f"{path}: {name} must be {what}, not {value!r}.")
+
+
+def _is_count(value: object, least: int = 0) -> bool:
+    return type(value) is int and value >= least
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _are_prompts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(prompt, str | None) for prompt in value.values())
+
+
+def _are_layers(value: object) -> bool:
+    return value is None or (isinstance(value, list) and all(type(number) is int for number in value))
+
+
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "backbone": (_is_text, "a text"),
+    "backbone_sha256": (_is_text, "a text"),
+    "readout": (_is_text, "a text"),
+    "k": (_is_count, "a number from 0 on"),  # none where the text's own states are read
+    "max_length": (lambda value: _is_count(value, 1), "a number from 1 on"),
+    "float32_layers": (_is_count, "a number from 0 on"),
+    "prompts": (_are_prompts, "texts by role"),
+    "training": (lambda value: isinstance(value, dict), "an object"),
+    "layers": (_are_layers, "a list of numbers"),
+    "text_layers": (lambda value: value is None or type(value) is int, "a number"),
+}
+"""What entries must be that something is computed from; people edit this file."""
 
 _OTHER_TASK = {
     ENCODE: "{}: an encoder, not a reranker: it makes vectors of single texts.",

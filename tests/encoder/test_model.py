@@ -13,6 +13,7 @@ import torch
 
 from llm2comp_apps import LLM2Comp
 from llm2comp_apps.encoder import checkpoint, load_encoder
+from llm2comp_apps.encoder.settings import read_settings
 from llm2comp_apps.errors import EncoderError, UsageError
 
 ARCHITECTURES = ("llama", "qwen3", "mistral", "gemma3_text", "phi3")
@@ -237,3 +238,39 @@ def test_damaged_checkpoints_are_refused_in_one_line(make_checkpoint, make_backb
     weights = directory / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     assert "adapter cannot be read" in refusal(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "must_be"),
+    [
+        ("max_length", "512", "a number from 1 on"),
+        ("max_length", 0, "a number from 1 on"),
+        ("k", None, "a number from 0 on"),
+        ("k", -1, "a number from 0 on"),
+        ("prompts", None, "texts by role"),
+        ("prompts", {"query": 3}, "texts by role"),
+        ("readout", [], "a text"),
+        ("backbone", 5, "a text"),
+        ("backbone_sha256", None, "a text"),
+        ("float32_layers", "x", "a number from 0 on"),
+        ("training", [], "an object"),
+    ],
+)
+def test_an_entry_of_no_use_is_named(tmp_path, name, value, must_be):
+    settings = {"format": 1, "backbone": "any", "backbone_sha256": "0" * 64, "k": 4}
+    (tmp_path / "encoder.json").write_text(json.dumps({**settings, name: value}))
+    with pytest.raises(EncoderError, match=rf"encoder\.json: {name} must be {must_be}, not "):
+        read_settings(tmp_path)
+
+
+def test_settings_of_the_first_format_are_read(tmp_path):
+    (tmp_path / "encoder.json").write_text('{"format": 1, "backbone": "any", "backbone_sha256": "0", "k": 4}')
+    found = read_settings(tmp_path)
+    assert (found.k, found.max_length, found.prompts, found.layers) == (4, 512, {}, None)
+
+
+def test_an_encoder_without_memory_tokens_is_read(tmp_path):
+    (tmp_path / "encoder.json").write_text(
+        '{"format": 1, "backbone": "any", "backbone_sha256": "0", "k": 0, "readout": "tokens"}'
+    )
+    assert read_settings(tmp_path).k == 0
