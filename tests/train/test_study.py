@@ -149,12 +149,37 @@ def test_a_folder_with_a_study_of_other_settings_is_refused(stages, study_data, 
         (["--ks", "a"], "argument --ks: invalid whole_numbers value: 'a'"),
         (["--set", "k=few"], "--set k=few: k is of type int"),
         (["--set", "crop=yes"], "--set crop=yes: crop is true or false"),
+        (["--adapters", "continue,typo"], "--adapters continue,typo: must be continue, fresh, or both"),
     ],
 )
 def test_wrong_values_are_refused(stages, tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit):
         stages.main(["--data", str(tmp_path), "--out", str(tmp_path / "out"), *arguments])
     assert message in capsys.readouterr().err
+
+
+def test_what_cannot_begin_is_one_line(stages, study_data, backbone_dir, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    arguments = call(study_data, tmp_path / "file", backbone_dir)
+    assert stages.main(arguments) == 1
+    assert "file" in capsys.readouterr().err
+    nothing = [*call(study_data, tmp_path / "out", backbone_dir), "--arms", "none", "--adapters", "fresh"]
+    assert stages.main(nothing) == 2
+    assert "nothing to train: --arms none begins with the --chain" in capsys.readouterr().err
+    (tmp_path / "out" / "runs").mkdir()
+    (tmp_path / "out" / "settings.json").write_text("{")
+    assert stages.main(nothing) == 2
+    assert "settings.json: damaged" in capsys.readouterr().err
+
+
+def test_an_interruption_while_encoders_are_measured(stages, study_data, backbone_dir, tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "grow", lambda _, row, *__: stages.Row("kl", "kl", None, tmp_path))
+    monkeypatch.setattr(stages, "measure", interrupted)
+    assert stages.main([*call(study_data, tmp_path, backbone_dir), "--arms", "kl"]) == 130
+    assert "run the same command again to continue" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ from llm2comp_train.judging.study import Row, markdown, mean_score
 from llm2comp_apps.encoder import BASELINES
 from llm2comp_apps.errors import EvaluationError, LLM2CompError, TrainingError, TrainingStoppedError, UsageError
 from llm2comp_apps.evaluation.table import System, TableOptions, file_name, fill_table, parse_systems
+from llm2comp_apps.files import write_text
 
 ARMS = ("none", "rc", "nll", "kl", "mntp")
 _FREE = tuple(f"{kind}=baseline:{kind}" for kind in BASELINES)
@@ -235,6 +236,8 @@ def grow_all(study: Study, report: Callable[[list[Row]], bool]) -> bool:
         found += [row for row, _ in tips]
         if found:
             complete &= report(found)
+    if complete and not found:
+        raise UsageError("nothing to train: --arms none begins with the --chain, and with --adapters continue.")
     return complete
 
 
@@ -388,6 +391,9 @@ def parse(arguments: Sequence[str] | None) -> Study:
             changes[name] = {"true": True, "false": False}[value] if kind is bool else kind(value)
         except (KeyError, ValueError):
             options.error(f"--set {item}: {name} is {'true or false' if kind is bool else f'of type {kind.__name__}'}")
+    adapters = chosen.adapters.split(",")
+    if set(adapters) - {"continue", "fresh"}:
+        options.error(f"--adapters {chosen.adapters}: must be continue, fresh, or both")
     try:
         beside = parse_systems([*_FREE, *chosen.beside])
     except UsageError as error:
@@ -401,7 +407,7 @@ def parse(arguments: Sequence[str] | None) -> Study:
         arms=chosen.arms.split(","),
         ks=chosen.ks,
         chain=[stage for stage in chosen.chain.split(",") if stage],
-        adapters=chosen.adapters.split(","),
+        adapters=adapters,
         changes=changes,
         beside=beside,
         deadline=time.monotonic() + 60 * chosen.minutes,
@@ -427,8 +433,11 @@ def claim(study: Study) -> None:
     path = study.out / "settings.json"
     if not any((study.out / kept).is_dir() for kept in ("runs", "figures")):
         study.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(wanted, indent=1), "utf-8")
-    before = json.loads(path.read_text("utf-8")) if path.is_file() else wanted
+        write_text(path, json.dumps(wanted, indent=1))
+    try:
+        before = json.loads(path.read_text("utf-8")) if path.is_file() else wanted
+    except ValueError as error:
+        raise UsageError(f"{path}: damaged ({error}); remove it if the study has the settings of before.") from error
     changed = [f"{name} (was {before[name]}, is {found})" for name, found in wanted.items() if before[name] != found]
     if changed:
         raise UsageError(f"--out {study.out}: holds a study with another {'; '.join(changed)}; name another folder.")
@@ -458,12 +467,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         claim(study)
         complete = grow_all(study, report)
-    except TrainingStoppedError:
+    except (TrainingStoppedError, KeyboardInterrupt):  # the second one while encoders are measured
         note("interrupted; run the same command again to continue")
         return TrainingStoppedError.exit_code
     except LLM2CompError as error:
         note(f"error: {error}")
         return error.exit_code
+    except OSError as error:
+        note(f"error: {error}")
+        return 1
     if not complete:
         note("--minutes are over; run the same command again to continue")
         return 3
