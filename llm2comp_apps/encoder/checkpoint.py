@@ -142,7 +142,7 @@ def weights_file(directory: Path, settings: EncoderSettings) -> Path | None:
 
 def _there(path: Path) -> Path:
     if not path.is_file():
-        raise EncoderError(f"{path}: missing; copy or install this encoder again")
+        raise EncoderError(f"{path}: No such file or directory; copy or install this encoder again")
     return path
 
 
