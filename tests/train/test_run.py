@@ -17,6 +17,7 @@ import pytest
 import torch
 from llm2comp_train.engine import checkpoints
 from llm2comp_train.engine.adapters import build_network
+from llm2comp_train.engine.chain import run_recipe
 from llm2comp_train.engine.metrics import MetricsLog, read_metrics
 from llm2comp_train.engine.run import RunOptions, run_stage
 from llm2comp_train.engine.sharding import placed_like
@@ -268,6 +269,27 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(settings, data
         go("kl", settings, data, tmp_path / "run")
     with pytest.raises(UsageError, match="other values of lr"):
         go("kl", replace(settings, lr=1e-4), data, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("name", ["data", "encoder", "checkpoints"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_is_of_no_run_is_not_replaced(settings, data, tmp_path, name, resume):
+    kept = tmp_path / name / "pairs.jsonl"
+    kept.parent.mkdir()
+    kept.write_bytes(data["pairs"].read_bytes())
+    with pytest.raises(UsageError, match=rf"out .* holds {name}, which is not of this run and would be replaced"):
+        run_stage("scl", settings, RunOptions(data=[str(kept)], out=tmp_path, device="cpu", resume=resume))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
+
+
+def test_an_encoder_that_is_of_no_chain_is_not_replaced(data, tmp_path):
+    kept = tmp_path / "encoder/encoder.json"
+    kept.parent.mkdir()
+    kept.write_text("{}")
+    options = RunOptions(data=[str(data["text"]), str(data["pairs"])], out=tmp_path, device="cpu")
+    with pytest.raises(UsageError, match=r"holds encoder, which is not of this run"):
+        run_recipe(None, "all", {}, options)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
 
 
 def test_a_damaged_state_is_named(settings, data, tmp_path):

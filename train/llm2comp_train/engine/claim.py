@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ RUN, CHAIN = "run.json", "chain.json"
 FREE = ("tokens_per_pass", "tokens_kept", "head_chunk", "gradient_checkpointing", "dead_after", "dead_gain",
         "eval_data", "tensorboard")  # fmt: skip
 """What a resumed run may change: what is learned does not depend on it. Memory may have run out."""
+WRITTEN = ("data", "checkpoints", "encoder")
+"""Folders that a run makes, in place of what has their names."""
 
 
 def run_claim(stage: str, settings: Settings, options: RunOptions) -> dict[str, Any]:
@@ -66,9 +68,12 @@ def check_claim(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
     A run that broke off before its first step, at a misspelt option, say, has nothing to continue: it does not count.
 
     Raises:
-        UsageError: it holds a run and ``resume`` is not set, or one that was started with other settings.
+        UsageError: it holds a run and ``resume`` is not set, or one that was started with other settings; or folders
+            of somebody else, which the run would replace.
     """
     before = _claimed(out)
+    if before is None and not (out / "data" / "store.json").is_file():  # that of a run whose record is lost
+        _check_unused(out, WRITTEN)
     if before is None or not _has_begun(out):
         return
     if not resume:
@@ -80,11 +85,23 @@ def check_chain(out: Path, wanted: Mapping[str, Any], *, resume: bool) -> None:
     """Check what the stages of a chain that have not begun cannot: whether it continues as it was started.
 
     Raises:
-        UsageError: it was started with other options or settings.
+        UsageError: it was started with other options or settings; or ``out`` holds the encoder of something else.
     """
     before = _read(out / CHAIN)
     if resume and before is not None and _chain_has_begun(out):
         _compare(out, before, wanted)
+    if not any(_has_begun(record.parent) for record in out.glob(f"*/{RUN}")):
+        _check_unused(out, ("encoder",))
+
+
+def _check_unused(out: Path, names: Sequence[str]) -> None:
+    for name in names:
+        path = out / name
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise UsageError(
+                f"{out} holds {name}, which is not of this run and would be replaced; choose another folder",
+                field="out",
+            )
 
 
 def _compare(out: Path, before: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
