@@ -114,6 +114,33 @@ def test_short_groups_are_filled_with_other_texts_of_the_batch(mined, reranking,
             assert len({int(store.digests[text]) for text in group.documents}) == 4
 
 
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def test_no_answer_counts_as_a_negative(reranking, backbone, tmp_path):
+    answers = [f"{word} of the {other}" for word in WORDS for other in FILLERS]
+    rows = [
+        {"query": WORDS[number // 8], "positive": text, "negative": [text, WORDS[number // 8], "a sound", "a sound"]}
+        for number, text in enumerate(answers)
+    ]
+    store = store_of(write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "data", backbone.tokenizer, negatives=4)
+    given = replace(reranking, negatives=4, batch_size=12)
+    digest = {int(store.digests[store.texts(row)[1]]): rows[row]["query"] for row in range(len(rows))}
+    for group in GroupBatches(store, given, PairRows(store, [7], 40, None), 3).batch(0):
+        found = [int(store.digests[text]) for text in group.documents]
+        assert len(set(found)) == len(found) > 2
+        assert all(digest.get(other) != rows[group.row]["query"] for other in found[1:])
+
+
+@pytest.mark.parametrize("row", [{"query": "king", "positive": "the king"}, {"query": None, "positive": "the king"}])
+def test_answers_that_nothing_can_be_told_from_are_refused(reranking, tmp_path, row):
+    rows = [row | {"query": row["query"] or f"{first} {second}"} for first in WORDS for second in FILLERS]
+    with pytest.raises(TrainingError, match=r"nothing to tell an answer from: no two of the 32 pairs"):
+        train(reranking, write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "run")
+
+
 def test_passes_and_parts_change_no_score(mined, reranking, backbone, tmp_path):
     store = store_of(mined, tmp_path / "data", backbone.tokenizer)
     network = CompressionNetwork.fresh(backbone.lm, 3).with_head(torch.randn(32))

@@ -23,6 +23,7 @@ __all__ = [
     "PairBatches",
     "SentenceBatches",
     "Split",
+    "can_be_told_apart",
     "collate",
     "generator_for",
     "sentence_ends",
@@ -350,7 +351,7 @@ class PairBatches:
         numbers = np.asarray(store.files)
         self._rows = [np.flatnonzero(numbers == number) for number in range(len(store.names))]
         for name, rows in zip(store.names, self._rows, strict=True):
-            if not _can_be_told_apart(store, rows):
+            if not can_be_told_apart(store, rows):
                 raise TrainingError(
                     f"{name}: there is nothing to tell an answer from: no two of its {len(rows)} pairs differ in both "
                     "texts, and none has a hard negative. Give more pairs, or negatives."
@@ -389,8 +390,8 @@ class PairBatches:
         return PairBatch(file, rows, queries + documents, same)
 
 
-def _can_be_told_apart(store: TokenStore, rows: npt.NDArray[np.int64]) -> bool:
-    """Whether two pairs have no text in common, so that a batch can hold both; or a pair has a hard negative."""
+def can_be_told_apart(store: TokenStore, rows: npt.NDArray[np.int64]) -> bool:
+    """Whether two pairs among rows ``(n,)`` share no text, so one batch can hold both; or one has a hard negative."""
     first = np.asarray([store.texts(int(row)).start for row in rows])
     queries, positives = store.digests[first], store.digests[first + 1]
     one, other = queries[0], positives[0]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm2comp_apps.errors import TrainingError
-from llm2comp_train.data.batches import LengthBatches, generator_for
+from llm2comp_train.data.batches import LengthBatches, can_be_told_apart, generator_for
 from llm2comp_train.data.store import TokenStore
 from llm2comp_train.settings import Settings
 
@@ -80,7 +80,8 @@ class PairRows:
 class GroupBatches:
     """Batches of groups of similar size, a pure function of (seed, step); see :class:`.batches.LengthBatches`.
 
-    A group with fewer negatives than ``settings.negatives`` gets positives of other groups of its batch as well.
+    A group with fewer negatives than ``settings.negatives`` gets positives of other queries of its batch as well. A
+    negative that is the query, the positive or another negative again does not count.
     """
 
     def __init__(self, store: TokenStore, settings: Settings, pairs: PairRows, extra_tokens: int) -> None:
@@ -93,7 +94,7 @@ class GroupBatches:
             extra_tokens: that the network adds to a pair.
 
         Raises:
-            TrainingError: too few rows.
+            TrainingError: too few rows, or none whose answer could be told from another text.
         """
         self._store, self._settings = store, settings
         counts = np.array([len(store.texts(row)) - 1 for row in range(len(store))])
@@ -105,6 +106,11 @@ class GroupBatches:
             raise TrainingError(
                 f"the data hold {len(store)} queries, and {settings.validation_texts} are held out for validation. "
                 "Give more data, or lower `validation_texts`."
+            )
+        if not can_be_told_apart(store, np.arange(len(store))):
+            raise TrainingError(
+                f"there is nothing to tell an answer from: no two of the {len(store)} pairs differ in both texts, and "
+                "none has a hard negative. Give more pairs, or negatives."
             )
         self._batches = LengthBatches(store, settings, 0, np.add.reduceat(lengths, ends - counts))
 
@@ -119,15 +125,20 @@ class GroupBatches:
     def _filled(self, rows: list[int], step: int) -> list[Group]:
         texts = [self._store.texts(row) for row in rows]
         generator, digests = generator_for(self._settings.seed, step), self._store.digests
+        asked = [int(digests[own[0]]) for own in texts]
         groups = []
-        for row, own in zip(rows, texts, strict=True):
-            documents = list(own)[1:]
+        for row, own, query in zip(rows, texts, asked, strict=True):
+            documents, there = [own[1]], {query, int(digests[own[1]])}
+            for text in own[2:]:  # data that were mined elsewhere may name the answer itself among its negatives
+                if int(digests[text]) not in there:
+                    documents.append(text)
+                    there.add(int(digests[text]))
             missing = 1 + self._settings.negatives - len(documents)
             if missing > 0:
-                there = {int(digests[text]) for text in own}
                 for other in generator.permutation(len(texts)):
                     candidate = texts[int(other)][1]
-                    if missing and int(digests[candidate]) not in there:
+                    answers = asked[int(other)] == query  # a further answer to the same query is no negative
+                    if missing and not answers and int(digests[candidate]) not in there:
                         documents.append(candidate)
                         there.add(int(digests[candidate]))
                         missing -= 1
