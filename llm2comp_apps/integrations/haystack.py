@@ -243,7 +243,7 @@ class LLM2CompRetriever:
         filters = filters or self.filters
         hits = self.document_store.collection.search(
             query,
-            k=top_k or self.top_k,
+            k=self.top_k if top_k is None else top_k,
             mode=self.mode,
             where=_translated(filters) if filters else None,
             rerank=self.rerank,

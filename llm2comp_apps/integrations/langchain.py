@@ -41,6 +41,8 @@ __all__ = ["LLM2CompEmbeddings", "LLM2CompReranker", "LLM2CompRetriever", "LLM2C
 
 Mode = Literal["dense", "lexical", "hybrid"]
 _QUERY = "(as a query)"
+_BOUNDED = ("tokens", "memory")
+"""Rerankers whose scores are at most 1."""
 
 
 class LLM2CompEmbeddings(Embeddings):
@@ -69,7 +71,7 @@ class LLM2CompEmbeddings(Embeddings):
 class LLM2CompVectorStore(VectorStore):
     """A collection as LangChain's vector store: durable, searched by meaning and by words.
 
-    Documents are embedded by the collection's own encoder. A title is kept in the metadata, as ``title``.
+    Documents are embedded by the collection's own encoder. A ``title`` of the metadata that is a text is searched, too.
 
     Args:
         collection: an open one.
@@ -153,13 +155,9 @@ class LLM2CompVectorStore(VectorStore):
                 f"{len(held)} texts, {len(metadata)} metadatas and {len(known)} ids do not belong together"
             )
         named = [id_ or str(uuid.uuid4()) for id_ in known]
-        documents = [
-            Document(
-                id_, text, title=str(own.get("title") or ""), metadata={k: v for k, v in own.items() if k != "title"}
-            )
-            for id_, text, own in zip(named, held, metadata, strict=True)
-        ]
-        self.collection.update(documents)
+        self.collection.update(
+            _from_langchain(id_, text, own) for id_, text, own in zip(named, held, metadata, strict=True)
+        )
         return named
 
     def delete(
@@ -242,13 +240,20 @@ class LLM2CompVectorStore(VectorStore):
         return [found[place] for place in chosen]
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
-        if self.mode == "lexical":
-            raise UsageError(
-                "BM25 has no upper bound; for scores from 0 to 1 take the mode hybrid or dense", field="mode"
-            )
-        if self.mode == "dense":
-            return lambda cosine: (1 + cosine) / 2
-        return lambda score: min(max(score, 0.0), 1.0)  # a mean of cosine and coverage; below 0 is as irrelevant as 0
+        return _relevance(self.mode, None)
+
+    def _similarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[LangChainDocument, float]]:
+        relevance = _relevance(kwargs.get("mode") or self.mode, kwargs.get("rerank"))  # of this search
+        return [(found, relevance(score)) for found, score in self.similarity_search_with_score(query, k, **kwargs)]
+
+    async def _asimilarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[LangChainDocument, float]]:
+        relevance = _relevance(kwargs.get("mode") or self.mode, kwargs.get("rerank"))
+        scored = await self.asimilarity_search_with_score(query, k, **kwargs)
+        return [(found, relevance(score)) for found, score in scored]
 
 
 class LLM2CompRetriever(BaseRetriever):
@@ -347,6 +352,23 @@ class _EmbeddingsEncoder:
         yield self.encode(list(texts), prompt=prompt)
 
 
+def _relevance(mode: Mode, rerank: str | None) -> Callable[[float], float]:
+    """From the scores of a search to 0 for what is irrelevant and 1 for what is most relevant.
+
+    Raises:
+        UsageError: its scores have no bounds.
+    """
+    if mode == "lexical":
+        raise UsageError("BM25 has no upper bound; for scores from 0 to 1 take the mode hybrid or dense", field="mode")
+    if rerank not in (None, *_BOUNDED):
+        raise UsageError(
+            f"a model's scores have no bounds; for scores from 0 to 1 take {' or '.join(_BOUNDED)}", field="rerank"
+        )
+    if mode == "dense" and rerank is None:
+        return lambda cosine: (1 + cosine) / 2
+    return lambda score: min(max(score, 0.0), 1.0)  # a mean of cosine and coverage; below 0 is as irrelevant as 0
+
+
 def _encoder_of(embeddings: Embeddings) -> TextEncoder:
     return embeddings.encoder if isinstance(embeddings, LLM2CompEmbeddings) else _EmbeddingsEncoder(embeddings)
 
@@ -359,6 +381,13 @@ def _condition(filter: dict[str, Any] | str | None, where: str | None) -> str | 
     if asked is None or where is None:
         return where if asked is None else asked
     return all_of([where, asked])
+
+
+def _from_langchain(id_: str, text: str, metadata: dict[str, Any]) -> Document:
+    own = dict(metadata)
+    # What is no text stays a field, as the number that it is.
+    title = own.pop("title") if isinstance(own.get("title"), str) and own["title"] else ""
+    return Document(id_, text, title=title, metadata=own)
 
 
 def _of_hit(hit: SearchHit, *, score: bool = False) -> LangChainDocument:

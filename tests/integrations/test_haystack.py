@@ -18,7 +18,7 @@ from haystack.document_stores.types import DuplicatePolicy
 from haystack.errors import FilterError
 from haystack.testing.document_store import DocumentStoreBaseTests
 
-from llm2comp_apps import Collection
+from llm2comp_apps import Collection, UsageError
 from llm2comp_apps.integrations import haystack as ours
 from llm2comp_apps.integrations.haystack import (
     LLM2CompDocumentEmbedder,
@@ -169,6 +169,14 @@ def test_a_pipeline_written_down_and_read_again(tmp_path, hash_encoder, monkeypa
     assert [one.id for one in found] == ["bread"]
     assert found[0].score > 0
     assert found[0].meta["author"] == {"name": "bread"}
+
+
+def test_no_documents_are_not_the_usual_number_of_them(tmp_path, hash_encoder):
+    with Collection.create(tmp_path / "p.index", encoder=hash_encoder) as made:
+        store = LLM2CompDocumentStore.of(made)
+        store.write_documents(documents())
+        with pytest.raises(UsageError, match=r"k must be at least 1, not 0"):
+            LLM2CompRetriever(store, top_k=2).run("yeast", top_k=0)
 
 
 def test_a_store_makes_its_collection(tmp_path, hash_encoder, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
 import pytest
@@ -176,6 +177,31 @@ def test_scores_without_a_bound_are_no_relevance(collection):
     store = LLM2CompVectorStore(collection, mode="lexical")
     with pytest.raises(UsageError, match="BM25 has no upper bound"):
         store.similarity_search_with_relevance_scores("gas", k=1)
+
+
+def test_relevance_is_that_of_the_search_and_not_of_the_store(collection):
+    stores = {mode: LLM2CompVectorStore(collection, mode=mode) for mode in ("hybrid", "dense", "lexical")}
+    for mode in ("hybrid", "dense"):
+        wanted = stores[mode].similarity_search_with_relevance_scores("yeast makes gas", k=3)
+        for other in stores.values():
+            assert other.similarity_search_with_relevance_scores("yeast makes gas", k=3, mode=mode) == wanted
+            found = asyncio.run(other.asimilarity_search_with_relevance_scores("yeast makes gas", k=3, mode=mode))
+            assert found == wanted
+    with pytest.raises(UsageError, match=r"BM25 has no upper bound"):
+        stores["dense"].similarity_search_with_relevance_scores("gas", k=1, mode="lexical")
+    with pytest.raises(UsageError, match=r"rerank a model's scores have no bounds"):
+        stores["dense"].similarity_search_with_relevance_scores("gas", k=1, rerank="upr")
+    asked = {"query": "yeast", "k": 3, "rerank": "memory"}
+    scores = [max(score, 0.0) for _, score in stores["dense"].similarity_search_with_score(**asked)]
+    assert [score for _, score in stores["dense"].similarity_search_with_relevance_scores(**asked)] == scores
+
+
+def test_a_title_that_is_no_text_stays_what_it_is(collection):
+    titles = {"number": 1984, "zero": 0, "list": ["a", "b"], "nothing": None, "empty": ""}
+    store = LLM2CompVectorStore(collection)
+    store.add_texts(["gas"] * len(titles), [{"title": title} for title in titles.values()], ids=list(titles))
+    assert {one.id: one.metadata["title"] for one in store.get_by_ids(list(titles))} == titles
+    assert [one.id for one in store.similarity_search("gas", k=9, filter={"title": 1984})] == ["number"]
 
 
 def test_titles_are_part_of_what_is_searched(collection):
