@@ -20,8 +20,10 @@ def dev_judge(data: Path) -> Callable[[TextEncoder], dict[str, float]]:
     task; ``score`` is their mean.
 
     Raises:
-        UsageError: none of the suite lies in ``data``, or a file of it is broken.
+        UsageError: ``data`` is no folder, none of the suite lies in it, or a file of it is broken.
     """
+    if not data.is_dir():  # here, since an evaluation calls the setting by another name
+        raise UsageError(f"cannot be used: {data}: no such folder", field="eval_data")
     try:
         tasks = load_suite("dev", data)
         for task in tasks:

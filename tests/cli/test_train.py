@@ -119,6 +119,7 @@ def test_all_stages_are_resumed_with_their_own_settings_only(run, data, small, t
         (["--instruction", "query"], 2, "write FILE=TEXT"),
         (["--data", "nowhere.jsonl"], 1, "--data nowhere.jsonl: no such file"),
         (["--data", "text.jsonl", "--eval-data", "nowhere"], 2, "--eval-data cannot be used: nowhere: no such folder"),
+        (["--data", "text.jsonl", "--eval-data", "nowhere"], 2, "nowhere: no such folder\n"),
         (
             ["--data", "text.jsonl", "--eval-data", "other"],
             2,

@@ -59,3 +59,12 @@ def test_a_folder_that_is_not_there_is_refused_before_anything_is_encoded(hash_e
     with pytest.raises(UsageError, match=r"there is no folder .*missing; make it first"):
         mine_file(hash_encoder, str(pairs), tmp_path / "missing" / "mined.jsonl")
     assert hash_encoder.calls == 0
+
+
+@pytest.mark.parametrize("name", ["mined.csv", "mined.PARQUET", "mined.txt"])
+def test_a_name_that_training_would_read_as_another_format_is_refused(hash_encoder, tmp_path, name):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"query": "red fox", "positive": "the fox is red"}\n', "utf-8")
+    with pytest.raises(UsageError, match=r"is to hold JSON lines; give it a name such as mined\.jsonl"):
+        mine_file(hash_encoder, str(pairs), tmp_path / name)
+    mine_file(hash_encoder, str(pairs), tmp_path / "mined")

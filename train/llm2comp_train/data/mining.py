@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX
 from llm2comp_apps.encoder import TextEncoder
 from llm2comp_apps.encoder.progress import EncodingMeter, ProgressCallback
 from llm2comp_apps.errors import TrainingError, UsageError
@@ -92,12 +93,15 @@ def check_mining(out: Path, *, negatives: int, margin: float) -> None:
     """Refuse what would fail after the texts are encoded; arguments as :func:`mine_file`.
 
     Raises:
-        UsageError: ``out`` exists or its folder does not, or a number is out of range.
+        UsageError: ``out`` exists or its folder does not, its name is that of another format, or a number is out of
+            range.
     """
     if out.exists():
         raise UsageError(f"{out} already exists", field="out")
     if not out.parent.is_dir():
         raise UsageError(f"{out}: there is no folder {out.parent}; make it first", field="out")
+    if FORMAT_BY_SUFFIX.get(out.suffix.lower(), "jsonl") not in ("jsonl", "json"):  # as which it would be read
+        raise UsageError(f"{out} is to hold JSON lines; give it a name such as {out.stem}.jsonl", field="out")
     if negatives < 1:
         raise UsageError(f"must be at least 1, not {negatives}", field="negatives")
     if not 0 < margin <= 1:
