@@ -26,7 +26,7 @@ __all__ = [
     "Word",
     "analyzer",
     "check_language",
-    "is_function_word",
+    "function_words",
     "matching_spans",
     "plain",
     "words",
@@ -120,24 +120,50 @@ def analyzer(language: str, version: int = ANALYSIS) -> tantivy.TextAnalyzer:
     """Terms of a `plain` text: its words, lower-cased, accents folded, stemmed for ``language``."""
     import tantivy
 
-    chain = (
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORD if version > 2 else _WORD_2))
-        .filter(tantivy.Filter.remove_long(_LONGEST_WORD))
-        .filter(tantivy.Filter.lowercase())
-        .filter(tantivy.Filter.ascii_fold())
-    )
+    chain = _lower_cased(version).filter(tantivy.Filter.ascii_fold())
     return chain.build() if language == "none" else chain.filter(tantivy.Filter.stemmer(language)).build()
 
 
-def is_function_word(form: str, language: str) -> bool:
-    """Whether a word, lower-cased and not stemmed, says nothing by itself: *the*, *how*, *und*."""
-    if language == "english":
-        return form in _ENGLISH
-    return language in _LISTED_LANGUAGES and not _function_words(language).analyze(form)
+def _lower_cased(version: int) -> tantivy.TextAnalyzerBuilder:
+    """Finds the words of a `plain` text."""
+    import tantivy
+
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORD if version > 2 else _WORD_2))
+        .filter(tantivy.Filter.remove_long(_LONGEST_WORD))
+        .filter(tantivy.Filter.lowercase())
+    )
 
 
 @cache
-def _function_words(language: str) -> tantivy.TextAnalyzer:
+def _spelling(version: int) -> tantivy.TextAnalyzer:
+    """The same words as `analyzer` gives, with their accents, by which lists of function words have them."""
+    return _lower_cased(version).build()
+
+
+def function_words(text: str, language: str, version: int = ANALYSIS) -> list[bool]:
+    """For each word of a text whether it says nothing by itself: *the*, *how*, *für*."""
+    read = plain(text) if version > 1 else text
+    spelled, folded = (chain.analyze(read) for chain in (_spelling(version), analyzer("none", version)))
+    return [
+        _is_function_word(with_accents, language) or _is_function_word(without, language)
+        for with_accents, without in zip(spelled, folded, strict=True)
+    ]
+
+
+def _is_function_word(word: str, language: str) -> bool:
+    if language == "english":
+        return word in _ENGLISH
+    if language not in _LISTED_LANGUAGES:
+        return False
+    if not _listed_words(language).analyze(word):
+        return True
+    # Case folding made "ss" of a sharp s, and the list has "daß" alone.
+    return language == "german" and not _listed_words(language).analyze(word.replace("ss", "ß"))
+
+
+@cache
+def _listed_words(language: str) -> tantivy.TextAnalyzer:
     """Gives nothing for a function word."""
     import tantivy
 

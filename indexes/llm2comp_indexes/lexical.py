@@ -33,7 +33,7 @@ from llm2comp_indexes.analysis import (
     DEFAULT_LANGUAGE,
     analyzer,
     check_language,
-    is_function_word,
+    function_words,
     matching_spans,
     plain,
     words,
@@ -454,18 +454,18 @@ def query_words(query: str, language: str, statistics: LexicalStatistics, versio
         having = statistics.frequencies.get(term, 0)
         # Deleted documents have their words until they are merged away.
         most += _MOST_OF_A_WORD * weight * inverse_frequency(max(statistics.documents, having), having)
-    forms = analyzer("none", version).analyze(plain(query))
-    return QueryWords(most, len({form for form in forms if not is_function_word(form, language)}))
+    forms = analyzer("none", version).analyze(plain(query) if version >= _FIRST_PLAIN else query)
+    empty = function_words(query, language, version)
+    return QueryWords(most, len({form for form, says_nothing in zip(forms, empty, strict=True) if not says_nothing}))
 
 
 def _weights(text: str, language: str, version: int) -> dict[str, float]:
     """The terms of a query and how much each counts: as often as it occurs, and function words little."""
     terms: dict[str, float] = {}
-    read = text if version < _FIRST_PLAIN else plain(text)
-    forms = analyzer("none", version).analyze(read)
-    for form, term in zip(forms, _terms(text, language, version), strict=True):
+    empty = function_words(text, language, version)
+    for says_nothing, term in zip(empty, _terms(text, language, version), strict=True):
         if term in terms or len(terms) < MOST_TERMS:
-            weight = _FUNCTION_WORD if is_function_word(form, language) else 1.0
+            weight = _FUNCTION_WORD if says_nothing else 1.0
             terms[term] = terms.get(term, 0.0) + weight
     return terms
 

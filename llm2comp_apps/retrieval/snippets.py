@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from llm2comp_indexes import DEFAULT_LANGUAGE, is_function_word, words
+from llm2comp_indexes import DEFAULT_LANGUAGE, function_words, words
 
 __all__ = ["SNIPPET_WIDTH", "Snippet", "beginning", "make_snippet", "matching_words"]
 
@@ -186,6 +186,7 @@ def _matches(text: str, start: int, end: int, query: str, language: str, prefixe
 def _wanted(query: str, language: str) -> frozenset[str]:
     """The stems of a query that are worth marking: no function words, unless there is nothing else."""
     # Function words are known by their form in the text; a word is stemmed alone, after they have gone.
-    kept = [word.term for word in words(query, "none") if not is_function_word(word.term, language)]
+    empty = function_words(query, language)
+    kept = [word.term for word, says_nothing in zip(words(query, "none"), empty, strict=True) if not says_nothing]
     stems = {word.term for form in kept for word in words(form, language)}
     return frozenset(stems) or frozenset(word.term for word in words(query, language))

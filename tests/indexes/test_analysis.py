@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llm2comp_indexes import Index, IndexedDocument, matching_spans
-from llm2comp_indexes.analysis import _INVISIBLE, analyzer, plain, words
+from llm2comp_indexes.analysis import _INVISIBLE, ANALYSIS, analyzer, function_words, plain, words
 from llm2comp_indexes.errors import OutdatedWarning
 
 TEXT = "Die Universität Köln; Frau Müller; café; tiếng Việt; 한국어; ガラス; Ἀθήνα; й; m̄a"
@@ -32,6 +32,34 @@ def test_equivalent_texts_have_the_same_words(form):
 @pytest.mark.parametrize("invisible", ["\u00ad", "\u200b", "\u200c", "\u200d", "\u2060", "\ufeff", "\u034f", "\ufe0f"])
 def test_invisible_characters_do_not_split_words(invisible):
     assert terms(f"Mül{invisible}ler co{invisible}operate") == ["muller", "cooperate"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    ("language", "function", "content"),
+    [
+        ("german", "für ÜBER können daß dass und", "Straße Flüsse fur"),
+        ("french", "à même où l", "forêt été a"),
+        ("spanish", "él también más está", "canción"),
+        ("swedish", "på är från när", "år"),
+        ("hungarian", "és után között", "könyv"),
+        ("italian", "è più perché", "città"),
+        ("english", "the how", "für"),
+        ("turkish", "", "için ve"),  # without a list
+        ("none", "", "für the"),
+    ],
+)
+def test_function_words_are_known_by_their_accents(language, function, content, form):
+    text = unicodedata.normalize(form, f"{function} {content}")
+    known = [True] * len(function.split()) + [False] * len(content.split())
+    assert function_words(text, language) == known
+
+
+@given(st.text(alphabet=st.one_of(st.sampled_from(AWKWARD + "C+# "), st.characters())), st.integers(1, ANALYSIS))
+def test_each_word_is_a_function_word_or_none(text, version):
+    read = plain(text) if version > 1 else text
+    for language in ("german", "none"):
+        assert len(function_words(text, language, version)) == len(analyzer(language, version).analyze(read))
 
 
 def test_case_is_folded_as_unicode_has_it():

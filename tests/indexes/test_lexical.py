@@ -113,6 +113,14 @@ def test_another_language_or_none(make_index):
     assert plain.search_lexical("stadte", 5)
 
 
+def test_function_words_with_accents_weigh_little(make_index):
+    index = make_index("de", settings={"language": "german"})
+    texts = ["das Wasser", "Wege über Wege für alle", "alle Wege", "Wasser und Wein", "Wein für alle"]
+    add(index, [IndexedDocument(str(number), text) for number, text in enumerate(texts)])
+    assert [hit.id for hit in index.search_lexical("Wasser über für", 5)][:2] == ["0", "3"]
+    assert index.query_words("Wasser über für").content == 1
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 @given(
     query=st.one_of(

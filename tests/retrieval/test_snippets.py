@@ -140,3 +140,8 @@ def test_a_character_of_several_words_is_shown_once(text):
     assert snippet.text == text
     assert snippet.marks
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(snippet.marks))
+
+
+def test_function_words_with_accents_are_not_marked():
+    snippet = make_snippet("Wege über Wege für das Wasser", "für das Wasser", language="german")
+    assert words_marked(snippet) == ["Wasser"]
