@@ -117,6 +117,42 @@ def test_documents_that_meet_them(index, query, ids):
         assert {hit.id for hit in index.search([1.0, 0.0], 10, clauses=demands, exact=True)[0]} == nearest
 
 
+@pytest.mark.parametrize("most", [1000, 0])
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("title:activit*", "mail"),
+        ("title:activi*", "mail activists"),
+        ('title:"running"', "mail"),
+        ('title:"runs"', ""),
+        ("+e-mai* running", "mail"),
+        ("+foo_b* running", "mail"),
+        ("title:running-act*", "mail"),
+        ("running -beaux-a*", "activists"),
+    ],
+)
+def test_beginnings_of_words_with_hyphens_and_of_stemmed_ones(make_index, monkeypatch, query, ids, most):
+    monkeypatch.setattr("llm2comp_indexes.lexical._MOST_BEGUN", most)  # beyond it, order does not count
+    index = make_index(dimension=2)
+    rows = [
+        IndexedDocument("mail", "An e-mail about beaux-arts and foo_bar.", "Running activities"),
+        IndexedDocument("activists", "Emails for the main hall, running to Beaune.", "Activists"),
+    ]
+    with index.writer() as writer:
+        writer.add(rows, np.eye(2))
+        writer.commit()
+    assert found(index, query) == set(ids.split())
+
+
+def test_the_words_of_a_beginning_stand_in_order(make_index):
+    index = make_index(dimension=2)
+    with index.writer() as writer:
+        writer.add([IndexedDocument("a", "the e-mail"), IndexedDocument("b", "the main letter e")], np.eye(2))
+        writer.commit()
+    assert found(index, "the +e-mai*") == {"a"}
+    assert found(index, "the -e-mai*") == {"b"}
+
+
 def test_they_join_with_conditions(index):
     assert found(index, "cell -mouse", where="long = true") == {"order"}
     (hits,) = index.search([1.0, 0.0], 10, where="long = true", clauses=parse_query("-mouse cell").demands)
