@@ -163,7 +163,7 @@ class Collection:
         )  # fmt: skip
 
     def delete(
-        self, ids: Sequence[str] | None = None, *, where: str | None = None, allow_most: bool = False
+        self, ids: Iterable[str] | None = None, *, where: str | None = None, allow_most: bool = False
     ) -> DeleteReport:
         """Delete documents; see :func:`llm2comp_apps.retrieval.removal.delete_documents`."""
         return delete_documents(self.index, ids, where=where, allow_most=allow_most)

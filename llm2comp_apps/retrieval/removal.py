@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.build import refusal_line
 from llm2comp_apps.retrieval.conditions import unknown_field_lines, why_nothing_lines
-from llm2comp_apps.retrieval.query_text import check_text
+from llm2comp_apps.retrieval.query_text import check_text, listed
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
@@ -48,7 +48,7 @@ class DeleteReport:
 
 
 def delete_documents(
-    index: Index, ids: Sequence[str] | None = None, *, where: str | None = None, allow_most: bool = False
+    index: Index, ids: Iterable[str] | None = None, *, where: str | None = None, allow_most: bool = False
 ) -> DeleteReport:
     """Delete documents in one commit.
 
@@ -59,17 +59,18 @@ def delete_documents(
         allow_most: delete them even if ``where`` meets more than half of the documents.
 
     Raises:
-        UsageError: neither ids nor a condition, an argument that is no text, or a condition on a field that no
-            document has, which is most likely misspelled. Nothing is deleted.
+        UsageError: neither ids nor a condition, one text in place of ids, an argument that is no text, or a condition
+            on a field that no document has, which is most likely misspelled. Nothing is deleted.
         MostDocumentsError: ``where`` meets more than half of the documents. Nothing is deleted.
         FilterError: ``where`` cannot be read.
     """
-    if not ids and where is None:
+    named = listed(ids if ids is not None else (), "ids")
+    if not named and where is None:
         raise UsageError("say what to delete: `ids` or `where`")
     check_text(where, "where")
-    for id_ in ids or ():
+    for id_ in named:
         check_text(id_, "ids")
-    doomed = dict.fromkeys(ids or ())
+    doomed = dict.fromkeys(named)
     warnings: list[str] = []
     with index.writer() as writer:
         if where is not None:

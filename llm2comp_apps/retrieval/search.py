@@ -24,7 +24,7 @@ from llm2comp_apps.retrieval.index_encoder import check_query_encoder
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion, learned_of, weight_of_meaning
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.passages import Passages, documents_of
-from llm2comp_apps.retrieval.query_text import check_query
+from llm2comp_apps.retrieval.query_text import check_count, check_query, listed
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker, files_of, share_of
 from llm2comp_apps.retrieval.rerank.paced import RERANK_MS
 from llm2comp_apps.retrieval.rereading import Score, read_again
@@ -116,10 +116,9 @@ class SearchOptions:
             UsageError: names the setting.
             FilterError: the condition cannot be read.
         """
-        if self.k < 1:
-            raise UsageError(f"must be at least 1, not {self.k}", field="k")
-        if self.rerank_depth is not None and self.rerank_depth < 1:
-            raise UsageError(f"must be at least 1, not {self.rerank_depth}", field="rerank_depth")
+        check_count(self.k, "k")
+        if self.rerank_depth is not None:
+            check_count(self.rerank_depth, "rerank_depth")
         if self.rerank_ms is not None and not self.rerank_ms >= 0:
             raise UsageError(f"must be at least 0, which is no limit, not {self.rerank_ms:g}", field="rerank_ms")
         if self.mode not in get_args(Mode):
@@ -244,8 +243,8 @@ class Searcher:
             UsageError: as for :meth:`search`.
         """
         options = self._waited_for(SearchOptions(**settings))
-        if offset < 0:
-            raise UsageError(f"must be at least 0, not {offset}", field="offset")
+        check_count(offset, "offset", least=0)
+        facets = listed(facets, "facets")
         if self._reranker is not None and not query.strip():
             raise UsageError("needs a query that can be read, beside its vector", field="rerank")
         # What a reranker has not read is no hit, and reading more than was asked for costs seconds.
@@ -494,6 +493,7 @@ def rerank_documents(query: str, documents: Sequence[Document], reranker: Rerank
 
 def _parsed(queries: Sequence[str], options: SearchOptions, *, typed: bool, given: bool = False) -> list[ParsedQuery]:
     """Queries as they are understood; one whose vector is given may be empty where only vectors are compared."""
+    queries = listed(queries, "queries")
     for query in queries:
         if not given or options.mode != "dense":
             check_query(query)

@@ -9,6 +9,7 @@ from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.hits import Ranked, SearchHit, to_hits
+from llm2comp_apps.retrieval.query_text import check_count, check_text
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
@@ -31,11 +32,11 @@ def similar_documents(index: Index, document_id: str, *, k: int = 10, where: str
         where: keep only documents whose metadata meet this condition.
 
     Raises:
-        UsageError: the index has no such document, or ``k`` is below 1.
+        UsageError: the index has no such document, or ``k`` is no whole number from 1.
         FilterError: ``where`` cannot be read.
     """
-    if k < 1:
-        raise UsageError(f"must be at least 1, not {k}", field="k")
+    check_count(k, "k")
+    check_text(document_id, "id")
     with index.pinned() as pinned:  # other threads may commit meanwhile
         return _similar(pinned, document_id, k, where)
 

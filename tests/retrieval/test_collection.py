@@ -271,6 +271,43 @@ def test_delete_counts_what_went_and_what_was_not_there(library):
     assert not library.search("far", mode="lexical", where="year < 1990")
 
 
+def test_one_text_is_no_list_of_letters(tmp_path, hash_encoder):
+    with Collection.create(tmp_path / "letters.index", encoder=hash_encoder) as library:
+        library.update([Document(name, f"Cells divide: {name}.") for name in ("1", "7", "17")])
+        with pytest.raises(UsageError, match=r"ids must be a list, not one text; write \['17'\]"):
+            library.delete("17")
+        assert {each.id for each in library.documents()} == {"1", "7", "17"}
+        with pytest.raises(UsageError, match=r"queries must be a list, not one text; write \['cells'\]"):
+            library.search_batch("cells")
+        with pytest.raises(UsageError, match=r"facets must be a list, not one text; write \['year'\]"):
+            library.searcher().page("cells", facets="year")
+        assert [len(hits) for hits in library.search_batch(query for query in ("cells", "divide"))] == [3, 3]
+        assert library.delete(each.id for each in library.documents() if each.id != "7").deleted == 2
+
+
+@pytest.mark.parametrize(
+    ("ask", "line"),
+    [
+        (lambda library: library.search("cells", k=2.5), "k must be a whole number, not 2.5"),
+        (lambda library: library.search("cells", k="5"), "k must be a whole number, not '5'"),
+        (lambda library: library.search("cells", rerank_depth=1.5), "rerank_depth must be a whole number, not 1.5"),
+        (lambda library: library.similar("cells-0", k=None), "k must be a whole number, not None"),
+        (lambda library: library.similar(["cells-0"]), "id must be text, not ['cells-0']"),
+        (lambda library: library.searcher().page("cells", offset=1.5), "offset must be a whole number, not 1.5"),
+        (lambda library: library.search(None), "query must be text, not None"),
+        (lambda library: library.search_batch(["cells", 5]), "query must be text, not 5"),
+        (lambda library: library.search("cells", where=5), "where must be text, not 5"),
+        (lambda library: library.delete([5]), "ids must be text, not 5"),
+        (lambda library: library.delete(where=5), "where must be text, not 5"),
+    ],
+)
+def test_what_is_no_text_and_no_number_is_named(library, ask, line):
+    with pytest.raises(UsageError) as refused:
+        ask(library)
+    assert str(refused.value) == line
+    assert len(library.search("cells", k=np.int64(3))) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "field"),
     [
