@@ -37,12 +37,17 @@ def open_indexes(
         device: as there.
 
     Raises:
-        UsageError: one is missing, they do not fit each other (another encoder or language), or share a document.
+        UsageError: one is missing or named twice, or they do not fit each other (another encoder or language), or share
+            a document.
         IndexStoreError: one is damaged.
     """
     if len(paths) < 2:
         return Collection.open(*paths, encoder=encoder, query_encoder=query_encoder, device=device)
     found = [find_index(path) for path in paths]
+    named = [path.resolve() for path in found]
+    for number, path in enumerate(found):
+        if named[number] in named[:number]:
+            raise UsageError(f"names {path} twice", field="index")
     try:
         index = ShardedIndex.open(found, device=index_device(device))
     except InputError as error:

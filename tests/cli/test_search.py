@@ -253,6 +253,13 @@ def test_documents_like_one_are_looked_for_in_both_indexes(cli, built, halves):
     assert [hit["score"] for hit in both] == pytest.approx([hit["score"] for hit in one], abs=1e-5)
 
 
+def test_an_index_that_is_named_twice_is_not_told_to_lose_its_documents(cli, built):
+    for other in ("corpus.index", "./corpus.index/"):
+        result = cli("search", "stars", "--index", "corpus.index", "--index", other)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert re.search(r"^Error: --index names .*corpus\.index twice$", result.stderr.strip())
+
+
 def test_indexes_that_share_a_document_or_do_not_fit_are_refused(cli, built, halves):
     result = cli("search", "stars", "--index", "corpus.index", "--index", "b.index")
     assert result.exit_code == 2
