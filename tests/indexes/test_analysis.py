@@ -55,7 +55,10 @@ def test_function_words_are_known_by_their_accents(language, function, content, 
     assert function_words(text, language) == known
 
 
-@given(st.text(alphabet=st.one_of(st.sampled_from(AWKWARD + "C+# "), st.characters())), st.integers(1, ANALYSIS))
+@given(
+    st.text(alphabet=st.one_of(st.sampled_from(AWKWARD + "C+# "), st.characters(codec="utf-8"))),
+    st.integers(1, ANALYSIS),
+)
 def test_each_word_is_a_function_word_or_none(text, version):
     read = plain(text) if version > 1 else text
     for language in ("german", "none"):
