@@ -22,7 +22,7 @@ from llm2comp_indexes.dense.build import FLAT, check_kind
 from llm2comp_indexes.dense.gpu import check_device
 from llm2comp_indexes.dense.kinds import Policy, why_small
 from llm2comp_indexes.dense.vectors import as_queries
-from llm2comp_indexes.errors import IndexExistsError, IndexStoreError, IndexWriteError, InputError, OlderFormatError
+from llm2comp_indexes.errors import IndexStoreError, IndexWriteError, InputError, OlderFormatError
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
 from llm2comp_indexes.operators import Clause
 from llm2comp_indexes.statistics import LexicalStatistics
@@ -43,7 +43,7 @@ from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.lock import LOCK_NAME
 from llm2comp_indexes.storage.memory_forms import INT8
 from llm2comp_indexes.storage.schema import FORMAT
-from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, create_store, newest_commit, size_on_disk
+from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, check_free, create_store, newest_commit, size_on_disk
 from llm2comp_indexes.types import Damage, Float32Array, Hit, IndexedDocument, IndexInfo, Listing, QueryWords
 
 __all__ = ["Index"]
@@ -123,8 +123,7 @@ class Index:
             raise InputError("needs a name and a fingerprint", field="encoder")
         check_language(settings["language"])
         check_kind(policy, dimension)
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise IndexExistsError(f"{path}: already exists; take another path, or remove it first")
+        check_free(path)
         manifest = Manifest(0, dimension, memory_tokens, dict(encoder), settings)
         if memory_tokens:
             manifest = replace(manifest, memory_form=INT8.name, format=FORMAT)

@@ -438,6 +438,15 @@ def test_a_derived_folder_that_is_missing_is_made_again(make_index, fill):
         assert len(reader.search_lexical("number", 100)) == 21
 
 
+@pytest.mark.parametrize("path", [".", "../here", ""])
+def test_the_folder_that_one_is_in_is_not_replaced(fast_path, monkeypatch, path):
+    (fast_path / "here").mkdir()
+    monkeypatch.chdir(fast_path / "here")
+    with pytest.raises(IndexExistsError, match=r"is the folder that you are in; take another path$"):
+        Index.create(path, dimension=2, encoder={"name": "test", "fingerprint": "0"})
+    assert list(fast_path.rglob("*")) == [fast_path / "here"]
+
+
 def test_an_index_that_cannot_be_made_leaves_nothing(fast_path, monkeypatch):
     def fail(*_):
         raise IndexWriteError("store.db: database or disk is full")

@@ -278,6 +278,10 @@ def test_the_device_of_a_writer_trains_its_indexes(make_index, vectors, monkeypa
         ("nonsense", "FAISS cannot make it"),
         ("IVF16,PQ24,RFlat", "leave IDMap and refinement out"),
         ("IDMap,SQ8", "leave IDMap and refinement out"),
+        ("PCA8,IDMap,Flat", "leave IDMap and refinement out"),
+        ("NSG16", "take HNSW"),
+        ("PCA8,NSG16,SQ8", "take HNSW"),
+        ("IVF128_NSG8,SQ8", "take HNSW"),
         ("PQ7", "cannot"),
     ],
 )

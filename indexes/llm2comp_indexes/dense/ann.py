@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,9 +61,22 @@ def empty_index(factory: str, dimension: int) -> faiss.Index:
             f"kinds are {', '.join(KINDS)} and FAISS factory strings",
             field="kind",
         ) from error
-    if isinstance(faiss.downcast_index(index), faiss.IndexIDMap | faiss.IndexRefine):
-        raise KindError(f"{factory!r}: leave IDMap and refinement out, the index does both itself", field="kind")
+    for part in _parts(index):
+        if isinstance(part, faiss.IndexIDMap | faiss.IndexRefine):
+            raise KindError(f"{factory!r}: leave IDMap and refinement out, the index does both itself", field="kind")
+        # Some vectors make FAISS abort the process while it builds such a graph, others never let it end.
+        if isinstance(part, faiss.IndexNSG | faiss.IndexNNDescent):
+            raise KindError(f"{factory!r}: graphs of NSG cannot be built safely; take HNSW in its place", field="kind")
     return index
+
+
+def _parts(index: faiss.Index) -> Iterator[faiss.Index]:
+    """An index by its own type, those behind its transforms, and those that choose its lists."""
+    part = import_faiss().downcast_index(index)
+    yield part
+    for name in ("index", "quantizer"):
+        if inner := getattr(part, name, None):
+            yield from _parts(inner)
 
 
 class AnnIndex:

@@ -34,6 +34,7 @@ import numpy as np
 from llm2comp_indexes.errors import (
     DependencyError,
     IndexDamagedError,
+    IndexExistsError,
     IndexFormatError,
     IndexLockedError,
     IndexMissingError,
@@ -53,6 +54,7 @@ __all__ = [
     "Manifest",
     "SegmentRecord",
     "StoreConnection",
+    "check_free",
     "check_unchanged",
     "connect_reader",
     "connect_writer",
@@ -314,6 +316,18 @@ def size_on_disk(index: Path, connection: apsw.Connection) -> int:
 def _page_size(header: bytes) -> int:
     size = int.from_bytes(header[16:18], "big")
     return 65_536 if size == 1 else size
+
+
+def check_free(index: Path) -> None:
+    """Refuse a path where no index can be made: a new one is renamed into its place.
+
+    Raises:
+        IndexExistsError: something is there, or it is the folder that this process is in.
+    """
+    if index.exists() and not (index.is_dir() and not any(index.iterdir())):
+        raise IndexExistsError(f"{index}: already exists; take another path, or remove it first")
+    if index.exists() and index.samefile("."):  # relative paths would lead nowhere, once it is replaced
+        raise IndexExistsError(f"{index}: is the folder that you are in; take another path")
 
 
 def create_store(index: Path, manifest: Manifest) -> None:
