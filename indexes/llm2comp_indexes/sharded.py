@@ -26,7 +26,14 @@ from llm2comp_indexes.errors import InputError
 from llm2comp_indexes.index import Index
 from llm2comp_indexes.operators import Clause
 from llm2comp_indexes.statistics import LexicalStatistics
-from llm2comp_indexes.storage.fields import FieldSummary, PredicateCount, Values, joined, joined_values
+from llm2comp_indexes.storage.fields import (
+    MOST_DOCUMENTS,
+    FieldSummary,
+    PredicateCount,
+    Values,
+    joined,
+    joined_values,
+)
 from llm2comp_indexes.types import Float32Array, Hit, IndexedDocument, IndexInfo, Listing, QueryWords
 
 __all__ = ["WORDS_ROUNDING", "Question", "ShardedIndex", "merged"]
@@ -207,10 +214,18 @@ class ShardedIndex:
     def fields(self) -> list[FieldSummary]:
         """What all metadata fields hold, sorted by name; see `Index.fields`, which looks at some documents of each."""
         parts: dict[str, list[FieldSummary]] = {}
-        for found in self._ask(Index.fields):
-            for each in found:
-                parts.setdefault(each.name, []).append(each)
-        return [joined(parts[name]) for name in sorted(parts)]
+        looked_at = 0
+        found = self._answers(dict.fromkeys(self._numbers, Question(Index.fields)))
+        for each in found.values():
+            looked_at += each[0].looked_at if each else 0
+            for part in each:
+                parts.setdefault(part.name, []).append(part)
+        # An index without any field has looked at documents, too, but no field says at how many.
+        asked = Question(Index.listing, named={"where": None, "limit": 0, "fields": ()})
+        silent = {number: asked for number, each in found.items() if not each}
+        if parts and silent:
+            looked_at += sum(min(page.total, MOST_DOCUMENTS) for page in self._answers(silent).values())
+        return [replace(joined(parts[name]), looked_at=looked_at) for name in sorted(parts)]
 
     def unknown_fields(self, where: str) -> dict[str, list[str]]:
         """The fields that ``where`` names and no document of any index has; see `Index.unknown_fields`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import pytest
 from llm2comp_indexes import Index
@@ -286,6 +288,19 @@ def test_info_has_the_promised_fields(cli, built):
     shown = cli("index", "info")  # the only index here
     assert "documents" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_what_the_line_about_damage_advises_mends_it(cli, encoders, write_corpus):
+    corpus, index = write_corpus(), Path("corpus.index")
+    assert cli("index", "build", corpus).exit_code == 0
+    (vectors,) = index.rglob("vectors.f16")
+    vectors.write_bytes(b"x" + vectors.read_bytes()[1:])
+    refused = cli("search", "cells", "--mode", "dense")
+    assert (refused.exit_code, cli("index", "verify").exit_code) == (1, 1)
+    assert "remove the index and build it again" in " ".join(refused.stderr.split())
+    shutil.rmtree(index)
+    assert cli("index", "build", corpus).exit_code == 0
+    assert cli("index", "verify").exit_code == 0
 
 
 def test_verify_is_silent_about_a_sound_index_and_names_a_damaged_file(cli, built):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -216,6 +217,22 @@ def test_pages_and_values_of_fields_are_those_of_one_index(pair):
     assert several.value_counts("year", ids) == one.value_counts("year", ids) != ()
     assert several.value_counts("none", ids) == ()
     assert several.fields() == one.fields()
+
+
+@pytest.mark.parametrize("without", [range(3), range(2, 7), range(4, 12)])
+def test_documents_without_a_field_are_looked_at_in_every_index(tmp_path, without):
+    of = [
+        IndexedDocument(f"d{number}", "text", "", {} if number in without else {"x": 1, "y": number})
+        for number in range(12)
+    ]
+    of[3] = replace(of[3], metadata={"y": 3})
+    rows = vectors(of)
+    with (
+        make(tmp_path / "one.index", of, rows) as one,
+        ShardedIndex(parts_of(tmp_path, of, rows, [0, 3, 4, 12])) as several,
+    ):
+        assert several.fields() == one.fields()
+        assert {field.looked_at for field in several.fields()} == {12}
 
 
 def test_values_of_several_types_are_in_the_order_of_one_index(tmp_path):

@@ -17,7 +17,7 @@ from llm2comp_indexes.types import Int64Array
 
 __all__ = ["REPAIR", "CheckedRows", "difference", "read_checked"]
 
-REPAIR = "restore it from a copy, or build the index again"
+REPAIR = "restore it from a copy, or remove the index and build it again"
 
 
 def difference(path: Path, record: FileRecord) -> str | None:
