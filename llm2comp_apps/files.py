@@ -6,6 +6,7 @@ leaves what was there before. The index has its own, ``llm2comp_indexes.storage`
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
@@ -53,7 +54,8 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     """Fill a folder that takes the place of ``target`` when the block ends without an error.
 
     No file system replaces a folder that holds something in one step: between two renames ``target`` is missing for a
-    moment, and a crash then leaves the old one beside it as ``.NAME.old``, which the next call puts back.
+    moment, and a crash then leaves the old one beside it as ``.NAME.old``, which the next call puts back. Of several
+    that write one target at once, each fills a folder of its own, and the last to end stays.
 
     Yields:
         An empty folder beside ``target``.
@@ -61,26 +63,34 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be written, also where a library in the block says so by an error of its own kind.
     """
-    fresh, old = (target.with_name(f".{target.name}.{state}") for state in ("new", "old"))
-    if old.is_dir() and not target.exists():
-        old.rename(target)
-    for left_behind in (fresh, old):
-        _remove(left_behind)
-    fresh.mkdir(parents=True)
+    old = target.with_name(f".{target.name}.old")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone_in(target.parent):
+        if old.is_dir() and not target.exists():
+            old.rename(target)
+        for left_behind in (old, *_abandoned(target)):
+            _remove(left_behind)
+        fresh = _own_folder(target)
+        descriptor = os.open(fresh, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         yield fresh
         _readable_as_usual(fresh)
         for path in (*fresh.rglob("*"), fresh):
             sync(path)
-        _swap(fresh, target, old)
+        with _alone_in(target.parent):
+            _swap(fresh, target, old)
+            sync(target.parent)
+            _remove(old)
     except BaseException as error:
         shutil.rmtree(fresh, ignore_errors=True)
         if isinstance(error, Exception) and not isinstance(error, OSError) and (found := _OF_SYSTEM.search(str(error))):
             number = int(found[1])
             raise OSError(number, os.strerror(number), str(target)) from error
         raise
-    sync(target.parent)
-    _remove(old)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -113,6 +123,55 @@ def _readable_as_usual(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             path.chmod(stat.S_IMODE(path.stat().st_mode) | usual)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one at a time begin and end in a folder; where the file system has no locks, all go ahead."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _own_folder(target: Path) -> Path:
+    """Make the folder to fill: ``.NAME.new``, or one with a name by chance where somebody is filling that."""
+    try:
+        (usual := target.with_name(f".{target.name}.new")).mkdir()
+    except FileExistsError:
+        (other := target.with_name(f".{target.name}.{secrets.token_hex(8)}.new")).mkdir()
+        return other
+    return usual
+
+
+def _abandoned(target: Path) -> list[Path]:
+    """What was being filled for ``target`` by those who live no more: nobody holds a lock on it."""
+    of_target = re.compile(rf"\.{re.escape(target.name)}(\.[0-9a-f]{{16}})?\.new", re.DOTALL)
+    left = []
+    for path in target.parent.iterdir():
+        kind = of_target.fullmatch(path.name)
+        if kind and not (kind[1] and not path.is_dir()) and not _is_held(path):  # else of a replaced file, without lock
+            left.append(path)
+    return left
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _remove(path: Path) -> None:

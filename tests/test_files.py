@@ -206,6 +206,53 @@ def test_two_that_write_one_file_at_once_do_not_meet(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_two_that_write_one_folder_at_once_do_not_meet(tmp_path, there):
+    """Two `cluster` of one corpus took each other's half-filled folder away, and both failed."""
+    target = tmp_path / "a"
+    if there:
+        target.mkdir()
+        (target / "old").touch()
+    with replaced_folder(target) as one:
+        (one / "one").touch()
+        with replaced_folder(target) as two, replaced_folder(target) as three:
+            (two / "two").touch()
+            (three / "three").touch()
+        assert names(target) == ["two"]
+        assert names(one) == ["one"]
+    assert names(target) == ["one"]
+    assert names(tmp_path) == ["a"]
+
+
+MANY = """
+import sys
+from pathlib import Path
+from llm2comp_apps.files import replaced_folder
+for number in range(30):
+    with replaced_folder(Path(sys.argv[1])) as fresh:
+        (fresh / "a").write_text(sys.argv[2])
+        (fresh / "b").write_text(sys.argv[2])
+"""
+
+
+def test_processes_that_write_one_folder_all_succeed(tmp_path):
+    target = tmp_path / "a"
+    writers = [subprocess.Popen([sys.executable, "-c", MANY, str(target), str(number)]) for number in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert (target / "a").read_text() == (target / "b").read_text()
+    assert names(tmp_path) == ["a"]
+
+
+def test_what_is_written_for_a_file_or_another_folder_is_no_leftover(tmp_path):
+    (tmp_path / ".a.b.new").mkdir()
+    with replaced_file(tmp_path / "a") as file:
+        file.write_text("a file")
+        with replaced_folder(tmp_path / "a"):
+            assert file.exists()
+        (tmp_path / "a").rmdir()
+    assert names(tmp_path) == [".a.b.new", "a"]
+
+
 def test_a_file_of_a_process_that_was_killed_stops_nobody(tmp_path):
     (tmp_path / ".a.txt.1.new").write_text("half")
     write_text(tmp_path / "a.txt", "new")
