@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
@@ -47,4 +48,11 @@ def mcp(
     except ImportError as error:
         raise LLM2CompError(f"{error.name} is not installed: pip install 'llm2comp-apps[mcp]'") from error
     settings = ServeSettings(indexes=index or usual_indexes(), write=write, device=device)
-    mcp_server(StandingDoor(settings, api_key), write=write).run("stdio")
+    server = mcp_server(StandingDoor(settings, api_key), write=write)
+    # The thread that waits for a line of standard input cannot be asked to stop, and Python would wait for it: ctrl-C
+    # ends the process at once, as SIGTERM does. What is written to an index meanwhile is there whole or not at all.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        server.run("stdio")
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import typer
@@ -228,6 +229,17 @@ def test_a_reader_that_goes_away_is_no_error(process, write_corpus):
     running.popen.stdout.close()
     assert running.popen.wait(timeout=300) in (0, 1)
     assert "Traceback" not in running.popen.stderr.read()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("index", "--help")], ids=" ".join)
+def test_help_on_a_full_disk_is_one_line(arguments):
+    program = "from llm2comp_apps.cli.main import main; main()"
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program, *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (ended.returncode, ended.stderr) == (1, "Error: No space left on device\n")
 
 
 def test_importing_the_package_is_quick_too():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llm2comp_apps.cli.ui.console import stdout_console
 from llm2comp_apps.cli.ui.tables import print_tables, rich_table
 from llm2comp_apps.text_table import TextTable
 
@@ -42,6 +43,18 @@ def test_a_terminal_gets_what_fits(capsys, monkeypatch):
     assert "yyy" not in shown.out
     assert shown.out.count("Average") == 2
     assert shown.err == "Wide: too wide for this terminal, see the report\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "", "000"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_console_of_no_columns_still_shows_what_it_has(capsys, monkeypatch, columns, terminal):
+    """Terminals of containers may say 0; hits were printed in as many columns, which is to say not at all."""
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    console = stdout_console()
+    assert console.width > 20
+    console.print("Cells divide", soft_wrap=True)
+    assert "Cells divide" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("cell", "line"), [("a|b", "a\\|b"), ("a\nb", "a⏎b")])

@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import shutil
+import signal
+import subprocess
 import sys
 
 import httpx2
@@ -252,6 +254,22 @@ def test_over_standard_input_and_output(library, tiny_encoder_dir, tmp_path) -> 
     assert [hit["id"] for hit in words["hits"]] == ["cells"]
     assert not meaning.is_error, meaning.content
     assert len(meaning.structured_content["hits"]) == 2
+
+
+def test_an_interruption_ends_it_while_it_waits_for_a_line(library) -> None:
+    """ctrl-C did nothing until standard input was closed, too."""
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello})
+    program = "from llm2comp_apps.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "mcp", str(library)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            print(line, file=server.stdin, flush=True)
+            assert json.loads(server.stdout.readline())["id"] == 1
+            server.send_signal(signal.SIGINT)
+            assert server.wait(20) == -signal.SIGINT
+        finally:
+            server.kill()
 
 
 def test_over_http_at_a_running_server(running, clustered, loads_hash) -> None:

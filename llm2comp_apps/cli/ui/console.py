@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -48,9 +49,19 @@ def _console(*, to_stderr: bool) -> Console:
 
     stream = sys.stderr if to_stderr else sys.stdout
     # Made at each call, since a Console holds on to the stream and sys.stdout may be replaced (tests do).
-    # A pipe has no width: it gets 80 columns, so that what is printed there does not depend on the machine.
-    width = None if stream.isatty() or "COLUMNS" in os.environ else 80
-    return Console(file=stream, width=width, highlight=False, emoji=False)
+    return Console(file=stream, width=_width(stream), highlight=False, emoji=False)
+
+
+def _width(stream: TextIO) -> int | None:
+    """The columns of a console; ``None`` lets rich ask the variable or the terminal."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns):
+        return None
+    if not stream.isatty():
+        # A pipe has no width: it gets 80 columns, so that what is printed there does not depend on the machine.
+        return 80
+    # Consoles of containers and editors say that they have 0 columns, in which rich would print nothing at all.
+    return shutil.get_terminal_size().columns if columns.isdigit() else None
 
 
 def note(message: str) -> None:

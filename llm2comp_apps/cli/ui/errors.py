@@ -49,6 +49,19 @@ class CommandGroup(TyperGroup):
             super().list_commands(ctx), key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER)
         )
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options; those of the top command print as they are read: help, the version, completion.
+
+        Raises:
+            typer.Exit: nothing can be printed, and one line has said why.
+        """
+        try:
+            return super().make_context(*args, **kwargs)
+        except OSError as error:
+            if os.environ.get(DEBUG_ENV):
+                raise
+            raise _stop_by_system(error) from error
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for.
 
@@ -69,10 +82,7 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt as error:
             raise _stop("interrupted", INTERRUPTED) from error
         except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise
-            reason = error.strerror or str(error)  # a full disk comes without the file's name
-            raise _stop(f"{os.fspath(error.filename)}: {reason}" if error.filename else reason, 1) from error
+            raise _stop_by_system(error) from error
         except _index_errors() as error:
             raise _stop(_told(error), error.exit_code) from error
         except ImportError as error:
@@ -88,6 +98,14 @@ class CommandGroup(TyperGroup):
 def _stop(message: str, exit_code: int) -> typer.Exit:
     note(f"Error: {message}")
     return typer.Exit(exit_code)
+
+
+def _stop_by_system(error: OSError) -> typer.Exit:
+    """Tell what the operating system refused; a pipe that was closed is left to typer."""
+    if error.errno == errno.EPIPE:
+        raise error
+    reason = error.strerror or str(error)  # a full disk comes without the file's name
+    return _stop(f"{os.fspath(error.filename)}: {reason}" if error.filename else reason, 1)
 
 
 def _index_errors() -> tuple[type[Any], ...]:
