@@ -243,6 +243,14 @@ def test_processes_that_write_one_folder_all_succeed(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
+def test_a_folder_may_be_replaced_within_one_that_is_being_filled(tmp_path):
+    with replaced_folder(tmp_path / "a") as outer, replaced_folder(outer / "graph") as inner:
+        (inner / "file").touch()
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["graph"]
+    assert names(tmp_path / "a" / "graph") == ["file"]
+
+
 def test_what_is_written_for_a_file_or_another_folder_is_no_leftover(tmp_path):
     (tmp_path / ".a.b.new").mkdir()
     with replaced_file(tmp_path / "a") as file:
