@@ -20,7 +20,7 @@ __all__ = ["MICROSOFT", "Graph"]
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operations."""
 
-_OPSET = 23  # the first with attention; ONNX Runtime 1.23 and later
+_OPSET = 23  # the first with attention; ONNX Runtime has all that we take of it since 1.25
 _IR_VERSION = 11
 _EXTERNAL_FROM = 1024  # bytes; smaller constants stay in the graph's own file
 

@@ -41,7 +41,7 @@ print(queries @ documents.T)""",
 _NEEDS = {
     "sentence-transformers": "sentence-transformers 5.2 or later with transformers 5.2 or later; no code is downloaded",
     "multi-vector": "sentence-transformers 6 or later with transformers 5.2 or later; no code is downloaded",
-    "onnx": "numpy, onnxruntime 1.23 or later, and tokenizers",
+    "onnx": "numpy, onnxruntime 1.25 or later, and tokenizers",
 }
 
 
