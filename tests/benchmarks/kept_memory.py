@@ -11,9 +11,11 @@ from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.retrieval.rerank import (
     LIKELIHOOD,
     MEMORY,
+    TOKENS,
     MemoryReranker,
     Passage,
     Reranker,
+    TokensReranker,
     encode_memory_with,
     load_likelihood_reranker,
     load_reranker,
@@ -60,6 +62,8 @@ class KeptMemory:
             return _Keeping(self, MemoryReranker(self._encoder, self.read))
         if name == LIKELIHOOD:
             return _Keeping(self, load_likelihood_reranker(self._name, stored=self.read))
+        if name == TOKENS:  # as a search loads it, beside whose scores it counts
+            return TokensReranker(self._encoder)
         return load_reranker(name, encoder=self._name)
 
 

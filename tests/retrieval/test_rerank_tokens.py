@@ -12,7 +12,7 @@ from llm2comp_apps import Collection, Document
 from llm2comp_apps.encoder.token_states import TokenStates
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.rerank import Passage, TokensReranker, load_reranker, share_of
-from llm2comp_apps.retrieval.rerank.tokens import common_part, rarity, soft_max_sim, without
+from llm2comp_apps.retrieval.rerank.tokens import ALONE, common_part, rarity, soft_max_sim, without
 from llm2comp_apps.retrieval.search import SearchOptions, rerank_documents
 
 COSINES = st.floats(-1, 1, width=16)
@@ -81,6 +81,26 @@ def test_passages_are_ordered_by_the_rare_words_that_they_share(hash_encoder):
     assert reranker.score("", passages).tolist() == [-1, -1], "nothing to look for"
     hits = rerank_documents("mitosis", [Document("a", "bread gas"), Document("b", "mitosis gas")], reranker)
     assert [hit.id for hit in hits] == ["b", "a"]
+
+
+def test_without_a_first_search_whole_texts_count_as_well(hash_encoder):
+    """Tokens stay as they are; the cosine of embeddings joins them with its share."""
+    encoder = Words(hash_encoder)
+    passages = [Passage("a", "Yeast", "bread rises"), Passage("b", "", "cells divide by mitosis"), Passage("c", "", "")]
+    alone = TokensReranker(encoder).score("yeast gas", passages)
+    asked = encoder.encode(["yeast gas"], prompt="find: ")[0]
+    whole = encoder.encode([each.content for each in passages]) @ asked
+    joined = TokensReranker(encoder, whole=0.25).score("yeast gas", passages)
+    np.testing.assert_allclose(joined, 0.75 * alone + 0.25 * whole, atol=1e-6)
+    assert TokensReranker(encoder, whole=0.25).score("yeast gas", []).shape == (0,)
+
+
+def test_a_reranker_that_is_loaded_by_itself_compares_whole_texts(hash_encoder, monkeypatch):
+    encoder = Words(hash_encoder)
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, device=None: encoder)
+    passages = [Passage("a", "", "bread rises"), Passage("b", "", "cells divide by mitosis")]
+    wanted = TokensReranker(encoder, whole=ALONE).score("yeast gas", passages)
+    assert load_reranker("tokens").score("yeast gas", passages).tolist() == wanted.tolist()
 
 
 def test_what_all_tokens_have_in_common_counts_for_nothing(hash_encoder):

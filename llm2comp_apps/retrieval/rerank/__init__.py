@@ -14,7 +14,7 @@ from llm2comp_apps.retrieval.rerank.memory import (
 )
 from llm2comp_apps.retrieval.rerank.own import OwnReranker, is_own
 from llm2comp_apps.retrieval.rerank.protocol import Passage, ReadsStored, Reranker, StoredMemory, files_of, share_of
-from llm2comp_apps.retrieval.rerank.tokens import TokensReranker
+from llm2comp_apps.retrieval.rerank.tokens import ALONE, TokensReranker
 from llm2comp_apps.retrieval.rerank.upr import UprReranker
 
 __all__ = [
@@ -102,7 +102,8 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
     """Load a reranker for documents that lie in no index.
 
     Args:
-        name: ``memory``, ``tokens``, ``likelihood``, ``upr``, or as :func:`load_joint_reranker` takes it.
+        name: ``memory``, ``tokens``, ``likelihood``, ``upr``, or as :func:`load_joint_reranker` takes it. With
+            ``tokens``, whole texts are compared, too, since no first search has done that.
         encoder: makes the memory vectors, reads the tokens, or stands on the language model; ``None`` for the default,
             or where the language model reads memory for :data:`~llm2comp_apps.encoder.locate.READABLE`.
         device: where it runs; ``None`` for the best there is.
@@ -122,4 +123,4 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
     from llm2comp_apps.encoder import load_encoder
 
     loaded = load_encoder(encoder or "default", device=device)
-    return TokensReranker(loaded) if name == TOKENS else MemoryReranker(loaded)
+    return TokensReranker(loaded, whole=ALONE) if name == TOKENS else MemoryReranker(loaded)

@@ -14,6 +14,8 @@ what tells tokens apart is lost in it.
 Nothing is trained for it, and any encoder of ours will do. Source: MaxSim of Khattab and Zaharia, "ColBERT", SIGIR 2020
 (arXiv 2004.12832); states of a middle layer and weights by rarity as in Zhang et al., "BERTScore", ICLR 2020 (arXiv
 1904.09675). Window, temperature, layer and share were chosen on train queries.
+
+Where there is no first search to join, the cosine of the whole texts' embeddings takes its place.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from llm2comp_apps.encoder.token_states import TokenStates
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.rerank.protocol import Passage
 
-__all__ = ["SENTENCES", "TokensReranker", "common_part", "rarity", "soft_max_sim", "without"]
+__all__ = ["ALONE", "SENTENCES", "TokensReranker", "common_part", "rarity", "soft_max_sim", "without"]
 
 _LONGEST = 320
 """Tokens of a passage that are read."""
@@ -40,7 +42,8 @@ _TEMPERATURE = 0.05
 _FREQUENT = 200
 """Numbers of tokens up to this one are letters, signs and the most frequent words."""
 _LEAST = 0.05
-
+ALONE = 0.4
+"""Share of the whole texts' cosine where no first search has compared them."""
 
 SENTENCES = (
     "The committee will meet again on Thursday to discuss the budget for the new library, which has risen "
@@ -74,6 +77,7 @@ class TokensReranker:
 
     Args:
         encoder: reads both.
+        whole: share of the cosine of whole texts in a score, from 0 to 1; 0 where a first search knows it already.
 
     Raises:
         UsageError: it is no LLM2Comp encoder.
@@ -82,10 +86,10 @@ class TokensReranker:
     share = 0.3
     """Weight beside the first search, whose knowledge of words and whole texts it lacks."""
 
-    def __init__(self, encoder: TextEncoder) -> None:
+    def __init__(self, encoder: TextEncoder, *, whole: float = 0.0) -> None:
         if not isinstance(encoder, ReadsTokens):
             raise UsageError(f"the encoder {encoder.name} shows no tokens to rerank by; take an LLM2Comp checkpoint")
-        self._encoder = encoder
+        self._encoder, self._whole = encoder, whole
         # Here, outside of the time that a query has: the first call also opens what reads tokens.
         self._mean = common_part(encoder.encode_tokens(SENTENCES))
 
@@ -97,7 +101,18 @@ class TokensReranker:
         asked, *read = self._encoder.encode_tokens([query, *texts], max_length=_LONGEST)
         weights, own = rarity(asked.ids), without(asked.vectors, self._mean)
         cosines = (own @ without(each.vectors, self._mean).T for each in read)
-        return np.array([soft_max_sim(each, weights) for each in cosines], dtype=np.float32)
+        scores = np.array([soft_max_sim(each, weights) for each in cosines], dtype=np.float32)
+        if not self._whole:
+            return scores
+        joined: FloatArray = (1 - self._whole) * scores + self._whole * self._cosines(query, texts)
+        return joined
+
+    def _cosines(self, query: str, texts: Sequence[str]) -> FloatArray:
+        """``(n,)`` of the query's embedding to those of texts."""
+        prompts = self._encoder.prompts
+        asked = self._encoder.encode([query], prompt=prompts.get("query"))[0]
+        found: FloatArray = self._encoder.encode(texts, prompt=prompts.get("document")) @ asked
+        return found
 
 
 def common_part(read: Sequence[TokenStates]) -> FloatArray:
