@@ -168,15 +168,14 @@ class Index:
         the last call that reads it, in whatever thread, is done.
         """
         with self._moving:
-            self._lease().release()  # refuses a closed index
-            if newest_commit(self.path) == self._snapshot.manifest.commit:
-                return False
-            newer = Snapshot(self.path, self._device, self._snapshot, share=self._share)
-            with contextlib.suppress(IndexStoreError):  # what is damaged is told by the call that needs it
-                newer.load_like(self._snapshot)
-            older, self._snapshot = self._snapshot, newer
-        older.release()
-        return True
+            (older := self._lease()).release()  # refuses a closed index
+            if moved := newest_commit(self.path) != older.manifest.commit:
+                newer = Snapshot(self.path, self._device, older, share=self._share)
+                newer.load_like(older)
+                self._snapshot = newer
+                older.release()
+            self._snapshot.settle()
+        return moved
 
     def pinned(self) -> Index:
         """This generation as a reader of its own, which stays there while this one moves on.
@@ -204,6 +203,8 @@ class Index:
             DependencyError: ``device`` is ``cuda``, and FAISS sees no GPU.
         """
         check_device(device)
+        with self._lease() as snapshot:
+            snapshot.settle()  # other readers have moved on since this one did
         writer = Writer(self.path)
         try:
             yield writer

@@ -327,3 +327,22 @@ def test_what_has_not_changed_stays_open_across_commits(make_index, fill, monkey
         index.compact()
         assert other.refresh()
         assert [hit.id for hit in other.search(query, 4)[0]] == [hit.id for hit in before[0][1:]]
+
+
+def test_the_write_ahead_log_stays_small_beside_readers_that_move_on(make_index, monkeypatch):
+    """Each opens a generation before it lets go of the last one, so the log was never without a reader in it."""
+    monkeypatch.setattr("llm2comp_indexes.core.snapshot._LARGEST_LOG", 100_000)
+    index = make_index()
+    write(index, 0)
+    log, sizes = index.path / "store.db-wal", []
+    with Index.open(index.path) as first, Index.open(index.path) as second:
+        for stamp in range(1, 41):
+            with first.pinned() as pinned:
+                write(index, stamp)
+                assert (first.refresh(), second.refresh()) == (True, True)
+                assert [check(each) for each in (pinned, first, second)] == [stamp - 1, stamp, stamp]
+            assert (first.refresh(), second.refresh()) == (False, False), "as a server asks now and then"
+            sizes.append(log.stat().st_size)
+            assert [check(each) for each in (first, second)] == [stamp, stamp]
+    assert max(sizes[20:]) <= 3 * max(sizes[:5]), sizes
+    assert index.verify() == []

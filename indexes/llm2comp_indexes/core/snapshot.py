@@ -42,6 +42,7 @@ _PATIENCE = 2_000  # documents looked up one by one before the ids of all are re
 _MOST_KEPT_IDS = 1 << 18  # ... unless these are more, since they would take more than 50 MiB
 _KEPT_FILTERS = 16  # results of filters: 8 bytes for each matching document and 1 for each row
 _IDS_AT_ONCE = 5_000  # read while no other thread may read
+_LARGEST_LOG = 4 << 20  # bytes of the write-ahead log; about where SQLite begins to copy it back
 _ATTEMPTS = 20  # to open a generation before a busy writer replaces it
 
 
@@ -157,6 +158,30 @@ class Snapshot(Leased):
             finally:
                 check_unchanged(self.index, self.connection)  # an error may come of it, too
 
+    def settle(self) -> None:
+        """Let writers begin the write-ahead log anew where it has grown; what is read here stays the same.
+
+        SQLite writes over the log only when all of it is copied into the database and nobody reads in it. A reader that
+        moves on opens the new generation before it lets go of the old one, so it would read in it for ever. Where
+        something stands in the way, such as another reader, the next `Index.refresh` tries again.
+        """
+        with contextlib.suppress(OSError, IndexStoreError):
+            if (self.index / f"{STORE_NAME}-wal").stat().st_size > _LARGEST_LOG:
+                self._read_past_log()
+
+    def _read_past_log(self) -> None:
+        fresh = connect_reader(self.index, share=self._share)
+        try:
+            with translated(self.index):
+                fresh.execute("COMMIT")
+                _, frames, copied = fresh.execute("PRAGMA wal_checkpoint(PASSIVE)").get
+                fresh.execute("BEGIN")
+            if frames == copied and read_manifest(self.index, fresh).commit == self.manifest.commit:
+                with self.loading:
+                    self.connection, fresh = fresh, self.connection
+        finally:
+            fresh.close()
+
     def close(self) -> None:
         """Let go of the generation."""
         for pin in self._pins:
@@ -185,10 +210,11 @@ class Snapshot(Leased):
 
     def load_like(self, other: Snapshot) -> None:
         """Load what another generation has loaded, so that the first search of this one need not wait for it."""
-        if "dense" in other.__dict__:
-            self.dense.load()
-        if "lexical" in other.__dict__:
-            _ = self.lexical
+        with contextlib.suppress(IndexStoreError):  # what is damaged is told by the call that needs it
+            if "dense" in other.__dict__:
+                self.dense.load()
+            if "lexical" in other.__dict__:
+                _ = self.lexical
 
     def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None]) -> Float32Array:
         """(n, k, d) stored memory vectors of the given chunks; None = the first."""
