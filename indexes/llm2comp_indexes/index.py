@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+import errno
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +18,17 @@ import numpy.typing as npt
 from llm2comp_indexes.core.snapshot import Snapshot
 from llm2comp_indexes.core.verify import file_damages, store_damages
 from llm2comp_indexes.core.writer import Writer
-from llm2comp_indexes.dense.build import FLAT, check_kind
+from llm2comp_indexes.dense.build import check_kind
 from llm2comp_indexes.dense.gpu import check_device
-from llm2comp_indexes.dense.kinds import Policy, why_small
+from llm2comp_indexes.dense.kinds import Policy
 from llm2comp_indexes.dense.vectors import as_queries
-from llm2comp_indexes.errors import IndexStoreError, IndexWriteError, InputError, OlderFormatError
+from llm2comp_indexes.errors import (
+    IndexExistsError,
+    IndexStoreError,
+    IndexWriteError,
+    InputError,
+    OlderFormatError,
+)
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
 from llm2comp_indexes.operators import Clause
 from llm2comp_indexes.statistics import LexicalStatistics
@@ -43,7 +49,7 @@ from llm2comp_indexes.storage.filters import compile_filter
 from llm2comp_indexes.storage.lock import LOCK_NAME
 from llm2comp_indexes.storage.memory_forms import INT8
 from llm2comp_indexes.storage.schema import FORMAT
-from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, check_free, create_store, newest_commit, size_on_disk
+from llm2comp_indexes.storage.store import DIRECTORIES, Manifest, check_free, create_store, newest_commit
 from llm2comp_indexes.types import Damage, Float32Array, Hit, IndexedDocument, IndexInfo, Listing, QueryWords
 
 __all__ = ["Index"]
@@ -137,6 +143,9 @@ class Index:
         except BaseException as error:
             with contextlib.suppress(OSError):
                 fs.remove_tree(temporary)
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                made = "another program has just made it; do the same again, and what is there is used"
+                raise IndexExistsError(f"{path}: {made}") from error
             if isinstance(error, OSError | IndexWriteError):
                 reason = error.strerror if isinstance(error, OSError) else None
                 raise IndexWriteError(f"{path}: cannot be created: {reason or error}") from error
@@ -183,7 +192,8 @@ class Index:
         For calls that belong together, such as a search and the texts of its hits, while other threads refresh. It
         shares everything that is loaded; close it when done (``with``).
         """
-        pinned = copy.copy(self)
+        pinned = object.__new__(type(self))  # a copy would be opened for itself
+        pinned.__dict__.update(self.__dict__)
         pinned._moving = threading.Lock()
         pinned._snapshot = self._lease()
         return pinned
@@ -222,6 +232,10 @@ class Index:
             closed, self._closed = self._closed, True
         if not closed:
             self._snapshot.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, an index is its path: another process, or a copy, opens the newest generation for itself."""
+        return _opened, (self.path.absolute(), self._device, self._share)
 
     def __enter__(self) -> Index:
         return self
@@ -467,30 +481,11 @@ class Index:
     def info(self) -> IndexInfo:
         """What the index says of itself."""
         with self._lease() as snapshot:
-            with snapshot.store() as connection:
-                size = size_on_disk(self.path, connection)
-            deleted = snapshot.deleted
-        manifest = snapshot.manifest
-        largest = max(manifest.anns, key=lambda record: record.rows).detail if manifest.anns else {}
-        sizes = [record.rows for record in manifest.segments]
-        return IndexInfo(
-            path=str(self.path),
-            format=manifest.format,
-            generation=manifest.generation,
-            documents=manifest.documents,
-            vectors=sum(sizes),
-            deleted=deleted,
-            dimension=manifest.dimension,
-            memory_tokens=manifest.memory_tokens,
-            encoder=dict(manifest.encoder),
-            settings=dict(manifest.settings),
-            kind=str(largest.get("factory", FLAT)),
-            segments=len(manifest.segments),
-            reason=largest.get("reason") if largest else why_small(Policy.from_settings(manifest.settings), sizes),
-            recall=largest.get("recall"),
-            queries_per_second=largest.get("queries_per_second"),
-            bytes=size,
-        )
+            return snapshot.info()
+
+
+def _opened(path: Path, device: str, share: int) -> Index:
+    return Index(path, device, share=share)
 
 
 def _at_most(k: int, documents: int) -> int:

@@ -253,7 +253,7 @@ class LLM2CompRetriever:
 
 
 def _from_haystack(document: HaystackDocument) -> Document:
-    meta = dict(document.meta)
+    meta = dict(document.meta or {})
     title = meta.pop("title") if isinstance(meta.get("title"), str) and meta["title"] else ""
     return Document(document.id, document.content or "", title=title, metadata=meta)
 

@@ -10,10 +10,12 @@ Extra ``langchain``.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -126,12 +128,26 @@ class LLM2CompVectorStore(VectorStore):
             settings = {"device": embedding._device, **settings}
         scratch = None if path is not None else tempfile.TemporaryDirectory(prefix="llm2comp-")
         place = Path(scratch.name) / "store.index" if scratch else Path(path or "")
-        store = cls(Collection.create(place, encoder=encoder, **settings), mode=mode)
-        store._scratch = scratch
-        store.add_texts(texts, metadatas, ids=ids)
+        with ExitStack() as undone:  # a collection without its texts would be in the way of another try
+            made = undone.enter_context(Collection.create(place, encoder=encoder, **settings))
+            store = cls(made, mode=mode)
+            store._scratch = scratch
+            store.add_texts(texts, metadatas, ids=ids)
+            undone.pop_all()
         return store
 
     _scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._scratch is not None:
+            reason = "must be given for a store that is pickled: a temporary folder goes when its program ends"
+            raise UsageError(reason, field="path")
+        return dict(vars(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LLM2CompVectorStore:
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__, collection=copy.deepcopy(self.collection, memo))
+        return copied  # it holds the temporary folder, too
 
     @property
     def embeddings(self) -> Embeddings:
@@ -146,15 +162,24 @@ class LLM2CompVectorStore(VectorStore):
         ids: list[str] | None = None,
         **kwargs: Any,  # noqa: ARG002 - LangChain's signature
     ) -> list[str]:
-        """Add texts, or replace those whose ids are there; returns their ids, new ones where none are given."""
+        """Add texts, or replace those whose ids are there; returns their ids, new ones where none are given.
+
+        Raises:
+            UsageError: one text in place of a list, lists that do not belong together, or metadata that are neither a
+                dictionary nor ``None``.
+            CorpusError: a text or an id is no text, or metadata cannot be stored.
+        """
+        for name, value in (("texts", texts), ("ids", ids)):
+            if isinstance(value, str):
+                raise UsageError(f"must be a list, not one text; write [{value[:60]!r}]", field=name)
         held = list(texts)
         known: Sequence[str | None] = ids if ids is not None else [None] * len(held)
-        metadata = metadatas if metadatas is not None else [{} for _ in held]
+        metadata: Sequence[dict[str, Any] | None] = metadatas if metadatas is not None else [None] * len(held)
         if not len(held) == len(known) == len(metadata):
             raise UsageError(
                 f"{len(held)} texts, {len(metadata)} metadatas and {len(known)} ids do not belong together"
             )
-        named = [id_ or str(uuid.uuid4()) for id_ in known]
+        named = [str(uuid.uuid4()) if id_ is None or id_ == "" else id_ for id_ in known]
         self.collection.update(
             _from_langchain(id_, text, own) for id_, text, own in zip(named, held, metadata, strict=True)
         )
@@ -383,8 +408,10 @@ def _condition(filter: dict[str, Any] | str | None, where: str | None) -> str | 
     return all_of([where, asked])
 
 
-def _from_langchain(id_: str, text: str, metadata: dict[str, Any]) -> Document:
-    own = dict(metadata)
+def _from_langchain(id_: str, text: str, metadata: dict[str, Any] | None) -> Document:
+    if not isinstance(metadata, Mapping | None):
+        raise UsageError(f"must be dictionaries or None, not {metadata!r:.60}", field="metadatas")
+    own = dict(metadata or {})
     # What is no text stays a field, as the number that it is.
     title = own.pop("title") if isinstance(own.get("title"), str) and own["title"] else ""
     return Document(id_, text, title=title, metadata=own)

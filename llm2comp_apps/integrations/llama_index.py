@@ -141,6 +141,12 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
         super().__init__(stores_text=True)
         self._collection = collection
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # LlamaIndex leaves out what cannot be pickled, and only logs it
+        if "_collection" not in (self.__pydantic_private__ or {}):
+            reason = "was not pickled, since its encoder cannot be; open the collection with the encoder's name"
+            raise UsageError(reason, field="collection")
+
     @classmethod
     def create(cls, path: str | Path, **settings: Any) -> LLM2CompVectorStore:
         """Make a collection; :meth:`llm2comp_apps.Collection.create` describes the settings."""

@@ -18,7 +18,7 @@ from llm2comp_apps.encoder.protocol import FloatArray, HasTokenizer, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.lengths import room_for_text, texts_cut, title_and_size, truncation_line
-from llm2comp_apps.retrieval.plan import EmbeddingPlan
+from llm2comp_apps.retrieval.plan import EmbeddingPlan, check_document
 from llm2comp_apps.retrieval.rerank import encode_memory_with, pool_memory
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def survey(
         on_progress: called now and then with the number of documents read.
     """
     total = new = characters = 0
-    for block in batched(documents, _LOOKUP):
+    for block in batched(map(_checked, documents), _LOOKUP):
         held = {} if index is None else index.hashes([document.id for document in block])
         for document in block:
             total += 1
@@ -183,6 +183,11 @@ def survey(
         if on_progress is not None and total % _LOOKUP == 0:
             on_progress(total)
     return Survey(total, new, characters)
+
+
+def _checked(document: Document) -> Document:
+    check_document(document)
+    return document
 
 
 def fill_index(
@@ -314,7 +319,7 @@ class _Build:
         """Bounded lists of the documents that have to be encoded, each id once: a later document counts."""
         window: dict[str, _Job] = {}
         size = 0
-        for block in batched(documents, _LOOKUP):
+        for block in batched(map(_checked, documents), _LOOKUP):
             held = writer.hashes([document.id for document in block])
             for document in block:
                 self.report.read += 1

@@ -23,7 +23,7 @@ from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.build import BuildProgress, CommitRule, UpdateReport, fill_index
-from llm2comp_apps.retrieval.creation import NewIndex
+from llm2comp_apps.retrieval.creation import NewIndex, remove_unfilled
 from llm2comp_apps.retrieval.discovery import find_index
 from llm2comp_apps.retrieval.gpus import index_device
 from llm2comp_apps.retrieval.hits import SearchHit
@@ -60,6 +60,9 @@ class Collection:
         self.stopwatch = models.stopwatch
         self._models = models
 
+    def __reduce__(self) -> tuple[type[Collection], tuple[Models]]:
+        return type(self), (self._models,)  # whoever loads or copies it opens the folder again
+
     @classmethod
     def create(
         cls,
@@ -77,6 +80,8 @@ class Collection:
     ) -> Collection:
         """Make an empty collection in a folder that does not exist, or is empty.
 
+        A ``with`` block that fails before anything was added leaves no folder, so that another try finds its place.
+
         ``encoder`` is a name (:mod:`llm2comp_apps.encoder.names`) or a loaded encoder; the collection remembers a name
         only. ``device`` is where it runs: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``None`` for the best there is.
         :class:`~llm2comp_apps.retrieval.settings.IndexSettings` describes the other settings.
@@ -91,7 +96,8 @@ class Collection:
             kind=kind, target_recall=target_recall, max_ram=max_ram,
         )  # fmt: skip
         new = NewIndex.prepare(path, settings, encoder=encoder, device=device)
-        return cls(Models(new.create(), new.encoder, device=device))
+        named = None if isinstance(encoder, str) else encoder
+        return cls(Models(new.create(), named, device=device, is_new=True, _encoder=new.encoder))
 
     @classmethod
     def open(
@@ -154,8 +160,7 @@ class Collection:
     ) -> UpdateReport:
         """Add what is new and replace what has changed; documents that the collection holds unchanged are skipped.
 
-        Documents are streamed and committed as they come. :func:`llm2comp_apps.retrieval.build.fill_index` describes
-        the arguments, the report, and what an interruption leaves.
+        Documents are streamed and committed as they come, see :func:`llm2comp_apps.retrieval.build.fill_index`.
         """
         return fill_index(
             self.index, self.encoder, documents, self.plan,
@@ -206,7 +211,7 @@ class Collection:
         return vector
 
     def documents(self, where: str | None = None) -> Iterator[Document]:
-        """Stream the documents, or those that meet a condition, in the order in which they were added."""
+        """Stream the documents, or those that meet a condition; :meth:`update` sorts what it adds by length."""
         with self.index.pinned() as index:  # other threads may commit and refresh meanwhile
             for found in map(index.get, batched(index.ids(where=where), 256)):
                 yield from (Document(one.id, one.text, one.title, one.metadata) for one in found)
@@ -238,5 +243,7 @@ class Collection:
     def __enter__(self) -> Collection:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is not None and self._models.is_new:
+            remove_unfilled(self.index)
         self.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from llm2comp_apps.retrieval.settings import IndexSettings
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
-__all__ = ["NewIndex", "draw_blueprint"]
+__all__ = ["NewIndex", "draw_blueprint", "remove_unfilled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,17 @@ class NewIndex:
             IndexWriteError: the folder cannot be made.
         """
         return self.blueprint.create(self.path)
+
+
+def remove_unfilled(index: Index) -> None:
+    """Close an index that was made for what then failed; without a commit it goes, so that its path is free again."""
+    from llm2comp_indexes import IndexStoreError
+
+    with suppress(IndexStoreError):
+        index.refresh()  # another program may have filled it meanwhile
+    index.close()
+    if not index.generation:  # what is committed is whole, whatever failed afterwards
+        shutil.rmtree(index.path, ignore_errors=True)
 
 
 def draw_blueprint(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import CorpusError, UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.build import refusal_line
+from llm2comp_apps.retrieval.creation import remove_unfilled
 from llm2comp_apps.retrieval.gpus import index_device
 from llm2comp_apps.retrieval.index_encoder import UNKNOWN_ENCODER
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
@@ -231,9 +231,7 @@ class _Importer:
         try:
             yield index
         except BaseException:
-            index.close()
-            if not index.generation:  # what is committed is whole, whatever failed afterwards
-                shutil.rmtree(self.path)
+            remove_unfilled(index)
             raise
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from llm2comp_apps.corpus import CorpusOptions, earlier_ids, read_corpus
 from llm2comp_apps.corpus.files import readable_once
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.retrieval.collection import Collection
-from llm2comp_apps.retrieval.creation import NewIndex
+from llm2comp_apps.retrieval.creation import NewIndex, remove_unfilled
 from llm2comp_apps.retrieval.discovery import is_taken
 from llm2comp_apps.retrieval.models import Models
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
@@ -71,9 +70,7 @@ def make_collection(
     try:
         yield Collection(Models(index, new.encoder, device=device)), seen
     except BaseException:
-        if not index.generation:  # what is committed is whole, whatever failed afterwards
-            index.close()
-            shutil.rmtree(path)
+        remove_unfilled(index)
         raise
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import copy
+import pickle
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.encoder.names import source_of
 from llm2comp_apps.encoder.protocol import TextEncoder
+from llm2comp_apps.errors import UsageError
+from llm2comp_apps.files import first_line
 from llm2comp_apps.retrieval.index_encoder import load_index_encoder, load_query_encoder
 from llm2comp_apps.retrieval.rerank import (
     LIKELIHOOD,
@@ -38,6 +42,7 @@ class Models:
         named_for_queries: another one for the queries; ``None`` for the same.
         device: where they run; ``None`` for the best there is.
         stopwatch: counts the time of loading.
+        is_new: the index was made together with them.
     """
 
     index: Index
@@ -45,9 +50,28 @@ class Models:
     named_for_queries: str | TextEncoder | None = None
     device: str | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    is_new: bool = False
     _encoder: TextEncoder | None = None
     _query_encoder: TextEncoder | None = None
     _joint_rerankers: dict[str, Reranker] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, they are names, and load again where they are needed; encoders given as objects go along.
+
+        Raises:
+            UsageError: such an object cannot be pickled.
+        """
+        try:
+            named = pickle.dumps((self.named, self.named_for_queries))
+        except Exception as error:
+            reason = f"cannot be pickled ({first_line(error)}); open the collection with its name"
+            raise UsageError(reason, field="encoder") from error
+        return _unpickled, (self.index, named, self.device)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Models:
+        return replace(
+            self, index=copy.deepcopy(self.index, memo), stopwatch=Stopwatch(), is_new=False, _joint_rerankers={}
+        )
 
     @property
     def encoder(self) -> TextEncoder:
@@ -102,3 +126,8 @@ class Models:
         if name in (TOKENS, LIKELIHOOD, UPR):
             return self.encoder_reranker(name)
         return load_joint_reranker(name, self.device)
+
+
+def _unpickled(index: Index, named: bytes, device: str | None) -> Models:
+    encoder, query_encoder = pickle.loads(named)  # noqa: S301 - itself a part of a pickle that is being loaded
+    return Models(index, encoder, query_encoder, device)

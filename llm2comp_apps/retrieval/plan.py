@@ -11,7 +11,27 @@ from llm2comp_apps.corpus.chunking import MIN_CHUNK_TOKENS
 from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.errors import CorpusError, UsageError
 
-__all__ = ["EmbeddingPlan"]
+__all__ = ["EmbeddingPlan", "check_document"]
+
+
+def check_document(document: Document) -> None:
+    """Refuse a document whose parts are not what they are called.
+
+    Raises:
+        CorpusError: the id, title or text is no text, the id is empty, or the metadata are no dictionary.
+    """
+    for name, value in (("id", document.id), ("title", document.title), ("text", document.text)):
+        if not isinstance(value, str):
+            raise _refused(document, f"its {name} must be text, not {value!r:.60}")
+    if not document.id:
+        raise _refused(document, "its id is empty")
+    if not isinstance(document.metadata, dict):
+        raise _refused(document, f"its metadata must be a dictionary, not {document.metadata!r:.60}")
+
+
+def _refused(document: Document, reason: object) -> CorpusError:
+    where = f"{document.source}: " if document.source else ""
+    return CorpusError(f"{where}document {document.id!r:.200} cannot be stored: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +92,5 @@ class EmbeddingPlan:
             check_metadata(document.metadata, encoded)
             digest = hashlib.blake2b(encoded.encode(), digest_size=16)
         except (TypeError, ValueError, RecursionError) as error:  # a lone surrogate is a ValueError
-            where = f"{document.source}: " if document.source else ""
-            raise CorpusError(f"{where}document {document.id!r} cannot be stored: {error}") from error
+            raise _refused(document, error) from error
         return digest.hexdigest()

@@ -23,7 +23,7 @@ from typing import Protocol
 import llm2comp_indexes
 import numpy as np
 import pytest
-from llm2comp_indexes import DamageWarning, Index, IndexMissingError, IndexStoreError
+from llm2comp_indexes import DamageWarning, Index, IndexExistsError, IndexMissingError, IndexStoreError
 from llm2comp_indexes.storage import fs
 
 HERE = Path(__file__).parent
@@ -416,3 +416,18 @@ def test_a_full_disk_leaves_no_half_made_index(fast_path):
     with fs.observed(fail), pytest.raises(IndexStoreError, match="cannot be created: No space left"):
         Index.create(fast_path / "index", dimension=2, encoder={"name": "x", "fingerprint": "y"})
     assert list(fast_path.iterdir()) == []
+
+
+def test_of_two_that_make_one_index_the_later_one_is_told_to_come_again(fast_path, make_index, monkeypatch):
+    rename = fs.rename
+
+    def first_another(source: Path, target: Path) -> None:
+        monkeypatch.setattr(fs, "rename", rename)
+        make_index("i")
+        rename(source, target)
+
+    monkeypatch.setattr(fs, "rename", first_another)
+    with pytest.raises(IndexExistsError, match=r"i: another program has just made it; do the same again"):
+        make_index("i")
+    assert len(Index.open(fast_path / "i")) == 0
+    assert [each.name for each in fast_path.iterdir()] == ["i"]

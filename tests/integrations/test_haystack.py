@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 
 import pytest
 
@@ -18,7 +20,7 @@ from haystack.document_stores.types import DuplicatePolicy
 from haystack.errors import FilterError
 from haystack.testing.document_store import DocumentStoreBaseTests
 
-from llm2comp_apps import Collection, UsageError
+from llm2comp_apps import Collection, CorpusError, UsageError
 from llm2comp_apps.integrations import haystack as ours
 from llm2comp_apps.integrations.haystack import (
     LLM2CompDocumentEmbedder,
@@ -199,3 +201,17 @@ def test_embedders(hash_encoder, monkeypatch):
         LLM2CompTextEmbedder().run(given)
     with pytest.raises(TypeError):
         LLM2CompDocumentEmbedder().run("cells")
+
+
+def test_meta_and_ids_that_are_none(document_store):
+    assert document_store.write_documents([Document(id="a", content="a text", meta=None)]) == 1
+    assert [one.meta for one in document_store.filter_documents()] == [{}]
+    with pytest.raises(CorpusError, match=r"document 3 cannot be stored: its id must be text, not 3"):
+        document_store.write_documents([Document(id=3, content="a text")])
+
+
+def test_a_store_is_pickled_and_copied(document_store):
+    document_store.write_documents(documents())
+    for again in (pickle.loads(pickle.dumps(document_store)), copy.deepcopy(document_store)):
+        assert again.count_documents() == 3
+        assert LLM2CompRetriever(again, top_k=1).run("yeast")["documents"][0].id == "bread"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import gc
 import inspect
+import pickle
 
 import pytest
 
@@ -17,7 +20,7 @@ from langchain_tests.integration_tests import EmbeddingsIntegrationTests, Retrie
 from langchain_tests.integration_tests.vectorstores import VectorStoreIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 
-from llm2comp_apps import Collection, Document, UsageError
+from llm2comp_apps import Collection, CorpusError, Document, UsageError
 from llm2comp_apps.integrations import langchain as ours
 from llm2comp_apps.integrations.langchain import (
     LLM2CompEmbeddings,
@@ -272,3 +275,46 @@ def test_a_reranker_reads_titles(hash_encoder, monkeypatch):
     best, other = LLM2CompReranker().compress_documents(found, title)
     assert best.metadata["title"] == title
     assert best.metadata["relevance_score"] > other.metadata["relevance_score"]
+
+
+def test_a_store_whose_first_texts_are_refused_leaves_its_place_free(tmp_path, hash_encoder):
+    embeddings, path = LLM2CompEmbeddings(hash_encoder), tmp_path / "l.index"
+    with pytest.raises(CorpusError, match=r"cannot be stored: Object of type object"):
+        LLM2CompVectorStore.from_texts(["a text"], embeddings, [{"what": object()}], path=path)
+    with pytest.raises(UsageError, match=r"do not belong together"):
+        LLM2CompVectorStore.from_texts(["a text"], embeddings, [{}, {}], path=path)
+    assert list(tmp_path.iterdir()) == []
+    assert len(LLM2CompVectorStore.from_texts(["a text"], embeddings, [{"what": 1}], path=path).collection) == 1
+
+
+def test_texts_without_metadata_and_what_is_no_text(collection):
+    store = LLM2CompVectorStore(collection)
+    store.add_texts(["gas", "gas"], [None, {"year": 1}], ids=["none", "some"])
+    assert [one.metadata for one in store.get_by_ids(["none", "some"])] == [{}, {"year": 1}]
+    with pytest.raises(CorpusError, match=r"^document 0 cannot be stored: its id must be text, not 0$"):
+        store.add_texts(["gas"], ids=[0])
+    with pytest.raises(CorpusError, match=r"its text must be text, not 5$"):
+        store.add_texts([5])
+    with pytest.raises(UsageError, match=r"^metadatas must be dictionaries or None, not 'year'$"):
+        store.add_texts(["gas"], ["year"])
+    with pytest.raises(UsageError, match=r"^texts must be a list, not one text; write \['gas'\]$"):
+        store.add_texts("gas")
+    with pytest.raises(UsageError, match=r"^ids must be a list, not one text"):
+        store.add_texts(["gas"], ids="x")
+    assert len(collection) == 5
+
+
+def test_stores_and_retrievers_are_pickled_and_copied(tmp_path, collection, hash_encoder):
+    retriever = LLM2CompRetriever(collection=collection, k=1)
+    for again in (pickle.loads(pickle.dumps(retriever)), retriever.model_copy(deep=True)):
+        assert [one.id for one in again.invoke("yeast makes gas")] == ["bread"]
+        assert again.collection.index is not collection.index
+    scratch = LLM2CompVectorStore.from_texts(["a text"], LLM2CompEmbeddings(hash_encoder), ids=["a"])
+    copied = copy.deepcopy(scratch)
+    with pytest.raises(UsageError, match=r"path must be given for a store that is pickled"):
+        pickle.dumps(scratch)
+    scratch.collection.close()
+    del scratch
+    gc.collect()
+    assert [one.id for one in copied.similarity_search("text")] == ["a"]
+    copied.collection.close()

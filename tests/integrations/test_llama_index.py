@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import pickle
+import threading
 
 import pytest
 
@@ -247,3 +249,16 @@ def test_reranking_what_others_found(hash_encoder, monkeypatch):
     assert LLM2CompReranker().postprocess_nodes([], query_str="x") == []
     with pytest.raises(UsageError, match="needs the query"):
         LLM2CompReranker().postprocess_nodes(found)
+
+
+def test_a_store_is_pickled_and_copied(filled, tmp_path, make_hash_encoder):
+    for again in (pickle.loads(pickle.dumps(filled)), copy.deepcopy(filled)):
+        assert {node.node_id for node in again.get_nodes()} == set(TEXTS)
+        assert again.client.index is not filled.client.index
+    stuck = make_hash_encoder()
+    stuck.lock = threading.Lock()
+    with Collection.create(tmp_path / "stuck.index", encoder=stuck) as collection:
+        written = pickle.dumps(LLM2CompVectorStore(collection))
+        with pytest.raises(UsageError, match=r"collection was not pickled, since its encoder cannot be"):
+            pickle.loads(written)
+        assert copy.deepcopy(LLM2CompVectorStore(collection)).client.encoder is stuck

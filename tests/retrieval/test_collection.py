@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
+import threading
 from itertools import chain
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from llm2comp_indexes import Index
 
 import llm2comp_apps
-from llm2comp_apps import Collection, Document, EncoderError, UsageError, read_corpus
+from llm2comp_apps import Collection, CorpusError, Document, EncoderError, UsageError, read_corpus
 from llm2comp_apps.retrieval.build import CommitRule
 from llm2comp_apps.retrieval.removal import MostDocumentsError
 
@@ -397,3 +400,63 @@ def test_a_condition_deletes_what_meets_it_now_and_not_what_did(library, hash_en
     left = {document.id for document in library.documents()}
     assert "cells-0" in left
     assert "late" not in left
+
+
+def test_a_block_that_fails_before_anything_was_added_leaves_its_place_free(tmp_path, hash_encoder):
+    path = tmp_path / "new.index"
+    with pytest.raises(CorpusError, match=r"no-such"), Collection.create(path, encoder=hash_encoder) as made:
+        made.update(read_corpus([str(tmp_path / "no-such")]))
+    assert list(tmp_path.iterdir()) == []
+
+    def fill_by_another_and_fail():
+        with Collection.create(path, encoder=hash_encoder):
+            with Collection.open(path, encoder=hash_encoder) as other:
+                other.update(documents())
+            raise ZeroDivisionError
+
+    def empty_and_fail():
+        with Collection.open(path, encoder=hash_encoder) as opened:
+            opened.delete(where="year > 0", allow_most=True)
+            raise ZeroDivisionError
+
+    for fail, left in ((fill_by_another_and_fail, 8), (empty_and_fail, 0)):  # no document is lost, nor what was there
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        with Collection.open(path) as opened:
+            assert len(opened) == left
+
+
+@pytest.mark.parametrize(
+    ("document", "line"),
+    [
+        (Document(3, "cells"), "document 3 cannot be stored: its id must be text, not 3"),
+        (Document(np.int64(3), "cells"), "document np.int64(3) cannot be stored: its id must be text, not np.int64(3)"),
+        (Document("", "cells", source="a.csv:2"), "a.csv:2: document '' cannot be stored: its id is empty"),
+        (Document("x", None), "document 'x' cannot be stored: its text must be text, not None"),
+        (Document("x", "cells", 5), "document 'x' cannot be stored: its title must be text, not 5"),
+        (Document("x", "cells", metadata=None), "'x' cannot be stored: its metadata must be a dictionary, not None"),
+    ],
+)
+def test_a_document_of_wrong_parts_is_named(library, document, line):
+    with pytest.raises(CorpusError) as refused:
+        library.update([document])
+    assert str(refused.value).endswith(line)
+    assert len(library) == 8
+
+
+def test_a_collection_is_pickled_and_copied(library, tmp_path, make_hash_encoder, monkeypatch):
+    with pickle.loads(pickle.dumps(library)) as again, copy.deepcopy(library) as copied:
+        assert again.search("cells divide")[0].id == copied.search("cells divide")[0].id == "cells-0"
+        assert copied.encoder is library.encoder
+        library.delete(["cells-0"])
+        assert (len(library), len(again), len(copied)) == (7, 8, 8)
+        again.index.refresh()
+        assert len(again) == 7
+    stuck = make_hash_encoder()
+    stuck.lock = threading.Lock()
+    refusal = r"encoder cannot be pickled \(.*lock.*\); open the collection with its name"
+    with Collection.create(tmp_path / "stuck.index", encoder=stuck) as made, pytest.raises(UsageError, match=refusal):
+        pickle.dumps(made)
+    monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, device=None: stuck)
+    with Collection.create(tmp_path / "named.index", encoder="default") as made:
+        assert pickle.loads(pickle.dumps(made)).path == made.path.absolute()  # its encoder stays a name

@@ -13,6 +13,8 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
+from llm2comp_indexes.dense.build import FLAT
+from llm2comp_indexes.dense.kinds import Policy, why_small
 from llm2comp_indexes.dense.search import DenseSearch, Mask
 from llm2comp_indexes.dense.topk import Ranking
 from llm2comp_indexes.errors import IndexDamagedError, IndexStoreError
@@ -31,10 +33,11 @@ from llm2comp_indexes.storage.store import (
     check_unchanged,
     connect_reader,
     read_manifest,
+    size_on_disk,
     translated,
 )
 from llm2comp_indexes.threads import Leased, loaded_once
-from llm2comp_indexes.types import Float16Array, Float32Array, Hit, Int64Array
+from llm2comp_indexes.types import Float16Array, Float32Array, Hit, IndexInfo, Int64Array
 
 __all__ = ["Snapshot"]
 
@@ -359,6 +362,32 @@ class Snapshot(Leased):
         positions = rows - np.searchsorted(self.nums, nums)
         pairs = zip(found, positions.tolist(), strict=True)
         return _Chunks(ids, [spans[position] if spans else None for (_, spans), position in pairs])
+
+    def info(self) -> IndexInfo:
+        """What the index says of itself."""
+        with self.store() as connection:
+            size = size_on_disk(self.index, connection)
+        manifest = self.manifest
+        largest = max(manifest.anns, key=lambda record: record.rows).detail if manifest.anns else {}
+        sizes = [record.rows for record in manifest.segments]
+        return IndexInfo(
+            path=str(self.index),
+            format=manifest.format,
+            generation=manifest.generation,
+            documents=manifest.documents,
+            vectors=sum(sizes),
+            deleted=self.deleted,
+            dimension=manifest.dimension,
+            memory_tokens=manifest.memory_tokens,
+            encoder=dict(manifest.encoder),
+            settings=dict(manifest.settings),
+            kind=str(largest.get("factory", FLAT)),
+            segments=len(manifest.segments),
+            reason=largest.get("reason") if largest else why_small(Policy.from_settings(manifest.settings), sizes),
+            recall=largest.get("recall"),
+            queries_per_second=largest.get("queries_per_second"),
+            bytes=size,
+        )
 
 
 def _position(spans: tuple[tuple[int, int], ...], span: tuple[int, int]) -> int:

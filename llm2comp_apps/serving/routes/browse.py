@@ -55,7 +55,7 @@ async def topic(call: Call) -> Response:
 
 
 async def browse(call: Call) -> Response:
-    """``POST /indexes/{name}/browse``: documents in the order in which they were added, without a query."""
+    """``POST /indexes/{name}/browse``: documents in the order in which they are stored, without a query."""
     start = time.perf_counter()
     served, limits = call.state.index(call.path["name"]), call.state.settings.limits
     offset = call.fields.integer("offset", 0, least=0, most=10 * limits.k)
