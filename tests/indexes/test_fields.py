@@ -111,3 +111,21 @@ def test_metadata_that_sqlite_could_not_look_into_are_refused(make_index, depth,
         writer.add([IndexedDocument("b", "x", metadata={"year": 2020})], np.ones((1, 8)))
         writer.commit()
     assert list(index.ids(where="year = 2020")) == ["b"]
+
+
+def test_values_of_titles_and_ids_are_counted_as_a_condition_sees_them(make_index):
+    rows = {"a": ("Bread", {}), "b": ("Bread", {"title": None}), "c": ("", {}), "d": ("Stars", {"title": ["Bread", 7]})}
+    rows |= {"e": ("Stars", {}), "f": ("Bread", {})}
+    index = make_index(dimension=2)
+    with index.writer() as writer:
+        documents = [IndexedDocument(id_, "text", title, own) for id_, (title, own) in rows.items()]
+        writer.add(documents, np.ones((len(rows), 2)))
+        writer.commit()
+    among = ["a", "b", "c", "d", "e", "gone"]
+    counted = index.value_counts("title", among)
+    assert counted == (("Bread", 3), (7, 1), ("Stars", 1))
+    for value, often in counted:
+        where = f"title = {value!r} and _id in ({', '.join(map(repr, among))})"
+        assert len(list(index.ids(where=where))) == often
+    assert index.value_counts("_id", ["d", "a", "gone"]) == (("a", 1), ("d", 1))
+    assert index.listing(limit=1, where="title = 'Stars'", fields=["title"]).counts == {"title": (("Stars", 1),)}

@@ -210,7 +210,7 @@ def test_documents_and_vectors_by_id(pair):
 def test_pages_and_values_of_fields_are_those_of_one_index(pair):
     one, several = pair
     for where, offset, limit in [(None, 0, 5), (None, 298, 7), ("year >= 2010", 85, 40), ("year < 0", 0, 5)]:
-        asked = {"where": where, "offset": offset, "limit": limit, "fields": ["year", "none"]}
+        asked = {"where": where, "offset": offset, "limit": limit, "fields": ["year", "title", "_id", "none"]}
         assert several.listing(**asked) == one.listing(**asked)
     assert several.listing(limit=3).ids == ["d0", "d1", "d2"]
     ids = [f"d{number}" for number in range(0, 1200, 7)]

@@ -116,7 +116,14 @@ def _place(names: Sequence[str]) -> tuple[str, dict[str, str]]:
 
 
 def values_among(connection: apsw.Connection, names: Sequence[str], ids: Sequence[str]) -> Values:
-    """How many documents of ``ids`` have each value, the most frequent first; each element of a list counts."""
+    """How many documents of ``ids`` have each value, the most frequent first; each element of a list counts.
+
+    ``_id`` and ``title`` are the document's, as in a condition: a field ``title`` of its metadata goes before it.
+    """
+    among = json.dumps(list(ids))
+    if tuple(names) == _ID:
+        held = "SELECT id FROM documents WHERE id IN (SELECT value FROM json_each(?)) ORDER BY 1"
+        return tuple((id_, 1) for (id_,) in connection.execute(held, (among,)))
     place, bound = _place(names)
     sql = (
         "SELECT e.type, e.value, count(DISTINCT d.num) AS often "
@@ -127,8 +134,16 @@ def values_among(connection: apsw.Connection, names: Sequence[str], ids: Sequenc
     )
     if not all(name and can_be_asked_for(name) for name in names):
         return ()  # no document can be asked for such a field
-    found = connection.execute(sql, {**bound, "ids": json.dumps(list(ids))})
-    return tuple((kind == "true" if kind in ("true", "false") else value, often) for kind, value, often in found)
+    found = connection.execute(sql, {**bound, "ids": among})
+    values = tuple((kind == "true" if kind in ("true", "false") else value, often) for kind, value, often in found)
+    if tuple(names) != _TITLE:
+        return values
+    own = (
+        "SELECT t.title, count(*) FROM documents AS d JOIN texts AS t USING (num) "
+        "WHERE d.id IN (SELECT value FROM json_each(:ids)) AND t.title <> '' "
+        f"AND coalesce(json_type(d.metadata, {place}), 'null') = 'null' GROUP BY 1"
+    )
+    return joined_values([values, tuple(connection.execute(own, {**bound, "ids": among}))])
 
 
 def joined(parts: Sequence[FieldSummary]) -> FieldSummary:
