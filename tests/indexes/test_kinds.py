@@ -152,6 +152,26 @@ def test_chunks_of_one_document_do_not_crowd_out_others(make_index):
     assert recall(index, centres[:100]) >= 0.9
 
 
+def test_a_document_is_found_by_its_best_chunk_whichever_one_was_proposed(make_index):
+    index = make_index(dimension=WIDTH, settings={"kind": "PQ8x4", "target_recall": 0.1})
+    chunks, chance = 6, np.random.default_rng(0)  # vectors by chance, in which little is found
+    spans = tuple((j, j + 1) for j in range(chunks))
+    documents = [IndexedDocument(f"d{i}", "text of a document", spans=spans) for i in range(500)]
+    for part in (slice(0, 400), slice(400, 500)):
+        with index.writer() as writer:
+            writer.add(documents[part], chance.standard_normal((len(documents[part]) * chunks, WIDTH)))
+            writer.commit()
+    with index.writer() as writer:
+        writer.delete([f"d{i}" for i in range(0, 500, 7)])
+        writer.commit()
+    assert index.info().kind == "PQ8x4"
+    queries = chance.standard_normal((200, WIDTH)).astype(np.float32)
+    for each, every in zip(index.search(queries, 10), index.search(queries, 500, exact=True), strict=True):
+        best = {hit.id: (hit.span, pytest.approx(hit.score, abs=1e-6)) for hit in every}
+        assert {hit.id: (hit.span, hit.score) for hit in each} == {hit.id: best[hit.id] for hit in each}
+        assert [hit.score for hit in each] == sorted((hit.score for hit in each), reverse=True)
+
+
 def test_new_segments_get_the_kind_of_the_index(make_index, vectors):
     index = make_index(dimension=WIDTH, settings={"kind": "ivf", "target_recall": 0.9})
     with index.writer() as writer:

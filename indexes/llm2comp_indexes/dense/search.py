@@ -1,7 +1,8 @@
 """Dense search over the segments of a generation: who proposes candidates, who is scanned, what a filter changes.
 
-Every score that is returned is the inner product with the stored float16 row. Approximation can only lose a document,
-never misplace one, and never shorten a list: a query that ends up with too few documents is answered by a scan.
+Every score that is returned is the inner product with the stored float16 row, the best one that its document has.
+Approximation can only lose a document, never misplace one, and never shorten a list: a query that ends up with too few
+documents is answered by a scan.
 """
 
 from __future__ import annotations
@@ -238,7 +239,23 @@ class DenseSearch:
             approximate = True
             for batch, rows in part.candidates(part.ann, queries, count, widening, alive):
                 part.offer(rows, rescore(part.vectors, queries[batch], rows), batch.start, top)
-        return top.rankings(), approximate
+        found = top.rankings()
+        return (self._by_best_rows(queries, k, found) if approximate else found), approximate
+
+    def _by_best_rows(self, queries: Float32Array, k: int, rankings: Sequence[Ranking]) -> list[Ranking]:
+        """The same documents by the best of all their rows, of which a FAISS index may have proposed lesser ones."""
+        if self._most_rows == 1:
+            return list(rankings)
+        top = self._top(len(queries), k)
+        for query, ranking in enumerate(rankings):
+            nums = self._nums[ranking.rows]
+            bounds = zip(np.searchsorted(self._nums, nums), np.searchsorted(self._nums, nums, "right"), strict=True)
+            rows = np.concatenate([np.empty(0, dtype=np.int64), *(np.arange(*each) for each in bounds)])
+            for part in self._parts:
+                local = rows[(rows >= part.base) & (rows < part.base + len(part))][None] - part.base
+                if local.size:
+                    part.offer(local, rescore(part.vectors, queries[query : query + 1], local), query, top)
+        return top.rankings()
 
     def _top(self, queries: int, k: int) -> TopDocuments:
         return TopDocuments(queries, k, self._nums, self._most_rows)
