@@ -17,7 +17,7 @@ from llm2comp_apps.retrieval.build import refusal_line
 from llm2comp_apps.retrieval.creation import remove_unfilled
 from llm2comp_apps.retrieval.gpus import index_device
 from llm2comp_apps.retrieval.index_encoder import UNKNOWN_ENCODER
-from llm2comp_apps.retrieval.plan import EmbeddingPlan
+from llm2comp_apps.retrieval.plan import EmbeddingPlan, check_document
 from llm2comp_apps.retrieval.row_ids import RowIds, find_ids_file
 from llm2comp_apps.retrieval.settings import IndexSettings
 from llm2comp_apps.retrieval.spot_check import SpotCheck
@@ -144,7 +144,7 @@ class _Importer:
         batches = (
             pair_in_order(indexed, vectors) if ids_path is None else _by_id(indexed, vectors, ids_path, vectors_path)
         )
-        return self._fill(batches, vectors.shape, plan, {})
+        return self._fill(vectors_path, batches, vectors.shape, plan, {})
 
     def parquet(self, parquet_path: Path) -> ImportReport:
         """Import a Parquet file with an id and a vector, such as `index export` and `encode` write.
@@ -170,7 +170,7 @@ class _Importer:
         batches = chain([first], batches)
         if exported != plan and self.encoder is not None:
             batches = _rehashed(batches, exported, plan, self.encoder.fingerprint)
-        report = self._fill(batches, (_rows(parquet_path), first[1].shape[1]), plan, settings)
+        report = self._fill(parquet_path, batches, (_rows(parquet_path), first[1].shape[1]), plan, settings)
         if unread := unread_columns(parquet_path):
             report.warnings.append(f"{parquet_path}: binary columns not read: {', '.join(unread)}")
         if exported.memory:
@@ -185,15 +185,21 @@ class _Importer:
         from llm2comp_indexes import IndexedDocument
 
         for document in documents:
+            check_document(document)
             content_hash = plan.content_hash(document, self.encoder.fingerprint) if self.encoder is not None else ""
             yield IndexedDocument(
                 document.id, document.text, document.title, document.metadata, content_hash=content_hash
             )
 
     def _fill(
-        self, batches: Iterable[Batch], shape: tuple[int, ...], plan: EmbeddingPlan, settings: Mapping[str, Any]
+        self,
+        source: Path,
+        batches: Iterable[Batch],
+        shape: tuple[int, ...],
+        plan: EmbeddingPlan,
+        settings: Mapping[str, Any],
     ) -> ImportReport:
-        """Make the index, in one commit."""
+        """Make the index of a file, in one commit."""
         from llm2comp_indexes import Index, InputError
 
         rows, dimension = shape
@@ -201,7 +207,7 @@ class _Importer:
         settings = {**settings, **plan.to_settings(), **(self.settings or {})}
         if self.encoder is not None:
             batches = SpotCheck(self.encoder, plan, rows).passing(batches)
-        with self._made(dimension, settings) as index, index.writer(self.device) as writer:
+        with self._made(dimension, settings) as index, _named(source), index.writer(self.device) as writer:
             for documents, vectors in batches:
                 writer.add(documents, vectors)
                 count += len(documents)
@@ -233,6 +239,19 @@ class _Importer:
         except BaseException:
             remove_unfilled(index)
             raise
+
+
+@contextmanager
+def _named(source: Path) -> Iterator[None]:
+    """Name the file in errors about what it holds: the index knows rows and documents only."""
+    from llm2comp_indexes import InputError
+
+    try:
+        yield
+    except InputError as error:
+        if str(error).startswith(str(source)):
+            raise
+        raise InputError(f"{source}: {error}") from error
 
 
 def _by_id(

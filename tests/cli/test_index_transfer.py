@@ -276,7 +276,7 @@ def test_too_few_or_too_many_vectors_leave_nothing(cli, encoders, write_corpus, 
     np.save("vectors.npy", np.ones((rows, 5), np.float32))
     result = cli("index", "import", "vectors.npy", write_corpus(8), "-o", "back.index")
     assert result.exit_code == 1
-    assert f"vectors: {rows} rows" in result.stderr
+    assert f"vectors.npy: vectors: {rows} rows" in result.stderr
     assert not Path("back.index").exists()
 
 
@@ -297,6 +297,22 @@ def test_wrong_imports_are_one_line(cli, encoders, write_corpus, arguments, code
     result = cli("index", "import", *arguments, "-o", "back.index")
     assert result.exit_code == code
     assert message in result.stderr
+    assert not Path("back.index").exists()
+
+
+@pytest.mark.parametrize(
+    ("ids", "row", "message"),
+    [
+        (["a", "", "c"], [1.0, 2.0], "row 2 has no id"),
+        (["a", "b", "c"], [0.0, 0.0], "vectors: row 1 is all zeros and has no cosine (document 'b')"),
+        (["a", "b", "a"], [1.0, 2.0], "1 ids stand on several rows that are not next to each other"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_with_its_name(cli, encoders, ids, row, message):
+    rows = [[1.0, 1.0], row, [1.0, 1.0]]
+    pq.write_table(pa.table({"id": ids, "vector": rows}), "theirs.parquet")
+    result = cli("index", "import", "theirs.parquet", "-o", "back.index")
+    assert (result.exit_code, result.stderr) == (1, f"Error: theirs.parquet: {message}\n")
     assert not Path("back.index").exists()
 
 

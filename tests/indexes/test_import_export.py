@@ -175,7 +175,8 @@ def test_parquet_of_other_programs_is_read_as_far_as_it_goes(fast_path):
     assert documents == [IndexedDocument("1", "one", "7", {"year": 2020})]
     assert vectors.tolist() == [vector]
     for rows, message in (
-        ([{"id": None, "vector": vector}, {"id": "a", "vector": vector}], "a row has no id"),
+        ([{"id": None, "vector": vector}, {"id": "a", "vector": vector}], "row 1 has no id"),
+        ([{"id": "a", "vector": vector}, {"id": "", "vector": vector}], "row 2 has no id"),
         ([{"id": "a", "vector": vector}] * 2, "the id 'a' stands on 2 rows, without start and end"),
     ):
         pq.write_table(pa.Table.from_pylist(rows), path)

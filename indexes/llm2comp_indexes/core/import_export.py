@@ -177,7 +177,12 @@ def read_parquet(path: str | Path, *, batch: int = _BATCH) -> Iterator[Batch]:
                 file.iter_batches(_at_once(file, batch), columns=[name for name in names if name not in unread])
             )
             groups = (list(group) for _, group in itertools.groupby(rows, key=lambda row: row["id"]))
+            row = 1
             for part in _of_rows(groups, batch):
+                for group in part:
+                    if group[0]["id"] is None or not cells.text(group[0]["id"]):
+                        raise InputError(f"{path}: row {row} has no id")
+                    row += len(group)
                 vectors = cells.vectors([row for group in part for row in group], key, path)
                 yield [_document(group, key, path, ours=ours) for group in part], vectors
     except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
@@ -279,8 +284,6 @@ def _spans(rows: list[dict[str, Any]], length: int, *, ours: bool) -> tuple[tupl
 def _document(rows: list[dict[str, Any]], vector: str, path: str | Path, *, ours: bool) -> IndexedDocument:
     """The document of neighbouring rows with one id; of columns that other programs wrote, what can be used."""
     first = rows[0]
-    if first["id"] is None:
-        raise InputError(f"{path}: a row has no id")
     title, text = (cells.text(first.get(name)) for name in ("title", "text"))
     spans = _spans(rows, len(text) if "text" in first else sys.maxsize, ours=ours)
     if len(rows) > max(1, len(spans)):
