@@ -164,6 +164,11 @@ def app_that_raises(error):
     ("error", "code", "line"),
     [
         (CorpusError("a.jsonl:3: broken"), 1, "Error: a.jsonl:3: broken\n"),
+        (
+            CorpusError("a\nError: b\x1b[2J\x9b\u2028.csv:\tbroken"),
+            1,
+            "Error: a\\nError: b\\x1b[2J\\x9b\\u2028.csv:\tbroken\n",
+        ),
         (UsageError("no such thing"), 2, "Error: no such thing\n"),
         (PermissionError(13, "Permission denied", "x.trec"), 1, "Error: x.trec: Permission denied\n"),
         (KeyboardInterrupt(), 130, "Error: interrupted\n"),
@@ -182,6 +187,18 @@ def app_that_raises(error):
 def test_errors_that_people_can_act_on_are_one_line(error, code, line):
     result = CliRunner().invoke(app_that_raises(error), ["fail"])
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", line)
+
+
+def test_a_file_whose_name_has_line_breaks_stays_on_its_line(cli, encoders, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a\nb.csv").write_bytes(b"\x00\xff\xfe")
+    (tmp_path / "notes" / "good.txt").write_text("a text")
+    result = cli("encode", tmp_path / "notes", "-o", tmp_path / "x\x1b.npy")
+    assert result.exit_code == 0
+    assert "a\\nb.csv" in result.stderr
+    assert "x\\x1b.npy: " in result.stderr
+    assert not {"b.csv", "\x1b"} & {line[:5] for line in result.stderr.splitlines()}
+    assert cli("encode", "no\nfile.txt", "-o", "x.npy").stderr.startswith("Error: no\\nfile.txt: ")
 
 
 def test_errors_of_the_index_are_one_line_with_their_own_code():
@@ -217,7 +234,7 @@ def test_warnings_are_one_line_on_stderr(recwarn):
 
     @warning_app.command()
     def warn() -> None:
-        warnings.warn("the file is doubtful", UserWarning, stacklevel=1)
+        warnings.warn("the file\n    is doubtful", UserWarning, stacklevel=1)
 
     result = CliRunner().invoke(warning_app, ["warn"])
     assert result.stderr == "Warning: the file is doubtful\n"

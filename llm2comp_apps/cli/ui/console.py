@@ -32,6 +32,7 @@ __all__ = [
 
 # C0, DEL and C1, but for tab and newline: a terminal takes these for commands (clear the screen, set the title).
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_NOT_IN_A_LINE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # these, and what splits a line
 
 
 def stdout_console() -> Console:
@@ -66,7 +67,8 @@ def _width(stream: TextIO) -> int | None:
 
 def note(message: str) -> None:
     """Print one line for people on stderr, its settings in backquotes spelled as options of the running command."""
-    typer.echo(in_options(message), err=True)
+    # Names of files may hold line breaks and commands to a terminal: they are shown as Python writes them.
+    typer.echo(_NOT_IN_A_LINE.sub(lambda found: ascii(found[0])[1:-1], in_options(message)), err=True)
 
 
 def warn(*messages: str) -> None:

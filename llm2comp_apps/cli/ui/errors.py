@@ -125,7 +125,7 @@ def _missing_package(error: ImportError) -> str | None:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    warn(str(message))
+    warn(" ".join(str(message).split()))  # those of libraries may be of several lines
 
 
 def _told(error: Any) -> str:
