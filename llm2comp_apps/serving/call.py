@@ -44,7 +44,7 @@ class Call:
     Attributes:
         request: of Starlette.
         state: of the server.
-        fields: of the body, or of the query string of a GET.
+        fields: of the body, or of the query string of a GET or DELETE.
     """
 
     request: Request
@@ -128,6 +128,8 @@ def endpoint(
     async def checked(call: Call) -> Response:
         if known is not None:
             call.fields.refuse_others(known)
+            for name in call.request.query_params if call.request.method == "POST" else ():
+                raise call.fields.wrong(name[:50], "stands in the address; fields go into the body", "unknown_field")
         return await handler(call)
 
     async def answer(request: Request) -> Response:
@@ -155,10 +157,8 @@ async def _answered(
     request: Request, state: State, handler: Callable[[Call], Awaitable[Response]], face: Face
 ) -> Response:
     status = 400 if face == "openai" else 422
-    if request.method in ("GET", "HEAD"):
+    if request.method in ("GET", "HEAD", "DELETE"):
         return await handler(Call(request, state, Fields(dict(request.query_params), status)))
-    if request.method == "DELETE":
-        return await handler(Call(request, state, Fields({}, status)))
     try:
         body = await _body(request, state)
     except ClientDisconnect:

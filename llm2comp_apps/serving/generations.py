@@ -27,6 +27,8 @@ LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 _RETIREMENT_SECONDS = 60.0
 _MOST_VALUES = 200  # of a field that are shown
+_MOST_FIELDS = 20  # that a line names
+_KEPT_DOUBTS = 256  # conditions of which is known whether their fields are there
 
 
 class ServedIndex:
@@ -61,6 +63,7 @@ class ServedIndex:
         self._topics: tuple[float, TopicModel] | None = None
         self._map: TopicMap | None = None
         self._fields: tuple[tuple[int, int], list[dict[str, Any]]] | None = None
+        self._doubts: dict[tuple[int, int, str], list[str]] = {}
         self._moves = 0  # an index that was removed and made again may have the generation of the former one
         self.encoder_record = self._by_words.index.encoder
 
@@ -151,11 +154,27 @@ class ServedIndex:
                 self._fields = seen, [_plain_field(each) for each in index.fields()]
             return self._fields[1]
 
+    def doubts(self, where: str) -> list[str]:
+        """A line for each field of a condition that no document has: looked at once in each generation."""
+        moves = self._moves
+        with self.collection.index.pinned() as index:
+            asked = moves, index.generation, where
+            if (found := self._doubts.get(asked)) is None:
+                found = [_doubt(*each) for each in index.unknown_fields(where).items()]
+                self._doubts = dict([*self._doubts.items(), (asked, found)][-_KEPT_DOUBTS:])
+        return found
+
     def close(self) -> None:
         """Let go of the files, once nobody reads them."""
         self._by_words.close()
         if self._by_meaning is not None:
             self._by_meaning.close()
+
+
+def _doubt(field: str, known: list[str]) -> str:
+    more = f" and {len(known) - _MOST_FIELDS} more" if len(known) > _MOST_FIELDS else ""
+    there = ", ".join(["_id", *known[:_MOST_FIELDS]])
+    return f"where: no document has a field {field!r} (there are: {there}{more})"
 
 
 def _plain_field(found: FieldSummary) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def routes() -> list[BaseRoute]:
         _route("POST", "/indexes/{name}/shard/{question}", shard.shard),
         _route("POST", "/indexes/{name}/documents", writing.add),
         _route("POST", "/indexes/{name}/documents/delete", writing.delete),
+        _route("GET", "/indexes/{name}/documents", indexes.document),
         _route("GET", "/indexes/{name}/documents/{id:path}", indexes.document),
         _route("DELETE", "/indexes/{name}/documents/{id:path}", writing.delete_one),
     ]

@@ -117,6 +117,7 @@ _OPERATIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("post", "/indexes/{name}/shard/{question}", "What a front asks of a shard.", ("fingerprint",)),
     ("post", "/indexes/{name}/documents", "Add or replace documents.", ("documents",)),
     ("post", "/indexes/{name}/documents/delete", "Delete documents.", ("ids", "where", "allow_most")),
+    ("get", "/indexes/{name}/documents", "A document, of any id: `.` and `..` are none in a path.", ("id",)),
     ("get", "/indexes/{name}/documents/{id}", "A document.", ()),
     ("delete", "/indexes/{name}/documents/{id}", "Delete a document.", ()),
 )

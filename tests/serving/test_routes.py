@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -301,11 +302,38 @@ def test_an_encoder_that_was_named_answers_who_names_no_model(running, library, 
         ("GET", "search?q=stars&size=5", None, "size"),
         ("GET", "search?q=stars&limit=--5", None, "limit"),
         ("GET", "documents/stars-1?text=true", None, "text"),
+        ("DELETE", "documents/stars-1?where=year>2000", None, "where"),
+        ("POST", "search?limit=5", {"q": "stars"}, "limit"),
+        ("POST", "documents/delete?where=year>2000", {"ids": ["stars-1"]}, "where"),
     ],
 )
 def test_a_field_that_would_count_for_nothing_is_refused(ask, method, path, asked, wrong) -> None:
     status, answer = ask(method, f"/indexes/library/{path}", asked)
     assert (status, answer["error"]["param"]) == (422, wrong)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"), [("search", {"q": "stars", "limit": 3}), ("similar", {"id": "stars-1"}), ("browse", {})]
+)
+def test_a_condition_on_a_field_that_is_not_there_is_answered_with_a_warning(ask, path, asked) -> None:
+    status, answer = ask("POST", f"/indexes/library/{path}", {**asked, "where": "yaer != 2020"})
+    assert status == 200
+    assert answer["warnings"] == ["where: no document has a field 'yaer' (there are: _id, title, topic, year)"]
+    assert answer["hits"]
+    assert "warnings" not in ask("POST", f"/indexes/library/{path}", {**asked, "where": "year != 2020"})[1]
+
+
+def test_ids_that_a_path_cannot_hold_are_asked_for_by_query(ask, running, loads_hash, tmp_path) -> None:
+    odd = [".", "..", "a/../b"]
+    with Collection.create(tmp_path / "odd.index", encoder="default") as made:
+        made.update(Document(id_, f"text of {id_}") for id_ in odd)
+    with running(indexes=[tmp_path / "odd.index"]) as server:
+        for id_ in odd:
+            status, found = server.ask("GET", f"/indexes/odd/documents?{urlencode({'id': id_})}")
+            assert (status, found["id"]) == (200, id_)
+        assert server.ask("GET", "/indexes/odd/documents?id=none")[0] == 404
+        status, found = server.ask("GET", "/indexes/odd/documents")
+        assert (status, found["error"]["param"]) == (422, "id")
 
 
 def test_learned_weights_are_asked_for_where_there_are_some(ask, own_library, running, loads_hash) -> None:

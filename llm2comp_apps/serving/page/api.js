@@ -42,6 +42,9 @@ function askForKey() {
 
 export const indexPath = (name) => `indexes/${encodeURIComponent(name)}`;
 
+// A path would resolve the ids "." and "..".
+export const documentPath = (name, id) => `${indexPath(name)}/documents?id=${encodeURIComponent(id)}`;
+
 // Only the newest question counts: a new one ends the one before.
 export class Latest {
   #running = null;

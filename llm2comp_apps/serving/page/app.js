@@ -3,7 +3,7 @@
 // While somebody types, words are searched at once; when the pause comes, meaning is searched too, and fields are
 // counted. The address holds the question, so that it can be kept and sent.
 
-import { ApiError, Latest, ask, indexPath, isAbort } from "./api.js";
+import { ApiError, Latest, ask, documentPath, indexPath, isAbort } from "./api.js";
 import { command } from "./command.js";
 import { $, h, number, toast } from "./dom.js";
 import { counted, showFacets, worthShowing } from "./facets.js";
@@ -273,7 +273,7 @@ async function chooseIndex(name) {
 }
 
 async function titleOf(id) {
-  const found = await ask(`${indexPath(state.index)}/documents/${encodeURIComponent(id)}`);
+  const found = await ask(documentPath(state.index, id));
   return found.title || found.text.slice(0, 120);
 }
 

@@ -1,13 +1,13 @@
 // The document in the side view, with the passage that was found.
 
-import { ask, indexPath } from "./api.js";
+import { ask, documentPath } from "./api.js";
 import { $, h } from "./dom.js";
 
 let scrolled = null;
 
 export async function openDocument(index, hit, actions) {
   const reader = $("reader");
-  const found = await ask(`${indexPath(index)}/documents/${encodeURIComponent(hit.id)}`);
+  const found = await ask(documentPath(index, hit.id));
   scrolled ??= document.activeElement;
   reader.replaceChildren(
     h("header", {},

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from llm2comp_apps.serving.call import Call, json_response
 from llm2comp_apps.serving.errors import not_found
 from llm2comp_apps.serving.narrowing import narrowed
-from llm2comp_apps.serving.routes.indexes import distribution, partly
+from llm2comp_apps.serving.routes.indexes import distribution, partly, warned
 
 if TYPE_CHECKING:
     from llm2comp_indexes import IndexedDocument
@@ -72,7 +72,8 @@ async def browse(call: Call) -> Response:
 
     answer, missing = await call.in_thread(served.answered, work)
     milliseconds = round((time.perf_counter() - start) * 1000, 1)
-    return json_response({**answer, "processingTimeMs": milliseconds, **partly(missing)})
+    warnings = await warned(call, served)
+    return json_response({**answer, "processingTimeMs": milliseconds, **warnings, **partly(missing)})
 
 
 def _listed(documents: Iterable[IndexedDocument], offset: int) -> list[dict[str, Any]]:

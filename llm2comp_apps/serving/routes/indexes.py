@@ -19,7 +19,7 @@ from llm2comp_apps.serving.lanes import encoder_in_lane
 from llm2comp_apps.serving.narrowing import narrowed
 from llm2comp_apps.serving.schemas import Fields
 
-__all__ = ["distribution", "document", "listed", "partly", "search", "similar", "topics"]
+__all__ = ["distribution", "document", "listed", "partly", "search", "similar", "topics", "warned"]
 
 MODES = ("dense", "lexical", "hybrid")
 FUSIONS = ("weighted", "minmax", "rrf", "learned")
@@ -91,6 +91,7 @@ async def search(call: Call) -> Response:
             "processingTimeMs": round((time.perf_counter() - start) * 1000, 1),
             **({"ids": page.ids} if all_ids else {}),
             **({"queryTruncated": True} if truncated else {}),
+            **await warned(call, served),
             **partly(missing),
         }
     )
@@ -155,18 +156,27 @@ async def similar(call: Call) -> Response:
     whole = fields.flag("text")
     work = partial(served.collection.similar, fields.required("id"), k=k, where=where)
     hits, missing = await call.in_thread(served.answered, work)
-    return json_response({"hits": [_shown(hit, whole=whole) for hit in hits], **partly(missing)})
+    shown = [_shown(hit, whole=whole) for hit in hits]
+    return json_response({"hits": shown, **await warned(call, served), **partly(missing)})
 
 
 async def document(call: Call) -> Response:
-    """``GET /indexes/{name}/documents/{id}``."""
-    served, wanted = call.state.index(call.path["name"]), call.path["id"]
+    """``GET /indexes/{name}/documents/{id}``, or ``/documents?id=``: clients resolve ``.`` and ``..`` in a path."""
+    served = call.state.index(call.path["name"])
+    wanted = call.path["id"] if "id" in call.path else call.fields.required("id")
     try:
         work = partial(served.collection.index.get, [wanted])
         ((found,), _) = await call.in_thread(served.answered, work)
     except KeyError:
         raise not_found(f"there is no document {wanted[:200]!r}", code="document_not_found", param="id") from None
     return json_response(_plain(found))
+
+
+async def warned(call: Call, served: ServedIndex) -> dict[str, Any]:
+    """What an answer says of a condition that was most likely not meant so; nothing if there is nothing to say."""
+    where = call.fields.condition("where", call.state.settings.limits)
+    lines = [] if where is None else await call.in_thread(served.doubts, where)
+    return {"warnings": lines} if lines else {}
 
 
 def partly(missing: list[str]) -> dict[str, Any]:
