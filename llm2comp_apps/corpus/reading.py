@@ -34,6 +34,7 @@ class FileReading:
 
     Attributes:
         kind: its format, once it is known.
+        failed: whether the operating system ended the reading, so that another try may go further.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class FileReading:
     ) -> None:
         """Read a file by the parser of its format, or by another one."""
         self.kind = file.suffix or "?"
+        self.failed = False
         self._parser = parser
         self._file = file
         self._options = options
@@ -76,6 +78,7 @@ class FileReading:
         except BrokenFileError as error:
             self.fault(error.line, error.reason, error.why)
         except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
+            self.failed = isinstance(error, OSError) and error.errno is not None
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             self.fault(line, f"the file cannot be read{' beyond this record' if line else ''}: {reason}", NOT_OPENED)
         self._close()

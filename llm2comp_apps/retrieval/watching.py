@@ -245,9 +245,14 @@ class FolderWatch:
         """The files that are new or have another size, time or content, and the paths of those that are gone."""
         known = self._files.states()
         changed: dict[SourceFile, FileState] = {}
-        walked = ReadReport()
+        walked, seen = ReadReport(), set[str]()
         for file in self._walked(walked):
             report.files += 1
+            if file.relative in seen:
+                reason = "is not read: but for what is not UTF-8, its name is that of another file; rename one"
+                report.warnings.append(f"{file.name}: {reason}")
+                continue
+            seen.add(file.relative)
             before = known.pop(file.relative, None)
             now = _state_of(file)
             if now is None or (before is not None and before.digest.startswith(self._how) and before.looks_like(now)):
@@ -303,7 +308,7 @@ class FolderWatch:
     ) -> bool:
         """Take the documents of changed files in, and delete what these held before; whether all was done."""
         self._files.begin_look()
-        reading, broken = ReadReport(), set[str]()
+        reading, broken = ReadReport(), dict[str, bool]()
         documents = self._documents(changed, reading, broken, report)
         update = self.library.update(documents, on_progress=on_progress, should_stop=should_stop)
         report.added, report.unchanged = update.added, update.unchanged
@@ -313,22 +318,29 @@ class FolderWatch:
         whole = [file.relative for file in changed if file.relative not in broken]
         self._delete({path: self._files.claims(path, older=True) for path in whole}, report)
         for file, state in changed.items():
-            self._files.set_state(file.relative, state)
+            again = broken.get(file.relative, False)
+            self._files.set_state(file.relative, replace(state, digest="") if again else state)
         return True
 
     def _documents(
-        self, changed: Mapping[SourceFile, FileState], reading: ReadReport, broken: set[str], report: SyncReport
+        self,
+        changed: Mapping[SourceFile, FileState],
+        reading: ReadReport,
+        broken: dict[str, bool],
+        report: SyncReport,
     ) -> Iterator[Document]:
+        """The documents of files; ``broken`` gets those with faults, and whether to try them again as they are."""
         twice: list[str] = []
         for file in changed:
-            before = reading.skipped + reading.unread.total()
-            for document in documents_of([FileReading(file, self._options, reading)], self._options, reading):
+            before, read = reading.skipped + reading.unread.total(), FileReading(file, self._options, reading)
+            for document in documents_of([read], self._options, reading):
                 if self._files.claim(file.relative, document.id):
                     yield document
                 else:
                     twice.append(f"{document.id!r} in {document.source}")
             if reading.skipped + reading.unread.total() > before:
-                broken.add(file.relative)
+                # Of a file that could not be read since the look, or has changed, nobody knows that it is broken.
+                broken[file.relative] = read.failed or self._digest(file) != changed[file].digest
         if twice:
             more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
             report.warnings.append(f"an id stands for two documents, of which the first is taken: {twice[0]}{more}")

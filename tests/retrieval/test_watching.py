@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import shutil
@@ -12,6 +14,7 @@ import pytest
 from llm2comp_indexes import IndexLockedError, IndexMissingError
 
 from llm2comp_apps import Collection, CorpusError, Document, FolderWatch, UsageError
+from llm2comp_apps.corpus import reading
 from llm2comp_apps.corpus.options import CorpusOptions
 from llm2comp_apps.corpus.readers import Form
 from llm2comp_apps.retrieval.watching import open_or_create
@@ -142,6 +145,45 @@ def test_broken_files_are_named_and_delete_nothing(watch, library, notes) -> Non
     assert ids(library) >= {"bread", "ships"}
     write(notes / "more.jsonl", {"_id": "bread", "text": "Bread rises."})
     assert watch.sync().deleted == 1
+
+
+@pytest.mark.parametrize("line", [1, 2])
+def test_a_file_that_fails_between_its_digest_and_its_reading_is_tried_again(
+    watch, library, notes, monkeypatch, line
+) -> None:
+    parse = reading.parse
+
+    def failing(opened, *arguments):
+        if opened.file.name.endswith("more.jsonl"):
+            kind, records = parse(opened, *arguments)
+            return kind, itertools.chain(itertools.islice(records, line - 1), broken_off())
+        return parse(opened, *arguments)
+
+    def broken_off():
+        raise OSError(errno.EIO, "Input/output error")
+        yield
+
+    with monkeypatch.context() as context:
+        context.setattr(reading, "parse", failing)
+        report = watch.sync()
+    assert "Input/output error" in report.warnings[0]
+    assert ids(library) & {"bread", "ships"} == ({"bread"} if line == 2 else set())
+    assert watch.sync().added == 3 - line
+    assert ids(library) >= {"bread", "ships"}
+    assert not watch.sync().news
+
+
+def test_names_that_differ_in_no_character_do_not_take_turns(watch, library, notes) -> None:
+    for name, text in ((b"a\xfe.txt", "first"), (b"a\xff.txt", "second")):
+        Path(os.fsdecode(os.fsencode(notes) + b"/" + name)).write_text(f"the {text} text")
+    for again in range(3):
+        report = watch.sync()
+        assert report.added == (0 if again else 5)
+        assert "its name is that of another file; rename one" in report.warnings[0]
+        assert library.index.get(["notes/a\ufffd.txt"])[0].text == "the first text"
+    Path(os.fsdecode(os.fsencode(notes) + b"/a\xfe.txt")).unlink()
+    assert (watch.sync().added, watch.sync().warnings) == (1, [])
+    assert library.index.get(["notes/a\ufffd.txt"])[0].text == "the second text"
 
 
 def test_an_empty_folder_deletes_nothing_and_a_missing_one_neither(watch, library, notes) -> None:
