@@ -431,3 +431,24 @@ def test_of_two_that_make_one_index_the_later_one_is_told_to_come_again(fast_pat
         make_index("i")
     assert len(Index.open(fast_path / "i")) == 0
     assert [each.name for each in fast_path.iterdir()] == ["i"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [(30_000, r"store\.db-shm: no room for its 32 KiB: the disk is full"), (40_000, r"store\.db: cannot")],
+)
+def test_a_limit_below_what_sqlite_needs_says_so(fast_path, limit, line):
+    program = (
+        "import resource, signal, sys; from llm2comp_indexes import Index; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
+        "Index.create(sys.argv[1], dimension=2, encoder={'name': 'x', 'fingerprint': 'y'})"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, fast_path / "i"], capture_output=True, text=True, check=False
+    )
+    last = ended.stderr.splitlines()[-1]
+    assert "IndexWriteError" in last
+    assert re.search(line, last)
+    assert last.endswith("or files may not be so large (ulimit -f)")
+    assert list(fast_path.iterdir()) == []

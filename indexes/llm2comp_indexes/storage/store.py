@@ -171,6 +171,12 @@ def translated(index: Path) -> Iterator[None]:
         raise _ours(index / STORE_NAME, error) from error
 
 
+_NO_ROOM = {
+    apsw.SQLITE_IOERR_SHMSIZE: "-shm: no room for its 32 KiB: the disk is full",  # readers need it, too
+    apsw.SQLITE_IOERR_WRITE: ": cannot be written; the index stays at its last commit: the disk fails",
+}
+
+
 def _ours(path: Path, error: apsw.Error) -> IndexStoreError:
     """The error that says of ``path`` what SQLite's says."""
     if isinstance(error, apsw.FullError):
@@ -178,8 +184,11 @@ def _ours(path: Path, error: apsw.Error) -> IndexStoreError:
     if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
         return IndexDamagedError(f"{path}: damaged ({error}); {REPAIR}")
     if isinstance(error, apsw.IOError):
-        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+        result = getattr(error, "extendedresult", 0)
+        if result == apsw.SQLITE_IOERR_DATA:
             return IndexDamagedError(f"{path}: a page does not match its checksum; {REPAIR}")
+        if cause := _NO_ROOM.get(result):
+            return IndexWriteError(f"{path}{cause}, or files may not be so large (ulimit -f)")
         return IndexWriteError(f"{path}: input/output error ({error}); the index stays at its last commit")
     if isinstance(error, apsw.BusyError):
         return IndexLockedError(f"{path}: another program holds a lock on this database")
