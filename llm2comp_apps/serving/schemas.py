@@ -15,7 +15,7 @@ import orjson
 from llm2comp_apps.serving.errors import ApiError, invalid
 from llm2comp_apps.serving.settings import Limits
 
-__all__ = ["TOKENS_HINT", "Fields", "encoded_vectors", "parse_json", "shortened"]
+__all__ = ["TOKENS_HINT", "Fields", "encoded_vectors", "parse_json", "read_json", "shortened"]
 
 _LARGEST = 1e15  # whose squares float32 can add up
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
@@ -27,6 +27,14 @@ TOKENS_HINT = (
 )
 
 
+def read_json(body: bytes) -> Any:
+    """A value in JSON, with integers of any size; raises ``ValueError`` or ``RecursionError``."""
+    found = orjson.loads(body)
+    return (
+        json.loads(body.decode()) if _LONG_NUMBER.search(body) else found
+    )  # orjson makes floats of what has more bits
+
+
 def parse_json(body: bytes, status: int) -> Fields:
     """The object of a body.
 
@@ -34,9 +42,7 @@ def parse_json(body: bytes, status: int) -> Fields:
         ApiError: it is no JSON, or no object.
     """
     try:
-        found = orjson.loads(body or b"{}")
-        if _LONG_NUMBER.search(body):  # orjson makes floats of integers beyond 64 bits
-            found = json.loads(body.decode())
+        found = read_json(body or b"{}")
     except RecursionError:
         raise ApiError(400, "the body is not valid JSON: it is nested too deeply", code="invalid_json") from None
     except ValueError as error:  # Python reads integers of up to 4,300 digits

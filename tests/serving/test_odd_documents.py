@@ -150,3 +150,11 @@ def test_a_resource_that_is_not_there_says_so(server, caplog) -> None:
         asyncio.run(read("nobody"))
     assert raised.group_contains(Exception, match=r"nobody")
     assert "Traceback" not in caplog.text
+
+
+def test_a_front_reads_large_integers_as_its_shards_write_them(server, running) -> None:
+    numbers = [BIG, -BIG, 2**63, 2**64 - 1, 1.5]
+    stored(server.ask, {"id": "large", "text": "x", "metadata": {"numbers": numbers}})
+    with running(shards=[f"library={server.ask.url}"], load_encoders=False) as front:
+        found = front.ask("GET", "/indexes/library/documents/large")[1]["metadata"]["numbers"]
+        assert [(type(each), each) for each in found] == [(type(each), each) for each in numbers]

@@ -11,6 +11,8 @@ import pytest
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.serving.shards.asking import Asker
 
+from .relay import Relay
+
 NEW = Document("new", "A new text on how cells divide.", "", {"kind": "fresh"})
 
 
@@ -82,3 +84,18 @@ def test_fields_that_a_replica_gave_are_asked_again_when_it_has_moved_on(front, 
         assert time.monotonic() < end
         time.sleep(0.05)
     assert "kind" in names()
+
+
+def test_an_address_that_does_not_answer_is_named_once(running, own_library, loads_hash) -> None:
+    with contextlib.ExitStack() as stack:
+        shard = stack.enter_context(running(indexes=[own_library], load_encoders=False))
+        relay = Relay(shard.ask.port)
+        front = stack.enter_context(running(shards=[f"library={relay.url}"], deadline=5.0, refresh_seconds=60.0))
+        relay.close()
+        for _ in range(4):  # the last of them finds nobody who can be asked
+            status, answer = front.ask("POST", "/indexes/library/search", {"q": "cells", "mode": "lexical"})
+            name = relay.url.removeprefix("http://")
+            assert (status, answer["error"]["message"]) == (
+                503,
+                f"shards of library do not answer: {name} cannot be reached",
+            )

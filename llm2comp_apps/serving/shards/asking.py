@@ -17,6 +17,7 @@ from urllib.parse import quote
 import orjson
 
 from llm2comp_apps.serving.errors import ApiError
+from llm2comp_apps.serving.schemas import read_json
 from llm2comp_apps.serving.shards.connections import Answer, Connections, TransportError
 from llm2comp_apps.serving.shards.replicas import Known, Replica, Shard
 from llm2comp_apps.serving.shards.wire import MOVED
@@ -264,8 +265,8 @@ def _content(response: Answer) -> dict[str, Any]:
         _FailedError: there is no answer.
     """
     try:
-        found = orjson.loads(response.body)
-    except orjson.JSONDecodeError:
+        found = read_json(response.body)
+    except (ValueError, RecursionError):
         found = None
     if response.status == 200 and isinstance(found, dict):
         return found

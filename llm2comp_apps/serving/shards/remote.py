@@ -214,8 +214,13 @@ class RemoteIndex(ShardedIndex):
         return answers
 
     def _no_answer(self, request: Request) -> ApiError:
-        reasons = "; ".join(f"{self.parts[number].name} {reason}" for number, reason in request.missing.items())
-        return ApiError(503, f"shards of {self.name} do not answer: {reasons}", code="no_shard", retry_after=1)
+        names = {number: self.parts[number].name for number in request.missing}
+        reasons = [  # where no replica is asked, each has its name already
+            reason if reason.startswith(f"{names[number]} ") else f"{names[number]} {reason}"
+            for number, reason in request.missing.items()
+        ]
+        message = f"shards of {self.name} do not answer: {'; '.join(reasons)}"
+        return ApiError(503, message, code="no_shard", retry_after=1)
 
     def _remember(self, question: str, answers: Mapping[int, Any], request: Request) -> None:
         """Where documents are that were found."""
