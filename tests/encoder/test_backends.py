@@ -8,13 +8,14 @@ import pickle
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 from llm2comp_apps.encoder import load_encoder
-from llm2comp_apps.encoder.backends import export, load_light, resolve_backend, wants_light
+from llm2comp_apps.encoder.backends import export, exported, load_light, resolve_backend, wants_light
 from llm2comp_apps.encoder.backends.exported import MANIFEST, in_cache, read_manifest
 from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder, equal_batches
 from llm2comp_apps.encoder.backends.poolings import pool
@@ -165,6 +166,30 @@ def test_a_precision_below_the_limit_is_refused_by_name(make_checkpoint, monkeyp
             load_light(directory, precision="int8")
     assert not list((in_cache("x", "int8").parent).glob("*-int8"))
     assert load_light(directory).precision == "float32"  # without a wish, what is exact enough
+
+
+def test_who_waits_for_an_export_takes_what_was_made_where_int8_is_refused(make_checkpoint, monkeypatch):
+    directory = str(make_checkpoint("llama", max_length=64))
+    monkeypatch.setitem(export.LIMITS, "int8", export.Limit(smallest=0.9999999, mean=0.9999999))
+    find, make, both, looks, made = exported.find_export, export.export_encoder, threading.Barrier(2), [], []
+
+    def find_together(*arguments):
+        looks.append(None)
+        if len(looks) <= 2:
+            both.wait(timeout=60)  # nobody has exported anything yet
+            return None
+        return find(*arguments)
+
+    def counted(encoder, folder, precision, **settings):
+        made.append(precision)
+        return make(encoder, folder, precision, **settings)
+
+    monkeypatch.setattr(exported, "find_export", find_together)
+    monkeypatch.setattr(export, "export_encoder", counted)
+    with ThreadPoolExecutor(2) as pool_of_two:
+        found = list(pool_of_two.map(load_light, [directory] * 2))
+    assert [each.precision for each in found] == ["float32"] * 2
+    assert made == ["int8", "float32"]
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma3_text", "phi3"])

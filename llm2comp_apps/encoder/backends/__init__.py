@@ -118,7 +118,7 @@ def load_light(
     if found is None:
         _check_torch(name)
         try:
-            _export(name, network, precision, backbone, settings, task)
+            _export(name, folder, network, precision, backbone, settings, task)
         except EncoderError as error:
             return _without_graph(backend, str(error))
         except OSError as error:  # a cache that is full or cannot be written takes no encoder away from anyone
@@ -142,25 +142,29 @@ def _check_torch(name: str) -> None:
 
 
 def _export(
-    name: str, network: str, precision: str | None, backbone: str | None, settings: EncoderSettings, task: str
+    name: str,
+    folder: Path,
+    network: str,
+    precision: str | None,
+    backbone: str | None,
+    settings: EncoderSettings,
+    task: str,
 ) -> None:
     """Make the export of a checkpoint in the cache; one process does it, others wait for it."""
     import torch
     from filelock import FileLock
 
     from llm2comp_apps.encoder.backends.export import export_encoder
-    from llm2comp_apps.encoder.backends.exported import in_cache, read_manifest
+    from llm2comp_apps.encoder.backends.exported import find_export, in_cache
     from llm2comp_apps.encoder.loading import load_network
     from llm2comp_apps.encoder.model import LLM2Comp
 
     target = in_cache(network, precision or "int8")
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(target) + ".lock"):
-        try:
-            if read_manifest(target).positions >= settings.max_length + settings.k:  # another process was faster
-                return
-        except EncoderError:
-            pass
+        # Another process may have been faster, also in finding out that int8 is not close enough.
+        if find_export(folder, network, precision, settings.max_length + settings.k) is not None:
+            return
         _log.info("preparing %s for the CPU (once; half a minute for 135M parameters)", name)
         loaded = load_network(
             name, backbone=backbone, device="cpu", dtype=torch.float32, max_length=settings.max_length, task=task
