@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+_WORDS = ["a", "few", "words", "so", "that", "there", "is", "something", "to", "learn"]
 TOPICS = {
     "cells": "Cells divide by mitosis. Before a cell divides it copies its chromosomes.",
     "stars": "Stars are born in clouds of gas. A star burns hydrogen for most of its life.",
@@ -126,3 +129,36 @@ def process():
         if process.popen.poll() is None:
             process.popen.kill()
             process.popen.communicate()
+
+
+@pytest.fixture
+def run():
+    """Calls ``llm2comp train``."""
+    from llm2comp_apps.cli.main import app
+
+    def call(*arguments):
+        return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+    return call
+
+
+@pytest.fixture
+def data(tmp_path) -> dict[str, Path]:
+    """Files to train on: ``text`` and ``pairs``."""
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(_WORDS, k=8)) + f" {number}" for number in range(40)]
+    found = {"text": tmp_path / "text.jsonl", "pairs": tmp_path / "pairs.jsonl"}
+    found["text"].write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    rows = [{"query": text, "positive": text[::-1]} for text in texts]
+    found["pairs"].write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return found
+
+
+@pytest.fixture
+def small(tiny_encoder_dir):
+    """Options of a run of two small steps."""
+    backbone = json.loads((tiny_encoder_dir / "encoder.json").read_text())["backbone"]
+    return [
+        "--backbone", backbone, "--k", 4, "--max-steps", 2, "--batch-size", 4, "--context", "4,6", "--continuation", 4,
+        "--validation-texts", 4, "--dead-gain", -9, "--float32-layers", 0, "--device", "cpu", "--dtype", "float32",
+    ]  # fmt: skip

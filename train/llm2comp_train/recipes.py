@@ -163,6 +163,13 @@ _LLAMA2 = TrainingRecipe(
 
 RECIPES: dict[str, TrainingRecipe] = {"smollm2-135m": _SMOLLM2, "qwen3-0.6b": _QWEN3, "llama-2-7b": _LLAMA2}
 
+SYMMETRIC = {
+    pattern
+    for recipe in RECIPES.values()
+    for pattern in dataclasses.replace(Settings(), **recipe.common).symmetric_patterns
+}
+"""Name patterns that recipes have for the files that they were made with; other data need not have such."""
+
 
 def get_recipe(name: str) -> TrainingRecipe:
     """A recipe by name.

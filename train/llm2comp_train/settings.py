@@ -240,9 +240,14 @@ class Settings:
         """Names of the teachers, each with its weight: ``NAME`` or ``NAME=WEIGHT``, comma-separated."""
         return [_weighted(part.strip()) for part in self.teacher.split(",") if part.strip()]
 
+    @property
+    def symmetric_patterns(self) -> list[str]:
+        """Name patterns of pair files whose two sides are alike."""
+        return [part.strip() for part in self.symmetric.split(",") if part.strip()]
+
     def is_symmetric(self, file: str) -> bool:
         """Whether the two sides of a pair file are alike."""
-        return any(fnmatch.fnmatch(file, pattern.strip()) for pattern in self.symmetric.split(",") if pattern.strip())
+        return any(fnmatch.fnmatch(file, pattern) for pattern in self.symmetric_patterns)
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step (from 0): linear warm-up, then the decay to ``lr_floor``."""

@@ -9,10 +9,9 @@ from typing import Any
 
 from llm2comp_apps.encoder.backbones import default_device
 from llm2comp_apps.errors import TrainingError
-from llm2comp_train.data.sources import find_data
 from llm2comp_train.engine.again import chain_changes, run_settings, with_record
 from llm2comp_train.engine.claim import chain_claim, check_chain, claim_chain
-from llm2comp_train.engine.run import RunOptions, check_call, run_stage
+from llm2comp_train.engine.run import RunOptions, check_call, data_files, run_stage
 from llm2comp_train.recipes import DEFAULT_RECIPE, DEFAULT_STAGE, get_recipe, resolve
 from llm2comp_train.settings import Settings
 from llm2comp_train.stages import Stage, get_stage
@@ -116,7 +115,7 @@ def _suited(stage: Stage, kinds: Mapping[str, list[str]]) -> list[str]:
 
 def _by_kind(options: RunOptions) -> dict[str, list[str]]:
     kinds: dict[str, list[str]] = {"text": [], "pairs": []}
-    for file in find_data(options.data):
+    for file in data_files(options):
         first = next(iter(file.records()), None)
         if first is not None:
             kinds["pairs" if "positive" in first.fields else "text"].append(file.source)

@@ -21,7 +21,7 @@ import torch
 from llm2comp_apps.errors import TrainingError
 from llm2comp_apps.files import replaced_folder
 
-__all__ = ["KEEP", "latest", "load_state", "save"]
+__all__ = ["KEEP", "latest", "latest_step", "load_state", "save"]
 
 KEEP = 2
 """Checkpoints from which a run can be resumed."""
@@ -68,6 +68,12 @@ def latest(run: Path) -> Path | None:
     """The newest checkpoint that a run can be resumed from."""
     whole = [path for path in _by_step(run) if (path / STATE).is_file()]
     return whole[-1] if whole else None
+
+
+def latest_step(run: Path) -> int:
+    """The step of that checkpoint; 0 where there is none."""
+    newest = latest(run)
+    return 0 if newest is None else _step(newest)
 
 
 def _by_step(run: Path) -> list[Path]:

@@ -14,13 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.errors import TrainingError, UsageError
 from llm2comp_apps.files import write_text
-from llm2comp_train.engine.metrics import METRICS
+from llm2comp_train.engine.checkpoints import latest_step
+from llm2comp_train.engine.metrics import METRICS, best_step, set_scores_aside
 from llm2comp_train.settings import Settings
 
 if TYPE_CHECKING:
     from llm2comp_train.engine.run import RunOptions
 
-__all__ = ["chain_claim", "check_chain", "check_claim", "claim", "claim_chain", "read_record", "run_claim", "run_name"]
+__all__ = [
+    "chain_claim",
+    "check_chain",
+    "check_claim",
+    "claim",
+    "claim_chain",
+    "read_record",
+    "run_claim",
+    "run_name",
+    "scores_anew",
+]
 
 RUN, CHAIN = "run.json", "chain.json"
 FREE = ("tokens_per_pass", "tokens_kept", "head_chunk", "gradient_checkpointing", "dead_after", "dead_gain",
@@ -126,6 +137,19 @@ def claim(out: Path, wanted: Mapping[str, Any]) -> None:
     write_text(out / RUN, json.dumps(wanted, indent=2) + "\n")
     if started:
         os.utime(out / RUN, ns=(started.st_atime_ns, started.st_mtime_ns))  # the name of the run has that date
+
+
+def scores_anew(out: Path, options: RunOptions, max_steps: int) -> None:
+    """Begin the choice of the best encoder anew where a run goes on with other evaluation data; says so.
+
+    Scores of two sets of data do not compare. A run whose steps are done evaluates no more, and keeps its choice.
+    """
+    before, now = (_claimed(out) or {}).get("eval_data"), options.eval_data
+    same = before is None or now is None or Path(before).resolve() == now.resolve()
+    if same or not options.resume or latest_step(out) >= max_steps or best_step(out) is None:
+        return
+    set_scores_aside(out)
+    options.say(f"{now}: other evaluation data than before ({before}); the best encoder is chosen from the next steps")
 
 
 def claim_chain(out: Path, wanted: Mapping[str, Any]) -> None:

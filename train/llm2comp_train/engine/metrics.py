@@ -16,7 +16,7 @@ from llm2comp_apps.errors import TrainingError
 from llm2comp_apps.files import write_text
 from llm2comp_train.settings import Settings
 
-__all__ = ["METRICS", "MetricsLog", "best_step", "read_metrics", "require_tensorboard"]
+__all__ = ["METRICS", "MetricsLog", "best_step", "read_metrics", "require_tensorboard", "set_scores_aside"]
 
 METRICS = "metrics.jsonl"
 
@@ -73,6 +73,12 @@ def best_step(run: Path) -> int | None:
     """The evaluated step with the highest score; ``None`` if none has a score."""
     scored = [row for row in read_metrics(run) if "score" in row]
     return int(max(scored, key=lambda row: row["score"])["step"]) if scored else None
+
+
+def set_scores_aside(run: Path) -> None:
+    """Let the scores so far take no part in :func:`best_step`; the file keeps them as ``earlier_score``."""
+    rows = [{("earlier_score" if name == "score" else name): row[name] for name in row} for row in read_metrics(run)]
+    write_text(run / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def require_tensorboard() -> None:

@@ -25,20 +25,21 @@ from llm2comp_train.data.store import TokenStore, write_store
 from llm2comp_train.engine import checkpoints
 from llm2comp_train.engine.building import build, export
 from llm2comp_train.engine.choosing import with_layers_chosen
-from llm2comp_train.engine.claim import check_claim, claim, run_claim, run_name
+from llm2comp_train.engine.claim import check_claim, claim, read_record, run_claim, run_name, scores_anew
 from llm2comp_train.engine.loop import Progress, Run, StopRequest, train
 from llm2comp_train.engine.machine import fit_to_machine, load_for_training
 from llm2comp_train.engine.metrics import best_step, require_tensorboard
 from llm2comp_train.engine.processes import Processes
 from llm2comp_train.judging.curve import draw_curve
 from llm2comp_train.judging.live import LiveEncoder
+from llm2comp_train.recipes import SYMMETRIC
 from llm2comp_train.settings import Settings
 from llm2comp_train.stages import Bench, Stage, get_stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["RunOptions", "check_call", "run_stage"]
+__all__ = ["RunOptions", "check_call", "data_files", "run_stage"]
 
 
 Judge = Callable[[TextEncoder], Mapping[str, float]]
@@ -99,6 +100,7 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
     probe(network, backbone.name)
     teachers = kind.teachers(settings, processes.device)
     if processes.main:
+        scores_anew(options.out, options, settings.max_steps)
         claim(options.out, run_claim(stage, settings, options))
     store = _store(kind, settings, options, files, backbone.tokenizer, processes)
     live = LiveEncoder(network, backbone.tokenizer, settings)
@@ -175,7 +177,8 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
 
     Raises:
         TrainingError: there are no such data, or a package is missing.
-        UsageError: see :func:`~.claim.check_claim`; or the stage refuses a setting; or an instruction is for no file.
+        UsageError: see :func:`~.claim.check_claim`; or the stage refuses a setting; or an instruction, or a pattern of
+            alike sides, is for no file.
     """
     stage.check(settings)
     if settings.attention == PACKED and not stage.embeds:
@@ -186,7 +189,7 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
     check_claim(options.out, run_claim(stage.name, settings, options), resume=options.resume)
     if options.tensorboard:
         require_tensorboard()
-    files = find_data(options.data)
+    files = data_files(options)
     if options.judge is not None and stage.reranks:
         raise UsageError("cannot be used: it judges encoders, and held-out rows judge a reranker", field="eval_data")
     if options.instructions and not stage.has_queries:
@@ -195,7 +198,33 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
     for pattern in options.instructions:
         if not fnmatch.filter(names, pattern):
             raise UsageError(f"{pattern!r} matches none of the data files ({', '.join(names)})", field="instructions")
+    if stage.has_queries and not options.resume:  # a run that began before this was asked goes on
+        _check_symmetric(settings, names)
     return files
+
+
+def _check_symmetric(settings: Settings, names: Sequence[str]) -> None:
+    """Refuse patterns that are for no file; a recipe's are for the files that it was made with."""
+    for pattern in settings.symmetric_patterns:
+        if pattern not in SYMMETRIC and not fnmatch.filter(names, pattern):
+            raise UsageError(f"{pattern!r} matches none of the data files ({', '.join(names)})", field="symmetric")
+
+
+def data_files(options: RunOptions) -> list[DataFile]:
+    """The data files of a call, see :func:`~llm2comp_train.data.sources.find_data`.
+
+    Raises:
+        TrainingError: there are no such data, or those of a run to continue are gone.
+    """
+    try:
+        return find_data(options.data)
+    except TrainingError as error:
+        if options.resume and read_record(options.out, begun=True) is not None:
+            raise TrainingError(
+                f"{error} The run in {options.out} was started with these data, and needs them to continue: put them "
+                "back there."
+            ) from error
+        raise
 
 
 def _store(

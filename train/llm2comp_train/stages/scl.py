@@ -32,6 +32,10 @@ class _SCL(Stage):
         super().check(settings)
         if len(settings.teachers) > 1:
             raise UsageError("may name one encoder only in stage scl", field="teacher")
+        for name, weight in settings.teachers:
+            if weight != 1:
+                reason = f"may have no weight in stage scl, not {weight:g} for {name}: weights belong to stage align"
+                raise UsageError(f"{reason}; `teacher_weight` is the share of the teacher's loss", field="teacher")
 
     def read(self, file: DataFile, settings: Settings, prompt: str) -> Iterator[Row]:
         from llm2comp_train.data.sources import pair_rows
