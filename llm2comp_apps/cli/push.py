@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from llm2comp_apps.cli.options.common import JsonOption, add_command, dtype_option, output_option
-from llm2comp_apps.cli.ui.console import note, print_json
+from llm2comp_apps.cli.ui.console import note, print_json, warn
 
 __all__ = ["register"]
+
+_BACKBONE = "Name by which others find the encoder's backbone, where it is a folder here. [default: the folder's name]"
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +40,7 @@ def push(
     folder: Annotated[
         Path | None, output_option("FOLDER", "Folder to keep what goes up in. [default: a temporary one]")
     ] = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", metavar="NAME", help=_BACKBONE)] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write the folder, list what would go up, and send nothing.")
     ] = False,
@@ -50,13 +53,14 @@ def push(
     """
     from llm2comp_apps.encoder.publishing.push import push_model
 
-    pushed = push_model(
-        encoder, repo, private=private, pr=pr, scores=scores, folder=folder, dtype=dtype, dry_run=dry_run
-    )
+    given: dict[str, Any] = {"scores": scores, "folder": folder, "dtype": dtype, "backbone": backbone}
+    pushed = push_model(encoder, repo, private=private, pr=pr, **given, dry_run=dry_run)
     if as_json:
         print_json(asdict(pushed))
     else:
         for path, size in pushed.files.items():
             typer.echo(f"{size:>12,}  {path}")
+    for line in pushed.warnings():
+        warn(line)
     total = f"{len(pushed.files)} files, {sum(pushed.files.values()) / 1e6:.0f} MB"
     note(f"{total}; nothing was sent" if pushed.url is None else f"{total} at {pushed.url}")

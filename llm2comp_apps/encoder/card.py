@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llm2comp_apps.encoder.settings import EncoderSettings
 
-__all__ = ["CARD", "card_pictures", "write_card"]
+__all__ = ["CARD", "card_for_others", "card_pictures", "write_card"]
 
 CARD = "README.md"
 _MARK = "<!-- written by llm2comp; a card without this line is left as it is -->"
@@ -41,6 +41,23 @@ def write_card(directory: Path, settings: EncoderSettings, dimension: int, *, pa
     path = directory / CARD
     if not path.exists() or _MARK in path.read_text("utf-8", errors="replace"):
         path.write_text(_card(settings, dimension, packed=packed), "utf-8")
+
+
+def card_for_others(directory: Path, settings: EncoderSettings, backbone: str) -> str | None:
+    """The card of a checkpoint as it may go anywhere; ``None`` where there is none.
+
+    One that :func:`write_card` wrote names the backbone, which may be a folder of this machine; any other stays.
+
+    Args:
+        directory: of the checkpoint.
+        settings: its ``encoder.json``.
+        backbone: what to call the backbone.
+    """
+    card = directory / CARD
+    if not card.is_file():
+        return None
+    text = card.read_text("utf-8", errors="replace")
+    return text.replace(settings.backbone, backbone) if _MARK in text and settings.backbone else text
 
 
 def _card(settings: EncoderSettings, dimension: int, *, packed: bool) -> str:

@@ -30,6 +30,7 @@ from llm2comp_apps.encoder.backends.exported import CARRIED, check_carried
 from llm2comp_apps.encoder.backends.packed import BODY, read_packed_layers
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.card import CARD, card_pictures, write_card
+from llm2comp_apps.encoder.portable import settings_for_others, without_folders
 from llm2comp_apps.encoder.settings import FORMAT, SETTINGS, EncoderSettings, read_settings
 from llm2comp_apps.errors import EncoderError
 from llm2comp_apps.files import replaced_folder
@@ -52,6 +53,7 @@ __all__ = [
     "checkpoint_files",
     "copy_packed",
     "first_memory",
+    "make_portable",
     "read_head",
     "read_layers",
     "read_memory",
@@ -278,6 +280,20 @@ def change_pooling(directory: Path, pooling: str) -> None:
     dimension = read_memory(directory, settings.k)["memory_tokens"].shape[1]
     write_card(directory, settings, dimension, packed=works_alone(directory, settings))
     _write_settings(directory, settings)
+
+
+def make_portable(directory: Path, backbone: str) -> None:
+    """Take the paths of this machine out of a checkpoint's settings.
+
+    Args:
+        directory: of the checkpoint.
+        backbone: what to call its backbone.
+    """
+    _write_settings(directory, settings_for_others(read_settings(directory, task=None), backbone))
+    path = directory / ADAPTER_CONFIG
+    if path.is_file():
+        config = without_folders(json.loads(path.read_text("utf-8"))) | {"base_model_name_or_path": backbone}
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def _write_settings(directory: Path, settings: EncoderSettings) -> None:

@@ -18,17 +18,21 @@ def pushed(monkeypatch):
         calls.append((encoder, repo, settings))
         url = None if settings["dry_run"] else f"https://hub/{repo}"
         return push.Pushed(
-            repo=repo, url=url, files={"README.md": 1200, "model.safetensors": 5_000_000}, smallest_cosine=1
-        )
+            repo=repo, url=url, files={"README.md": 1200, "model.safetensors": 5_000_000}, smallest_cosine=1,
+            unknown_backbone=None if settings["backbone"] else "llama",
+        )  # fmt: skip
 
     monkeypatch.setattr(push, "push_model", record)
     return calls
 
 
 def test_options_and_listing(cli, pushed):
-    result = cli("push", "runs/encoder", "--repo", "me/it", "--private", "--pr", "--dtype", "float16")
+    result = cli(
+        "push", "runs/encoder", "--repo", "me/it", "--private", "--pr", "--dtype", "float16", "--backbone", "org/llama"
+    )
     ((encoder, repo, settings),) = pushed
     assert (encoder, repo) == ("runs/encoder", "me/it")
+    assert settings["backbone"] == "org/llama"
     assert (settings["private"], settings["pr"], settings["dtype"], settings["dry_run"]) == (
         True,
         True,
@@ -42,7 +46,9 @@ def test_options_and_listing(cli, pushed):
 def test_a_dry_run(cli, pushed):
     result = cli("push", "default", "--repo", "me/it", "--dry-run", "--scores", "report.json", "--json")
     assert json.loads(result.stdout)["files"]["README.md"] == 1200
-    assert result.stderr.strip() == "2 files, 5 MB; nothing was sent"
+    warning, total = result.stderr.strip().splitlines()
+    assert "the backbone llama is a folder of this machine, which others do not find: name a backbone" in warning
+    assert total == "2 files, 5 MB; nothing was sent"
 
 
 def test_what_is_wrong_is_one_line(cli, monkeypatch):

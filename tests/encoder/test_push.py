@@ -53,6 +53,11 @@ def encoder(make_checkpoint):
     return make_checkpoint("llama", max_length=40, prompts={"query": "query: "})
 
 
+def backbone_of(encoder: Path) -> str:
+    """Where the backbone of a checkpoint lies on this machine, which a repository does not say."""
+    return str(json.loads((encoder / "encoder.json").read_text())["backbone"])
+
+
 def report_of(path: Path, fingerprint: str) -> Path:
     cell = {
         "fingerprint": fingerprint, "task": "stsbenchmark", "category": "STS", "main_metric": "cosine_spearman",
@@ -93,10 +98,44 @@ def test_both_forms_load_by_the_name_of_the_repository(hub, encoder, tmp_path, t
     assert "ENCODER.md" not in files, "the encoder's own card lies beside the checkpoint"
     assert "| stsbenchmark | STS | cosine_spearman | 82.55 |" in card
 
-    found = load_encoder("me/tiny", backend="torch", device="cpu", dtype=torch.float32)
+    found = load_encoder("me/tiny", backbone=backbone_of(encoder), backend="torch", device="cpu", dtype=torch.float32)
     assert found.fingerprint == original.fingerprint
     native = SentenceTransformer("me/tiny", device="cpu")
     np.testing.assert_allclose(native.encode(texts), original.encode(texts), atol=1e-5)
+
+
+def holding(folder: Path, place: str) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.is_file() and place.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_no_path_of_this_machine_leaves_it(make_checkpoint, tmp_path, packed):
+    made = ["/srv/somebody/runs/kl=2", "baseline:wmp@/srv/somebody/lm", "st:~/models/one", "org/name"]
+    kept = ["kl=2", "baseline:wmp@lm", "st:one", "org/name"]
+    training = {"init": "/srv/somebody/runs/kl", "teacher": ",".join(made), "alignment": {"teachers": made}}
+    encoder = make_checkpoint("llama", max_length=40, training=training)
+    backbone = Path(backbone_of(encoder))
+    config = json.loads((encoder / "adapter_config.json").read_text())
+    (encoder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(backbone)}))
+    if packed:
+        source = LLM2Comp.from_pretrained(str(encoder), device="cpu", dtype=torch.float32)
+        encoder = tmp_path / "packed"
+        pack_encoder(source, encoder)
+        assert holding(encoder, "somebody") == []
+    assert holding(encoder, str(backbone)), "a checkpoint on this machine says where its backbone is"
+    pushed = push_model(str(encoder), "me/tiny", folder=tmp_path / "sent", dry_run=True)
+    export.export_model(str(encoder), tmp_path / "native")
+    export.export_model(str(encoder), tmp_path / "graph", format="onnx")
+    for folder in ("sent", "native", "graph"):
+        assert holding(tmp_path / folder, str(backbone)) == holding(tmp_path / folder, "somebody") == []
+    sent = json.loads((tmp_path / "sent/llm2comp/encoder.json").read_text())
+    assert sent["backbone"] == backbone.name
+    assert sent["training"] == {"init": "kl", "teacher": ",".join(kept), "alignment": {"teachers": kept}}
+    assert pushed.unknown_backbone == (None if packed else backbone.name)
+    named = push_model(str(encoder), "me/tiny", folder=tmp_path / "sent", backbone="org/llama", dry_run=True)
+    assert named.unknown_backbone is None
+    for name in ("encoder.json", "README.md", *([] if packed else ["adapter_config.json"])):
+        assert "org/llama" in (tmp_path / "sent/llm2comp" / name).read_text()
 
 
 def test_a_second_push_and_a_pull_request(hub, encoder):
@@ -117,7 +156,7 @@ def test_what_replaces_another_kind_of_checkpoint_is_not_mixed_with_it(hub, enco
     files = set(hub.repositories["me/tiny"])
     assert not {path for path in files if path.startswith("llm2comp/graph/")}
     assert {"llm2comp/adapter_model.safetensors", "notes.txt"} < files
-    found = load_encoder("me/tiny", backend="torch", device="cpu", dtype=torch.float32)
+    found = load_encoder("me/tiny", backbone=backbone_of(encoder), backend="torch", device="cpu", dtype=torch.float32)
     np.testing.assert_allclose(found.encode(texts), source.encode(texts), atol=1e-5)
 
 
@@ -126,7 +165,7 @@ def test_a_pooling_in_the_name_is_that_of_both_forms(hub, make_checkpoint, texts
 
     encoder = make_checkpoint("llama", max_length=40, pooling="first")
     push_model(f"{encoder}@mean", "me/tiny")
-    found = load_encoder("me/tiny", backend="torch", device="cpu", dtype=torch.float32)
+    found = load_encoder("me/tiny", backbone=backbone_of(encoder), backend="torch", device="cpu", dtype=torch.float32)
     assert found.pooling == "mean"
     assert found.fingerprint == LLM2Comp.from_pretrained(str(encoder), device="cpu", pooling="mean").fingerprint
     native = SentenceTransformer("me/tiny", device="cpu")
@@ -148,7 +187,7 @@ def test_a_dry_run_needs_no_network(encoder, tmp_path, monkeypatch):
     assert pushed.url is None
     lying = {path.relative_to("tiny").as_posix() for path in Path("tiny").rglob("*") if path.is_file()}
     assert lying == set(pushed.files)
-    assert load_encoder("tiny", backend="torch", device="cpu").name == "tiny"
+    assert load_encoder("tiny", backbone=backbone_of(encoder), backend="torch", device="cpu").name == "tiny"
     push_model(str(encoder), "me/tiny", dry_run=True)
 
 

@@ -210,6 +210,18 @@ def test_a_later_stage_starts_where_the_earlier_one_ended(adapter, settings, dat
     assert rank == (8 if adapter == "fresh" else 4)
 
 
+def test_an_encoder_says_how_it_was_made_without_paths_of_this_machine(settings, data, tmp_path):
+    settings = replace(settings, max_steps=1)
+    go("kl", settings, data, tmp_path / "kl")
+    teacher = f"baseline:wmp@{settings.backbone}"
+    made = go("scl", replace(settings, teacher=teacher), data, tmp_path / "scl", init=tmp_path / "kl")
+    training = json.loads((made / "encoder.json").read_text())["training"]
+    backbone = Path(settings.backbone).name
+    found = [training[name] for name in ("init", "backbone", "teacher")]
+    assert found == ["encoder", backbone, f"baseline:wmp@{backbone}"]
+    assert json.loads((tmp_path / "scl/run.json").read_text())["init"] == str(tmp_path / "kl")
+
+
 def test_a_fresh_adapter_leaves_the_earlier_one_as_it_was(settings, data, tmp_path):
     first = go("kl", settings, data, tmp_path / "kl")
     second = go("scl", replace(settings, adapter="fresh"), data, tmp_path / "scl", init=first)

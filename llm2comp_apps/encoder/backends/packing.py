@@ -23,6 +23,7 @@ from llm2comp_apps.encoder.backends.packed import BODY, packed_layers
 from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS
 from llm2comp_apps.encoder.card import write_card
 from llm2comp_apps.encoder.fingerprints import network_digest
+from llm2comp_apps.encoder.portable import without_folders
 from llm2comp_apps.encoder.settings import SETTINGS
 from llm2comp_apps.errors import EncoderError, UsageError
 
@@ -119,7 +120,8 @@ def _check_bits(token_bits: int) -> None:
 
 
 def _pack(encoder: LLM2Comp, directory: Path, name: str, token_bits: int) -> Manifest:
-    checkpoint.write(directory, replace(encoder.settings, name=name), encoder.network.memory_state(), None)
+    described = replace(encoder.settings, name=name, training=without_folders(encoder.settings.training))
+    checkpoint.write(directory, described, encoder.network.memory_state(), None)
     (directory / SETTINGS).unlink()  # comes last
     manifest = export_encoder(encoder, directory / CARRIED, "int8", texts=_TEXTS, token_bits=token_bits)
     found, expected = set(packed_layers(directory)), set(encoder.network.layer_weights())
@@ -128,7 +130,7 @@ def _pack(encoder: LLM2Comp, directory: Path, name: str, token_bits: int) -> Man
             f"{encoder.name} cannot be packed: the layers of its backbone have other parts "
             f"({', '.join(sorted(found ^ expected)[:3])}, ...)"
         )
-    settings = replace(encoder.settings, name=name, own_layers=True, token_bits=token_bits).in_its_format()
+    settings = replace(described, own_layers=True, token_bits=token_bits).in_its_format()
     memory = encoder.network.memory_tokens.detach().numpy()
     manifest = replace(manifest, network=network_digest(settings, memory, manifest.files[LAYERS][1]))
     manifest.write(directory / CARRIED)

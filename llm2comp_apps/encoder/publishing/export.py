@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm2comp_apps.encoder.card import CARD, card_pictures
+from llm2comp_apps.encoder.card import CARD, card_for_others, card_pictures
 from llm2comp_apps.encoder.locate import locate_checkpoint
+from llm2comp_apps.encoder.portable import backbone_for_others, without_folders
 from llm2comp_apps.encoder.publishing.card import ENCODER_CARD, export_card
 from llm2comp_apps.encoder.publishing.comparison import Comparison, compare, comparison_texts
 from llm2comp_apps.errors import EncoderError, UsageError
@@ -145,8 +146,9 @@ def _finish(
     own_card = locate_checkpoint(checkpoint_of(name)[0])
     card = export_card(encoder.settings, kind, encoder.dimension, where=target.name, own_card=own_card)
     (fresh / CARD).write_text(card, "utf-8")
-    if (own_card / CARD).is_file():
-        shutil.copyfile(own_card / CARD, fresh / ENCODER_CARD)
+    text = card_for_others(own_card, encoder.settings, backbone_for_others(encoder.settings.backbone))
+    if text is not None:
+        (fresh / ENCODER_CARD).write_text(text, "utf-8")
         for picture in card_pictures(own_card):
             shutil.copy(picture, fresh)
     report = ModelExport(
@@ -154,7 +156,7 @@ def _finish(
         format="onnx" if kind == "onnx" else "sentence-transformers",
         dtype=dtype,
         multi_vector=kind == "multi-vector",
-        encoder=encoder.name,
+        encoder=without_folders(encoder.name),
         fingerprint=encoder.fingerprint,
         dimension=encoder.dimension,
         size=sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file()),

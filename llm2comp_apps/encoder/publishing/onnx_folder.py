@@ -25,6 +25,7 @@ from onnx import TensorProto, helper
 
 from llm2comp_apps.encoder.arrays import open_arrays, places
 from llm2comp_apps.encoder.backends.exported import GRAPH, LAYERS, TOKENIZER, TOKENS
+from llm2comp_apps.encoder.portable import without_folders
 from llm2comp_apps.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def write_onnx(encoder: OnnxEncoder, export: Path, folder: Path) -> None:
     _pool_last(model.graph, encoder.pooling, encoder.dimension)
     (folder / MODEL).write_bytes(model.SerializeToString())
     config = {
-        "name": encoder.name,
+        "name": without_folders(encoder.name),
         "dimension": encoder.dimension,
         "memory_tokens": encoder.k,
         "max_length": encoder.max_length,

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm2comp_apps.encoder.card import CARD, card_pictures
-from llm2comp_apps.encoder.checkpoint import change_pooling, checkpoint_files
+from llm2comp_apps.encoder.card import CARD, card_for_others, card_pictures
+from llm2comp_apps.encoder.checkpoint import change_pooling, checkpoint_files, make_portable, works_alone
 from llm2comp_apps.encoder.locate import IN_A_REPOSITORY, locate_checkpoint
+from llm2comp_apps.encoder.portable import backbone_for_others, is_folder_here
 from llm2comp_apps.encoder.publishing.card import ENCODER_CARD, export_card
 from llm2comp_apps.encoder.publishing.export import checkpoint_of, export_model
 from llm2comp_apps.encoder.publishing.scores import read_scores, score_table
@@ -49,12 +50,24 @@ class Pushed:
         url: of the repository, of the pull request where one was opened, or ``None`` for a dry run.
         files: size in bytes of every file, by its path in the repository.
         smallest_cosine: of the folder for sentence-transformers to the encoder.
+        unknown_backbone: what the checkpoint calls its backbone, where that is a folder of this machine; whoever loads
+            the checkpoint has to say where theirs is. ``None`` where others find it.
     """
 
     repo: str
     url: str | None
     files: dict[str, int]
     smallest_cosine: float
+    unknown_backbone: str | None = None
+
+    def warnings(self) -> list[str]:
+        """What whoever pushed should know."""
+        if self.unknown_backbone is None:
+            return []
+        return [
+            f"the backbone {self.unknown_backbone} is a folder of this machine, which others do not find: name a "
+            "backbone that they do, such as its id on the hub, or who loads llm2comp/ has to say where theirs is"
+        ]
 
 
 def check_repository(repo: str) -> None:
@@ -78,6 +91,7 @@ def push_model(
     scores: str | Path | None = None,
     folder: str | Path | None = None,
     dtype: str | None = None,
+    backbone: str | None = None,
     dry_run: bool = False,
 ) -> Pushed:
     """Put an encoder on the hub.
@@ -91,6 +105,8 @@ def push_model(
         folder: where what goes up is put together, and stays; by default a temporary folder, and for a dry run one with
             the repository's name in the working directory.
         dtype: of the weights, as for :func:`.export.export_model`.
+        backbone: name by which others find the encoder's backbone, such as its id on the hub; needed where it is a
+            folder of this machine, whose path does not go up.
         dry_run: put it together and send nothing; needs no network.
 
     Raises:
@@ -107,7 +123,8 @@ def push_model(
         checkpoint = locate_checkpoint(name)
         settings = read_settings(checkpoint)
         results = [] if scores is None else read_scores(Path(scores), made.fingerprint)
-        _copy(checkpoint, staged / IN_A_REPOSITORY, pooling)
+        called = backbone or backbone_for_others(settings.backbone)
+        _copy(checkpoint, staged / IN_A_REPOSITORY, pooling, called)
         more = _OWN_USE.format(repo=repo) + score_table(results)
         card = export_card(
             settings,
@@ -128,7 +145,14 @@ def push_model(
             if path.is_file()
         }
         url = None if api is None else _send(api, staged, repo, private=private, pr=pr)
-    return Pushed(repo=repo, url=url, files=files, smallest_cosine=made.comparison.smallest_cosine)
+    lost = backbone is None and is_folder_here(settings.backbone) and not works_alone(checkpoint, settings)
+    return Pushed(
+        repo=repo,
+        url=url,
+        files=files,
+        smallest_cosine=made.comparison.smallest_cosine,
+        unknown_backbone=called if lost else None,
+    )
 
 
 @contextmanager
@@ -140,15 +164,20 @@ def _staged(folder: str | Path | None) -> Iterator[Path]:
         yield Path(scratch) / "repository"
 
 
-def _copy(checkpoint: Path, target: Path, pooling: str | None) -> None:
+def _copy(checkpoint: Path, target: Path, pooling: str | None, backbone: str) -> None:
     """The checkpoint without what else may lie in its folder, such as the log of a training run.
 
-    With the pooling that the encoder was named with, so that both forms in the repository are the same encoder.
+    With the pooling that the encoder was named with, so that both forms in the repository are the same encoder, and
+    without paths of this machine.
     """
     for path in checkpoint_files(checkpoint):
         place = target / path.relative_to(checkpoint)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
+    card = card_for_others(checkpoint, read_settings(checkpoint), backbone)
+    if card is not None:
+        (target / CARD).write_text(card, "utf-8")
+    make_portable(target, backbone)
     if pooling is not None:
         change_pooling(target, pooling)
 

@@ -10,6 +10,7 @@ import torch
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS, rounded_tokens
 from llm2comp_apps.encoder.pairs import SEPARATOR
+from llm2comp_apps.encoder.portable import without_folders
 from llm2comp_apps.encoder.settings import ENCODE, RERANK
 from llm2comp_train.data.alignment import ALIGNMENT, write_map
 from llm2comp_train.engine.adapters import adapter_parts, build_network
@@ -95,7 +96,7 @@ def export(
         prompts=prompts if settings.query_prompt or reranks else {},
         name=(name or f"llm2comp-{Path(backbone.name).name}") + ("-reranker" if reranks else ""),
         task=RERANK if reranks else ENCODE,
-        training={**about, **provenance.training},
+        training=without_folders({**about, **provenance.training}),  # the record of the run has the paths
         float32_layers=settings.float32_layers,
         layers=None if network.layers is None else list(network.layers),
         text_layers=network.text_layers,
