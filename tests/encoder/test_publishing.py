@@ -247,6 +247,34 @@ def test_memory_vectors(make_checkpoint, tmp_path, in_process, texts):
         np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["sentence-transformers", "onnx", "multi-vector"])
+def test_names_of_tokens_in_a_text_are_what_they_are_to_the_encoder(make_checkpoint, tmp_path, in_process, kind):
+    """Of the memory tokens plain text; of the backbone's own tokens these tokens, as its tokenizer has it."""
+    directory = make_checkpoint("llama", max_length=40)
+    texts = ["a <|memory_0|> b", "<|memory_3|>", "a </s> b<s>", "</s><|memory_1|><|memory_9|>", "plain"]
+    several = kind == "multi-vector"
+    form = "sentence-transformers" if several else kind
+    export_model(str(directory), tmp_path / "out", format=form, dtype="float32", multi_vector=several, texts=2)
+    encoder = load(directory)
+    ids = encoder.tokenizer(texts)["input_ids"]
+    assert all(number < 259 for row in ids for number in row), "no row of a memory token"
+    expected = encoder.encode(texts, pooling="all" if several else None)
+    np.testing.assert_allclose(alone.vectors_of(str(tmp_path / "out"), kind, texts), expected, atol=1e-4)
+
+
+def test_nothing_and_an_empty_text_are_encoded_by_an_export(make_checkpoint, tmp_path, in_process):
+    from sentence_transformers import SentenceTransformer
+
+    directory = make_checkpoint("llama", max_length=40)
+    export_model(str(directory), tmp_path / "graph", format="onnx", texts=2)
+    export_model(str(directory), tmp_path / "native", texts=2)
+    model = SentenceTransformer(str(tmp_path / "native"), device="cpu")
+    for encode in (lambda texts: alone.vectors_of(str(tmp_path / "graph"), "onnx", texts), model.encode):
+        assert len(encode([])) == 0
+        np.testing.assert_allclose(np.linalg.norm(encode(["", "a"]), axis=1), 1, atol=1e-5)
+    assert alone.vectors_of(str(tmp_path / "graph"), "onnx", []).shape == (0, 32)
+
+
 def test_encoders_that_read_the_text_itself(make_checkpoint, tmp_path, in_process):
     directory = make_checkpoint("llama", max_length=40, readout="tokens")
     report = export_model(str(directory), tmp_path / "out", texts=12)

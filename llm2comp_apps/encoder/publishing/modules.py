@@ -40,28 +40,48 @@ def write_tokenizer(encoder: LLM2Comp, folder: Path) -> list[int]:
     from transformers import PreTrainedTokenizerFast
 
     source, names = encoder.tokenizer, memory_names(encoder)
-    backend = Tokenizer.from_str(source.backend_tokenizer.to_str())
+    known = source.backend_tokenizer
+    backend = Tokenizer.from_str(_plain(known.to_str()) if names else known.to_str())
     backend.no_padding()
     backend.no_truncation()
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
     ids = [number for name in names if (number := backend.token_to_id(name)) is not None]
     if names:
         backend.post_processor = _appended(backend.post_processor, list(zip(names, ids, strict=True)))
-    special = _special_tokens(source.special_tokens_map, backend, names)
+    # Padding is never attended to. A role would make a token of the backbone's own special again.
+    special = {"pad_token": names[0]} if names else _special_tokens(source.special_tokens_map, known)
     # No chat template: a model that has one is taken for one that reads conversations.
     made = PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_max_length=_longest(encoder), padding_side="right", **special
+        tokenizer_object=backend,
+        model_max_length=_longest(encoder),
+        padding_side="right",
+        split_special_tokens=bool(names),
+        **special,
     )
     made.save_pretrained(folder)
+    backend.save(str(folder / "tokenizer.json"))  # whatever becomes special in others' hands
     # A tokenizer class of its own would build another post-processor; this one takes tokenizer.json as it is.
     path = folder / "tokenizer_config.json"
     held = json.loads(path.read_text("utf-8"))
     kept = ("model_max_length", "padding_side", "clean_up_tokenization_spaces", *special)
-    _write(path, {"tokenizer_class": "PreTrainedTokenizerFast", **{key: held[key] for key in kept if key in held}})
+    split = {"split_special_tokens": True} if names else {}
+    kind = {"tokenizer_class": "PreTrainedTokenizerFast", **split}
+    _write(path, {**kind, **{key: held[key] for key in kept if key in held}})
     return ids
 
 
-def _special_tokens(given: Mapping[str, Any], backend: Any, names: list[str]) -> dict[str, str]:
+def _plain(tokenizer: str) -> str:
+    """A tokenizer whose own added tokens are found in texts, as ever, but are not special.
+
+    The memory tokens are the only special ones then, and ``split_special_tokens`` reads their names in a text as text.
+    """
+    state = json.loads(tokenizer)
+    for token in state["added_tokens"]:
+        token["special"] = False
+    return json.dumps(state, ensure_ascii=False)
+
+
+def _special_tokens(given: Mapping[str, Any], backend: Any) -> dict[str, str]:
     """By their roles; a token that texts may hold, though our own tokenizer calls it padding, must not become special.
 
     It would be cut out of every text before all others: many vocabularies have "!" in the place where padding, which is
@@ -69,7 +89,7 @@ def _special_tokens(given: Mapping[str, Any], backend: Any, names: list[str]) ->
     """
     known = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
     found = {role: str(token) for role, token in given.items() if isinstance(token, str) and token in known}
-    fallback = next(iter([*found.values(), *names]), None)
+    fallback = next(iter(found.values()), None)
     if fallback is not None:
         found.setdefault("pad_token", fallback)  # without one no two texts go into a batch
     return found
