@@ -6,6 +6,7 @@ leaves what was there before. The index has its own, ``llm2comp_indexes.storage`
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["first_line", "replaced_file", "replaced_folder", "sync", "write_text"]
+__all__ = ["check_writable", "first_line", "replaced_file", "replaced_folder", "sync", "write_text"]
 
 _OF_SYSTEM = re.compile(r"\(os error (\d+)\)\s*$")
 """How safetensors and tokenizers, written in Rust, end the message of an error that the operating system reported."""
@@ -93,6 +94,33 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         raise
     finally:
         os.close(descriptor)
+
+
+def check_writable(target: Path, *, folder: bool = False) -> None:
+    """See that a result can be written, before hours of work are done for it.
+
+    Something is made beside the target and removed again: permissions alone tell too little, a full disk no lie.
+
+    Args:
+        target: where it shall be.
+        folder: it is a folder, whose parents are made, too; otherwise a file.
+
+    Raises:
+        OSError: it cannot; names the target.
+    """
+    if not folder and target.exists() and not (target.is_file() or target.is_dir()):  # a pipe, which is written to
+        return
+    place = (target.resolve() if target.is_symlink() else target.absolute()).parent
+    while folder and not place.exists():
+        place = place.parent
+    probe = place / f".{target.name}.{secrets.token_hex(8)}.new"
+    try:
+        if target.is_dir() and not folder:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def write_text(target: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm2comp_apps import files
-from llm2comp_apps.files import first_line, replaced_file, replaced_folder, write_text
+from llm2comp_apps.files import check_writable, first_line, replaced_file, replaced_folder, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -279,3 +279,20 @@ def test_a_file_of_a_process_that_was_killed_stops_nobody(tmp_path):
 )
 def test_the_first_line_of_an_error(error, line):
     assert first_line(error) == line
+
+
+def test_what_can_be_written_is_known_before_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "new")
+    check_writable(tmp_path / "a/b/c", folder=True)
+    os.mkfifo(tmp_path / "pipe")
+    check_writable(tmp_path / "pipe")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "pipe"}
+    for target, folder in ((tmp_path / "a/b", False), (tmp_path, False), (tmp_path / "file/x", True)):
+        with pytest.raises(OSError, match=r"directory") as found:
+            check_writable(target, folder=folder)
+        assert found.value.filename == str(target)
+    (tmp_path / "link").symlink_to("missing/file")
+    with pytest.raises(FileNotFoundError):
+        check_writable(tmp_path / "link")

@@ -57,8 +57,7 @@ def encode(
     with ProgressDisplay("encoding", "documents") as progress:
         report = write_vectors(output, documents, model, role=role, on_progress=progress.encoded, read=read)
     describe_reading(read)
-    for line in report.warnings:
-        warn(line)
+    warn(*report.warnings)
     if as_json:
         print_json(asdict(report) | {"output": str(output), "seconds": round(report.seconds, 3)})
     made = f"{report.vectors} vectors of {report.dimension} dimensions by {report.encoder}"

@@ -190,8 +190,7 @@ def _announce_study(label: str, count: int) -> None:
 
 def _show(found: Outcome | ScoredRun | Analysis, done: str, *, as_json: bool) -> None:
     """Print what was found; name the files, and what was not ``done``."""
-    for line in found.warnings:
-        warn(line)
+    warn(*found.warnings)
     tables = found.tables()
     if tables and as_json:
         print_json(found.to_json())

@@ -13,6 +13,7 @@ from llm2comp_apps.cli.options.unused import refuse_needless
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.explanation import show_explanations
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.files import check_writable, write_text
 
 __all__ = ["register"]
 
@@ -74,6 +75,8 @@ def explain(
     if (text is None) == (document is None):
         raise UsageError("give a text or the id of a document, one of the two", field="text")
     refuse_needless(ctx, (text, ["index"], "a text is no document of an index"))
+    if html is not None:
+        check_writable(html)
     stored = None if document is None else stored_text(find_index(index), document)
     from llm2comp_apps.encoder import decoding
     from llm2comp_apps.encoder.locate import READABLE
@@ -88,7 +91,7 @@ def explain(
         memory = None
     found = decoding.explain_all(reader, texts, memory=memory, query=query, tokens=tokens, beams=beams)
     if html is not None:
-        html.write_text(decoding.explanation_page(found, encoder=reader.name, query=query), "utf-8")
+        write_text(html, decoding.explanation_page(found, encoder=reader.name, query=query))
         note(f"page: {html}")
     if as_json:
         print_json({"encoder": reader.name, "query": query, "texts": [each.to_dict() for each in found]})

@@ -60,7 +60,6 @@ def push(
     else:
         for path, size in pushed.files.items():
             typer.echo(f"{size:>12,}  {path}")
-    for line in pushed.warnings():
-        warn(line)
+    warn(*pushed.warnings())
     total = f"{len(pushed.files)} files, {sum(pushed.files.values()) / 1e6:.0f} MB"
     note(f"{total}; nothing was sent" if pushed.url is None else f"{total} at {pushed.url}")

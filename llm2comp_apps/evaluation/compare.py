@@ -22,7 +22,7 @@ from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.suites import load_suite, missing_tasks
 from llm2comp_apps.evaluation.table import System, TableOptions, fill_table, parse_systems
 from llm2comp_apps.evaluation.tasks import RetrievalTask, Search, Task
-from llm2comp_apps.files import write_text
+from llm2comp_apps.files import check_writable, write_text
 from llm2comp_apps.text_table import TextTable
 
 __all__ = ["Outcome", "TaskChoice", "choose_tasks", "compare", "load_tasks", "write_report"]
@@ -136,6 +136,7 @@ def compare(
 
     Raises:
         UsageError: found before anything is loaded: a row or a prompt that makes no sense for these tasks.
+        OSError: nothing can be written to ``out``, also found then.
     """
     options = options or TableOptions()
     searches = searches or {}
@@ -147,6 +148,7 @@ def compare(
     labels = [*_labels(systems, searches), *alone]
     if against is not None and against not in labels:
         raise UsageError(f"{against!r}: no such row; there are {', '.join(labels)}", field="against")
+    check_writable(out / "report.json", folder=True)
     table = fill_table(
         systems,
         tasks,

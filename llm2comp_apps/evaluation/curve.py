@@ -18,7 +18,7 @@ from llm2comp_apps.evaluation.report_text import scores_table
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.table import System, TableOptions, fill_table
 from llm2comp_apps.evaluation.tasks import Task
-from llm2comp_apps.files import write_text
+from llm2comp_apps.files import check_writable, write_text
 from llm2comp_apps.pictures import as_it_stands
 from llm2comp_apps.text_table import TextTable
 
@@ -100,8 +100,10 @@ def score_run(
 
     Raises:
         EvaluationError: no checkpoint is there, or none could be loaded.
+        OSError: nothing can be written to ``out``.
     """
     checkpoints = find_checkpoints(run)
+    check_writable(out / "curve.json", folder=True)
     table = fill_table(
         [checkpoint.system for checkpoint in checkpoints],
         tasks,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, get_args
 
 from llm2comp_apps.errors import UsageError
-from llm2comp_apps.files import replaced_file
+from llm2comp_apps.files import check_writable, replaced_file
 from llm2comp_apps.retrieval.batched import batched
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def check_run(format: str, output: Path | None, *, passages: bool = False) -> No
 
     Raises:
         UsageError: an unknown format, one that cannot hold passages, or a file that cannot be there.
+        OSError: nothing can be written there.
     """
     if format not in get_args(RunFormat):
         raise UsageError(f"must be one of {', '.join(get_args(RunFormat))}, not {format!r}", field="format")
@@ -43,6 +44,8 @@ def check_run(format: str, output: Path | None, *, passages: bool = False) -> No
         raise UsageError(f"{output} is a folder; name a file in it", field="output")
     if output is not None and not output.parent.is_dir():
         raise UsageError(f"{output}: there is no folder {output.parent}", field="output")
+    if output is not None:
+        check_writable(output)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 from llm2comp_apps.encoder.progress import EncodingMeter, ProgressCallback
 from llm2comp_apps.encoder.protocol import CountsCut, LimitsLength
 from llm2comp_apps.errors import CorpusError, LLM2CompError, UsageError
-from llm2comp_apps.files import replaced_file
+from llm2comp_apps.files import check_writable, replaced_file
 
 if TYPE_CHECKING:
     from llm2comp_apps.corpus import Document, ReadReport
@@ -114,6 +114,7 @@ def check_output(output: Path, sources: Sequence[str] = ()) -> None:
 
     Raises:
         UsageError: why it cannot be.
+        LLM2CompError: nothing can be written there.
     """
     if output.suffix not in _WRITERS:
         raise UsageError(f"{output}: the name must end in {' or '.join(_WRITERS)}", field="output")
@@ -128,6 +129,9 @@ def check_output(output: Path, sources: Sequence[str] = ()) -> None:
                 place = "is" if target == source else "lies in"
                 reason = f"{output}: {target.name} {place} {name}, which is read; write elsewhere"
                 raise UsageError(reason, field="output")
+    for target in _targets(output):
+        with _on_disk(target):
+            check_writable(target)
 
 
 def encode_documents(

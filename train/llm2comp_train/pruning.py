@@ -22,6 +22,7 @@ from llm2comp_apps.encoder.layers import agreement, check_method, choose_layers,
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.encoder.reconstruction import HELD_OUT, check_fitting, reconstruct
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.files import check_writable
 from llm2comp_train.data.sources import find_data
 
 __all__ = ["PruneReport", "parse_layers", "prune_encoder", "sample_texts"]
@@ -142,6 +143,7 @@ def prune_encoder(
     check_method(method)
     if fit and fit < HELD_OUT:
         raise UsageError(f"must be 0 or at least {HELD_OUT}, not {fit}", field="fit")
+    check_writable(out, folder=True)
     texts = sample_texts(sources, TEXTS + fit, seed)
     if fit and len(texts) < TEXTS + fit:
         most = max(len(texts) - TEXTS, 0)

@@ -46,8 +46,7 @@ def chosen_tasks(suite: str, data: Path | None, task: list[str] | None = None) -
     from llm2comp_apps.evaluation.compare import choose_tasks
 
     chosen = choose_tasks(suite, data, task or ())
-    for line in chosen.warnings:
-        warn(line)
+    warn(*chosen.warnings)
     return chosen
 
 

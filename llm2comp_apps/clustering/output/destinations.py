@@ -7,7 +7,6 @@ result is written, since much may have happened meanwhile.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from llm2comp_apps.clustering.sources import is_index
 from llm2comp_apps.corpus.naming import beside
 from llm2comp_apps.errors import ClusteringError, UsageError
+from llm2comp_apps.files import check_writable
 
 __all__ = [
     "COLUMNS",
@@ -84,7 +84,8 @@ def check_folder(target: Path, docs: Sequence[str]) -> None:
         if place in source.parents:
             raise UsageError(f"{target} holds {name} and would replace it; name another folder", field="output")
         _check_outside(target, name, source)
-    _check_writable(target, make_parents=True)
+    with on_disk(target):
+        check_writable(target, folder=True)
 
 
 def check_table(target: Path, docs: Sequence[str], model: Path, *, parquet: bool = False) -> None:
@@ -107,7 +108,8 @@ def check_table(target: Path, docs: Sequence[str], model: Path, *, parquet: bool
             _check_outside(path, name, source)
         _check_outside(path, f"the clustering {model}", model.resolve())
         check_replaceable(path, table=True)
-    _check_writable(target)
+    with on_disk(target):
+        check_writable(target)
 
 
 def table_files(target: Path, *, parquet: bool = False) -> list[Path]:
@@ -208,14 +210,3 @@ def _columns(path: Path) -> tuple[str, ...]:
     except ValueError:
         return ()
     return tuple(row) if isinstance(row, dict) else ()
-
-
-def _check_writable(target: Path, *, make_parents: bool = False) -> None:
-    """Make something beside the target and remove it again: permissions alone tell too little, a full disk no lie."""
-    place = target.absolute().parent
-    while make_parents and not place.exists():
-        place = place.parent
-    probe = place / f".{target.name}.{uuid.uuid4().hex}.new"
-    with on_disk(target):
-        probe.mkdir()
-        probe.rmdir()

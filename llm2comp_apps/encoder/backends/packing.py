@@ -26,6 +26,7 @@ from llm2comp_apps.encoder.fingerprints import network_digest
 from llm2comp_apps.encoder.portable import without_folders
 from llm2comp_apps.encoder.settings import SETTINGS
 from llm2comp_apps.errors import EncoderError, UsageError
+from llm2comp_apps.files import check_writable
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.model import LLM2Comp
@@ -103,6 +104,7 @@ def pack(source: str, directory: Path, name: str | None = None, *, token_bits: i
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} holds something already; choose a new folder", field="out")
     _check_bits(token_bits)
+    check_writable(directory, folder=True)
     encoder = LLM2Comp.from_pretrained(source, device="cpu", dtype=torch.float32)
     manifest = pack_encoder(encoder, directory, name, token_bits=token_bits)
     return PackReport(

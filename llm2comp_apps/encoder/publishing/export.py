@@ -18,7 +18,7 @@ from llm2comp_apps.encoder.portable import backbone_for_others, without_folders
 from llm2comp_apps.encoder.publishing.card import ENCODER_CARD, export_card
 from llm2comp_apps.encoder.publishing.comparison import Comparison, compare, comparison_texts
 from llm2comp_apps.errors import EncoderError, UsageError
-from llm2comp_apps.files import replaced_folder
+from llm2comp_apps.files import check_writable, replaced_folder
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.model import LLM2Comp
@@ -227,6 +227,7 @@ def _check_target(target: Path) -> None:
         raise UsageError(f"{target} holds something that is no export; name a new folder", field=None)
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target} is a file; an export is a folder")
+    check_writable(target, folder=True)
 
 
 def _vocabulary(folder: Path) -> list[str | None]:

@@ -16,7 +16,7 @@ from llm2comp_apps.evaluation.analysis.study import Study, analyze, poolings_tab
 from llm2comp_apps.evaluation.datasets import PairData
 from llm2comp_apps.evaluation.table import System, parse_systems
 from llm2comp_apps.evaluation.tasks import StsTask, Task
-from llm2comp_apps.files import write_text
+from llm2comp_apps.files import check_writable, write_text
 from llm2comp_apps.text_table import TextTable
 
 __all__ = ["Analysis", "analyze_encoders"]
@@ -80,10 +80,12 @@ def analyze_encoders(
 
     Raises:
         UsageError: ``pairs`` is no STS set.
+        OSError: nothing can be written to ``out``.
     """
     if not isinstance(pairs, StsTask):
         raise UsageError(f"{pairs.name} is a {pairs.category} task; choose an STS set", field="pairs")
     systems = parse_systems(encoders)
+    check_writable(out / "analysis.json", folder=True)
     data = pairs.load()
     found = Analysis(pairs, list(tasks))
     for system in systems:

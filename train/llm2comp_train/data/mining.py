@@ -19,7 +19,7 @@ from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX
 from llm2comp_apps.encoder import TextEncoder
 from llm2comp_apps.encoder.progress import EncodingMeter, ProgressCallback
 from llm2comp_apps.errors import TrainingError, UsageError
-from llm2comp_apps.files import replaced_file
+from llm2comp_apps.files import check_writable, replaced_file
 from llm2comp_train.data.sources import find_data, pair_rows
 
 __all__ = ["MiningReport", "check_mining", "hard_negatives", "mine_file"]
@@ -95,6 +95,7 @@ def check_mining(out: Path, *, negatives: int, margin: float) -> None:
     Raises:
         UsageError: ``out`` exists or its folder does not, its name is that of another format, or a number is out of
             range.
+        OSError: nothing can be written there.
     """
     if out.exists():
         raise UsageError(f"{out} already exists", field="out")
@@ -106,6 +107,7 @@ def check_mining(out: Path, *, negatives: int, margin: float) -> None:
         raise UsageError(f"must be at least 1, not {negatives}", field="negatives")
     if not 0 < margin <= 1:
         raise UsageError(f"must be above 0 and at most 1, not {margin:g}", field="margin")
+    check_writable(out)
 
 
 def hard_negatives(

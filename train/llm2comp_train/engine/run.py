@@ -19,7 +19,7 @@ from llm2comp_apps.encoder.packing import PACKED
 from llm2comp_apps.encoder.probe import probe
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import TrainingError, TrainingStoppedError, UsageError
-from llm2comp_apps.files import replaced_folder
+from llm2comp_apps.files import check_writable, replaced_folder
 from llm2comp_train.data.sources import DataFile, Row, find_data
 from llm2comp_train.data.store import TokenStore, write_store
 from llm2comp_train.engine import checkpoints
@@ -190,6 +190,7 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
     if options.tensorboard:
         require_tensorboard()
     files = data_files(options)
+    check_writable(options.out / "run.json", folder=True)
     if options.judge is not None and stage.reranks:
         raise UsageError("cannot be used: it judges encoders, and held-out rows judge a reranker", field="eval_data")
     if options.instructions and not stage.has_queries:
