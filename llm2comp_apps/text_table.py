@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["TextTable"]
+__all__ = ["TextTable", "code_span", "in_markdown"]
+
+_BREAKS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_CODE = re.compile(r"(?P<fence>`+)(?!`)(?:(?!(?<!`)(?P=fence)(?!`)).)+(?<!`)(?P=fence)")
+"""One span of code and nothing else: within, no run of backquotes is as long as its ends."""
+
+
+def in_markdown(text: str) -> str:
+    """A text of anybody's as one line of a Markdown page, in a table, too.
+
+    Markdown lets HTML through: a name that begins with ``<!--`` would hide all that follows. In a span of code it does
+    not. Emphasis is left as it is, since tables mean something by it.
+    """
+    line = _BREAKS.sub("⏎", text).replace("|", "\\|")
+    return line if _CODE.fullmatch(line) else line.replace("<", "&lt;")
+
+
+def code_span(text: str) -> str:
+    """A text as code in Markdown, whatever backquotes are in it."""
+    fence = "`" * (1 + max(map(len, re.findall(r"`+", text)), default=0))
+    room = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{room}{text}{room}{fence}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,5 +57,4 @@ class TextTable:
 
 
 def _line(cells: Sequence[str]) -> str:
-    escaped = (cell.replace("|", "\\|").replace("\n", "⏎") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
+    return f"| {' | '.join(map(in_markdown, cells))} |"

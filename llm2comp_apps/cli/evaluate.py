@@ -144,6 +144,7 @@ def curve(
     with show_encoding():
         scored = score_run(run_dir, tasks.tasks, out or run_dir / "eval", on_cell=_announce, **load)
     _show(scored, "scored", as_json=as_json)
+    _fail_if(scored.failures)
 
 
 @with_groups(

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from llm2comp_apps.encoder.settings import EncoderSettings
+from llm2comp_apps.text_table import code_span, in_markdown
 
 __all__ = ["CARD", "card_for_others", "card_pictures", "write_card"]
 
@@ -62,7 +63,7 @@ def card_for_others(directory: Path, settings: EncoderSettings, backbone: str) -
 
 def _card(settings: EncoderSettings, dimension: int, *, packed: bool) -> str:
     name = settings.name or settings.backbone
-    prompts = ", ".join(f"`{prompt}` before a {role}" for role, prompt in settings.prompts.items() if prompt)
+    prompts = ", ".join(f"{code_span(prompt)} before a {role}" for role, prompt in settings.prompts.items() if prompt)
     numbers = "all" if settings.layers is None else ", ".join(map(str, settings.layers))
     beside = _PACKED if packed else _BESIDE
     last = "" if packed else _TOKENIZER
@@ -80,14 +81,14 @@ def _card(settings: EncoderSettings, dimension: int, *, packed: bool) -> str:
         **({"searches indexes of": settings.space["name"]} if settings.space else {}),
         "stage": str(settings.training.get("stage", "not recorded")),
     }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    table = "\n".join(f"| {key} | {in_markdown(value)} |" for key, value in rows.items())
     return f"""---
 base_model: {settings.backbone}
 tags: [{", ".join(tags)}]
 ---
 {_MARK}
 
-# {name}
+# {in_markdown(name)}
 
 A text encoder made from a causal language model by context compression (LLM2Comp, arXiv 2511.17129): {made_of} and
 {beside}

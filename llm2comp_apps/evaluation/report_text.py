@@ -5,7 +5,7 @@ from __future__ import annotations
 from llm2comp_apps.evaluation.report import Comparison, Line, Report
 from llm2comp_apps.evaluation.results import TaskResult
 from llm2comp_apps.evaluation.table import System
-from llm2comp_apps.text_table import TextTable
+from llm2comp_apps.text_table import TextTable, code_span, in_markdown
 
 __all__ = [
     "COMPARISON_NOTE",
@@ -115,20 +115,16 @@ def render_markdown(report: Report) -> str:
     parts += ["", "## By task", "", *scores_table(report).markdown()]
     compared = comparisons_table(report)
     if compared is not None:
-        parts += ["", f"## {_one_line(compared.title)}", "", compared.caption, "", *compared.markdown()]
+        parts += ["", f"## {in_markdown(compared.title)}", "", compared.caption, "", *compared.markdown()]
     prompts = _prompts_table(report)
     parts += ["", "## Prompts", "", *(prompts.markdown() if prompts.rows else ["No prompts were used."])]
     parts += ["", "## Encoders", "", *_systems_table(report).markdown()]
     versions = ", ".join(f"{name} {number}" for name, number in report.environment["versions"].items())
-    parts += ["", "## Settings", "", *(f"- {key}: {_one_line(str(value))}" for key, value in report.settings.items())]
+    parts += ["", "## Settings", "", *(f"- {key}: {in_markdown(str(value))}" for key, value in report.settings.items())]
     parts += [f"- created: {report.environment['created']}", f"- versions: {versions}"]
     if report.failures:
-        parts += ["", "## Not evaluated", "", *(f"- {_one_line(line)}" for line in report.failures)]
+        parts += ["", "## Not evaluated", "", *(f"- {in_markdown(line)}" for line in report.failures)]
     return "\n".join(parts) + "\n"
-
-
-def _one_line(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", "⏎")
 
 
 def _line_name(line: Line) -> str:
@@ -142,7 +138,7 @@ def _score_cell(line: Line, label: str) -> str:
 
 def _prompts_table(report: Report) -> TextTable:
     rows = [
-        [task, label, *(f"`{text}`" if text else "" for text in result.prompts.values())]
+        [task, label, *(code_span(text) if text else "" for text in result.prompts.values())]
         for label, row in report.cells.items()
         for task, result in row.items()
         if any(result.prompts.values())

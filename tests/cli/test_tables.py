@@ -6,7 +6,7 @@ import pytest
 
 from llm2comp_apps.cli.ui.console import stdout_console
 from llm2comp_apps.cli.ui.tables import print_tables, rich_table
-from llm2comp_apps.text_table import TextTable
+from llm2comp_apps.text_table import TextTable, code_span, in_markdown
 
 SCORES = TextTable(
     title="Scores",
@@ -57,10 +57,29 @@ def test_a_console_of_no_columns_still_shows_what_it_has(capsys, monkeypatch, co
     assert "Cells divide" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("cell", "line"), [("a|b", "a\\|b"), ("a\nb", "a⏎b")])
+@pytest.mark.parametrize(
+    ("cell", "line"),
+    [
+        ("a|b", "a\\|b"),
+        ("a\nb", "a⏎b"),
+        ("a\r\nb\u2028c", "a⏎b⏎c"),
+        ("<!-- a", "&lt;!-- a"),
+        ("`<a>`", "`<a>`"),
+        ("`` a`<b> ``", "`` a`<b> ``"),
+        ("`a` <!-- `", "`a` &lt;!-- `"),
+        ("**1.00**", "**1.00**"),
+    ],
+)
 def test_markdown_stays_a_table(cell, line):
     table = TextTable(title="", header=["name", "n"], rows=[[cell, "1"]], numbers=[1])
     assert table.markdown() == ["| name | n |", "| --- | ---: |", f"| {line} | 1 |"]
+
+
+@pytest.mark.parametrize("text", ["find: ", "a`b", "``", "`<x>`", "a ``b` <c>"])
+def test_code_of_anybodys_text_is_code_in_a_table(text):
+    span = code_span(text)
+    assert in_markdown(span) == span
+    assert text in span
 
 
 def test_a_table_with_columns_to_cut_fits_the_page(capsys):

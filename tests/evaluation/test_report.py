@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -128,6 +129,17 @@ def test_markdown_has_every_score_and_stays_a_table(report):
     assert "prompt: a\\|b" in page
     assert "`find: `" in page
     assert "gone: no such model" in page
+
+
+def test_names_in_a_markdown_page_are_no_html_and_no_second_line(shared_data, tmp_path, hash_encoder):
+    odd, shown = "<!-- a|b\r\n# c\u2028d", "&lt;!-- a\\|b⏎# c⏎d"
+    tasks = load_suite("offline", shared_data, ["groups"])
+    table = fill_table(parse_systems([f"{odd}=hash", "hash"]), tasks, tmp_path, lambda _: hash_encoder)
+    table.failures.append(odd)
+    page = render_markdown(build_report(table, {"suite": odd}, against=odd))
+    assert not re.search(r"<!|[\r\u2028]|^# c", page, re.MULTILINE)
+    for line in (f"| {shown} | ", f"## Difference from {shown}\n", f"- suite: {shown}\n", f"- {shown}\n"):
+        assert line in page
 
 
 class Page(HTMLParser):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm2comp_apps.clustering.algorithms import quality
 from llm2comp_apps.clustering.algorithms.methods import default_cluster_size
 from llm2comp_apps.clustering.output.tables import label_rows, timeline_of
+from llm2comp_apps.text_table import in_markdown
 
 if TYPE_CHECKING:
     from llm2comp_apps.clustering.describing.topics import Topic
@@ -33,9 +34,13 @@ SCORE_NAMES = {
 def report_markdown(clustering: Clustering, title: str) -> str:
     """Write the report; nothing in it changes from run to run."""
     sections = [
-        f"# {title}",
+        f"# {in_markdown(title)}",
         _overview(clustering),
-        *(["## Warnings", "\n".join(f"- {line}" for line in clustering.warnings)] if clustering.warnings else []),
+        *(
+            ["## Warnings", "\n".join(f"- {in_markdown(line)}" for line in clustering.warnings)]
+            if clustering.warnings
+            else []
+        ),
         "## Scores",
         _scores(clustering),
         "## Topics",
@@ -152,5 +157,4 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    # Markdown lets HTML through: a document that begins with "<!--" would hide all that follows.
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return in_markdown(" ".join(text.split()))

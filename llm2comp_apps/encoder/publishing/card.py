@@ -10,6 +10,7 @@ from typing import Any
 
 from llm2comp_apps.encoder.card import CARD
 from llm2comp_apps.encoder.settings import EncoderSettings
+from llm2comp_apps.text_table import code_span, in_markdown
 
 __all__ = ["ENCODER_CARD", "export_card", "front_matter"]
 
@@ -68,7 +69,7 @@ def export_card(
         results: see :func:`front_matter`.
         more: put at the end, such as scores.
     """
-    prompts = ", ".join(f"`{prompt}` before a {role}" for role, prompt in settings.prompts.items() if prompt)
+    prompts = ", ".join(f"{code_span(prompt)} before a {role}" for role, prompt in settings.prompts.items() if prompt)
     rows = {
         "backbone": _backbone(settings),
         "layers of the backbone": "all" if settings.layers is None else ", ".join(map(str, settings.layers)),
@@ -80,9 +81,9 @@ def export_card(
         "prompts": prompts or "none",
         "needs": _NEEDS[kind],
     }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    table = "\n".join(f"| {key} | {in_markdown(value)} |" for key, value in rows.items())
     return f"""{front_matter(settings, kind, terms=_terms(own_card, own_card_at), results=results)}
-# {settings.name or _backbone(settings)}
+# {in_markdown(settings.name or _backbone(settings))}
 
 A text encoder made from a causal language model by context compression
 ([LLM2Comp, arXiv 2511.17129](https://arxiv.org/abs/2511.17129)): memory tokens behind a text collect what it says, and

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.text_table import in_markdown
 
 __all__ = ["read_scores", "score_table"]
 
@@ -47,5 +48,6 @@ def score_table(results: list[dict[str, Any]]) -> str:
     rows = []
     for one in results:
         (metric,) = one["metrics"]
-        rows.append(f"| {one['dataset']['name']} | {one['task']['type']} | {metric['type']} | {metric['value']} |")
+        cells = (one["dataset"]["name"], one["task"]["type"], metric["type"], str(metric["value"]))
+        rows.append(f"| {' | '.join(map(in_markdown, cells))} |")
     return "\n".join(["", "## Scores", "", "Times 100.", "", "| | task | metric | |", "|---|---|---|---:|", *rows, ""])
