@@ -10,9 +10,15 @@ from pathlib import Path
 
 from llm2comp_apps.errors import EncoderError
 
-__all__ = ["find_model"]
+__all__ = ["find_model", "is_missing_folder"]
 
 _WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def is_missing_folder(name: str) -> bool:
+    """Whether a name can only be that of a folder, and there is none; no library has to be asked what it means."""
+    means_a_folder = name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1
+    return means_a_folder and not Path(name).expanduser().is_dir()
 
 
 def find_model(name: str) -> str:
@@ -34,7 +40,7 @@ def find_model(name: str) -> str:
 
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser())
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if is_missing_folder(name):
         raise EncoderError("no such directory")
     logging.set_verbosity_error()  # its retries are told line by line, and we tell what came of them
     try:

@@ -16,6 +16,7 @@ from llm2comp_apps.encoder.batching import encode_in_windows, limit, with_progre
 from llm2comp_apps.encoder.beginnings import first_ids
 from llm2comp_apps.encoder.devices import check_device
 from llm2comp_apps.encoder.habits import EncoderHabits, Texts, one_or_many
+from llm2comp_apps.encoder.hub import is_missing_folder
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.texts import list_of_texts
 from llm2comp_apps.encoder.turns import in_turn
@@ -56,6 +57,8 @@ def load_sentence_transformer(
     Raises:
         EncoderError: sentence-transformers is not installed, or the model cannot be loaded.
     """
+    if is_missing_folder(path):
+        raise EncoderError(f"{path}: no such directory")
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:

@@ -56,6 +56,11 @@ def test_without_sentence_transformers_the_model_that_was_given_is_named(cli, en
     assert line.startswith("Error: the cross-encoder 'some/model' needs sentence-transformers")
     assert line.endswith("(without it: tokens, memory, likelihood, upr, or a reranker's folder)")
     cli("index", "build", corpus)
+    for missing in ("./none", "/no/where"):
+        line = cli("rerank", "q", corpus, "--model", missing).stderr.splitlines()[-1]
+        assert line == f"Error: cannot load the cross-encoder {missing!r}: no such directory"
+        line = cli("search", "q", "--mode", "lexical", "--rerank", missing).stderr.splitlines()[-1]
+        assert line.endswith(f"{missing!r}: no such directory")
     line = cli("search", "q", "--mode", "lexical", "--rerank", "some/model").stderr
     assert line.startswith("Error: the cross-encoder 'some/model' needs sentence-transformers")
 

