@@ -197,10 +197,8 @@ def _show(found: Outcome | ScoredRun | Analysis, done: str, *, as_json: bool) ->
         print_json(found.to_json())
     elif tables:
         print_tables(tables)
-    for path in found.files:
-        note(f"wrote {path}")
-    for line in found.failures:
-        warn(f"not {done}: {line}")
+    note(*(f"wrote {path}" for path in found.files))
+    warn(*(f"not {done}: {line}" for line in found.failures))
 
 
 def _fail_if(failures: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -76,4 +77,6 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal or pipe that has no name for a character of a document gets its number, and not a traceback.
             stream.reconfigure(errors="backslashreplace")
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # what is half written is taken away, as after ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

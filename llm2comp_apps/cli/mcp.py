@@ -52,6 +52,7 @@ def mcp(
     # The thread that waits for a line of standard input cannot be asked to stop, and Python would wait for it: ctrl-C
     # ends the process at once, as SIGTERM does. What is written to an index meanwhile is there whole or not at all.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         server.run("stdio")
     finally:

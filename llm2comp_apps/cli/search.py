@@ -87,21 +87,18 @@ def search(
     library = open_indexes(index or (), encoder=encoder, query_encoder=query_encoder, device=device)
     warn(*search_warnings(library.index, options, rerank))
     advice = ["index build --memory stores them"] if rerank == "memory" and not library.index.memory_tokens else []
-    for line in [*advice, *search_notes(library.index, options), *rerank_notes(library.index, rerank)]:
-        note(line)
+    note(*advice, *search_notes(library.index, options), *rerank_notes(library.index, rerank))
     searcher = library.searcher(options.mode, rerank)
     if questions is not None:
         _write_run(searcher, options, questions, run_format, output)
     elif query is not None:
-        for line in operator_notes(query, options):
-            note(line)
+        note(*operator_notes(query, options))
         hits = searcher.search(query, options)
         facts = {"query": query, "mode": options.mode}
         show_hits(hits, as_json=as_json, shown=show or (), spans=options.passages, **facts)
     else:
         _prompt(searcher, options, show or ())
-    for line in ["Timings:", *(f"  {line}" for line in library.stopwatch.lines())] if timings else ():
-        note(line)
+    note(*(["Timings:", *(f"  {line}" for line in library.stopwatch.lines())] if timings else ()))
 
 
 def _show_similar(

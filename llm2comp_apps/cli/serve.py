@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from inspect import Parameter
 from typing import Annotated, Any
 
@@ -73,4 +74,5 @@ def serve(
         raise LLM2CompError(f"{error.name} is not installed: pip install 'llm2comp-apps[serve]'") from error
     following = {followed_index(folder, device): folder for folder in watch}
     settings = room.asked_settings(index or (), following, device=device, **given)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which a server ends that has answered what was at work
     room.serve(settings, on_start=lambda url: note(f"Serving at {url}; ctrl-C stops."))

@@ -179,8 +179,7 @@ def prune(
     if as_json:
         print_json(asdict(report) | {"out": str(out)})
         return
-    for line in report.lines():
-        note(f"{out}: {line}")
+    note(*(f"{out}: {line}" for line in report.lines()))
 
 
 @with_groups(

@@ -46,9 +46,9 @@ def start_build(tmp_path):
     """Starts ``index build`` in a process of its own; returns its Popen."""
     started = []
 
-    def start(corpus, output):
+    def start(corpus, output, *command):
         driver = DRIVER.format(tests=str(Path(__file__).parents[1]), window=WINDOW)
-        command = [sys.executable, "-c", driver, "index", "build", str(corpus), "-o", str(output)]
+        command = [sys.executable, "-c", driver, *(command or ("index", "build")), str(corpus), "-o", str(output)]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -169,6 +169,22 @@ def test_a_second_ctrl_c_stops_at_once_and_harms_nothing(start_build, undisturbe
     assert popen.returncode == 130
     assert "Traceback" not in stderr
     assert Index.open(path).verify() == []
+
+
+@pytest.mark.parametrize("output", ["x.npy", "x.parquet"])
+def test_sigterm_takes_away_what_is_half_written(start_build, tmp_path, output):
+    corpus = tmp_path / "long.jsonl"
+    corpus.write_text("".join(json.dumps({"_id": str(n), "text": f"a text {n}"}) + "\n" for n in range(20_000)))
+    popen = start_build(corpus, tmp_path / output, "encode")
+    limit = time.monotonic() + 60
+    while not list(tmp_path.glob(".x.*.new")):
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    popen.terminate()
+    _, stderr = popen.communicate(timeout=60)
+    assert popen.returncode == 130
+    assert stderr.splitlines()[-1] == "Error: interrupted"
+    assert [path.name for path in tmp_path.iterdir()] == ["long.jsonl"]
 
 
 def test_progress_in_a_pipe_is_plain_lines_with_rate_and_time_left(start_build, undisturbed, tmp_path):

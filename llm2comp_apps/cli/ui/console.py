@@ -65,16 +65,16 @@ def _width(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if columns.isdigit() else None
 
 
-def note(message: str) -> None:
-    """Print one line for people on stderr, its settings in backquotes spelled as options of the running command."""
-    # Names of files may hold line breaks and commands to a terminal: they are shown as Python writes them.
-    typer.echo(_NOT_IN_A_LINE.sub(lambda found: ascii(found[0])[1:-1], in_options(message)), err=True)
+def note(*messages: str) -> None:
+    """Print lines for people on stderr, their settings in backquotes spelled as options of the running command."""
+    for message in messages:
+        # Names of files may hold line breaks and commands to a terminal: they are shown as Python writes them.
+        typer.echo(_NOT_IN_A_LINE.sub(lambda found: ascii(found[0])[1:-1], in_options(message)), err=True)
 
 
 def warn(*messages: str) -> None:
     """Print warnings on stderr, a line each."""
-    for message in messages:
-        note(f"Warning: {message}")
+    note(*(f"Warning: {message}" for message in messages))
 
 
 def print_json(value: Any, *, line: bool = False) -> None:
