@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias, get_args
 from llm2comp_indexes import QueryWords
 
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.query_text import check_number
 
 __all__ = [
     "RRF_K",
@@ -61,6 +62,7 @@ def check_fusion(fusion: str, alpha: float | None) -> None:
     """
     if fusion not in get_args(Fusion):
         raise UsageError(f"must be one of {', '.join(get_args(Fusion))}, not {fusion!r}", field="fusion")
+    check_number(alpha, "alpha")
     if alpha is not None and not 0 <= alpha <= 1:
         raise UsageError(f"must be from 0 (words alone) to 1 (meaning alone), not {alpha:g}", field="alpha")
     if alpha is not None and fusion == "rrf":

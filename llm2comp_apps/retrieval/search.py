@@ -24,7 +24,7 @@ from llm2comp_apps.retrieval.index_encoder import check_query_encoder
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion, learned_of, weight_of_meaning
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.passages import Passages, documents_of
-from llm2comp_apps.retrieval.query_text import check_count, check_query, listed
+from llm2comp_apps.retrieval.query_text import check_count, check_query, check_time, listed, listed_texts, one_row
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker, files_of, share_of
 from llm2comp_apps.retrieval.rerank.paced import RERANK_MS
 from llm2comp_apps.retrieval.rereading import Score, read_again
@@ -119,8 +119,7 @@ class SearchOptions:
         check_count(self.k, "k")
         if self.rerank_depth is not None:
             check_count(self.rerank_depth, "rerank_depth")
-        if self.rerank_ms is not None and not self.rerank_ms >= 0:
-            raise UsageError(f"must be at least 0, which is no limit, not {self.rerank_ms:g}", field="rerank_ms")
+        check_time(self.rerank_ms, "rerank_ms")
         if self.mode not in get_args(Mode):
             raise UsageError(f"must be one of {', '.join(get_args(Mode))}, not {self.mode!r}", field="mode")
         if self.alpha is not None and self.mode != "hybrid":
@@ -227,7 +226,7 @@ class Searcher:
         *,
         offset: int = 0,
         facets: Sequence[str] = (),
-        vector: FloatArray | None = None,
+        vector: FloatArray | Sequence[float] | None = None,
         **settings: Unpack[SearchSettings],
     ) -> SearchPage:
         """A page of the hits for a query.
@@ -244,14 +243,14 @@ class Searcher:
         """
         options = self._waited_for(SearchOptions(**settings))
         check_count(offset, "offset", least=0)
-        facets = listed(facets, "facets")
+        facets = listed_texts(facets, "facets")
         if self._reranker is not None and not query.strip():
             raise UsageError("needs a query that can be read, beside its vector", field="rerank")
         # What a reranker has not read is no hit, and reading more than was asked for costs seconds.
         depth = max(offset + options.k, FACET_DEPTH if facets and self._reranker is None else 0)
         (parsed,) = _parsed([query], options, typed=True, given=vector is not None)
         with self._pinned() as pinned:
-            ranking = pinned._rank([parsed], replace(options, k=depth), None if vector is None else vector[None])[0]
+            ranking = pinned._rank([parsed], replace(options, k=depth), one_row(vector, self._index.dimension))[0]
             shown = ranking[offset : offset + options.k]
             with self._clock.part("documents and snippets"):
                 hits = pinned._hits(parsed, shown, options)

@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from llm2comp_indexes import Index
+from llm2comp_indexes import FilterError, Index
 
 import llm2comp_apps
 from llm2comp_apps import Collection, CorpusError, Document, EncoderError, UsageError, read_corpus
@@ -302,6 +302,23 @@ def test_one_text_is_no_list_of_letters(tmp_path, hash_encoder):
         (lambda library: library.search("cells", where=5), "where must be text, not 5"),
         (lambda library: library.delete([5]), "ids must be text, not 5"),
         (lambda library: library.delete(where=5), "where must be text, not 5"),
+        (lambda library: library.delete(5), "ids must be a list, not 5"),
+        (lambda library: library.search("cells", alpha="0.5"), "alpha must be a number, not '0.5'"),
+        (lambda library: library.search("cells", rerank_ms="5"), "rerank_ms must be a number, not '5'"),
+        (lambda library: library.searcher().page("cells", facets=5), "facets must be a list, not 5"),
+        (lambda library: library.searcher().page("cells", facets=[5]), "facets must be text, not 5"),
+        (
+            lambda library: library.searcher().page("cells", vector=[1.0, 2.0]),
+            "vector must be a vector of 32 numbers, not of the shape (2,)",
+        ),
+        (
+            lambda library: library.searcher().page("cells", vector="abc"),
+            "vector must be a vector of 32 numbers, not 'abc'",
+        ),
+        (
+            lambda library: library.searcher().page("cells", vector=[float("nan")] * 32),
+            "vector must be of finite numbers",
+        ),
     ],
 )
 def test_what_is_no_text_and_no_number_is_named(library, ask, line):
@@ -309,6 +326,19 @@ def test_what_is_no_text_and_no_number_is_named(library, ask, line):
         ask(library)
     assert str(refused.value) == line
     assert len(library.search("cells", k=np.int64(3))) == 3
+
+
+def test_a_condition_that_is_no_text_is_named(library):
+    with pytest.raises(FilterError, match=r"^where must be text, not 5$"):
+        list(library.documents(where=5))
+
+
+def test_the_vector_of_a_query_may_be_a_list_of_numbers(library, hash_encoder):
+    (vector,) = hash_encoder.encode(["cells divide"])
+    searcher = library.searcher()
+    pages = [searcher.page("", vector=given, mode="dense") for given in (vector, vector.tolist(), tuple(vector))]
+    assert pages[0].ids == pages[1].ids == pages[2].ids
+    assert [hit.score for hit in pages[0].hits] == pytest.approx([hit.score for hit in pages[1].hits])
 
 
 @pytest.mark.parametrize(

@@ -378,8 +378,10 @@ def compile_filter(expression: str) -> CompiledFilter:
     """Compile a ``where`` expression; the grammar is at the top of this module.
 
     Raises:
-        FilterError: it cannot be read; the message shows where.
+        FilterError: it is no text, or cannot be read; the message shows where.
     """
+    if not isinstance(expression, str):
+        raise FilterError(f"must be text, not {expression!r:.60}", field="where")
     parser = _Parser(expression)
     sql = parser.parse()
     return CompiledFilter(sql, parser.parameters, tuple(parser.fields), tuple(parser.asked))
