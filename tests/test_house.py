@@ -91,6 +91,7 @@ def test_every_import_is_declared() -> None:
         ("llm2comp_apps/errors.py", {"llm2comp_apps", "llm2comp_indexes", "llm2comp_train"}),
         ("llm2comp_apps/files.py", {"llm2comp_apps", "llm2comp_indexes", "llm2comp_train"}),
         ("llm2comp_apps/pictures.py", {"llm2comp_apps", "llm2comp_indexes", "llm2comp_train"}),
+        ("llm2comp_apps/stopping.py", {"llm2comp_apps", "llm2comp_indexes", "llm2comp_train"}),
         ("llm2comp_apps/text_table.py", {"llm2comp_apps", "llm2comp_indexes", "llm2comp_train"}),
     ],
 )

@@ -17,7 +17,7 @@ from llm2comp_apps.cli.options.reading import READING, CorpusArgument
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.errors import INTERRUPTED
 from llm2comp_apps.cli.ui.log import describe_index_device
-from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration, stop_on_interrupt
+from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration, stop_when_asked
 from llm2comp_apps.cli.ui.reading import describe_reading, show_kinds
 from llm2comp_apps.corpus.options import CorpusOptions
 
@@ -160,12 +160,12 @@ def _fill(
     reading_report = ReadReport()
     documents = read_corpus(sources, reading, reading_report)
     total = survey.new if survey is not None else None
-    with ProgressDisplay("encoding", "documents", total) as display, stop_on_interrupt() as should_stop:
+    with ProgressDisplay("encoding", "documents", total) as display, stop_when_asked() as stop:
 
         def show(progress: BuildProgress) -> None:
             display.update(progress.documents, None if survey is None else survey.share(progress))
 
-        report = run(documents, reading_report, on_progress=show, should_stop=should_stop)
+        report = run(documents, reading_report, on_progress=show, should_stop=stop.asked)
     if survey is None:
         describe_reading(reading_report)
     if not report.interrupted:

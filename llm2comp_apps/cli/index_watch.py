@@ -16,7 +16,7 @@ from llm2comp_apps.cli.options.reading import READING
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.errors import INTERRUPTED
 from llm2comp_apps.cli.ui.log import describe_index_device
-from llm2comp_apps.cli.ui.progress import format_duration, stop_on_interrupt
+from llm2comp_apps.cli.ui.progress import format_duration, stop_when_asked
 from llm2comp_apps.corpus.options import CorpusOptions
 
 __all__ = ["register"]
@@ -58,14 +58,14 @@ def watch(
     path = new_index_path([str(folder)], output)
     describe_index_device(device)
     library = open_or_create(path, encoder=encoder, device=device, **settings)
-    with FolderWatch(library, folder, options=reading) as watching, stop_on_interrupt() as stop:
+    with FolderWatch(library, folder, options=reading) as watching, stop_when_asked() as stop:
         show = partial(_show, path, as_json)
         if once:
-            show(watching.sync(should_stop=stop))
+            show(watching.sync(should_stop=stop.asked))
         else:
             note(f"{path} follows {folder}; ctrl-C ends this")
-            watching.run(interval=interval, should_stop=stop, on_report=show)
-        if stop():
+            watching.run(interval=interval, should_stop=stop.asked, on_report=show)
+        if stop.asked():
             raise typer.Exit(INTERRUPTED)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import signal
 import sys
 from typing import Annotated
 
@@ -14,6 +13,7 @@ import typer
 from llm2comp_apps import __version__
 from llm2comp_apps.cli.options.common import examples
 from llm2comp_apps.cli.ui.errors import CommandGroup
+from llm2comp_apps.stopping import interrupt_on_sigterm
 
 __all__ = ["app", "main"]
 
@@ -77,6 +77,5 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal or pipe that has no name for a character of a document gets its number, and not a traceback.
             stream.reconfigure(errors="backslashreplace")
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # what is half written is taken away, as after ctrl-C
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_on_sigterm()
     app()

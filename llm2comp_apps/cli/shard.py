@@ -21,7 +21,7 @@ from llm2comp_apps.cli.options.index_settings import BUILD
 from llm2comp_apps.cli.options.reading import READING, CorpusArgument
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.errors import INTERRUPTED
-from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration, stop_on_interrupt
+from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration, stop_when_asked
 from llm2comp_apps.corpus.options import CorpusOptions
 
 if TYPE_CHECKING:
@@ -130,12 +130,12 @@ def run(
     opened = Job.open(job)
     if retry:
         opened.forgive()
-    with ProgressDisplay("encoding", "documents") as display, stop_on_interrupt() as should_stop:
+    with ProgressDisplay("encoding", "documents") as display, stop_when_asked() as stop:
 
         def show(progress: RunProgress) -> None:
             display.update(progress.documents, progress.fraction)
 
-        shown: dict[str, Any] = {"device": device, "on_progress": show, "should_stop": should_stop}
+        shown: dict[str, Any] = {"device": device, "on_progress": show, "should_stop": stop.asked}
         if ray is not None:
             shown |= {"gpus_per_worker": gpus_per_worker, "cpus_per_worker": cpus_per_worker}
             report = run_on_ray(opened, address=ray, workers=workers, **shown)
@@ -166,13 +166,13 @@ def commit(
     from llm2comp_apps.scale import Job, commit_job
 
     opened = Job.open(job)
-    with ProgressDisplay("committing", "parts", len(opened)) as display, stop_on_interrupt() as should_stop:
+    with ProgressDisplay("committing", "parts", len(opened)) as display, stop_when_asked() as stop:
         report = commit_job(
             opened,
             output,
             partial=partial,
             on_progress=lambda done: display.update(done.parts),
-            should_stop=should_stop,
+            should_stop=stop.asked,
         )
     if as_json:
         print_json({"index": str(output), **asdict(report)})

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -136,14 +137,15 @@ def wait_for_progress(popen):
     raise AssertionError(f"no progress was reported:\n{seen}")
 
 
-def test_ctrl_c_keeps_what_was_encoded_and_says_how_to_go_on(
-    start_build, cli, undisturbed, tmp_path, hash_encoder, encoders
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_is_asked_to_stop_keeps_what_was_encoded_and_says_how_to_go_on(
+    start_build, cli, undisturbed, tmp_path, hash_encoder, encoders, number
 ):
     corpus, expected = undisturbed
     path = tmp_path / "stopped.index"
     popen = start_build(corpus, path)
     wait_for_progress(popen)
-    popen.send_signal(2)
+    popen.send_signal(number)
     stdout, stderr = popen.communicate(timeout=300)
     assert popen.returncode == 130
     assert stdout == ""

@@ -1,17 +1,16 @@
-"""Progress of long work on stderr: a bar on a terminal, a plain line every few seconds elsewhere; and ctrl-C."""
+"""Progress of long work on stderr: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.cli.ui.console import note, stderr_console
+from llm2comp_apps.stopping import StopRequest
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.clustering.embedding import ClusterProgress
     from llm2comp_apps.encoder.progress import EncodingProgress
 
-__all__ = ["ProgressDisplay", "format_duration", "show_encoding", "show_steps", "stop_on_interrupt"]
+__all__ = ["ProgressDisplay", "format_duration", "show_encoding", "show_steps", "stop_when_asked"]
 
 #: Seconds between two plain lines.
 LINE_INTERVAL = 5.0
@@ -137,28 +136,10 @@ def show_steps() -> Iterator[Callable[[ClusterProgress], None]]:
         yield show
 
 
-@contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first ctrl-C into a question that the work asks when it can stop; the second one interrupts at once.
-
-    Yields:
-        A function that tells whether to stop.
-    """
-    asked = False
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        # Not print: a handler may run in the middle of another print, and buffered streams cannot be re-entered.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _STOPPING)
-
-    previous = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, previous)
+def stop_when_asked() -> StopRequest:
+    """The first ctrl-C or SIGTERM as a question that the work asks when it can stop; a second ctrl-C interrupts it."""
+    # Not print: a handler may run in the middle of another print, and buffered streams cannot be re-entered.
+    return StopRequest(lambda: os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _STOPPING))
 
 
 def format_duration(seconds: float) -> str:

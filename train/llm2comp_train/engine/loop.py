@@ -8,12 +8,10 @@ last checkpoint goes through the losses of one that was not.
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.errors import TrainingError
+from llm2comp_apps.stopping import StopRequest
 from llm2comp_train.engine import checkpoints
 from llm2comp_train.engine.adapters import trainable
 from llm2comp_train.engine.machine import layers_of
@@ -32,7 +31,7 @@ from llm2comp_train.engine.sharding import placed_like, whole
 from llm2comp_train.engine.work import Outcome, Work
 from llm2comp_train.settings import Settings
 
-__all__ = ["DivergedError", "Progress", "Run", "StopRequest", "train"]
+__all__ = ["AgreedStop", "DivergedError", "Progress", "Run", "train"]
 
 _ROWS_NAMED = 8
 _LIMIT = {"adapter": 1, "all": 3}
@@ -89,7 +88,7 @@ class Run:
     tensorboard: bool = False
 
 
-def train(run: Run, stop: StopRequest, *, resume: bool) -> int:
+def train(run: Run, stop: AgreedStop, *, resume: bool) -> int:
     """Train to the end of the stage, or to the next step after a request to stop; returns the steps done.
 
     Raises:
@@ -284,33 +283,21 @@ def _restore(run: Run, optimiser: Optimizers, parameters: dict[str, nn.Parameter
     return int(state["step"])
 
 
-class StopRequest:
-    """Turns SIGINT and SIGTERM into a request to stop after the step; a second SIGINT stops at once.
+class AgreedStop(StopRequest):
+    """A request to stop after the step, of which all processes of a run know.
 
-    A request that came too late to stop anything is passed on at the end, to stop what would have come next.
+    One that came too late to stop anything is passed on at the end, to stop what would have come next.
     """
 
     def __init__(self, processes: Processes) -> None:
+        super().__init__()
         self._processes = processes
-        self._asked: int | None = None
-        self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if error is None and self._asked is not None:
-            signal.raise_signal(self._asked)
+    def __exit__(self, error: type[BaseException] | None, *details: object) -> None:
+        super().__exit__(error, *details)
+        if error is None:
+            self.pass_on()
 
     def agreed(self) -> bool:
         """Whether any process was asked to stop; the same answer in all of them."""
-        return self._processes.total(float(self._asked is not None))[0] > 0
-
-    def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self._asked is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._asked = number
+        return self._processes.total(float(self.asked()))[0] > 0

@@ -26,7 +26,7 @@ from llm2comp_train.engine import checkpoints
 from llm2comp_train.engine.building import build, export
 from llm2comp_train.engine.choosing import with_layers_chosen
 from llm2comp_train.engine.claim import check_claim, claim, read_record, run_claim, run_name, scores_anew
-from llm2comp_train.engine.loop import Progress, Run, StopRequest, train
+from llm2comp_train.engine.loop import AgreedStop, Progress, Run, train
 from llm2comp_train.engine.machine import fit_to_machine, load_for_training
 from llm2comp_train.engine.metrics import best_step, require_tensorboard
 from llm2comp_train.engine.processes import Processes
@@ -142,7 +142,7 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
 
 
 def _train_to_the_end(run: Run, options: RunOptions) -> Path:
-    with StopRequest(run.processes) as stop:
+    with AgreedStop(run.processes) as stop:
         steps = train(run, stop, resume=options.resume)
         if steps < run.settings.max_steps:
             raise TrainingStoppedError(
