@@ -16,6 +16,7 @@ import uvicorn
 
 from llm2comp_apps import Collection, Document, TopicModel
 from llm2comp_apps.serving import ServeSettings, State, create_app
+from llm2comp_apps.serving.page_files import PUBLIC, page_routes
 
 TOPICS = {
     "cells": "Cells divide by mitosis. Before a cell divides it copies its chromosomes.",
@@ -182,3 +183,37 @@ def server(running, library):
 def ask(server):
     """Asks that server."""
     return server.ask
+
+
+@pytest.fixture
+def serve_page(running):
+    return lambda *paths, **settings: running(indexes=list(paths), more=page_routes(), public=PUBLIC, **settings)
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens pages; fails the test on an error of a page, and on any request to somewhere else."""
+    troubles, contexts = [], []
+
+    def open_(server, address="", *, scheme="light", width=1280, height=860, refusal="", **more):
+        def told(message) -> None:
+            if message.type == "error" and not (refusal and refusal in message.text):
+                troubles.append(message.text)
+
+        def asked(request) -> None:
+            if not request.url.startswith((server.ask.url, "data:")):
+                troubles.append(request.url)
+
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **more)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", told)
+        page.on("request", asked)
+        page.goto(f"{server.ask.url}/{address}")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert not troubles

@@ -1,82 +1,19 @@
-"""The page in a real browser: typing, choosing, reading, the map, the keyboard, a phone, a key.
-
-``LLM2COMP_SCREENSHOTS`` names a folder in which pictures are kept, to be looked at.
-"""
+"""The page in a real browser: typing, choosing, reading, the map, the keyboard, a phone, a key."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import pytest
 
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.serving import key_hash
-from llm2comp_apps.serving.page_files import PUBLIC, page_routes
 
-FINAL = '#status[data-final="true"]'
-NEXT_FRAME = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
-
-
-@pytest.fixture
-def serve_page(running):
-    return lambda *paths, **settings: running(indexes=list(paths), more=page_routes(), public=PUBLIC, **settings)
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens pages; fails the test on an error of a page, and on any request to somewhere else."""
-    troubles, contexts = [], []
-
-    def open_(server, address="", *, scheme="light", width=1280, height=860, refusal=""):
-        def told(message) -> None:
-            if message.type == "error" and not (refusal and refusal in message.text):
-                troubles.append(message.text)
-
-        def asked(request) -> None:
-            if not request.url.startswith((server.ask.url, "data:")):
-                troubles.append(request.url)
-
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", told)
-        page.on("request", asked)
-        page.goto(f"{server.ask.url}/{address}")
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert not troubles
+from .pages import FINAL, keep_picture, kinds, search, shown
 
 
 @pytest.fixture
 def server(serve_page, clustered):
     with serve_page(clustered) as started:
         yield started
-
-
-def search(page, query: str) -> None:
-    page.fill("#q", "")
-    page.locator("#q").press_sequentially(query)
-    page.wait_for_function("query => page.state.q === query", arg=query)
-    page.wait_for_selector(FINAL)
-
-
-def shown(page) -> list[str]:
-    return page.eval_on_selector_all("#hits .hit", "rows => rows.map(row => row.hit.id)")
-
-
-def kinds(page) -> set[str]:
-    return {each.partition("-")[0] for each in shown(page)}
-
-
-def keep_picture(page, name: str) -> None:
-    page.evaluate(NEXT_FRAME)
-    if folder := os.environ.get("LLM2COMP_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"page-{name}.png", animations="disabled")
 
 
 def test_it_starts_with_topics_and_a_map(server, open_page) -> None:
