@@ -6,30 +6,28 @@
 
 const NAME = /^[^\W\d][\w-]*$/u;
 const KEYWORDS = new Set(["and", "or", "not", "in", "like", "contains", "between", "is", "null", "true", "false"]);
-const TOKEN = /\s*('(?:[^']|'')*'|"(?:[^"]|"")*"|[<>!=]=|<>|[(),=<>]|[^\s(),=<>!'"]+|\S)/gy;
+const TOKEN = /'(?:[^']|'')*'|[<>!=]=|<>|[(),=<>]|(?:"(?:[^"]|"")*"|[^\s(),=<>!'"]+)+|\S/g;
 
 export function tokens(text) {
-  return [...text.matchAll(TOKEN)].map((found) => found[1]);
+  return [...text.matchAll(TOKEN)].map(([token]) => token);
 }
 
-// The clauses that are joined by "and"; one alone where the text has an "or" outside parentheses.
+// The clauses that are joined by "and", as they are spelled; one alone where an "or" stands outside parentheses.
 export function clauses(text) {
-  const parts = [[]];
-  let depth = 0, between = false;
-  for (const token of tokens(text)) {
+  const parts = [];
+  let depth = 0, between = false, begins = 0;
+  for (const { 0: token, index } of text.matchAll(TOKEN)) {
     const word = token.toLowerCase();
     depth += (token === "(") - (token === ")");
     if (depth === 0 && word === "or") return [text.trim()];
     if (word === "between") between = true;
-    if (depth === 0 && word === "and" && !between) parts.push([]);
-    else parts.at(-1).push(token);
+    if (depth === 0 && word === "and" && !between) {
+      parts.push(text.slice(begins, index));
+      begins = index + token.length;
+    }
     if (word === "and") between = false;
   }
-  return parts.filter((part) => part.length).map(spelled);
-}
-
-function spelled(part) {
-  return part.join(" ").replace(/\( /g, "(").replace(/ \)/g, ")").replace(/ ,/g, ",").replace(/\s*\.\s*/g, ".");
+  return [...parts, text.slice(begins)].map((part) => part.trim()).filter(Boolean);
 }
 
 export const joined = (parts) =>
@@ -49,13 +47,15 @@ export const fieldName = (name) =>
 export const literal = (value) =>
   typeof value === "string" ? `'${value.replaceAll("'", "''")}'` : String(value);
 
+const inSingleQuotes = (token) => (/^".*"$/s.test(token) ? literal(token.slice(1, -1).replaceAll('""', '"')) : token);
+
 // The clause's values if it is a list of this field, else null.
 function valuesOf(clause, name) {
   const [field, operator, ...rest] = tokens(clause);
   if (field !== fieldName(name)) return null;
-  if (operator === "=" && rest.length === 1) return rest;
+  if (operator === "=" && rest.length === 1) return rest.map(inSingleQuotes);
   if (operator?.toLowerCase() === "in" && rest[0] === "(" && rest.at(-1) === ")")
-    return rest.slice(1, -1).filter((token) => token !== ",");
+    return rest.slice(1, -1).filter((token) => token !== ",").map(inSingleQuotes);
   return null;
 }
 
