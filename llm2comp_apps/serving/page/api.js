@@ -10,11 +10,15 @@ export class ApiError extends Error {
 }
 
 const KEY = "llm2comp-key";
+let key = "";
+try { key = sessionStorage.getItem(KEY) ?? ""; } catch { /* a browser may keep nothing */ }
+
+const isKey = (text) => /^[\x21-\x7e]+$/.test(text);  // no header can hold anything else
 
 export async function ask(path, body, signal) {
   for (;;) {
-    const key = sessionStorage.getItem(KEY);
-    const headers = { ...(key && { authorization: `Bearer ${key}` }), ...(body && { "content-type": "application/json" }) };
+    const sent = key;
+    const headers = { ...(isKey(sent) && { authorization: `Bearer ${sent}` }), ...(body && { "content-type": "application/json" }) };
     let response;
     try {
       response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
@@ -22,20 +26,33 @@ export async function ask(path, body, signal) {
       if (error.name === "AbortError") throw error;
       throw new ApiError("The server does not answer.");
     }
-    if (response.status === 401) { await askForKey(); continue; }
-    const answer = await response.json().catch(() => ({}));
-    if (response.ok) return answer;
-    const { message = `The server answers ${response.status}.`, param = null } = answer.error ?? {};
+    if (response.status === 401) {
+      if (sent === key) await askForKey();  // else another question has asked for it in the meantime
+      continue;
+    }
+    const answer = await response.json().catch((error) => { if (isAbort(error)) throw error; return null; });
+    if (response.ok && answer) return answer;
+    if (response.ok) throw new ApiError("The server's answer broke off.");
+    const { message = `The server answers ${response.status}.`, param = null } = answer?.error ?? {};
     throw new ApiError(message, { status: response.status, param, retry: Number(response.headers.get("retry-after")) || null });
   }
 }
 
 let asking = null;
 function askForKey() {
-  asking ??= new Promise((done) => {
+  asking ??= new Promise((done, refuse) => {
     const dialog = $("key");
+    $("key-wrong").hidden = !key;
+    dialog.returnValue = "";
     dialog.showModal();
-    dialog.onclose = () => { sessionStorage.setItem(KEY, $("key-text").value); asking = null; done(); };
+    $("key-text").select();
+    dialog.onclose = () => {
+      asking = null;
+      if (dialog.returnValue !== "given") { refuse(new ApiError("This server wants a key; load the page again to give it.")); return; }
+      key = $("key-text").value.trim();
+      try { sessionStorage.setItem(KEY, key); } catch { /* it is forgotten with the page */ }
+      done();
+    };
   });
   return asking;
 }

@@ -3,22 +3,25 @@
 // While somebody types, words are searched at once; when the pause comes, meaning is searched too, and fields are
 // counted. The address holds the question, so that it can be kept and sent.
 
+import * as address from "./address.js";
 import { ApiError, Latest, ask, documentPath, indexPath, isAbort } from "./api.js";
 import { command } from "./command.js";
-import { $, h, number, toast } from "./dom.js";
+import { $, copied, h, many, number, short, toast } from "./dom.js";
 import { counted, showFacets, worthShowing } from "./facets.js";
-import { currentHit, markOpen, move, rows, showHits } from "./hits.js";
+import { currentHit, markOpen, move, moveTo, rows, showHits } from "./hits.js";
 import { bindKeys } from "./keys.js";
 import { closeDocument, isOpen, openDocument } from "./reader.js";
 import * as topicMap from "./topicmap.js";
 import { toggled } from "./where.js";
 
 const PAUSE = 280, PAGE = 20, LIT = 200;
+const SETTLED = 4000;  // milliseconds without typing, after which further typing is a new step of the history
+const TYPED = 500;  // characters; what is longer was pasted, and its last word is whole
 const MODES = [["hybrid", "Both", "Meaning and words"], ["dense", "Meaning", "By meaning alone"], ["lexical", "Words", "By words alone"]];
 
-const state = { index: "", q: "", mode: "hybrid", where: "", like: null, shape: null, topic: null };
-let indexes = [], about = null, fields = [], shown = [], timer = null, counts = null, ready = false;
-const quick = new Latest(), full = new Latest();
+const state = { index: "", q: "", mode: "hybrid", where: "", like: null, shape: null, topic: null, doc: null };
+let indexes = [], about = null, fields = [], shown = [], total = 0, lit = null, timer = null, counts = null, ready = false;
+const quick = new Latest(), full = new Latest(), further = new Latest();
 
 // ---------------------------------------------------------------- asking
 
@@ -38,7 +41,7 @@ function question(extra) {
 }
 
 // The words typed so far; the last one may be the beginning of a word.
-const typed = () => (/[\p{L}]{3,}$/u.test(state.q) ? `${state.q}*` : state.q);
+const typed = () => (state.q.length < TYPED && /[\p{L}]{3,}$/u.test(state.q) ? `${state.q}*` : state.q);
 
 async function askWords() {
   const [path, body] = question({ mode: "lexical", q: typed() });
@@ -67,29 +70,31 @@ async function askAll() {
   }
 }
 
-function changed({ typing = false } = {}) {
+function changed({ typing = false, entered = false } = {}) {
   if (!ready) return;
   clearTimeout(timer);
   $("status").dataset.final = "false";
   asked += 1;
-  full.stop();
-  remember();
+  for (const each of [quick, full, further]) each.stop();
   $("problem").hidden = true;
   $("where").classList.remove("wrong");
+  $("where").removeAttribute("aria-invalid");
   topicMap.setShape(state.shape);
   chips();
-  if (!state.q.trim() && !state.like && !narrowed()) { quick.stop(); start(); return; }
+  if (!state.q.trim() && !state.like && !narrowed()) { remember({ typing }); start(); return; }
   $("start").hidden = true;
   if (typing) {
     if (state.q.trim() && !state.like && state.mode !== "dense") askWords();
-    timer = setTimeout(askAll, PAUSE);
-  } else askAll();
+    timer = setTimeout(() => { remember({ typing }); askAll(); }, PAUSE);
+  } else { remember({ typing: entered }); askAll(); }
 }
 
 function failed(error, { quiet = false } = {}) {
   if (isAbort(error)) return;
   if (error.param === "where") {
     $("where").classList.add("wrong");
+    $("where").setAttribute("aria-invalid", "true");
+    if ($("status").querySelector(".busy")) status();  // nothing follows
     $("problem").textContent = error.message;
     $("problem").hidden = quiet;
     return;
@@ -104,35 +109,42 @@ function status(...parts) { $("status").replaceChildren(...parts); }
 function show(answer, { final }) {
   shown = answer.hits;
   showHits(shown, hitActions);
-  $("results").scrollTop = 0;
-  const total = answer.estimatedTotalHits ?? shown.length;
+  $("results").scrollTop = $("columns").scrollTop = 0;  // on a phone the columns scroll as one
+  total = answer.estimatedTotalHits ?? shown.length;
   const waits = !final && state.mode !== "lexical";
-  const by = state.like ? `like “${state.like.title}”` : answer.mode === "lexical" ? "by words" : answer.mode === "dense" ? "by meaning" : answer.mode ? "by meaning and words" : "";
+  const by = state.like ? `like “${short(state.like.title)}”` : answer.mode === "lexical" ? "by words" : answer.mode === "dense" ? "by meaning" : answer.mode ? "by meaning and words" : "";
   status(
-    h("span", {}, shown.length ? `${total >= LIT && answer.mode ? "The best " : ""}${number.format(total)} ${state.q.trim() || state.like ? "hits" : "documents"} ${by}`.trim() : "Nothing found."),
+    h("span", {}, shown.length ? `${total >= LIT && answer.mode ? "The best " : ""}${many(total, state.q.trim() || state.like ? "hit" : "document")} ${by}`.trim() : "Nothing found."),
     answer.processingTimeMs === undefined ? "" : h("span.time", {}, `${answer.processingTimeMs} ms`),
+    answer.queryTruncated ? h("span", {}, "only the beginning of the query was read for its meaning") : "",
+    ...(answer.warnings ?? []).map((line) => h("span", {}, line)),
     answer.partial ? h("span", {}, `not all: ${answer.missingShards.join(", ")} did not answer`) : "",
     waits ? h("span.busy", {}, "meaning follows") : "");
   $("status").dataset.final = String(final);
   $("more").hidden = Boolean(state.like) || !final || shown.length < PAGE || shown.length >= total;
-  topicMap.light(shown.map((hit) => hit.id), shown);
+  lit = (final && answer.ids) || null;  // more than the list shows
+  topicMap.light(lit ?? shown.map((hit) => hit.id), shown);
   if (final) {
     counts = answer.facetDistribution ?? null;
     facets();
-    if (answer.ids) topicMap.light(answer.ids, shown);  // more than the list shows
   }
   if (isOpen()) markOpen($("reader").dataset.id);
 }
 
 async function showMore() {
   const [path, body] = question({ offset: shown.length });
-  const answer = await ask(path, body).catch((error) => { failed(error); return { hits: [] }; });
-  shown = [...shown, ...answer.hits];
-  showHits(answer.hits, hitActions, { append: true });
-  $("more").hidden = answer.hits.length < PAGE;
+  let answer;
+  $("more").disabled = true;
+  try { answer = await further.ask(path, body); } catch (error) { failed(error); return; } finally { $("more").disabled = false; }
+  const before = new Set(shown.map((hit) => hit.id));  // the index may have changed between two pages
+  const fresh = answer.hits.filter((hit) => !before.has(hit.id));
+  shown = [...shown, ...fresh];
+  showHits(fresh, hitActions, { append: true });
+  topicMap.light(lit ?? shown.map((hit) => hit.id), shown);
+  $("more").hidden = answer.hits.length < PAGE || shown.length >= total;
 }
 
-function facets() { showFacets(fields, state.q.trim() || narrowed() ? counts : null, state.where, setWhere); }
+function facets() { showFacets(fields, state.q.trim() || narrowed() ? counts : null, () => state.where, setWhere); }
 
 function setWhere(where) {
   state.where = $("where").value = where;
@@ -158,7 +170,7 @@ function start() {
   facets();
   const topics = topicMap.topicButtons(chooseTopic);
   $("start").replaceChildren(
-    h("h2", {}, `${number.format(about?.documents ?? 0)} documents`),
+    h("h2", {}, many(about?.documents ?? 0, "document")),
     h("p", {}, topics.length ? "Type to search, or begin with a topic." : "Type to search. Press ? for the keys."),
     h("div.topics", {}, ...topics));
   $("start").hidden = false;
@@ -174,9 +186,11 @@ function chooseTopic(topic) {
 
 const hitActions = {
   open, color: topicMap.colorOf,
+  address: (hit) => here({ doc: hit.id }),
   similar(hit) {
     state.like = { id: hit.id, title: hit.title || hit.id };
-    back();
+    shut();
+    showMap(false);  // on a phone it would hide the hits
     changed();
   },
   choose(field, value) { setWhere(toggled(state.where, field, value)); },
@@ -186,19 +200,31 @@ async function open(hit) {
   const full = shown.find((each) => each.id === hit.id) ?? hit;
   try {
     await openDocument(state.index, full, { similar: hitActions.similar, copy, close: back });
-  } catch (error) { failed(error); return; }
-  $("reader").dataset.id = hit.id;
+  } catch (error) {
+    if (!isOpen()) state.doc = null;
+    failed(error);
+    return;
+  }
+  const replace = state.doc !== null || history.state?.shut;  // back leads from the last document read to the hits
+  state.doc = $("reader").dataset.id = hit.id;
+  remember({ replace });
   $("side").classList.add("open");
   markOpen(hit.id);
   topicMap.ring(hit.id);
 }
 
+function shut() {
+  closeDocument();
+  state.doc = null;
+  markOpen(null);
+  topicMap.ring(null);
+  if (!$("side").dataset.map) $("side").classList.remove("open");
+}
+
 function back() {
   if (isOpen()) {
-    closeDocument();
-    markOpen(null);
-    topicMap.ring(null);
-    if (!$("side").dataset.map) $("side").classList.remove("open");
+    shut();
+    remember({ replace: true, kept: { shut: true } });
     return;
   }
   if ($("side").classList.contains("open")) return showMap(false);
@@ -208,16 +234,24 @@ function back() {
   $("q").focus();
 }
 
-async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    toast(`Copied: ${text}`);
-  } catch { toast(text); }  // without a clipboard it can at least be read
+async function copy(text, note = "") {
+  toast(`${await copied(text) ? "Copied" : "Not copied"}${note}: ${short(text, 400)}`);
+}
+
+function copyCommand() {
+  const text = command(state, Math.max(PAGE, shown.length));
+  const left = [state.topic && "topic", state.shape && "lasso"].filter(Boolean).join(" and ");
+  if (text) copy(text, left && `, without the ${left}`);
+  else toast("A command needs a query, or a document that others are similar to.");
 }
 
 function showMap(on) {
+  const was = $("side").dataset.map === "yes";
   $("side").classList.toggle("open", on);
   $("side").dataset.map = on ? "yes" : "";
+  $("show-map").setAttribute("aria-expanded", String(on));
+  if (on) $("close-map").focus();
+  else if (was) $("show-map").focus();
   topicMap.resize();
 }
 
@@ -231,45 +265,106 @@ function showFilters(on) {
 function setMode(mode) {
   if (!about?.modes.includes(mode)) return;
   state.mode = mode;
-  for (const button of $("modes").children) button.setAttribute("aria-checked", String(button.dataset.mode === mode));
+  markMode();
   changed();
+}
+
+function markMode() {
+  for (const button of $("modes").children) {
+    button.setAttribute("aria-checked", String(button.dataset.mode === state.mode));
+    button.tabIndex = button.dataset.mode === state.mode ? 0 : -1;
+  }
+}
+
+// Arrows go through a radio group, as everywhere.
+function stepMode(event) {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+  const choices = [...$("modes").children].filter((button) => !button.disabled);
+  const next = choices.at((choices.indexOf(event.target) + step) % choices.length);
+  event.preventDefault();
+  event.stopPropagation();
+  next.focus();
+  setMode(next.dataset.mode);
 }
 
 function theme(name) {
   document.documentElement.dataset.theme = name;
   topicMap.recolor();
-  if (shown.length) { const at = $("results").scrollTop; showHits(shown, hitActions); $("results").scrollTop = at; }
-  else if (about) start();
+}
+
+function chosenTheme() {
+  try { return localStorage.getItem("llm2comp-theme"); } catch { return null; }
 }
 
 function toggleTheme() {
   const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-  localStorage.setItem("llm2comp-theme", next);
+  try { localStorage.setItem("llm2comp-theme", next); } catch { /* it lasts as long as the page */ }
   theme(next);
 }
 
-function remember() {
-  const kept = new URLSearchParams();
-  for (const name of ["index", "q", "where"]) if (state[name]) kept.set(name, state[name]);
-  if (state.mode !== about?.modes.at(-1)) kept.set("mode", state.mode);
-  if (state.like) kept.set("like", state.like.id);
-  if (state.topic) kept.set("topic", String(state.topic.id));
-  history.replaceState(null, "", `#${kept}`);
+// The address of what is asked now, beside a document or none.
+const here = ({ doc = state.doc } = {}) => address.written({
+  index: state.index, q: state.q, where: state.where,
+  mode: state.mode !== about?.modes.at(-1) && state.mode,
+  like: state.like?.id, topic: state.topic && String(state.topic.id), shape: state.shape && address.shapeText(state.shape), doc,
+});
+
+// One step of the history for each question and for the first document read beside it; typing at a stretch is one step.
+let stretch = 0;
+function remember({ typing = false, replace = false, kept = null } = {}) {
+  const goesOn = typing && Date.now() - stretch < SETTLED;
+  stretch = typing ? Date.now() : 0;
+  document.title = `${state.q.trim() ? `${short(state.q.trim())} · ` : ""}${state.index} · llm2comp`;
+  if (here() === location.hash && !kept) return;
+  history[replace || goesOn || !location.hash ? "replaceState" : "pushState"](kept, "", here());
 }
 
 async function chooseIndex(name) {
+  ready = false;
+  for (const each of [quick, full, further]) each.stop();
+  shut();
   about = indexes.find((each) => each.name === name) ?? indexes[0];
   Object.assign(state, { index: about.name, like: null, shape: null, topic: null });
   $("index").value = about.name;
-  document.title = `${about.name} · llm2comp`;
   $("modes").replaceChildren(...MODES.map(([mode, label, title], at) => h(
-    "button", { type: "button", role: "radio", title: `${title} (${at + 1})`, disabled: !about.modes.includes(mode), onclick: () => setMode(mode) }, label)));
+    "button", { type: "button", role: "radio", title: `${title} (${at + 1})`, disabled: !about.modes.includes(mode), onclick: () => setMode(mode), onkeydown: stepMode }, label)));
   [...$("modes").children].forEach((button, at) => { button.dataset.mode = MODES[at][0]; });
+  markMode();
+  const { name: chosen } = about;
   const [found] = await Promise.all([
     ask(`${indexPath(about.name)}/fields`),
     topicMap.loadMap(about, { open, titleOf, lasso(corners) { topicMap.toggleLasso(false); state.shape = corners; state.topic = null; changed(); } }),
-  ]);
+  ]).catch((error) => { toast(error.message); return [{ fields: [] }]; });  // it can be searched all the same
+  if (chosen !== about.name) return false;  // another was chosen in the meantime
   fields = worthShowing(found.fields, about.documents);
+  return ready = true;
+}
+
+const modeHere = (mode) => (about.modes.includes(mode) ? mode : about.modes.at(-1));
+
+// What the address asks for: when the page begins, and at each step back or forth.
+let followed = 0;
+async function follow() {
+  const mine = ++followed, kept = address.read(), before = here({ doc: null }), begins = !state.index;
+  const { name } = indexes.find((each) => each.name === kept.index) ?? indexes[0];
+  if (kept.index && kept.index !== name) toast(`This server has no index ${short(kept.index)}.`);
+  if (name !== state.index && !(await chooseIndex(name))) return;
+  const like = !kept.like ? null : kept.like === state.like?.id ? state.like : { id: kept.like, title: await titleOf(kept.like).catch(() => kept.like) };
+  if (mine !== followed) return;
+  if (!begins || !$("q").value) $("q").value = kept.q;  // somebody may type before all is here
+  $("where").value = kept.where;
+  Object.assign(state, {
+    q: $("q").value, where: $("where").value, like, mode: modeHere(kept.mode),
+    topic: topicMap.topics().find((topic) => String(topic.id) === kept.topic) ?? null, shape: topicMap.hasMap() ? address.shapeOf(kept.shape) : null,
+  });
+  const wanted = kept.doc || null, opened = state.doc;
+  state.doc = wanted;
+  if (here() !== location.hash) history.replaceState(history.state, "", here());  // the same, as it is spelled here
+  if (here({ doc: null }) !== before) setMode(state.mode);
+  else markMode();
+  if (!wanted) shut();
+  else if (wanted !== opened) open({ id: wanted });
 }
 
 async function titleOf(id) {
@@ -279,27 +374,19 @@ async function titleOf(id) {
 
 async function begin() {
   const system = window.matchMedia("(prefers-color-scheme: dark)");
-  theme(localStorage.getItem("llm2comp-theme") ?? (system.matches ? "dark" : "light"));
-  system.addEventListener("change", (event) => { if (!localStorage.getItem("llm2comp-theme")) theme(event.matches ? "dark" : "light"); });
+  system.addEventListener("change", (event) => { if (!chosenTheme()) theme(event.matches ? "dark" : "light"); });
   indexes = (await ask("indexes")).results;
   if (!indexes.length) { status(h("span", {}, "This server has no index; start it with one: llm2comp serve library.index")); return; }
   $("index").replaceChildren(...indexes.map((each) => h("option", { value: each.name }, each.name)));
   $("index").hidden = indexes.length < 2;
-  const kept = new URLSearchParams(location.hash.slice(1));
-  await chooseIndex(kept.get("index"));
-  state.q = $("q").value ||= kept.get("q") ?? "";  // somebody may have begun to type
-  state.where = $("where").value = kept.get("where") ?? "";
-  if (kept.get("like")) state.like = { id: kept.get("like"), title: await titleOf(kept.get("like")).catch(() => kept.get("like")) };
-  state.topic = topicMap.topics().find((topic) => String(topic.id) === kept.get("topic")) ?? null;
-  ready = true;
-  setMode(about.modes.includes(kept.get("mode")) ? kept.get("mode") : about.modes.at(-1));
+  await follow();
 }
 
-$("q").addEventListener("input", () => { state.q = $("q").value; state.like = null; changed({ typing: true }); });
+$("q").addEventListener("input", () => { moveTo(-1); state.q = $("q").value; state.like = null; changed({ typing: true }); });
 $("where").addEventListener("change", () => setWhere($("where").value));
-$("index").onchange = async () => { state.where = $("where").value = ""; await chooseIndex($("index").value); setMode(about.modes.includes(state.mode) ? state.mode : about.modes.at(-1)); };
+$("index").onchange = async () => { state.where = $("where").value = ""; if (await chooseIndex($("index").value)) setMode(modeHere(state.mode)); };
 $("more").onclick = showMore;
-$("copy").onclick = () => copy(command(state));
+$("copy").onclick = copyCommand;
 $("theme").onclick = toggleTheme;
 $("help").onclick = () => $("keys").showModal();
 $("show-map").onclick = () => showMap(true);
@@ -312,17 +399,17 @@ new ResizeObserver(topicMap.resize).observe($("side"));
 bindKeys({
   next: () => { if (document.activeElement === $("q")) $("q").blur(); move(1); },
   previous: () => move(-1),
-  enter: () => { if (currentHit()) open(currentHit()); else { clearTimeout(timer); changed(); } },
-  back,
+  enter: () => { if (currentHit()) open(currentHit()); else changed({ entered: true }); },
+  back, map: topicMap.keys,
   keys: {
     j: () => move(1), k: () => move(-1), "/": () => { $("q").focus(); $("q").select(); }, w: () => $("where").focus(),
     s: () => { const hit = currentHit() ?? shown.find((each) => each.id === $("reader").dataset.id); if (hit) hitActions.similar(hit); },
     1: () => setMode("hybrid"), 2: () => setMode("dense"), 3: () => setMode("lexical"),
     m: () => showMap(!$("side").classList.contains("open")), l: () => topicMap.toggleLasso(), 0: topicMap.whole,
     "+": () => topicMap.zoom(1.5), "=": () => topicMap.zoom(1.5), "-": () => topicMap.zoom(1 / 1.5),
-    c: () => copy(command(state)), d: toggleTheme, "?": () => $("keys").showModal(),
+    c: copyCommand, d: toggleTheme, "?": () => $("keys").showModal(),
   },
 });
-window.addEventListener("hashchange", () => location.reload());
+window.addEventListener("hashchange", () => follow().catch((error) => failed(error)));
 begin().catch((error) => failed(error));
 window.page = { state, rows };

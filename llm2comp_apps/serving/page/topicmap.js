@@ -1,13 +1,13 @@
 // The topic map beside the hits: hits are lit on it, a lasso or a topic's name narrows the search.
 
 import { ask, indexPath } from "./api.js";
-import { $, h, number } from "./dom.js";
+import { $, dotOf, h, number } from "./dom.js";
 
 const GREY = { light: [190, 195, 203], dark: [84, 91, 104] };
 const LEAST_STEP = 4, MOST_CORNERS = 300;
 
 let map = null, data = null, place = null, lit = null, hovered = -1, selected = -1, path = null, actions = null;
-let titles = new Map();
+let titles = new Map(), loads = 0;
 
 const decode = (base64, Type) => new Type(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
 const isDark = () => document.documentElement.dataset.theme === "dark";
@@ -18,8 +18,10 @@ export const topics = () => data?.topics ?? [];
 
 // takes: { open(hit), lasso(corners), topic(topic) }
 export async function loadMap(about, given) {
-  actions = given;
+  const mine = ++loads;
   const found = about.topics ? await ask(`${indexPath(about.name)}/map`) : null;
+  if (mine !== loads) return;  // another index was chosen in the meantime
+  actions = given;
   map = null; data = found; lit = null; selected = hovered = -1; titles = new Map();
   $("map").hidden = !found;
   $("no-map").hidden = Boolean(found);
@@ -58,14 +60,14 @@ export function recolor() {
 
 export function resize() { if (map && !$("map").hidden && $("map").clientWidth) map.resize(); }
 export const whole = () => map?.whole();
+export const keys = () => map?.keys() ?? {};
 export const zoom = (factor) => map?.zoom(factor);
 
-// The colour and topic of a document, or null where the map does not know it.
+// The colours and topic of a document, or null where the map does not know it.
 export function colorOf(id) {
   const at = place?.get(id);
   if (!map || at === undefined || map.slot[at] >= data.topics.length) return null;
-  const topic = data.topics[map.slot[at]];
-  return { css: topic[isDark() ? "dark" : "light"], name: topic.name };
+  return data.topics[map.slot[at]];
 }
 
 // Light up some documents; null for none and all.
@@ -104,9 +106,8 @@ function hover(i, px, py) {
 }
 
 function fillTip(i) {
-  const id = data.ids[i], color = colorOf(id), dot = color && h("span.dot");
-  if (dot) dot.style.background = color.css;
-  $("tip").replaceChildren(h("div", {}, titles.get(id) ?? id), h("small", {}, dot, color?.name ?? "in no topic"));
+  const id = data.ids[i], color = colorOf(id);
+  $("tip").replaceChildren(h("div", {}, titles.get(id) ?? id), h("small", {}, color && dotOf(color), color?.name ?? "in no topic"));
   if (titles.has(id)) return;
   titles.set(id, id);
   actions.titleOf(id).then((title) => { titles.set(id, title); if (hovered === i) fillTip(i); }, () => {});
@@ -140,7 +141,7 @@ function thinned(corners) {
 export function setShape(corners) { if (map) { map.shape = corners; map.redraw(); } }
 
 function drawPath(pen) {
-  const corners = path ?? map.shape;
+  const corners = path ?? map?.shape;  // a last frame may come when the map is gone
   if (!corners?.length) return;
   const { view } = map, style = getComputedStyle(document.documentElement);
   pen.beginPath();
@@ -160,9 +161,7 @@ export function toggleLasso(on = $("lasso").getAttribute("aria-pressed") !== "tr
 
 export function topicButtons(choose, most = 24) {
   const shown = [...topics()].sort((a, b) => b.size - a.size).slice(0, most);
-  return shown.map((topic) => {
-    const dot = h("span.dot");
-    dot.style.background = topic[isDark() ? "dark" : "light"];
-    return h("button", { type: "button", title: topic.keywords.join(", "), onclick: () => choose(topic) }, dot, h("span", {}, topic.name), h("small", {}, number.format(topic.size)));
-  });
+  return shown.map((topic) => h(
+    "button", { type: "button", title: topic.keywords.join(", "), onclick: () => choose(topic) },
+    dotOf(topic), h("span", {}, topic.name), h("small", {}, number.format(topic.size))));
 }
