@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -328,9 +329,10 @@ def test_what_is_no_text_and_no_number_is_named(library, ask, line):
     assert len(library.search("cells", k=np.int64(3))) == 3
 
 
-def test_a_condition_that_is_no_text_is_named(library):
-    with pytest.raises(FilterError, match=r"^where must be text, not 5$"):
-        list(library.documents(where=5))
+@pytest.mark.parametrize("where", [5, ["year > 1990"], {}])
+def test_a_condition_that_is_no_text_is_named(library, where):
+    with pytest.raises(FilterError, match=f"^{re.escape(f'where must be text, not {where!r}')}$"):
+        list(library.documents(where=where))
 
 
 def test_the_vector_of_a_query_may_be_a_list_of_numbers(library, hash_encoder):

@@ -265,6 +265,8 @@ class Snapshot(Leased):
 
         Both are kept for the next search with the same filter.
         """
+        if not isinstance(where, str | None):
+            compile_filter(where)  # which says what it is; a list cannot even be looked up
         with self.store() as connection:
             found = self._filters.get((where, clauses))
             if found is None:
