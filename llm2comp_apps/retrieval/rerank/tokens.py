@@ -36,8 +36,8 @@ _LONGEST = 320
 """Tokens of a passage that are read."""
 _CHARACTERS = 40 * _LONGEST
 """Characters of a passage that hold these tokens in any language; a book need not be cut into tokens for them."""
-_WINDOW = 64
 _STRIDE = 32
+"""Tokens from a window to the next; a window has twice as many."""
 _TEMPERATURE = 0.05
 _FREQUENT = 200
 """Numbers of tokens up to this one are letters, signs and the most frequent words."""
@@ -147,12 +147,9 @@ def soft_max_sim(cosines: FloatArray, weights: FloatArray) -> float:
     """
     if not cosines.size:
         return -1.0
-    tokens = cosines.shape[1]
-    # Sums over windows are differences of running sums; float64, since these grow with the passage.
+    # A window is two strides. Differences of running sums would lose those that are far from the token's best likeness.
     likeness = np.exp((cosines.astype(np.float64) - 1) / _TEMPERATURE)
-    running = np.cumsum(np.stack([likeness * cosines, likeness]), axis=-1)
-    running = np.concatenate([np.zeros((2, len(cosines), 1)), running], axis=-1)
-    starts = np.arange(0, max(1, tokens - _STRIDE), _STRIDE)
-    ends = np.minimum(starts + _WINDOW, tokens)
-    found, total = running[..., ends] - running[..., starts]
-    return float((weights @ (found / np.maximum(total, 1e-300))).max())
+    starts = np.arange(0, cosines.shape[1], _STRIDE)
+    sums = np.add.reduceat(np.stack([likeness * cosines, likeness]), starts, axis=-1)
+    found, total = sums[..., :-1] + sums[..., 1:] if len(starts) > 1 else sums
+    return float((weights @ (found / total)).max())
