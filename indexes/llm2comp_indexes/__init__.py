@@ -31,6 +31,7 @@ from llm2comp_indexes.analysis import (
     check_language,
     function_words,
     matching_spans,
+    terms,
     words,
 )
 from llm2comp_indexes.core.import_export import (
@@ -64,7 +65,7 @@ from llm2comp_indexes.errors import (
     OutdatedWarning,
 )
 from llm2comp_indexes.index import Index
-from llm2comp_indexes.lexical import query_words
+from llm2comp_indexes.lexical import query_terms, query_words
 from llm2comp_indexes.operators import Clause, ParsedQuery, parse_query
 from llm2comp_indexes.sharded import Question, ShardedIndex
 from llm2comp_indexes.statistics import LexicalStatistics
@@ -123,10 +124,12 @@ __all__ = [
     "matching_spans",
     "pair_in_order",
     "parse_query",
+    "query_terms",
     "query_words",
     "read_parquet",
     "read_parquet_settings",
     "read_vectors",
+    "terms",
     "unread_columns",
     "verify_index",
     "words",

@@ -29,6 +29,7 @@ __all__ = [
     "function_words",
     "matching_spans",
     "plain",
+    "terms",
     "words",
 ]
 
@@ -139,6 +140,12 @@ def _lower_cased(version: int) -> tantivy.TextAnalyzerBuilder:
 def _spelling(version: int) -> tantivy.TextAnalyzer:
     """The same words as `analyzer` gives, with their accents, by which lists of function words have them."""
     return _lower_cased(version).build()
+
+
+def terms(text: str, language: str = DEFAULT_LANGUAGE) -> list[str]:
+    """The words of a text in the form in which they are compared, in their order: one for each of `function_words`."""
+    found: list[str] = analyzer(language).analyze(plain(text))
+    return found
 
 
 def function_words(text: str, language: str, version: int = ANALYSIS) -> list[bool]:

@@ -58,6 +58,7 @@ __all__ = [
     "check_language",
     "is_outdated",
     "matching_spans",
+    "query_terms",
     "query_words",
     "words",
 ]
@@ -378,7 +379,7 @@ class LexicalReader:
         return query_words(query, self._language, statistics, self._version)
 
     def _weights(self, text: str) -> dict[str, float]:
-        return _weights(text, self._language, self._version)
+        return query_terms(text, self._language, self._version)
 
     def _terms(self, text: str) -> list[str]:
         return _terms(text, self._language, self._version)
@@ -465,7 +466,7 @@ def query_words(query: str, language: str, statistics: LexicalStatistics, versio
         version: of the analysis by which they were indexed.
     """
     most = 0.0
-    for term, weight in _weights(query, language, version).items():
+    for term, weight in query_terms(query, language, version).items():
         having = statistics.frequencies.get(term, 0)
         # Deleted documents have their words until they are merged away.
         most += _MOST_OF_A_WORD * weight * inverse_frequency(max(statistics.documents, having), having)
@@ -474,7 +475,7 @@ def query_words(query: str, language: str, statistics: LexicalStatistics, versio
     return QueryWords(most, len({form for form, says_nothing in zip(forms, empty, strict=True) if not says_nothing}))
 
 
-def _weights(text: str, language: str, version: int) -> dict[str, float]:
+def query_terms(text: str, language: str, version: int = ANALYSIS) -> dict[str, float]:
     """The terms of a query and how much each counts: as often as it occurs, and function words little."""
     terms: dict[str, float] = {}
     empty = function_words(text, language, version)

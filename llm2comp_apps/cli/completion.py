@@ -73,7 +73,7 @@ VALUES: dict[str, Values] = {
     "mode": _of(f"{_SEARCH}:Mode"),
     "fusion": _of("llm2comp_apps.retrieval.fusion:Fusion"),
     "search": _of("llm2comp_apps.retrieval.judged:WAYS"),
-    **dict.fromkeys(("rerank", "model"), lambda _: ("tokens", "memory", "likelihood", "upr")),
+    **dict.fromkeys(("rerank", "model"), lambda _: ("words", "tokens", "memory", "likelihood", "upr")),
     **dict.fromkeys(("show", "where", "label_field", "time_field"), _fields),
     "format": _of(f"{_CORPUS}:FORMATS"),
     "search.format": _of("llm2comp_apps.retrieval.runs:RunFormat"),

@@ -16,7 +16,11 @@ from llm2comp_apps.corpus.options import CorpusOptions
 __all__ = ["register"]
 
 _MODEL = option(
-    "model", str, "memory", "MODEL", "Model: a reranker's folder or name; memory (MaxSim), tokens, likelihood, upr."
+    "model",
+    str,
+    "memory",
+    "MODEL",
+    "Model: a reranker's folder or name; memory (MaxSim), tokens, words, likelihood, upr.",
 )
 
 

@@ -244,7 +244,7 @@ class LLM2CompVectorStore(VectorStore):
             filter: values that fields must have; or the same as ``where``.
             where: a condition, such as ``year >= 2020``; with ``filter``, both must be met.
             mode: ``hybrid``, ``dense`` or ``lexical``.
-            rerank: ``tokens``, ``memory``, or the name of a cross-encoder.
+            rerank: ``words``, ``tokens``, ``memory``, or the name of a cross-encoder.
         """
         condition = _condition(filter, where)
         hits = self.collection.search(query, k=k, mode=mode or self.mode, where=condition, rerank=rerank)
@@ -289,7 +289,7 @@ class LLM2CompRetriever(BaseRetriever):
         k: how many documents.
         mode: ``hybrid``, ``dense`` or ``lexical``.
         where: a condition that documents must meet.
-        rerank: ``tokens``, ``memory``, or the name of a cross-encoder.
+        rerank: ``words``, ``tokens``, ``memory``, or the name of a cross-encoder.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -316,7 +316,7 @@ class LLM2CompReranker(BaseDocumentCompressor):
     """Keeps the best documents for a query, read again by memory vectors or a cross-encoder.
 
     Attributes:
-        model: ``tokens``, ``memory``, the folder of a reranker, or a cross-encoder's name.
+        model: ``words``, ``tokens``, ``memory``, the folder of a reranker, or a cross-encoder's name.
         encoder: makes memory vectors; ``None`` for the default.
         top_n: how many documents stay; ``None`` for all, in their new order.
         device: where it runs.

@@ -251,7 +251,7 @@ class LLM2CompReranker(BaseNodePostprocessor):
     """Keeps the best nodes for a query, read again by memory vectors or a cross-encoder.
 
     Attributes:
-        model: ``tokens``, ``memory``, the folder of a reranker, or a cross-encoder's name.
+        model: ``words``, ``tokens``, ``memory``, the folder of a reranker, or a cross-encoder's name.
         encoder: makes memory vectors; ``None`` for the default.
         top_n: how many nodes stay; ``None`` for all, in their new order.
         device: where it runs.

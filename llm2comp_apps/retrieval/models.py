@@ -7,6 +7,8 @@ import pickle
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
+
 from llm2comp_apps.encoder.names import source_of
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import UsageError
@@ -17,9 +19,11 @@ from llm2comp_apps.retrieval.rerank import (
     MEMORY,
     TOKENS,
     UPR,
+    WORDS,
     MemoryReranker,
     Reranker,
     TokensReranker,
+    WordsReranker,
     load_joint_reranker,
     load_likelihood_reranker,
     load_upr_reranker,
@@ -106,7 +110,7 @@ class Models:
         """One that reads what the encoder makes of texts, or asks the language model under it.
 
         Args:
-            name: ``memory``, ``tokens``, ``likelihood`` or ``upr``.
+            name: ``memory``, ``tokens``, ``words``, ``likelihood`` or ``upr``.
             source: loads the encoder by name where it is loaded already; ``None`` for what the index remembers.
         """
         stored = self.index.memory if self.index.memory_tokens else None
@@ -114,6 +118,8 @@ class Models:
             return MemoryReranker(self.encoder, stored)
         if name == TOKENS:
             return TokensReranker(self.encoder)
+        if name == WORDS:
+            return WordsReranker(self.index.settings.get("language", DEFAULT_LANGUAGE))
         if isinstance(self.named, str):
             source = self.named
         record = self.index.encoder
@@ -123,7 +129,7 @@ class Models:
         return load_likelihood_reranker(encoder, stored=stored, device=self.device)
 
     def _load(self, name: str) -> Reranker:
-        if name in (TOKENS, LIKELIHOOD, UPR):
+        if name in (TOKENS, WORDS, LIKELIHOOD, UPR):
             return self.encoder_reranker(name)
         return load_joint_reranker(name, self.device)
 

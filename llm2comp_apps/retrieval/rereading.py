@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.retrieval.hits import Ranked
-from llm2comp_apps.retrieval.rerank import Passage, ReadsStored, Reranker
+from llm2comp_apps.retrieval.rerank import ComparesAll, Passage, ReadsStored, Reranker
 from llm2comp_apps.retrieval.rerank.paced import score_in_time
 from llm2comp_apps.retrieval.snippets import matching_words
 
@@ -51,7 +51,7 @@ def read_again(
     pieces = [_pieces(*pair, query, language, every=compares) for pair in found]
     documents = [document for _, document in found]
     passages = [[_passage(piece, document) for piece in each] for each, document in zip(pieces, documents, strict=True)]
-    scores = score_in_time(score, passages, milliseconds)
+    scores = score_in_time(score, passages, milliseconds, at_once=isinstance(reranker, ComparesAll))
     return [
         [replace(piece, score=value) for piece, value in zip(each, values.tolist(), strict=True)]
         for each, values in zip(pieces, scores, strict=False)

@@ -12,10 +12,12 @@ from llm2comp_apps.retrieval.rerank import (
     LIKELIHOOD,
     MEMORY,
     TOKENS,
+    WORDS,
     MemoryReranker,
     Passage,
     Reranker,
     TokensReranker,
+    WordsReranker,
     encode_memory_with,
     load_likelihood_reranker,
     load_reranker,
@@ -64,6 +66,8 @@ class KeptMemory:
             return _Keeping(self, load_likelihood_reranker(self._name, stored=self.read))
         if name == TOKENS:  # as a search loads it, beside whose scores it counts
             return TokensReranker(self._encoder)
+        if name == WORDS:
+            return WordsReranker()
         return load_reranker(name, encoder=self._name)
 
 

@@ -73,6 +73,16 @@ def test_a_server_without_the_encoder_says_so(running, library, rerank) -> None:
     assert "needs an encoder" in answer["error"]["message"]
 
 
+def test_words_are_read_again_without_an_encoder(running, library) -> None:
+    with running(indexes=[library], load_encoders=False) as server:
+        asked = {"q": "how do cells divide", "mode": "lexical", "rerank": "words", "limit": 8}
+        status, answer = server.ask("POST", _SEARCH, asked)
+    assert status == 200, answer
+    with Collection.open(library) as collection:
+        expected = collection.search("how do cells divide", k=8, mode="lexical", rerank="words")
+    assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected]
+
+
 @pytest.mark.parametrize("wrong", [0, 10_001, "soon", 1.5])
 def test_a_time_that_is_none_is_refused(ask, wrong) -> None:
     status, answer = ask("POST", _SEARCH, {"q": "stars", "rerank": "memory", "rerank_ms": wrong})

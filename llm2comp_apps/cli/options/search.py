@@ -48,8 +48,8 @@ SEARCH = Group(
 
 _INDEX = "Index to search; several are searched as one. [default: $LLM2COMP_INDEX, else the one *.index here]"
 _RERANK = (
-    "Score the best hits again: tokens; a reranker's folder or name; or, experimental: memory, upr, likelihood (the "
-    "last not with default)."
+    "Score the best hits again: words, tokens; a reranker's folder or name; or, experimental: memory, upr, likelihood "
+    "(the last not with default)."
 )
 _QUERIES = (
     "Many queries: _id and text (or qid and query) in any corpus format, .txt with one a line, or the queries.jsonl "

@@ -13,15 +13,26 @@ from llm2comp_apps.retrieval.rerank.memory import (
     pool_memory,
 )
 from llm2comp_apps.retrieval.rerank.own import OwnReranker, is_own
-from llm2comp_apps.retrieval.rerank.protocol import Passage, ReadsStored, Reranker, StoredMemory, files_of, share_of
+from llm2comp_apps.retrieval.rerank.protocol import (
+    ComparesAll,
+    Passage,
+    ReadsStored,
+    Reranker,
+    StoredMemory,
+    files_of,
+    share_of,
+)
 from llm2comp_apps.retrieval.rerank.tokens import ALONE, TokensReranker
 from llm2comp_apps.retrieval.rerank.upr import UprReranker
+from llm2comp_apps.retrieval.rerank.words import WordsReranker
 
 __all__ = [
     "LIKELIHOOD",
     "MEMORY",
     "TOKENS",
     "UPR",
+    "WORDS",
+    "ComparesAll",
     "CrossEncoderReranker",
     "LikelihoodReranker",
     "MemoryReranker",
@@ -31,6 +42,7 @@ __all__ = [
     "Reranker",
     "TokensReranker",
     "UprReranker",
+    "WordsReranker",
     "encode_memory_with",
     "files_of",
     "load_joint_reranker",
@@ -42,8 +54,8 @@ __all__ = [
     "share_of",
 ]
 
-MEMORY, TOKENS = "memory", "tokens"
-"""The names of :class:`MemoryReranker` and :class:`TokensReranker`."""
+MEMORY, TOKENS, WORDS = "memory", "tokens", "words"
+"""The names of :class:`MemoryReranker`, :class:`TokensReranker` and :class:`WordsReranker`."""
 LIKELIHOOD, UPR = "likelihood", "upr"
 """The names of :class:`LikelihoodReranker` and :class:`UprReranker`.
 
@@ -102,8 +114,9 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
     """Load a reranker for documents that lie in no index.
 
     Args:
-        name: ``memory``, ``tokens``, ``likelihood``, ``upr``, or as :func:`load_joint_reranker` takes it. With
-            ``tokens``, whole texts are compared, too, since no first search has done that.
+        name: ``memory``, ``tokens``, ``words`` (English ones), ``likelihood``, ``upr``, or as
+            :func:`load_joint_reranker` takes it. With ``tokens``, whole texts are compared, too, since no first search
+            has done that.
         encoder: makes the memory vectors, reads the tokens, or stands on the language model; ``None`` for the default,
             or where the language model reads memory for :data:`~llm2comp_apps.encoder.locate.READABLE`.
         device: where it runs; ``None`` for the best there is.
@@ -119,7 +132,7 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
     if name not in (MEMORY, TOKENS):
         if encoder is not None:
             raise UsageError(f"makes no difference: the reranker {name} reads texts by itself", field="encoder")
-        return load_joint_reranker(name, device)
+        return WordsReranker(ordered=False) if name == WORDS else load_joint_reranker(name, device)
     from llm2comp_apps.encoder import load_encoder
 
     loaded = load_encoder(encoder or "default", device=device)

@@ -29,6 +29,8 @@ def score_in_time(
     score: Callable[[Sequence[Passage]], FloatArray],
     candidates: Sequence[Sequence[Passage]],
     milliseconds: float | None,
+    *,
+    at_once: bool = False,
 ) -> list[FloatArray]:
     """Scores of the passages of the first candidates.
 
@@ -37,6 +39,7 @@ def score_in_time(
         candidates: best first, each as the passages that stand for it.
         milliseconds: to read them in; ``None`` and 0 for no limit. At least two candidates are read, and one portion
             may end late.
+        at_once: read all together, however long it takes.
 
     Returns:
         For each candidate that was read, the scores of its passages: ``(p,)``.
@@ -45,7 +48,7 @@ def score_in_time(
     begun, read = time.perf_counter(), 0
     scores: list[FloatArray] = []
     while read < len(candidates):
-        portion = _MOST if math.isinf(limit) else _FIRST
+        portion = len(candidates) if at_once else _MOST if math.isinf(limit) else _FIRST
         if read and not math.isinf(limit):
             spent = time.perf_counter() - begun
             portion = min(int((limit - spent) * read / max(spent, 1e-9)), _GROWTH * read, _MOST)

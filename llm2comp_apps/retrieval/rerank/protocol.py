@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from llm2comp_apps.encoder.protocol import FloatArray
 
-__all__ = ["Passage", "ReadsStored", "Reranker", "Shares", "StoredMemory", "files_of", "share_of"]
+__all__ = ["ComparesAll", "Passage", "ReadsStored", "Reranker", "Shares", "StoredMemory", "files_of", "share_of"]
 
 StoredMemory: TypeAlias = Callable[[Sequence[str], Sequence[tuple[int, int] | None]], npt.NDArray[np.floating]]
 """Stored memory vectors ``(n, k, d)`` by ids and spans."""
@@ -72,6 +72,13 @@ class Shares(Reranker, Protocol):
 
     share: float
     """Weight of its scores beside those of the first search, from 0 to 1."""
+
+
+@runtime_checkable
+class ComparesAll(Reranker, Protocol):
+    """A reranker that compares passages with each other, so that it must be given all at once, best first."""
+
+    compares_all: bool
 
 
 def files_of(reranker: Reranker) -> str:

@@ -57,6 +57,7 @@ def usable_rerankers(index: Index) -> list[UsableReranker]:
     elif settings is not None and settings.readout == "memory":
         about = "its vectors are made for each query"
         found.append(UsableReranker(name="memory", about=about, experimental=True))
+    found.append(UsableReranker(name="words", about="the words that tell the best hits apart"))
     if settings is not None:
         found.append(UsableReranker(name="tokens", about="the encoder reads the tokens of texts"))
     if settings is not None and settings.readout == "memory" and not settings.own_layers:
@@ -68,7 +69,7 @@ def usable_rerankers(index: Index) -> list[UsableReranker]:
 
 def usable_lines(rerankers: list[UsableReranker]) -> list[str]:
     """The rerankers for people, a line each."""
-    return [each.line() for each in rerankers] or ["none"]
+    return [each.line() for each in rerankers]
 
 
 def _folders(path: Path) -> Iterator[str]:

@@ -23,8 +23,8 @@ __all__ = ["distribution", "document", "listed", "partly", "search", "similar", 
 
 MODES = ("dense", "lexical", "hybrid")
 FUSIONS = ("weighted", "minmax", "rrf", "learned")
-RERANKERS = {"memory": "encode_memory", "tokens": "encode_tokens"}
-"""Rerankers that need nothing but an encoder, and what it must be able to do."""
+RERANKERS = {"memory": "encode_memory", "tokens": "encode_tokens", "words": None}
+"""Rerankers that need nothing but an encoder, and what it must be able to do; ``None`` needs none."""
 
 
 async def listed(call: Call) -> Response:
@@ -104,9 +104,11 @@ def _reranker(fields: Fields, served: ServedIndex) -> str | None:
         if "rerank_ms" in fields:
             raise fields.wrong("rerank_ms", "has no effect without rerank")
         return None
+    if (ability := RERANKERS[name]) is None:
+        return name
     if served.engine is None:
         raise fields.wrong("rerank", "needs an encoder, and this server has none for this index")
-    if not hasattr(served.engine.encoder, RERANKERS[name]):
+    if not hasattr(served.engine.encoder, ability):
         raise fields.wrong("rerank", f"cannot be {name}: the encoder {served.engine.name} shows no {name}")
     return name
 
