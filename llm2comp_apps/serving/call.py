@@ -128,8 +128,12 @@ def endpoint(
     async def checked(call: Call) -> Response:
         if known is not None:
             call.fields.refuse_others(known)
-            for name in call.request.query_params if call.request.method == "POST" else ():
+            address = call.request.query_params
+            for name in address if call.request.method == "POST" else ():
                 raise call.fields.wrong(name[:50], "stands in the address; fields go into the body", "unknown_field")
+            for name in address:
+                if len(address.getlist(name)) > 1:  # only the last would count
+                    raise call.fields.wrong(name[:50], "stands in the address more than once")
         return await handler(call)
 
     async def answer(request: Request) -> Response:

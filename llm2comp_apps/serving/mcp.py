@@ -54,12 +54,16 @@ class Hit(BaseModel):
 
 
 class Hits(BaseModel):
-    """Some hits; `cursor` asks for more. Documents of the shards that are `missing` were not searched."""
+    """Some hits; `cursor` asks for more. Documents of the shards that are `missing` were not searched.
+
+    `warnings` name fields of a condition that no document has.
+    """
 
     hits: list[Hit]
     cursor: str | None
     answered_by: str
     missing: list[str] = []
+    warnings: list[str] = []
 
 
 class Text(BaseModel):
@@ -162,8 +166,8 @@ class Tools:
             hits.append(hit)
         more = page is not None and (len(hits) < len(found) or len(found) == page)
         cursor = str(offset + len(hits)) if more else None
-        missing = answer.get("missingShards", [])
-        return Hits(hits=hits, cursor=cursor, answered_by=self._door.where, missing=missing)
+        notes = {"missing": answer.get("missingShards", []), "warnings": answer.get("warnings", [])}
+        return Hits(hits=hits, cursor=cursor, answered_by=self._door.where, **notes)
 
     async def read(
         self,

@@ -159,6 +159,15 @@ def test_similar_and_status(state) -> None:
     assert index["fields"] == {"topic": "text", "year": "number"}, "for `where`, as the instructions say"
 
 
+@pytest.mark.parametrize(("tool", "asked"), [("search", {"query": "stars"}), ("similar", {"id": "stars-1"})])
+def test_a_condition_on_a_field_that_is_not_there_is_named(state, tool, asked) -> None:
+    server = mcp_server(InnerDoor(state))
+    found = called(server, tool, where="yaer > 2000", **asked)
+    assert found["hits"] == []
+    assert found["warnings"] == ["where: no document has a field 'yaer' (there are: _id, title, topic, year)"]
+    assert called(server, tool, where="year > 2000", **asked)["warnings"] == []
+
+
 def test_wrong_calls_are_explained(state) -> None:
     server = mcp_server(InnerDoor(state))
     assert "less than or equal to 50" in called(server, "search", query="x", k=500)
