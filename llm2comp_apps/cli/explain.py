@@ -72,8 +72,10 @@ def explain(
     from llm2comp_apps.retrieval.discovery import find_index
     from llm2comp_apps.retrieval.explaining import stored_text
 
-    if (text is None) == (document is None):
-        raise UsageError("give a text or the id of a document, one of the two", field="text")
+    if text is None and document is None:
+        raise UsageError("is missing: a text, or `document` for one of an index", field="text")
+    if text is not None and document is not None:
+        raise UsageError("has no effect with `document`, whose own text is read; give one of the two", field="text")
     refuse_needless(ctx, (text, ["index"], "a text is no document of an index"))
     if html is not None:
         check_writable(html)

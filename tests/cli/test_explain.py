@@ -81,8 +81,8 @@ def test_what_cannot_be_explained_is_one_line(cli, tiny_encoder_dir, arguments, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a text or the id of a document"),
-        (["a text", "--id", "x"], "give a text or the id of a document"),
+        ([], "Error: TEXT is missing: a text, or --id for one of an index"),
+        (["a text", "--id", "x"], "Error: TEXT has no effect with --id, whose own text is read; give one of the two"),
         (["--id", "nothing"], "--id names 'nothing', which"),
         (["text", "--encoder", "baseline:lt"], "--encoder must be a checkpoint of ours"),
         (["text", "--beams", "0"], "--beams must be at least 1, not 0"),

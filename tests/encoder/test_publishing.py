@@ -128,8 +128,10 @@ def test_a_folder_that_is_not_the_encoder_is_never_written(make_checkpoint, tmp_
     with pytest.raises(EncoderError, match="gives other vectors than the encoder: the cosine is"):
         export_model(directory, tmp_path / "out", texts=12)
     assert json.loads((tmp_path / "out" / export.RECORD).read_text())["size"] == earlier.size
-    with pytest.raises(EncoderError, match="other vectors"):
+    with pytest.raises(EncoderError, match=r"other vectors .* in config\.json$"):
         export_model(directory, tmp_path / "new", texts=12)
+    with pytest.raises(EncoderError, match=r"other vectors .*; `dtype=float32` keeps the weights as they are$"):
+        export_model(directory, tmp_path / "new", texts=12, dtype="float16")
     assert not (tmp_path / "new").exists()
 
 

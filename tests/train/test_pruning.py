@@ -100,6 +100,9 @@ def test_kept_layers_are_fitted_with_texts_that_judge_nothing(deep_encoder_dir, 
     assert LLM2Comp.from_pretrained(str(tmp_path / "cut"), device="cpu").fingerprint != fitted.fingerprint
     with pytest.raises(UsageError, match="fit must be at most 65, not 66: the data hold 85 texts, and 20 of them"):
         prune_encoder(str(deep_encoder_dir), [str(data)], 2, tmp_path / "more", fit=66, device="cpu")
+    monkeypatch.setattr("llm2comp_train.pruning.TEXTS", 84)
+    with pytest.raises(UsageError, match=r"fit needs data of 89 texts or more, 84 of which judge; these hold 85"):
+        prune_encoder(str(deep_encoder_dir), [str(data)], 2, tmp_path / "more", fit=5, device="cpu")
 
 
 @pytest.mark.parametrize("adapter", ["continue", "fresh"])

@@ -146,8 +146,10 @@ def prune_encoder(
     check_writable(out, folder=True)
     texts = sample_texts(sources, TEXTS + fit, seed)
     if fit and len(texts) < TEXTS + fit:
-        most = max(len(texts) - TEXTS, 0)
+        most = len(texts) - TEXTS
         reason = f"must be at most {most}, not {fit}: the data hold {len(texts)} texts, and {TEXTS} of them judge"
+        if most < HELD_OUT:  # no number would do
+            reason = f"needs data of {TEXTS + HELD_OUT} texts or more, {TEXTS} of which judge; these hold {len(texts)}"
         raise UsageError(reason, field="fit")
     encoder = LLM2Comp.from_pretrained(name, device=device, dtype=torch.float32 if fit else None)
     fitting = _cut(encoder, texts[TEXTS:]) if fit else []

@@ -121,7 +121,13 @@ def _native(name: str, target: Path, dtype: str, texts: list[str], *, multi_vect
         if encoder.network.readout.of_text:  # sentence-transformers has no vector of nothing
             texts = [text for text in texts if text]
         expected = encoder.encode(texts, pooling="all" if multi_vector else None)
-        return _finish(fresh, target, name, encoder, kind, dtype, compare(fresh, kind, texts, expected))
+        try:
+            compared = compare(fresh, kind, texts, expected)
+        except EncoderError as error:
+            if dtype == "float32":
+                raise
+            raise EncoderError(f"{error}; `dtype=float32` keeps the weights as they are") from error
+        return _finish(fresh, target, name, encoder, kind, dtype, compared)
 
 
 def _onnx(name: str, target: Path, dtype: str | None, texts: list[str]) -> ModelExport:
