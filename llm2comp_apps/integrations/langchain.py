@@ -43,7 +43,7 @@ __all__ = ["LLM2CompEmbeddings", "LLM2CompReranker", "LLM2CompRetriever", "LLM2C
 
 Mode = Literal["dense", "lexical", "hybrid"]
 _QUERY = "(as a query)"
-_BOUNDED = ("tokens", "memory")
+_BOUNDED = ("words", "tokens", "memory")
 """Rerankers whose scores are at most 1."""
 
 
@@ -387,7 +387,7 @@ def _relevance(mode: Mode, rerank: str | None) -> Callable[[float], float]:
         raise UsageError("BM25 has no upper bound; for scores from 0 to 1 take the mode hybrid or dense", field="mode")
     if rerank not in (None, *_BOUNDED):
         raise UsageError(
-            f"a model's scores have no bounds; for scores from 0 to 1 take {' or '.join(_BOUNDED)}", field="rerank"
+            f"a model's scores have no bounds; for scores from 0 to 1 take {', '.join(_BOUNDED)}", field="rerank"
         )
     if mode == "dense" and rerank is None:
         return lambda cosine: (1 + cosine) / 2

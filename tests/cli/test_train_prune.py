@@ -67,7 +67,7 @@ def test_the_text_may_stop_in_between(cli, tiny_encoder_dir, many_texts, tmp_pat
         (["--layers", "3"], "--layers must be from 1 to 2, the number of its layers, not 3"),
         (["--layers", "first"], "--layers must be a number or a list like 0,1,11,29, not 'first'"),
         (["--layers", "0,5"], "--layers must be ascending numbers from 0 to 1, not 0, 5"),
-        (["--layers", "1", "--fit", "5"], "--fit must be at most 0, not 5: the data hold 12 texts, and 128 of them"),
+        (["--layers", "1", "--fit", "5"], "--fit needs data of 133 texts or more, 128 of which judge; these hold 12"),
         (["--layers", "1", "--fit", "4"], "--fit must be 0 or at least 5, not 4"),
         (["--layers", "1", "--method", "luck"], "--method must be one of influence, greedy, not 'luck'"),
     ],

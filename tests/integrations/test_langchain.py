@@ -192,6 +192,8 @@ def test_relevance_is_that_of_the_search_and_not_of_the_store(collection):
             assert found == wanted
     with pytest.raises(UsageError, match=r"BM25 has no upper bound"):
         stores["dense"].similarity_search_with_relevance_scores("gas", k=1, mode="lexical")
+    again = stores["hybrid"].similarity_search_with_relevance_scores("yeast makes gas", k=3, rerank="words")
+    assert all(0 <= score <= 1 for _, score in again)
     with pytest.raises(UsageError, match=r"rerank a model's scores have no bounds"):
         stores["dense"].similarity_search_with_relevance_scores("gas", k=1, rerank="upr")
     asked = {"query": "yeast", "k": 3, "rerank": "memory"}
