@@ -75,7 +75,11 @@ class TuningReport:
         weights = self.weights
         lines = [
             f"weight of meaning: stretched {weights.stretch:g} times, shifted by {weights.shift:g}",
-            *([] if weights.reranker is None else [f"weight of {weights.reranker}: {weights.of_reranker:g}"]),
+            *(
+                []
+                if weights.reranker is None
+                else [f"weight of the reranker {weights.reranker}: {weights.of_reranker:g}"]
+            ),
             f"{self.held_out} held-out queries of {self.queries}: {100 * self.learned:.1f} with learned weights, "
             f"{100 * self.default:.1f} with the default ({gain:+.1f}, standard error {100 * self.error:.1f})",
         ]
