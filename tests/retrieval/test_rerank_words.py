@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -125,3 +127,11 @@ def test_documents_of_no_index_are_put_in_order():
     assert hits[0].id == "b"
     with pytest.raises(UsageError, match=r"reads texts by itself"):
         load_reranker("words", encoder="default")
+
+
+def test_of_a_book_the_beginning_is_read():
+    book = "cells " * 2_000_000 + "quokka"
+    started = time.process_time()
+    scores = WordsReranker().score("quokka", passages(book, "a quokka", "nothing"))
+    assert time.process_time() - started < 2
+    assert scores[1] > scores[0] == 0

@@ -30,6 +30,8 @@ _OF_FIRST = 0.5
 """Weight of all words of the first hit beside all of the query's."""
 _MOST = 60
 """Words of the first hit that are asked for."""
+_CHARACTERS = 40_000
+"""Characters of a passage that are read: a hundred books would take minutes, and their beginnings say what they are."""
 _SHORTEST = 3
 """Letters of a word of the first hit that says something."""
 
@@ -55,24 +57,24 @@ class WordsReranker:
         """See :class:`Reranker`; a sum over words, at least 0."""
         from llm2comp_indexes import query_terms, terms
 
-        read = [Counter(terms(each.content, self._language)) for each in passages]
+        texts = [each.content[:_CHARACTERS] for each in passages]
+        read = [Counter(terms(text, self._language)) for text in texts]
         asked, pool = query_terms(query, self._language), _Pool(read)
         scores = pool.scores(asked)
         if not len(scores) or not asked:
             return scores
-        rows = range(len(passages))  # of equal ones the same, in whatever order they come
-        first = 0 if self._ordered else max(rows, key=lambda row: (scores[row], passages[row].content))
-        theirs = self._told_by(passages[first], pool)
+        rows = range(len(texts))  # of equal ones the same, in whatever order they come
+        first = 0 if self._ordered else max(rows, key=lambda row: (scores[row], texts[row]))
+        theirs = self._told_by(texts[first], pool)
         total = sum(theirs.values())
         share = _OF_FIRST * sum(asked.values()) / total if total else 0.0
         return pool.scores(Counter(asked) + Counter({term: share * often for term, often in theirs.items()}))
 
-    def _told_by(self, passage: Passage, pool: _Pool) -> dict[str, float]:
-        """Words that say what a passage is about, as often as it has them: those that count most among all."""
+    def _told_by(self, text: str, pool: _Pool) -> dict[str, float]:
+        """Words that say what a text is about, as often as it has them: those that count most among all."""
         from llm2comp_indexes import function_words, terms
 
-        said = terms(passage.content, self._language)
-        empty = function_words(passage.content, self._language)
+        said, empty = terms(text, self._language), function_words(text, self._language)
         often = Counter(
             term for term, says_nothing in zip(said, empty, strict=True) if not says_nothing and len(term) >= _SHORTEST
         )
