@@ -142,9 +142,9 @@ def _spelling(version: int) -> tantivy.TextAnalyzer:
     return _lower_cased(version).build()
 
 
-def terms(text: str, language: str = DEFAULT_LANGUAGE) -> list[str]:
+def terms(text: str, language: str = DEFAULT_LANGUAGE, version: int = ANALYSIS) -> list[str]:
     """The words of a text in the form in which they are compared, in their order: one for each of `function_words`."""
-    found: list[str] = analyzer(language).analyze(plain(text))
+    found: list[str] = analyzer(language, version).analyze(plain(text) if version > 1 else text)
     return found
 
 

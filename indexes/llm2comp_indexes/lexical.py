@@ -36,6 +36,7 @@ from llm2comp_indexes.analysis import (
     function_words,
     matching_spans,
     plain,
+    terms,
     words,
 )
 from llm2comp_indexes.errors import DamageWarning, IndexWriteError, OutdatedWarning
@@ -382,7 +383,7 @@ class LexicalReader:
         return query_terms(text, self._language, self._version)
 
     def _terms(self, text: str) -> list[str]:
-        return _terms(text, self._language, self._version)
+        return terms(text, self._language, self._version)
 
     def _tree(self, terms: Mapping[str, float], clauses: Sequence[Clause], allowed: Int64Array | None) -> tantivy.Query:
         import tantivy
@@ -470,27 +471,20 @@ def query_words(query: str, language: str, statistics: LexicalStatistics, versio
         having = statistics.frequencies.get(term, 0)
         # Deleted documents have their words until they are merged away.
         most += _MOST_OF_A_WORD * weight * inverse_frequency(max(statistics.documents, having), having)
-    forms = _terms(query, "none", version)
+    forms = terms(query, "none", version)
     empty = function_words(query, language, version)
     return QueryWords(most, len({form for form, says_nothing in zip(forms, empty, strict=True) if not says_nothing}))
 
 
 def query_terms(text: str, language: str, version: int = ANALYSIS) -> dict[str, float]:
     """The terms of a query and how much each counts: as often as it occurs, and function words little."""
-    terms: dict[str, float] = {}
+    found: dict[str, float] = {}
     empty = function_words(text, language, version)
-    for says_nothing, term in zip(empty, _terms(text, language, version), strict=True):
-        if term in terms or len(terms) < MOST_TERMS:
+    for says_nothing, term in zip(empty, terms(text, language, version), strict=True):
+        if term in found or len(found) < MOST_TERMS:
             weight = _FUNCTION_WORD if says_nothing else 1.0
-            terms[term] = terms.get(term, 0.0) + weight
-    return terms
-
-
-def _terms(text: str, language: str, version: int) -> list[str]:
-    """The terms of a text in the words of a snapshot."""
-    read = text if version < _FIRST_PLAIN else plain(text)
-    terms: list[str] = analyzer(language, version).analyze(read)
-    return terms
+            found[term] = found.get(term, 0.0) + weight
+    return found
 
 
 def _best(searcher: tantivy.Searcher, tree: tantivy.Query, limit: int) -> tuple[Int64Array, Float32Array]:

@@ -30,9 +30,8 @@ TOKENS_HINT = (
 def read_json(body: bytes) -> Any:
     """A value in JSON, with integers of any size; raises ``ValueError`` or ``RecursionError``."""
     found = orjson.loads(body)
-    return (
-        json.loads(body.decode()) if _LONG_NUMBER.search(body) else found
-    )  # orjson makes floats of what has more bits
+    # orjson makes floats of integers beyond 64 bits, and says better than json what is wrong
+    return json.loads(body.decode()) if _LONG_NUMBER.search(body) else found
 
 
 def parse_json(body: bytes, status: int) -> Fields:

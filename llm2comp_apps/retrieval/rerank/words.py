@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from llm2comp_indexes import DEFAULT_LANGUAGE, function_words, query_terms, terms
 
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.retrieval.rerank.protocol import Passage
@@ -50,13 +51,11 @@ class WordsReranker:
     compares_all = True
     """A score depends on all passages; they cannot be read in portions."""
 
-    def __init__(self, language: str = "english", *, ordered: bool = True) -> None:
+    def __init__(self, language: str = DEFAULT_LANGUAGE, *, ordered: bool = True) -> None:
         self._language, self._ordered = language, ordered
 
     def score(self, query: str, passages: Sequence[Passage]) -> FloatArray:
         """See :class:`Reranker`; a sum over words, at least 0."""
-        from llm2comp_indexes import query_terms, terms
-
         texts = [each.content[:_CHARACTERS] for each in passages]
         read = [Counter(terms(text, self._language)) for text in texts]
         asked, pool = query_terms(query, self._language), _Pool(read)
@@ -72,8 +71,6 @@ class WordsReranker:
 
     def _told_by(self, text: str, pool: _Pool) -> dict[str, float]:
         """Words that say what a text is about, as often as it has them: those that count most among all."""
-        from llm2comp_indexes import function_words, terms
-
         said, empty = terms(text, self._language), function_words(text, self._language)
         often = Counter(
             term for term, says_nothing in zip(said, empty, strict=True) if not says_nothing and len(term) >= _SHORTEST
