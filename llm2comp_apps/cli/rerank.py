@@ -48,7 +48,7 @@ def rerank(
 ) -> None:
     """Order documents by a query, reading each one closely.
 
-    With memory or tokens, query and documents are read apart and compared; another reranker reads them together.
+    With memory, tokens or words, query and documents are read apart and compared; another one reads them together.
     """
     from llm2comp_apps.retrieval.query_text import check_query
     from llm2comp_apps.retrieval.rerank import load_reranker

@@ -54,7 +54,7 @@ def test_without_sentence_transformers_the_model_that_was_given_is_named(cli, en
     corpus = write_corpus(4)
     line = cli("rerank", "q", corpus, "--model", "some/model").stderr.splitlines()[-1]
     assert line.startswith("Error: the cross-encoder 'some/model' needs sentence-transformers")
-    assert line.endswith("(without it: tokens, memory, likelihood, upr, or a reranker's folder)")
+    assert line.endswith("(without it: words, tokens, memory, likelihood, upr, or a reranker's folder)")
     cli("index", "build", corpus)
     for missing in ("./none", "/no/where"):
         line = cli("rerank", "q", corpus, "--model", missing).stderr.splitlines()[-1]

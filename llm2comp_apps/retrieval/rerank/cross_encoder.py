@@ -56,7 +56,7 @@ def _load_cross_encoder(name: str, device: str | None) -> CrossEncoder:
         raise EncoderError(f"cannot load the cross-encoder {name!r}: no such directory")
     if find_spec("sentence_transformers") is None:
         reason = f"the cross-encoder {name!r} needs sentence-transformers: pip install 'llm2comp-apps[eval]'"
-        raise EncoderError(f"{reason} (without it: tokens, memory, likelihood, upr, or a reranker's folder)")
+        raise EncoderError(f"{reason} (without it: words, tokens, memory, likelihood, upr, or a reranker's folder)")
     try:
         found = find_model(name)
         from sentence_transformers import CrossEncoder
