@@ -57,6 +57,9 @@ _SETTINGS, _SEARCH = "llm2comp_train.settings:CHOICES", "llm2comp_apps.retrieval
 _CORPUS, _CLUSTERS = "llm2comp_apps.corpus.options", "llm2comp_apps.clustering.algorithms"
 _ENCODERS = "llm2comp_apps.encoder.names:known_names"
 _SUITES = "llm2comp_apps.evaluation.suites:SUITES"
+_ALONE = ("words", "tokens", "memory", "likelihood", "upr")
+"""Rerankers that need no search."""
+
 VALUES: dict[str, Values] = {
     **{
         name: _of(_SETTINGS, key=name)
@@ -73,7 +76,8 @@ VALUES: dict[str, Values] = {
     "mode": _of(f"{_SEARCH}:Mode"),
     "fusion": _of("llm2comp_apps.retrieval.fusion:Fusion"),
     "search": _of("llm2comp_apps.retrieval.judged:WAYS"),
-    **dict.fromkeys(("rerank", "model"), lambda _: ("words", "tokens", "memory", "likelihood", "upr")),
+    "rerank": lambda _: ("ltr", *_ALONE),
+    "model": lambda _: _ALONE,
     **dict.fromkeys(("show", "where", "label_field", "time_field"), _fields),
     "format": _of(f"{_CORPUS}:FORMATS"),
     "search.format": _of("llm2comp_apps.retrieval.runs:RunFormat"),

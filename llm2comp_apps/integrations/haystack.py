@@ -199,7 +199,7 @@ class LLM2CompRetriever:
         top_k: how many.
         mode: ``hybrid``, ``dense`` or ``lexical``.
         filters: Haystack's filters, which those of a run replace.
-        rerank: ``words``, ``tokens``, ``memory``, or the name of a cross-encoder.
+        rerank: ``ltr``, ``words``, ``tokens``, ``memory``, or the name of a cross-encoder.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ __all__ = ["LLM2CompEmbeddings", "LLM2CompReranker", "LLM2CompRetriever", "LLM2C
 
 Mode = Literal["dense", "lexical", "hybrid"]
 _QUERY = "(as a query)"
-_BOUNDED = ("words", "tokens", "memory")
+_BOUNDED = ("ltr", "words", "tokens", "memory")
 """Rerankers whose scores are at most 1."""
 
 
@@ -244,7 +244,7 @@ class LLM2CompVectorStore(VectorStore):
             filter: values that fields must have; or the same as ``where``.
             where: a condition, such as ``year >= 2020``; with ``filter``, both must be met.
             mode: ``hybrid``, ``dense`` or ``lexical``.
-            rerank: ``words``, ``tokens``, ``memory``, or the name of a cross-encoder.
+            rerank: ``ltr``, ``words``, ``tokens``, ``memory``, or the name of a cross-encoder.
         """
         condition = _condition(filter, where)
         hits = self.collection.search(query, k=k, mode=mode or self.mode, where=condition, rerank=rerank)
@@ -289,7 +289,7 @@ class LLM2CompRetriever(BaseRetriever):
         k: how many documents.
         mode: ``hybrid``, ``dense`` or ``lexical``.
         where: a condition that documents must meet.
-        rerank: ``words``, ``tokens``, ``memory``, or the name of a cross-encoder.
+        rerank: ``ltr``, ``words``, ``tokens``, ``memory``, or the name of a cross-encoder.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llm2comp_apps.retrieval.conditions import unknown_field_lines, why_nothing_lines
-from llm2comp_apps.retrieval.rerank import MEMORY, TOKENS, WORDS
+from llm2comp_apps.retrieval.rerank import LTR, MEMORY, TOKENS, WORDS
 from llm2comp_apps.retrieval.rerank.usable import usable_lines, usable_rerankers
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def search_notes(index: Index, options: SearchOptions) -> list[str]:
 def rerank_notes(index: Index, rerank: object = None) -> list[str]:
     """A line on what could score the hits again, where nothing does and a reranker of one's own lies at hand."""
     at_hand = [] if rerank is not None else [each for each in usable_rerankers(index) if each.name]
-    if all(each.experimental or each.name in (TOKENS, WORDS) for each in at_hand):
+    if all(each.experimental or each.name in (LTR, TOKENS, WORDS) for each in at_hand):
         return []
     return [f"`rerank` can be {' or '.join(usable_lines(at_hand))}"]
 

@@ -178,8 +178,8 @@ class Collection:
     ) -> list[SearchHit]:
         """The best hits for a query, best first.
 
-        ``rerank`` scores the best candidates again: with ``"words"``, ``"tokens"``, ``"memory"``, a cross-encoder's
-        name or directory, or any :class:`~llm2comp_apps.retrieval.rerank.Reranker`.
+        ``rerank`` scores the best candidates again: with ``"ltr"``, ``"words"``, ``"tokens"``, ``"memory"``, a
+        cross-encoder's name or directory, or any :class:`~llm2comp_apps.retrieval.rerank.Reranker`.
         :class:`~llm2comp_apps.retrieval.search.SearchOptions` describes the settings (``k``, ``mode``, ``where`` and
         others), and what is wrong with them.
         """

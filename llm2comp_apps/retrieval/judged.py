@@ -31,7 +31,7 @@ from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.hits import Ranked, followed_by
 from llm2comp_apps.retrieval.models import Models
-from llm2comp_apps.retrieval.rerank import LIKELIHOOD, MEMORY, TOKENS, UPR, WORDS, Reranker, load_joint_reranker
+from llm2comp_apps.retrieval.rerank import LIKELIHOOD, LTR, MEMORY, TOKENS, UPR, WORDS, Reranker, load_joint_reranker
 from llm2comp_apps.retrieval.rerank.own import files_sha256_of
 from llm2comp_apps.retrieval.search import Mode, SearchOptions
 
@@ -60,7 +60,7 @@ class RerankModel:
     """A reranker by name, loaded when it is needed first.
 
     Attributes:
-        name: ``memory``, ``tokens``, ``words``, ``likelihood``, ``upr``, or one of
+        name: ``memory``, ``tokens``, ``ltr``, ``words``, ``likelihood``, ``upr``, or one of
             :func:`.load_joint_reranker`.
         device: where it runs; ``None`` for the best there is.
     """
@@ -90,7 +90,7 @@ class RerankModel:
             EncoderError: it cannot be found or loaded.
             UsageError: the encoder has no memory vectors.
         """
-        if self.name in (MEMORY, TOKENS, WORDS, LIKELIHOOD, UPR):
+        if self.name in (MEMORY, TOKENS, LTR, WORDS, LIKELIHOOD, UPR):
             return Models(library.index, library.encoder, device=self.device).encoder_reranker(self.name, source)
         if self._joint is None:
             self._joint = load_joint_reranker(self.name, self.device)

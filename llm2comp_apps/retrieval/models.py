@@ -16,10 +16,12 @@ from llm2comp_apps.files import first_line
 from llm2comp_apps.retrieval.index_encoder import load_index_encoder, load_query_encoder
 from llm2comp_apps.retrieval.rerank import (
     LIKELIHOOD,
+    LTR,
     MEMORY,
     TOKENS,
     UPR,
     WORDS,
+    LtrReranker,
     MemoryReranker,
     Reranker,
     TokensReranker,
@@ -110,7 +112,7 @@ class Models:
         """One that reads what the encoder makes of texts, or asks the language model under it.
 
         Args:
-            name: ``memory``, ``tokens``, ``words``, ``likelihood`` or ``upr``.
+            name: ``memory``, ``tokens``, ``ltr``, ``words``, ``likelihood`` or ``upr``.
             source: loads the encoder by name where it is loaded already; ``None`` for what the index remembers.
         """
         stored = self.index.memory if self.index.memory_tokens else None
@@ -118,8 +120,9 @@ class Models:
             return MemoryReranker(self.encoder, stored)
         if name == TOKENS:
             return TokensReranker(self.encoder)
-        if name == WORDS:
-            return WordsReranker(self.index.settings.get("language", DEFAULT_LANGUAGE))
+        if name in (LTR, WORDS):
+            language = self.index.settings.get("language", DEFAULT_LANGUAGE)
+            return LtrReranker(language) if name == LTR else WordsReranker(language)
         if isinstance(self.named, str):
             source = self.named
         record = self.index.encoder
@@ -129,7 +132,7 @@ class Models:
         return load_likelihood_reranker(encoder, stored=stored, device=self.device)
 
     def _load(self, name: str) -> Reranker:
-        if name in (TOKENS, WORDS, LIKELIHOOD, UPR):
+        if name in (TOKENS, LTR, WORDS, LIKELIHOOD, UPR):
             return self.encoder_reranker(name)
         return load_joint_reranker(name, self.device)
 

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, get_args
 
@@ -27,7 +26,7 @@ from llm2comp_apps.retrieval.passages import Passages, documents_of
 from llm2comp_apps.retrieval.query_text import check_count, check_query, check_time, listed, listed_texts, one_row
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker, files_of, share_of
 from llm2comp_apps.retrieval.rerank.paced import RERANK_MS
-from llm2comp_apps.retrieval.rereading import Score, read_again
+from llm2comp_apps.retrieval.rereading import Asked, read_again, reads_first
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -296,9 +295,9 @@ class Searcher:
     def rescored(self, query: str, ranking: Sequence[Ranked]) -> dict[str, float]:
         """What the reranker says of each document of a ranking: the best of what it reads of it, by id."""
         with self._pinned() as pinned:
-            reranker = pinned._reranker
-            assert reranker is not None
-            pieces = pinned._read_again(partial(reranker.score, query), query, ranking, None)
+            parsed = _parsed([query], SearchOptions(), typed=False)
+            vector = pinned._encode(parsed)[0] if reads_first(pinned._reranker) else None
+            pieces = pinned._read_again(Asked(query, vector=vector), ranking, None)
         return {each[0].id: max(piece.score for piece in each) for each in pieces}
 
     @contextmanager
@@ -316,6 +315,7 @@ class Searcher:
     ) -> list[list[Ranked]]:
         if options.passages:
             Passages.check(self._index)
+        reads_first(self._reranker, options.mode)  # refused here, before anything is searched
         if options.fusion == LEARNED:
             learned_of(self._index)  # refused where there are none, whether or not two rankings are joined
         depth = options.depth(reranked=self._reranker is not None)
@@ -345,8 +345,10 @@ class Searcher:
                     for number, (query, ranking) in enumerate(zip(queries, rankings, strict=True))
                 ]
         if self._reranker is not None:
-            texts = [query.text for query in queries]
-            rankings = [self._rerank(*each, options) for each in zip(texts, asked, rankings, strict=True)]
+            near = vectors if vectors is not None and options.mode == "hybrid" else [None] * len(queries)
+            texts = (query.text for query in queries)
+            every = zip(map(Asked, texts, asked, near), rankings, strict=True)
+            rankings = [self._rerank(*each, options) for each in every]
         return [ranking[: options.k] for ranking in rankings]
 
     def _found(
@@ -425,21 +427,16 @@ class Searcher:
             for document, score in fused
         ]
 
-    def _rerank(
-        self, query: str, asked: FloatArray | None, ranking: list[Ranked], options: SearchOptions
-    ) -> list[Ranked]:
+    def _rerank(self, asked: Asked, ranking: list[Ranked], options: SearchOptions) -> list[Ranked]:
         """Order the head of a ranking by the reranker; what lies below its depth is dropped, never mixed in.
 
         What the time was too short for follows in its order.
         """
         reranker = self._reranker
         assert reranker is not None
-        score = partial(reranker.score, query)
-        if isinstance(reranker, MemoryReranker):
-            score = partial(reranker.score, query, asked=asked)
         head = ranking[: options.wanted(reranked=True)]
         with self._clock.part("rerank"):
-            pieces = self._read_again(score, query, head, options.rerank_ms)
+            pieces = self._read_again(asked, head, options.rerank_ms)
         reread = Reread(scored=True, depth=len(pieces), candidates=len(head))
         best: dict[tuple[str, tuple[int, int] | None], Ranked] = {}
         for piece in chain.from_iterable(pieces):
@@ -455,12 +452,11 @@ class Searcher:
         rest = [replace(old, reread=replace(reread, scored=False)) for old in head[len(pieces) :]]
         return followed_by(sorted(scored, key=lambda ranked: -ranked.score), rest)
 
-    def _read_again(
-        self, score: Score, query: str, head: Sequence[Ranked], milliseconds: float | None
-    ) -> list[list[Ranked]]:
+    def _read_again(self, asked: Asked, head: Sequence[Ranked], milliseconds: float | None) -> list[list[Ranked]]:
         assert self._reranker is not None
         found = list(zip(head, self._documents(head), strict=True))
-        return read_again(self._reranker, score, query, found, milliseconds=milliseconds, language=self._language)
+        language = self._language
+        return read_again(self._reranker, asked, found, self._index, milliseconds=milliseconds, language=language)
 
     def _weights(self, reranker: Reranker, options: SearchOptions) -> LearnedFusion | None:
         """Of the first search and the reranker: those that the index learned, else the reranker's own."""

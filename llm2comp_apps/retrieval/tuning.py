@@ -19,7 +19,7 @@ import numpy as np
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.fusion import share_of_meaning, weighted_average
-from llm2comp_apps.retrieval.hits import Ranked
+from llm2comp_apps.retrieval.hits import Parts, Ranked
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion
 from llm2comp_apps.retrieval.rerank import files_of, share_of
 from llm2comp_apps.retrieval.search import Searcher
@@ -162,8 +162,12 @@ def _searched(searcher: Searcher, block: Sequence[Document], rerank: str | None)
     for query, (dense, lexical, words, spans) in zip(block, sides, strict=True):
         reranked: dict[str, float] = {}
         if rerank is not None:
-            joined = weighted_average(dense, lexical, words)[:_RERANKED]
-            reranked = searcher.rescored(query.content, [Ranked(id_, score, spans.get(id_)) for id_, score in joined])
+            cosines, bm25 = dict(dense), dict(lexical)
+            ranking = [
+                Ranked(id_, score, spans.get(id_), Parts(cosines.get(id_), bm25.get(id_), words.most))
+                for id_, score in weighted_average(dense, lexical, words)[:_RERANKED]
+            ]
+            reranked = searcher.rescored(query.content, ranking)
         own = share_of_meaning(dense, lexical, words)
         found.append(_Asked(query.id, dense, lexical, words, own, reranked))
     return found

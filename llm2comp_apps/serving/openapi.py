@@ -41,7 +41,10 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "facets": {**_STRINGS, "description": "Fields whose values among the hits are counted."},
     "limit": {"type": "integer", "description": "Hits of a page."},
     "offset": {"type": "integer", "description": "Hits before the page."},
-    "rerank": {"enum": ["memory", "tokens", "words"], "description": "Score the best hits again by what they say."},
+    "rerank": {
+        "enum": ["memory", "tokens", "ltr", "words"],
+        "description": "Score the best hits again.",
+    },
     "rerank_ms": {"type": "integer", "description": "Milliseconds for that; 500 unless their memory is stored."},
     "text": {"type": "boolean", "description": "Send whole texts with the hits, and not only snippets."},
     "passages": {"type": "boolean", "description": "Chunks of documents are hits of their own, with span and text."},

@@ -10,9 +10,11 @@ import numpy as np
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.retrieval.rerank import (
     LIKELIHOOD,
+    LTR,
     MEMORY,
     TOKENS,
     WORDS,
+    LtrReranker,
     MemoryReranker,
     Passage,
     Reranker,
@@ -66,8 +68,8 @@ class KeptMemory:
             return _Keeping(self, load_likelihood_reranker(self._name, stored=self.read))
         if name == TOKENS:  # as a search loads it, beside whose scores it counts
             return TokensReranker(self._encoder)
-        if name == WORDS:
-            return WordsReranker()
+        if name in (LTR, WORDS):
+            return LtrReranker() if name == LTR else WordsReranker()
         return load_reranker(name, encoder=self._name)
 
 

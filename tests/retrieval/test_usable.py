@@ -13,7 +13,10 @@ from llm2comp_apps.encoder.settings import RERANK, EncoderSettings
 from llm2comp_apps.retrieval.advice import rerank_notes
 from llm2comp_apps.retrieval.rerank.usable import usable_lines, usable_rerankers
 
-WORDS = "words (the words that tell the best hits apart)"
+ALWAYS = [
+    "ltr (all that a hybrid search knows of its best hits)",
+    "words (the words that tell the best hits apart)",
+]
 """What every index can do."""
 
 
@@ -43,36 +46,39 @@ def names(index):
 
 def test_folders_of_rerankers_are_found_and_encoders_are_not(tmp_path, hash_encoder):
     index = made(tmp_path / "deep" / "a.index", hash_encoder)
-    assert usable_lines(usable_rerankers(index)) == [WORDS]
+    assert usable_lines(usable_rerankers(index)) == ALWAYS
     assert rerank_notes(index) == []
     checkpoint(tmp_path / "runs" / "rr" / "encoder", task=RERANK)
     checkpoint(tmp_path / "runs" / "kl" / "encoder")
     checkpoint(tmp_path / "deep" / "small", task=RERANK)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "encoder.json").write_text("{")
-    assert names(index) == ["deep/small", "runs/rr/encoder", "words"]
+    assert names(index) == ["deep/small", "runs/rr/encoder", "ltr", "words"]
     lines = ["deep/small (a reranker of your own)", "runs/rr/encoder (a reranker of your own)"]
-    assert usable_lines(usable_rerankers(index)) == [*lines, WORDS]
-    assert rerank_notes(index) == [f"`rerank` can be {lines[0]} or {lines[1]} or {WORDS}"]
+    assert usable_lines(usable_rerankers(index)) == [*lines, *ALWAYS]
+    assert rerank_notes(index) == [f"`rerank` can be {lines[0]} or {lines[1]} or {ALWAYS[0]} or {ALWAYS[1]}"]
     assert rerank_notes(index, "deep/small") == []
 
 
 def test_stored_memory_is_named_and_experimental(tmp_path, hash_encoder):
     index = made(tmp_path / "a.index", hash_encoder, memory=True)
-    assert usable_lines(usable_rerankers(index)) == ["memory (its vectors are stored; experimental)", WORDS]
+    assert usable_lines(usable_rerankers(index)) == ["memory (its vectors are stored; experimental)", *ALWAYS]
     assert rerank_notes(index) == [], "nothing that is sure to help"
 
 
 def test_a_cross_encoder_needs_its_extra(tmp_path, hash_encoder, monkeypatch):
     index = made(tmp_path / "a.index", hash_encoder)
     monkeypatch.setattr("llm2comp_apps.retrieval.rerank.usable.find_spec", lambda name: object())
-    assert usable_lines(usable_rerankers(index)) == ["any cross-encoder of sentence-transformers", WORDS]
+    assert usable_lines(usable_rerankers(index)) == ["any cross-encoder of sentence-transformers", *ALWAYS]
     assert rerank_notes(index) == [], "no model is at hand"
 
 
 @pytest.mark.parametrize(
     ("own", "readable"),
-    [(False, ["memory", "words", "tokens", "likelihood", "upr"]), (True, ["memory", "words", "tokens", "upr"])],
+    [
+        (False, ["memory", "ltr", "words", "tokens", "likelihood", "upr"]),
+        (True, ["memory", "ltr", "words", "tokens", "upr"]),
+    ],
 )
 def test_what_the_encoder_can_do_is_read_from_its_settings(tmp_path, hash_encoder, monkeypatch, own, readable):
     index = made(tmp_path / "a.index", hash_encoder)

@@ -83,6 +83,19 @@ def test_words_are_read_again_without_an_encoder(running, library) -> None:
     assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected]
 
 
+def test_what_a_hybrid_search_knows_is_read(running, library) -> None:
+    with running(indexes=[library]) as server:
+        asked = {"q": "how do cells divide", "rerank": "ltr", "limit": 8}
+        status, answer = server.ask("POST", _SEARCH, asked)
+        assert status == 200, answer
+        refused, error = server.ask("POST", _SEARCH, {**asked, "mode": "lexical"})
+    with Collection.open(library) as collection:
+        expected = collection.search("how do cells divide", k=8, rerank="ltr")
+    assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected]
+    assert (refused, error["error"]["param"]) == (422, "rerank")
+    assert "it reads what a hybrid search knows of its hits" in error["error"]["message"]
+
+
 @pytest.mark.parametrize("wrong", [0, 10_001, "soon", 1.5])
 def test_a_time_that_is_none_is_refused(ask, wrong) -> None:
     status, answer = ask("POST", _SEARCH, {"q": "stars", "rerank": "memory", "rerank_ms": wrong})

@@ -34,7 +34,7 @@ _SEARCH = (
     "May be given several times."
 )
 _RERANK = (
-    "Reranker of the rows of rerank: memory, tokens, words, a reranker's folder or name, likelihood, upr. "
+    "Reranker of the rows of rerank: memory, tokens, ltr, words, a reranker's folder or name, likelihood, upr. "
     "May be given several times. [default: memory]"
 )
 _INDEX = "Search this index instead of a temporary one; its documents are those of the task."

@@ -48,7 +48,7 @@ SEARCH = Group(
 
 _INDEX = "Index to search; several are searched as one. [default: $LLM2COMP_INDEX, else the one *.index here]"
 _RERANK = (
-    "Score the best hits again: words, tokens; a reranker's folder or name; or, experimental: memory, upr, likelihood "
+    "Score the best hits again: ltr, words, tokens; a reranker's folder or name; experimental: memory, upr, likelihood "
     "(the last not with default)."
 )
 _QUERIES = (

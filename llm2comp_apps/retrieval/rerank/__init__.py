@@ -6,6 +6,7 @@ from llm2comp_apps.encoder.locate import READABLE
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.rerank.cross_encoder import CrossEncoderReranker
 from llm2comp_apps.retrieval.rerank.likelihood import LikelihoodReranker
+from llm2comp_apps.retrieval.rerank.ltr import ONLY_HYBRID, LtrReranker
 from llm2comp_apps.retrieval.rerank.memory import (
     MemoryReranker,
     encode_memory_with,
@@ -15,7 +16,9 @@ from llm2comp_apps.retrieval.rerank.memory import (
 from llm2comp_apps.retrieval.rerank.own import OwnReranker, is_own
 from llm2comp_apps.retrieval.rerank.protocol import (
     ComparesAll,
+    FirstSearch,
     Passage,
+    ReadsFirst,
     ReadsStored,
     Reranker,
     StoredMemory,
@@ -28,16 +31,20 @@ from llm2comp_apps.retrieval.rerank.words import WordsReranker
 
 __all__ = [
     "LIKELIHOOD",
+    "LTR",
     "MEMORY",
     "TOKENS",
     "UPR",
     "WORDS",
     "ComparesAll",
     "CrossEncoderReranker",
+    "FirstSearch",
     "LikelihoodReranker",
+    "LtrReranker",
     "MemoryReranker",
     "OwnReranker",
     "Passage",
+    "ReadsFirst",
     "ReadsStored",
     "Reranker",
     "TokensReranker",
@@ -54,8 +61,8 @@ __all__ = [
     "share_of",
 ]
 
-MEMORY, TOKENS, WORDS = "memory", "tokens", "words"
-"""The names of :class:`MemoryReranker`, :class:`TokensReranker` and :class:`WordsReranker`."""
+LTR, MEMORY, TOKENS, WORDS = "ltr", "memory", "tokens", "words"
+"""The names of :class:`LtrReranker`, :class:`MemoryReranker`, :class:`TokensReranker` and :class:`WordsReranker`."""
 LIKELIHOOD, UPR = "likelihood", "upr"
 """The names of :class:`LikelihoodReranker` and :class:`UprReranker`.
 
@@ -122,9 +129,11 @@ def load_reranker(name: str = MEMORY, *, encoder: str | None = None, device: str
         device: where it runs; ``None`` for the best there is.
 
     Raises:
-        UsageError: an encoder for a reranker that reads texts by itself.
+        UsageError: an encoder for a reranker that reads texts by itself, or one that reads what a search found.
         EncoderError: it cannot be found or loaded.
     """
+    if name == LTR:
+        raise UsageError(ONLY_HYBRID, field="model")
     if name == LIKELIHOOD:
         return load_likelihood_reranker(encoder or READABLE, device=device)
     if name == UPR:

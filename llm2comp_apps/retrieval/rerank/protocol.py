@@ -11,7 +11,18 @@ import numpy.typing as npt
 
 from llm2comp_apps.encoder.protocol import FloatArray
 
-__all__ = ["ComparesAll", "Passage", "ReadsStored", "Reranker", "Shares", "StoredMemory", "files_of", "share_of"]
+__all__ = [
+    "ComparesAll",
+    "FirstSearch",
+    "Passage",
+    "ReadsFirst",
+    "ReadsStored",
+    "Reranker",
+    "Shares",
+    "StoredMemory",
+    "files_of",
+    "share_of",
+]
 
 StoredMemory: TypeAlias = Callable[[Sequence[str], Sequence[tuple[int, int] | None]], npt.NDArray[np.floating]]
 """Stored memory vectors ``(n, k, d)`` by ids and spans."""
@@ -63,6 +74,38 @@ class ReadsStored(Reranker, Protocol):
 
     def reading(self, stored: StoredMemory) -> ReadsStored:
         """The same reranker with memory vectors from elsewhere, if it takes stored ones at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSearch:
+    """What a hybrid search knows of its n hits, best first.
+
+    Attributes:
+        scores: ``(n,)``, those by which they were found.
+        cosines: ``(n,)`` of the query to each, or to the nearest of its chunks.
+        bm25: ``(n,)``, 0 where words did not find it.
+        vectors: ``(n, d)`` of unit length.
+    """
+
+    scores: FloatArray
+    cosines: FloatArray
+    bm25: FloatArray
+    vectors: FloatArray
+
+
+@runtime_checkable
+class ReadsFirst(Reranker, Protocol):
+    """A reranker of the hits of a hybrid search, which reads what that knows of them."""
+
+    reads_first: bool
+
+    def score(self, query: str, passages: Sequence[Passage], first: FirstSearch | None = None) -> FloatArray:
+        """Score hits, all of them at once; see :meth:`Reranker.score`.
+
+        Raises:
+            UsageError: there was no such search.
+        """
         ...
 
 

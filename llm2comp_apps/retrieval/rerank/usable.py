@@ -57,6 +57,7 @@ def usable_rerankers(index: Index) -> list[UsableReranker]:
     elif settings is not None and settings.readout == "memory":
         about = "its vectors are made for each query"
         found.append(UsableReranker(name="memory", about=about, experimental=True))
+    found.append(UsableReranker(name="ltr", about="all that a hybrid search knows of its best hits"))
     found.append(UsableReranker(name="words", about="the words that tell the best hits apart"))
     if settings is not None:
         found.append(UsableReranker(name="tokens", about="the encoder reads the tokens of texts"))

@@ -23,7 +23,7 @@ __all__ = ["distribution", "document", "listed", "partly", "search", "similar", 
 
 MODES = ("dense", "lexical", "hybrid")
 FUSIONS = ("weighted", "minmax", "rrf", "learned")
-RERANKERS = {"memory": "encode_memory", "tokens": "encode_tokens", "words": None}
+RERANKERS = {"memory": "encode_memory", "tokens": "encode_tokens", "ltr": None, "words": None}
 """Rerankers that need nothing but an encoder, and what it must be able to do; ``None`` needs none."""
 
 
