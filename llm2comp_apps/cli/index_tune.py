@@ -27,7 +27,7 @@ def tune(
     queries: Annotated[Path, typer.Argument(metavar="QUERIES", help="Queries to learn from, in any corpus format.")],
     qrels: Annotated[Path, typer.Argument(metavar="QRELS", help="Judgements in TREC's or BEIR's form.")],
     rerank: Annotated[
-        str | None, typer.Option("--rerank", metavar="MODEL", help="Reranker whose weight is learned, too.")
+        str | None, typer.Option("--rerank", metavar="MODEL", help="Reranker whose weight is learned; ltr: itself.")
     ] = None,
     encoder: EncoderOption = None,
     device: DeviceOption = None,
@@ -40,8 +40,9 @@ def tune(
     """
     from llm2comp_apps.evaluation.trec import read_judgements, score_run
     from llm2comp_apps.retrieval.collection import Collection
+    from llm2comp_apps.retrieval.ltr_tuning import RankingReport, tune_ranking
     from llm2comp_apps.retrieval.query_file import read_queries
-    from llm2comp_apps.retrieval.tuning import Run, tune_fusion
+    from llm2comp_apps.retrieval.tuning import Run, TuningReport, tune_fusion
 
     asked, judgements = read_queries(queries), read_judgements(qrels)
 
@@ -49,10 +50,15 @@ def tune(
         found = score_run(run, {query: judgements[query] for query in run})
         return {query: measures["ndcg@10"] for query, measures in found.queries.items()}
 
-    judged = [query for query, grades in judgements.items() if max(grades.values()) > 0]
+    every = {query: {id_ for id_, grade in grades.items() if grade > 0} for query, grades in judgements.items()}
+    answers = {query: ids for query, ids in every.items() if ids}
+    report: TuningReport | RankingReport
     library = Collection.open(index, encoder=encoder, device=device)
     with ProgressDisplay("searching", "queries", len(asked)) as progress:
-        report = tune_fusion(library, asked, judge, judged, rerank=rerank, on_progress=progress.update)
+        if rerank == "ltr":
+            report = tune_ranking(library, asked, judge, answers, on_progress=progress.update)
+        else:
+            report = tune_fusion(library, asked, judge, answers, rerank=rerank, on_progress=progress.update)
     if as_json:
         print_json({"index": str(library.path), **report.record()})
     for line in () if as_json else report.lines():

@@ -99,7 +99,7 @@ class Models:
 
     def reranker(self, name: str) -> Reranker:
         """A reranker by name, see :mod:`.rerank`; by memory vectors, stored ones are read if there are."""
-        if name == MEMORY:  # reads what the index stores now, and loads nothing
+        if name in (LTR, MEMORY):  # reads what the index stores now, and loads nothing
             return self.encoder_reranker(name)
         if name not in self._joint_rerankers:
             if name == TOKENS:
@@ -122,7 +122,7 @@ class Models:
             return TokensReranker(self.encoder)
         if name in (LTR, WORDS):
             language = self.index.settings.get("language", DEFAULT_LANGUAGE)
-            return LtrReranker(language) if name == LTR else WordsReranker(language)
+            return LtrReranker.of(self.index.settings, language) if name == LTR else WordsReranker(language)
         if isinstance(self.named, str):
             source = self.named
         record = self.index.encoder

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.corpus import Document
     from llm2comp_apps.retrieval.collection import Collection
 
-__all__ = ["Judge", "Run", "TuningReport", "tune_fusion"]
+__all__ = ["Judge", "Run", "TuningReport", "half_of", "judged_queries", "tune_fusion"]
 
 Run: TypeAlias = dict[str, dict[str, float]]
 Judge: TypeAlias = Callable[[Run], Mapping[str, float]]
@@ -123,18 +123,15 @@ def tune_fusion(
         UsageError: fewer than 20 of the queries have a known answer.
         EncoderError: the encoder or the reranker cannot be loaded.
     """
-    known = set(judged)
-    chosen = [query for query in queries if query.id in known]
-    if len(chosen) < _LEAST:
-        raise UsageError(f"has {len(chosen)} with a known answer; at least {_LEAST} are needed", field="queries")
+    chosen = judged_queries(queries, judged)
     searcher = library.searcher("hybrid", rerank)
     asked: list[_Asked] = []
     for block in batched(chosen, _BLOCK):
         asked += _searched(searcher, block, rerank)
         if on_progress is not None:
             on_progress(len(asked))
-    first = [one for one in asked if _half(one.id) == 0]
-    second = [one for one in asked if _half(one.id) == 1]
+    first = [one for one in asked if half_of(one.id) == 0]
+    second = [one for one in asked if half_of(one.id) == 1]
     best = _best(first, judge, rerank)
     if searcher.reranker is not None:
         best = replace(best, reranker_files=files_of(searcher.reranker))
@@ -173,7 +170,21 @@ def _searched(searcher: Searcher, block: Sequence[Document], rerank: str | None)
     return found
 
 
-def _half(id_: str) -> int:
+def judged_queries(queries: Iterable[Document], judged: Iterable[str]) -> list[Document]:
+    """The queries that can be learned from: those with a known answer.
+
+    Raises:
+        UsageError: they are fewer than 20.
+    """
+    known = set(judged)
+    chosen = [query for query in queries if query.id in known]
+    if len(chosen) < _LEAST:
+        raise UsageError(f"has {len(chosen)} with a known answer; at least {_LEAST} are needed", field="queries")
+    return chosen
+
+
+def half_of(id_: str) -> int:
+    """To which half a query belongs, 0 or 1, whatever the others are."""
     return hashlib.blake2b(id_.encode(), digest_size=1).digest()[0] % 2
 
 

@@ -41,6 +41,7 @@ from llm2comp_apps.retrieval.search import SearchOptions
 
 _WEIGHTS = (0.1, 0.2, 0.3, 0.5)
 _SEED = 0
+_OF_INDEX = ("ltr", "words")  # they read no memory, and may be what the index has learned
 
 
 def score(rankings: Sequence[Sequence[Ranked]], judged: Sequence[dict[str, int]]) -> list[float]:
@@ -115,7 +116,7 @@ def main() -> None:
             encoder = load_encoder(options.encoder) if options.encoder else collection.encoder
             kept = KeptMemory(encoder, options.encoder or str(source_of(collection.index.encoder)))
         for name in options.rerankers:
-            searcher = collection.searcher("hybrid", kept.reranker(name) if kept is not None else name)
+            searcher = collection.searcher("hybrid", name if kept is None or name in _OF_INDEX else kept.reranker(name))
             begun, before = time.process_time(), kept.seconds if kept is not None else 0.0
             second = searcher.rank(texts, wide)
             made = (kept.seconds if kept is not None else 0.0) - before

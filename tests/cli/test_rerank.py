@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +74,35 @@ def test_an_encoder_without_memory_says_what_to_take(cli, encoders, write_corpus
     result = cli("rerank", "q", write_corpus(4), "--encoder", "plain")
     assert result.exit_code == 2
     assert "plain has no memory vectors" in result.stderr
+
+
+def test_an_index_learns_to_rank_and_searches_by_what_it_learned(cli, encoders):
+    lines = [
+        {
+            "_id": f"d{i}-{n}",
+            "text": f"red{i} blue{i} {'filler ' * 12}" if n == 3 else f"red{i} or blue{i} or " * (n + 2),
+        }
+        for i in range(8)
+        for n in range(5)
+    ]
+    Path("corpus.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    queries = [{"_id": f"q{i}-{n}", "text": f"red{i} blue{i}{' filler' * n}"} for i in range(8) for n in range(3)]
+    Path("queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    Path("qrels.tsv").write_text("".join(f"q{i}-{n} 0 d{i}-3 1\n" for i in range(8) for n in range(3)))
+    cli("index", "build", "corpus.jsonl", "-o", "c.index")
+    tuned = cli("index", "tune", "c.index", "queries.jsonl", "qrels.tsv", "--rerank", "ltr")
+    assert tuned.exit_code == 0, tuned.stderr
+    assert tuned.stdout.splitlines()[-1] == "kept, learned from all of them: a search takes it with --rerank ltr"
+    found = json.loads(cli("search", "--index", "c.index", "red5 blue5", "--rerank", "ltr", "--json").stdout)
+    assert found["hits"][0]["id"] == "d5-3"
+    assert "ltr (all that a hybrid search knows of its best hits)" in cli("index", "info", "c.index").stdout
+    for wrong, said in (
+        (
+            ("search", "--index", "c.index", "red5", "--rerank", "ltr", "--mode", "lexical"),
+            "--rerank cannot be ltr here",
+        ),
+        (("rerank", "red5", "corpus.jsonl", "--model", "ltr"), "--model cannot be ltr here"),
+    ):
+        done = cli(*wrong)
+        assert done.exit_code == 2
+        assert said in done.stderr

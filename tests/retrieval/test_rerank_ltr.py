@@ -13,10 +13,12 @@ from llm2comp_indexes import query_terms, terms
 
 from llm2comp_apps import Collection, Document, load_reranker
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.ltr_tuning import tune_ranking
 from llm2comp_apps.retrieval.rerank import FirstSearch, LtrReranker, Passage
 from llm2comp_apps.retrieval.rerank.hit_words import HitWords
 from llm2comp_apps.retrieval.rerank.ltr import SHIPPED, Network
 from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES, features
+from llm2comp_apps.retrieval.rerank.ltr_learning import KnownHits, _slopes, learned_on
 from llm2comp_apps.retrieval.tuning import tune_fusion
 
 WORDS = ["cells", "divide", "mitosis", "the", "bread", "rises", "yeast"]
@@ -232,3 +234,118 @@ def test_an_index_may_learn_how_much_it_counts(library):
     report = tune_fusion(library, queries, judge, wanted, rerank="ltr")
     assert report.weights.reranker == "ltr"
     assert report.learned >= report.default - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_learning_follows_the_slope_of_the_loss_that_its_module_states(seed):
+    draw = np.random.default_rng(seed)
+    sizes = np.array([4, 1, 7])
+    starts = np.array([0, 4, 5])
+    rows = draw.normal(size=(12, 3))
+    wanted = np.concatenate([[0.5, 0, 0.5, 0], [1], [0, 1, 0, 0, 0, 0, 0]])
+    weights = [draw.normal(size=shape) for shape in ((3,), (5, 3), (5,), (5,))]
+
+    def loss(weights):
+        linear, inner, bias, outer = weights
+        scores = rows @ linear + np.maximum(rows @ inner.T + bias, 0) @ outer
+        told = np.concatenate([each - np.log(np.exp(each).sum()) for each in np.split(scores, starts[1:])])
+        return -(wanted * told).sum() / 3
+
+    for place, slope in enumerate(_slopes(weights, rows, wanted, starts, sizes)):
+        for spot in np.ndindex(slope.shape):
+            moved = [[np.array(each) for each in weights] for _ in range(2)]
+            moved[0][place][spot] += 1e-6
+            moved[1][place][spot] -= 1e-6
+            assert slope[spot] == pytest.approx((loss(moved[0]) - loss(moved[1])) / 2e-6, abs=1e-6)
+
+
+def by_column(name, count=60, seed=0):
+    """Queries whose answer is the hit with the most of a feature."""
+    draw = np.random.default_rng(seed)
+    for _ in range(count):
+        rows = draw.random((20, len(FEATURES))).astype(np.float32)
+        yield KnownHits(rows, rows[:, FEATURES.index(name)] == rows[:, FEATURES.index(name)].max())
+
+
+def test_what_is_learned_holds_for_others_and_is_the_same_again():
+    network = learned_on(Network.read(), list(by_column("covered by the title")))
+    others = list(by_column("covered by the title", seed=1))
+
+    def right(network):
+        return np.mean([each.answers[network.scores(each.rows).argmax()] for each in others])
+
+    assert right(network) > right(Network.read()) + 0.3
+    again = learned_on(Network.read(), list(by_column("covered by the title")))
+    np.testing.assert_array_equal(network.inner, again.inner)
+    assert Network.of(network.record()).scores(others[0].rows) == pytest.approx(
+        network.scores(others[0].rows), abs=0.01
+    )
+
+
+def test_queries_without_an_answer_among_their_hits_teach_nothing():
+    shipped = Network.read()
+    empty = KnownHits(np.ones((3, len(FEATURES)), np.float32), np.zeros(3, bool))
+    assert learned_on(shipped, [empty]) is shipped
+    some = list(by_column("BM25", count=5))
+    np.testing.assert_array_equal(learned_on(shipped, some).inner, learned_on(shipped, [*some, empty]).inner)
+
+
+def judge_by(wanted):
+    """Judges a run by the place of the one document that a query wants."""
+
+    def judge(run):
+        return {
+            query: 1 / (1 + sorted(scores, key=scores.get, reverse=True).index(wanted[query]))
+            if wanted[query] in scores
+            else 0.0
+            for query, scores in run.items()
+        }
+
+    return judge
+
+
+@pytest.fixture
+def taught(tmp_path, hash_encoder):
+    """An index whose queries want the document that says their words side by side, not those that say them oftener."""
+    with Collection.create(tmp_path / "t.index", encoder=hash_encoder) as library:
+        library.update(
+            Document(
+                f"d{i}-{n}", f"red{i} blue{i} " + "filler " * 12 if n == 3 else f"red{i} or{n} blue{i} or " * (n + 2)
+            )
+            for i in range(12)
+            for n in range(6)
+        )
+        queries = [Document(f"q{i}-{n}", f"red{i} blue{i}{' filler' * n}") for i in range(12) for n in range(4)]
+        yield library, queries, {query.id: f"d{query.id[1:].split('-')[0]}-3" for query in queries}
+
+
+def test_an_index_learns_what_its_answers_have_in_common(taught, tmp_path):
+    library, queries, wanted = taught
+    told = []
+    answers = {query: {id_} for query, id_ in wanted.items()}
+    report = tune_ranking(library, queries, judge_by(wanted), answers, on_progress=told.append)
+    assert report.kept
+    assert report.queries == 48
+    assert told[-1] == 48
+    assert report.learned > report.default + 0.1
+    assert "a search takes it with `rerank=ltr`" in report.lines()[-1]
+    assert json.loads(json.dumps(report.record()))["kept"] is True
+    for place in (library, Collection.open(library.path, encoder=library.encoder)):
+        first = [place.search(query.text, k=1, rerank="ltr")[0].id for query in queries]
+        assert np.mean([id_ == wanted[query.id] for id_, query in zip(first, queries, strict=True)]) > 0.8
+    assert library.searcher("hybrid", "ltr").reranker.share == report.share
+    with library.index.writer() as writer:
+        held = library.index.settings["ltr"]
+        writer.keep(ltr={**held, "features": [*held["features"], "one more"]})
+    assert library.searcher("hybrid", "ltr").reranker.share == LtrReranker.share, "made for other features: what ships"
+
+
+def test_what_does_not_win_is_not_kept(taught):
+    library, queries, wanted = taught
+    answers = {query: {id_} for query, id_ in wanted.items()}
+    report = tune_ranking(library, queries, lambda run: dict.fromkeys(run, 0.5), answers)
+    assert not report.kept
+    assert "ltr" not in library.index.settings
+    assert report.lines()[-1].startswith("not kept")
+    with pytest.raises(UsageError, match=r"queries has 19 with a known answer; at least 20 are needed"):
+        tune_ranking(library, queries[:19], judge_by(wanted), answers)

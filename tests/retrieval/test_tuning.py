@@ -13,7 +13,7 @@ from llm2comp_apps.retrieval.learned import LearnedFusion
 from llm2comp_apps.retrieval.models import Models
 from llm2comp_apps.retrieval.rerank.own import files_sha256_of
 from llm2comp_apps.retrieval.search import SearchOptions
-from llm2comp_apps.retrieval.tuning import _half, tune_fusion
+from llm2comp_apps.retrieval.tuning import half_of, tune_fusion
 
 COUNT = 60
 
@@ -57,7 +57,7 @@ def test_the_side_that_is_right_gets_the_weight(library, queries, mode):
     wanted = first_by(library, queries, mode)
     report = tune_fusion(library, queries, judge_by(wanted), wanted)
     assert report.queries == COUNT
-    assert report.held_out == sum(_half(query.id) for query in queries)
+    assert report.held_out == sum(half_of(query.id) for query in queries)
     assert report.kept
     assert report.learned > report.default
     assert (report.weights.shift > 0) is (mode == "dense")
@@ -69,7 +69,7 @@ def test_the_side_that_is_right_gets_the_weight(library, queries, mode):
     measure = judge_by(wanted)({
         query.id: {each.id: each.score for each in ranking} for query, ranking in zip(queries, found, strict=True)
     })  # fmt: skip
-    held = [measure[query.id] for query in queries if _half(query.id)]
+    held = [measure[query.id] for query in queries if half_of(query.id)]
     assert np.mean(held) == pytest.approx(report.learned, abs=0.02), "a search does what was measured"
     assert "kept: a search takes them" in report.lines()[-1]
 

@@ -144,15 +144,8 @@ def ndcg(judged: Judged, score: Callable[[FloatArray], FloatArray]) -> float:
 
 def beside_first(network: Network) -> Callable[[FloatArray], FloatArray]:
     """The score of a search: the network's beside that of the first search."""
-    share = LtrReranker.share
-
-    def score(rows: FloatArray) -> FloatArray:
-        found = network.scores(rows)
-        found = (found - found.min()) / max(float(np.ptp(found)), 1e-9)
-        joined: FloatArray = (1 - share) * rows[:, FEATURES.index("first search")] + share * found
-        return joined
-
-    return score
+    first = FEATURES.index("first search")
+    return lambda rows: network.beside(rows[:, first], rows, LtrReranker.share)
 
 
 def learned(sets: Sequence[Judged]) -> Network:
@@ -240,8 +233,7 @@ def main() -> int:
     by["ltr"] = {each.name: ndcg(each, beside_first(network)) for each in sets}
     sys.stdout.write(table(sets, by) + "\n")
     if arguments.write is not None:
-        held = {name: np.round(getattr(network, name), 4).tolist() for name in _NAMES}
-        write_text(arguments.write, json.dumps({"features": FEATURES, **held}) + "\n")
+        write_text(arguments.write, json.dumps(network.record()) + "\n")
     return 0
 
 

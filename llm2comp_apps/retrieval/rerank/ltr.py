@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,13 +24,14 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES, features
 from llm2comp_apps.retrieval.rerank.protocol import FirstSearch, Passage
 
-__all__ = ["ONLY_HYBRID", "SHIPPED", "LtrReranker", "Network"]
+__all__ = ["ONLY_HYBRID", "SHIPPED", "LtrReranker", "Network", "scaled"]
 
 SHIPPED = Path(__file__).with_name("ltr.json")
 """The network that the package has."""
 
 ONLY_HYBRID = "cannot be ltr here: it reads what a hybrid search knows of its hits; words needs their texts alone"
 """Why there is no score without such a search."""
+_WEIGHTS = ("linear", "inner", "bias", "outer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +53,33 @@ class Network:
     @classmethod
     def read(cls, path: Path = SHIPPED) -> Self:
         """A network from its file, whose features must be those of this version."""
-        held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if tuple(held["features"]) != FEATURES:
+        made = cls.of(json.loads(path.read_text(encoding="utf-8")))
+        if made is None:
             raise ValueError(f"{path}: made for other features than this version has")
-        return cls(**{name: np.array(held[name], dtype=np.float32) for name in ("linear", "inner", "bias", "outer")})
+        return made
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self | None:
+        """A network from plain data; ``None`` if it was made for other features than this version has."""
+        if tuple(record["features"]) != FEATURES:
+            return None
+        return cls(**{name: np.array(record[name], dtype=np.float32) for name in _WEIGHTS})
+
+    def record(self) -> dict[str, Any]:
+        """The network as plain data, rounded to what matters."""
+        weights = {name: np.round(getattr(self, name).astype(np.float64), 4).tolist() for name in _WEIGHTS}
+        return {"features": list(FEATURES), **weights}
 
     def scores(self, rows: FloatArray) -> FloatArray:
         """Scores ``(n,)`` of hits by their features ``(n, f)``."""
         inner = np.maximum(rows @ self.inner.T + self.bias, 0)
         found: FloatArray = rows @ self.linear + inner @ self.outer
         return found
+
+    def beside(self, first: FloatArray, rows: FloatArray, share: float) -> FloatArray:
+        """Scores ``(n,)`` with this weight beside those of the first search, both from 0 to 1."""
+        joined: FloatArray = (1 - share) * first + share * scaled(self.scores(rows))
+        return joined
 
 
 class LtrReranker:
@@ -70,6 +88,7 @@ class LtrReranker:
     Args:
         language: of their words, as the lexical index takes it.
         network: ``None`` for the one that the package has.
+        share: weight of its scores beside those of the first search.
     """
 
     share = 0.7
@@ -79,8 +98,10 @@ class LtrReranker:
     compares_all = True
     """A score depends on all hits; they cannot be read in portions."""
 
-    def __init__(self, language: str = DEFAULT_LANGUAGE, network: Network | None = None) -> None:
-        self._language, self._network = language, network or _shipped()
+    def __init__(
+        self, language: str = DEFAULT_LANGUAGE, network: Network | None = None, *, share: float = share
+    ) -> None:
+        self._language, self._network, self.share = language, network or _shipped(), share
 
     def score(self, query: str, passages: Sequence[Passage], first: FirstSearch | None = None) -> FloatArray:
         """See :class:`ReadsFirst`; from 0 for the last to 1 for the best."""
@@ -88,10 +109,21 @@ class LtrReranker:
             raise UsageError(ONLY_HYBRID, field="rerank")
         if not passages:
             return np.zeros(0, np.float32)
-        found = self._network.scores(features(query, passages, first, self._language))
-        low, high = found.min(), found.max()
-        scaled: FloatArray = (found - low) / (high - low) if high > low else np.ones_like(found)
-        return scaled
+        return scaled(self._network.scores(features(query, passages, first, self._language)))
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], language: str) -> Self:
+        """The reranker of an index: with the network that it has learned, or the one that the package has."""
+        held: Mapping[str, Any] = settings.get("ltr") or {"features": []}
+        own = Network.of(held)
+        return cls(language) if own is None else cls(language, own, share=held["share"])
+
+
+def scaled(scores: FloatArray) -> FloatArray:
+    """Scores brought to [0, 1]; equal ones are all 1."""
+    low, high = scores.min(), scores.max()
+    found: FloatArray = (scores - low) / (high - low) if high > low else np.ones_like(scores)
+    return found
 
 
 @functools.cache
