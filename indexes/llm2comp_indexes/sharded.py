@@ -240,9 +240,14 @@ class ShardedIndex:
             KeyError: an id is in none of the indexes.
         """
         rows: dict[str, Float32Array] = {}
-        for number, held in self._held(ids).items():
-            for id_ in held:
-                rows[id_] = self._answers({number: Question(Index.vectors, ([id_],))})[number]
+        held = self._held(ids)
+        found = self._answers({number: Question(Index.vectors, (there,)) for number, there in held.items()})
+        chunked = [number for number, there in held.items() if len(found[number]) != len(there)]
+        # How many rows each document has is asked only where it is not one.
+        known = self._answers({number: Question(Index.get, (held[number],)) for number in chunked})
+        for number, there in held.items():
+            counts = [document.rows for document in known[number]] if number in known else [1] * len(there)
+            rows |= zip(there, np.split(found[number], np.cumsum(counts)[:-1]), strict=True)
         return np.concatenate([rows[id_] for id_ in ids]) if ids else np.empty((0, self.dimension), dtype=np.float32)
 
     def memory(self, ids: Sequence[str], spans: Sequence[tuple[int, int] | None] | None = None) -> Float32Array:

@@ -207,6 +207,23 @@ def test_documents_and_vectors_by_id(pair):
         several.get(["d3", "none"])
 
 
+def test_vectors_of_many_documents_are_asked_of_each_index_at_once(pair, monkeypatch):
+    """A network stands between some indexes: a hundred hits must not be a hundred questions."""
+    one, several = pair
+    asked = []
+    answers = ShardedIndex._answers
+
+    def noted(self, questions):
+        asked.extend((number, question.method.__name__) for number, question in questions.items())
+        return answers(self, questions)
+
+    monkeypatch.setattr(ShardedIndex, "_answers", noted)
+    ids = [f"d{number}" for number in range(0, 1200, 3)]
+    assert np.array_equal(several.vectors(ids), one.vectors(ids))
+    assert len(asked) == len(set(asked)) <= 3 * len(several.shards)
+    assert several.vectors([]).shape == one.vectors([]).shape
+
+
 def test_pages_and_values_of_fields_are_those_of_one_index(pair):
     one, several = pair
     for where, offset, limit in [(None, 0, 5), (None, 298, 7), ("year >= 2010", 85, 40), ("year < 0", 0, 5)]:

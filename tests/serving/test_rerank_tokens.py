@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from llm2comp_apps import Collection
+from llm2comp_apps import Collection, open_shards
 from llm2comp_apps.encoder.token_states import TokenStates
+from llm2comp_apps.retrieval.rerank.ltr import Network
 from llm2comp_apps.retrieval.rerank.tokens import SENTENCES
 from llm2comp_apps.serving import ServeSettings
 
@@ -94,6 +97,31 @@ def test_what_a_hybrid_search_knows_is_read(running, library) -> None:
     assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected]
     assert (refused, error["error"]["param"]) == (422, "rerank")
     assert "it reads what a hybrid search knows of its hits" in error["error"]["message"]
+
+
+def test_what_the_first_shard_learns_counts_at_once(running, documents, tmp_path, loads_hash) -> None:
+    folders = [tmp_path / f"{number}.index" for number in range(2)]
+    for number, folder in enumerate(folders):
+        with Collection.create(folder, encoder="default") as made:
+            made.update(documents(20, 20 * number))
+    with contextlib.ExitStack() as stack:
+        shards = [stack.enter_context(running(indexes=[folder], load_encoders=False)) for folder in folders]
+        front = stack.enter_context(running(shards=["library=" + ",".join(each.ask.url for each in shards)]))
+        asked = {"q": "how do cells divide in note two", "rerank": "ltr", "limit": 20}
+        before = front.ask("POST", _SEARCH, asked)[1]["hits"]
+        shipped = Network.read()
+        turned = replace(shipped, linear=-shipped.linear, outer=-shipped.outer)
+        for number, changed in ((1, False), (0, True)):
+            with Collection.open(folders[number], encoder=loads_hash) as shard, shard.index.writer() as writer:
+                writer.keep(ltr={"share": 1.0, **turned.record()})
+            for server in (shards[number], front):
+                for served in server.state.indexes.values():
+                    served.refresh()
+            hits = front.ask("POST", _SEARCH, asked)[1]["hits"]
+            assert ([hit["id"] for hit in hits] != [hit["id"] for hit in before]) is changed
+        with open_shards(folders, encoder=loads_hash) as library:
+            expected = library.search(asked["q"], k=20, rerank="ltr")
+        assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-4)
 
 
 @pytest.mark.parametrize("wrong", [0, 10_001, "soon", 1.5])

@@ -323,8 +323,11 @@ class RemoteIndex(ShardedIndex):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Those of the first shard."""
-        return dict(self._known.settings)
+        """Those of the first shard, when it was looked at last: what it learns meanwhile counts."""
+        known = self.parts[0].known
+        if known is None or known.differs(self._known) is not None:
+            known = self._known
+        return dict(known.settings)
 
     def __len__(self) -> int:
         return sum(shard.known.documents for shard in self.parts if shard.known is not None)
