@@ -162,5 +162,14 @@ def _readable(name: str, value: Any) -> list[str]:
     if name == "bytes":
         return [f"{value:,} ({value / 2**20:.1f} MiB)"]
     if isinstance(value, dict):
-        return [f"{key}: {part}" for key, part in value.items() if part not in (None, "")] or ["-"]
+        return [f"{key}: {_in_short(part)}" for key, part in value.items() if part not in (None, "")] or ["-"]
     return [f"{value:,}" if isinstance(value, int) else str(value)]
+
+
+def _in_short(part: Any) -> str:
+    """A setting on one line; of what was learned only the single values, since a network has hundreds of others."""
+    if not isinstance(part, dict):
+        return str(part)
+    single = {key: each for key, each in part.items() if not isinstance(each, list | dict)}
+    said = [f"{key} {each}" for key, each in single.items() if each not in (None, "")]
+    return ", ".join(said if len(single) == len(part) else [*said, "..."])

@@ -82,6 +82,8 @@ class _Searched:
 
     def ranked(self, network: Network | None, share: float) -> dict[str, float]:
         """Scores by which a search orders the hits."""
+        if not self.ids:
+            return {}
         first = self.hits.rows[:, _FIRST]
         scores = first if network is None else network.beside(first, self.hits.rows, share)
         order = np.argsort(-scores, kind="stable")
@@ -162,9 +164,10 @@ def _searched(
     for query in block:
         noted.seen.clear()
         searcher.rank([query.content], SearchOptions(k=_DEPTH))
-        for ids, rows in noted.seen:  # none where nothing was found
-            known = np.array([id_ in answers[query.id] for id_ in ids], dtype=np.bool_)
-            found.append(_Searched(query.id, ids, KnownHits(rows, known)))
+        # Nobody asks the reranker where nothing was found; such a query counts, and teaches nothing.
+        ids, rows = noted.seen[0] if noted.seen else ([], np.empty((0, len(FEATURES)), np.float32))
+        known = np.array([id_ in answers[query.id] for id_ in ids], dtype=np.bool_)
+        found.append(_Searched(query.id, ids, KnownHits(rows, known)))
     return found
 
 

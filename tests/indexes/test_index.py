@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +283,8 @@ def test_info_says_what_is_there(make_index, fill):
     assert "chunk: 128" in [line[20:] for line in lines]
     assert f"{'bytes':<20}{info.bytes:,} ({info.bytes / 2**20:.1f} MiB)" in lines
     assert not any(line.startswith("recall") for line in lines)
+    lines = replace(info, settings={"ltr": {"share": 0.7, "of": "", "weights": [[0.5] * 99]}}).lines()
+    assert f"{'settings':<20}ltr: share 0.7, ..." in lines, "nobody reads a network"
     index.close()  # folds the write-ahead log in
     assert info.bytes == sum(path.stat().st_size for path in index.path.rglob("*") if path.is_file())
 

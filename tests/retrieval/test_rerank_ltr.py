@@ -340,6 +340,17 @@ def test_an_index_learns_what_its_answers_have_in_common(taught, tmp_path):
     assert library.searcher("hybrid", "ltr").reranker.share == LtrReranker.share, "made for other features: what ships"
 
 
+def test_queries_that_find_nothing_count_and_teach_nothing(tmp_path, hash_encoder, taught):
+    _, queries, wanted = taught
+    answers = {query: {id_} for query, id_ in wanted.items()}
+    told = []
+    with Collection.create(tmp_path / "empty.index", encoder=hash_encoder) as empty:
+        report = tune_ranking(empty, queries, judge_by(wanted), answers, on_progress=told.append)
+    assert not report.kept
+    assert (report.queries, told[-1]) == (48, 48)
+    assert (report.first, report.default, report.learned, report.error) == (0, 0, 0, 0)
+
+
 def test_what_does_not_win_is_not_kept(taught):
     library, queries, wanted = taught
     answers = {query: {id_} for query, id_ in wanted.items()}
