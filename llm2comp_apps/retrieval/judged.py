@@ -33,7 +33,7 @@ from llm2comp_apps.retrieval.hits import Ranked, followed_by
 from llm2comp_apps.retrieval.models import Models
 from llm2comp_apps.retrieval.rerank import LIKELIHOOD, LTR, MEMORY, TOKENS, UPR, WORDS, Reranker, load_joint_reranker
 from llm2comp_apps.retrieval.rerank.own import files_sha256_of
-from llm2comp_apps.retrieval.search import Mode, SearchOptions
+from llm2comp_apps.retrieval.search import RERANK_DEPTH, Mode, SearchOptions
 
 __all__ = ["RERANK", "WAYS", "JudgedSearch", "RerankModel", "SearchRanker", "search_rows"]
 
@@ -49,7 +49,7 @@ ranking would be of another fusion than the one that people see."""
 
 
 RERANKED = 50
-"""Hits of a query that a reranker scores again."""
+"""Hits of a query that a reranker scores again, one by one."""
 
 WAYS = (*get_args(Mode), RERANK)
 """Ways of searching that can be rows."""
@@ -73,6 +73,11 @@ class RerankModel:
     def reads_stored(self) -> bool:
         """Whether it reads memory vectors that an index can hold."""
         return self.name in (MEMORY, LIKELIHOOD)
+
+    @property
+    def depth(self) -> int:
+        """Hits of a query that it scores again: those of a search where it compares them with each other."""
+        return RERANK_DEPTH if self.name in (LTR, WORDS) else RERANKED
 
     @property
     def identity(self) -> dict[str, str]:
@@ -192,7 +197,7 @@ class SearchRanker:
             made = (collection.path / "store.db").stat().st_ctime_ns
             about |= {"index": [str(collection.path.resolve()), made, info.generation, info.encoder]}
         if reranker is not None:
-            about |= {"rerank": [reranker.identity, RERANKED]}
+            about |= {"rerank": [reranker.identity, reranker.depth]}
         self.fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
     def search(
@@ -219,7 +224,7 @@ class SearchRanker:
             return library.searcher(self._mode).rank(queries, options)
         reranker = self._reranker.load(library, self._source)  # its name may be wrong: first
         rankings = library.searcher(self._mode).rank(queries, options)
-        few = min(options.k, RERANKED)
+        few = min(options.k, self._reranker.depth)
         reads = library.searcher(self._mode, reranker)
         heads = []
         with _reporting("reranking", "queries", len(queries)) as report:

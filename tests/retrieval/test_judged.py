@@ -131,6 +131,17 @@ def test_a_reranker_reads_the_head_and_the_rest_follows_in_its_order(monkeypatch
         assert reranked[name] == [*sorted(ids[:2], reverse=True), *ids[2:]]
 
 
+@pytest.mark.parametrize("name", ["ltr", "words"])
+def test_hits_that_are_compared_are_those_of_a_search(tmp_path, hash_encoder, name):
+    corpus = {f"d{number:03}": f"{'gas ' * (number % 7 + 1)}star{number} word{number % 11}" for number in range(150)}
+    found = search_rows([], rerank=[name]).popitem()[1].ranker(hash_encoder).search(corpus, {"q": "gas word3"}, 1000)
+    with Collection.create(tmp_path / "x.index", encoder=hash_encoder) as library:
+        library.update(Document(id_, text) for id_, text in corpus.items())
+        searched = library.search("gas word3", k=100, rerank=name, operators=False)
+    assert list(found["q"])[:100] == [hit.id for hit in searched]
+    assert len(found["q"]) == 150
+
+
 def test_rows_of_rerankers_are_kept_and_encode_once(task, tmp_path, monkeypatch, make_hash_encoder):
     encoders = {"a": make_hash_encoder()}
     monkeypatch.setattr("llm2comp_apps.encoder.load_encoder", lambda name, **_: encoders[name])
