@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.corpus import Document
     from llm2comp_apps.retrieval import collection
 
-__all__ = ["RankingReport", "tune_ranking"]
+__all__ = ["NotesFeatures", "RankingReport", "tune_ranking"]
 
 _DEPTH = 100  # hits of each query: as many as are reranked
 _BLOCK = 16  # queries searched at once
@@ -140,17 +140,25 @@ def tune_ranking(
     )
 
 
-class _Noting:
-    """Stands in a search for the reranker, and notes the features that it would see."""
+class NotesFeatures:
+    """Stands in a search for the reranker, and notes the features that it would see.
+
+    Args:
+        language: of the words.
+
+    Attributes:
+        seen: ids and features of the hits of each query that found any.
+    """
 
     reads_first = True
     compares_all = True
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str = DEFAULT_LANGUAGE) -> None:
         self._language = language
         self.seen: list[tuple[list[str], FloatArray]] = []
 
     def score(self, query: str, passages: Sequence[Passage], first: FirstSearch | None = None) -> FloatArray:
+        """Note them; all scores are equal."""
         assert first is not None
         self.seen.append(([each.id for each in passages], features(query, passages, first, self._language)))
         return np.zeros(len(passages), np.float32)
@@ -159,7 +167,7 @@ class _Noting:
 def _searched(
     library: collection.Collection, block: Sequence[Document], answers: Mapping[str, Collection[str]]
 ) -> list[_Searched]:
-    noted = _Noting(library.index.settings.get("language", DEFAULT_LANGUAGE))
+    noted = NotesFeatures(library.index.settings.get("language", DEFAULT_LANGUAGE))
     searcher, found = library.searcher("hybrid", noted), []
     for query in block:
         noted.seen.clear()

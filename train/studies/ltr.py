@@ -31,9 +31,9 @@ from ltr_sets import JudgedSet, judged_sets
 from llm2comp_apps import Collection, LLM2CompError, read_corpus
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.files import write_text
-from llm2comp_apps.retrieval.rerank import FirstSearch, Passage
+from llm2comp_apps.retrieval.ltr_tuning import NotesFeatures
 from llm2comp_apps.retrieval.rerank.ltr import LtrReranker, Network
-from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES, features
+from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES
 from llm2comp_apps.retrieval.search import SearchOptions
 
 DEPTH = 100
@@ -41,7 +41,6 @@ _HIDDEN, _STEPS, _PER_SET, _RATE, _DECAY = 16, 400, 24, 0.03, 1e-3
 _SEEDS = (0, 1, 2)
 _START = 5.0
 """Weight of the first search and of the words before anything is learned."""
-_LANGUAGE = "english"
 _NAMES = ("linear", "inner", "bias", "outer")
 
 
@@ -66,36 +65,19 @@ class Judged:
     known: np.ndarray
 
 
-class Noting:
-    """Stands in a search for the reranker, and notes the features that one would see."""
-
-    reads_first = True
-    compares_all = True
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.rows = np.zeros((0, len(FEATURES)), np.float32)
-
-    def score(self, query: str, passages: Sequence[Passage], first: FirstSearch | None = None) -> FloatArray:
-        """Note them; all scores are equal."""
-        assert first is not None
-        self.ids = [each.id for each in passages]
-        self.rows = features(query, passages, first, _LANGUAGE)
-        return np.zeros(len(passages), np.float32)
-
-
 def features_of(made: JudgedSet, library: Collection) -> Judged:
     """Search for every query of a set."""
-    noted, count = Noting(), len(made.queries)
+    noted, count = NotesFeatures(), len(made.queries)
     searcher = library.searcher("hybrid", noted)
     rows = np.zeros((count, DEPTH, len(FEATURES)), np.float32)
     answers, hits = np.zeros((count, DEPTH), bool), np.zeros(count, np.int64)
     for place, (query, known) in enumerate(made.queries):
-        noted.ids = []
+        noted.seen.clear()
         searcher.rank([query], SearchOptions(k=DEPTH))
-        hits[place] = len(noted.ids)
-        rows[place, : hits[place]] = noted.rows[: hits[place]]
-        answers[place, : hits[place]] = [id_ in known for id_ in noted.ids]
+        for ids, found in noted.seen:  # none where nothing was found
+            hits[place] = len(ids)
+            rows[place, : len(ids)] = found
+            answers[place, : len(ids)] = [id_ in known for id_ in ids]
     return Judged(made.name, made.kind, rows, answers, hits, np.array([len(known) for _, known in made.queries]))
 
 

@@ -21,10 +21,10 @@ from llm2comp_indexes import DEFAULT_LANGUAGE
 
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.errors import UsageError
-from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES, features
+from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES, features, scaled
 from llm2comp_apps.retrieval.rerank.protocol import FirstSearch, Passage
 
-__all__ = ["ONLY_HYBRID", "SHIPPED", "LtrReranker", "Network", "scaled"]
+__all__ = ["ONLY_HYBRID", "SHIPPED", "LtrReranker", "Network"]
 
 SHIPPED = Path(__file__).with_name("ltr.json")
 """The network that the package has."""
@@ -78,8 +78,7 @@ class Network:
 
     def beside(self, first: FloatArray, rows: FloatArray, share: float) -> FloatArray:
         """Scores ``(n,)`` with this weight beside those of the first search, both from 0 to 1."""
-        joined: FloatArray = (1 - share) * first + share * scaled(self.scores(rows))
-        return joined
+        return ((1 - share) * first + share * scaled(self.scores(rows))).astype(np.float32)
 
 
 class LtrReranker:
@@ -109,7 +108,7 @@ class LtrReranker:
             raise UsageError(ONLY_HYBRID, field="rerank")
         if not passages:
             return np.zeros(0, np.float32)
-        return scaled(self._network.scores(features(query, passages, first, self._language)))
+        return scaled(self._network.scores(features(query, passages, first, self._language))).astype(np.float32)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], language: str) -> Self:
@@ -117,13 +116,6 @@ class LtrReranker:
         held: Mapping[str, Any] = settings.get("ltr") or {"features": []}
         own = Network.of(held)
         return cls(language) if own is None else cls(language, own, share=held["share"])
-
-
-def scaled(scores: FloatArray) -> FloatArray:
-    """Scores brought to [0, 1]; equal ones are all 1."""
-    low, high = scores.min(), scores.max()
-    found: FloatArray = (scores - low) / (high - low) if high > low else np.ones_like(scores)
-    return found
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from llm2comp_apps.retrieval.rerank.hit_words import HitWords, feedback
 from llm2comp_apps.retrieval.rerank.protocol import FirstSearch, Passage
 from llm2comp_apps.retrieval.rerank.words import OF_FIRST
 
-__all__ = ["FEATURES", "features"]
+__all__ = ["FEATURES", "features", "scaled"]
 
 FEATURES = (
     "first search",
@@ -66,7 +66,7 @@ def features(query: str, passages: Sequence[Passage], first: FirstSearch, langua
     asked = query_terms(query, language)
     own = words.scores(asked).astype(np.float64)
     theirs = words.scores(feedback(asked, words.told_by(0))).astype(np.float64)
-    scores = _scaled(first.scores)
+    scores = scaled(first.scores)
     near, near_words = first.vectors @ first.vectors.T, _likeness(words)
     best = np.exp(_STEEP * (scores[:_BEST] - 1))
     best /= best.sum()
@@ -74,27 +74,27 @@ def features(query: str, passages: Sequence[Passage], first: FirstSearch, langua
     columns = (
         scores,
         first.cosines,
-        _scaled(first.cosines),
-        _scaled(first.bm25),
-        _scaled(own + OF_FIRST * theirs),
-        _scaled(own),
-        _scaled(theirs),
+        scaled(first.cosines),
+        scaled(first.bm25),
+        scaled(own + OF_FIRST * theirs),
+        scaled(own),
+        scaled(theirs),
         near[:, 0],
-        _scaled(near[:, 0]),
-        _scaled(near_words[:, 0]),
-        _scaled(_smoothed(near, scores)),
-        _scaled(_smoothed(near_words, scores)),
-        _scaled(near[:, :_BEST] @ best),
-        _scaled(near_words[:, :_BEST] @ best),
+        scaled(near[:, 0]),
+        scaled(near_words[:, 0]),
+        scaled(_smoothed(near, scores)),
+        scaled(_smoothed(near_words, scores)),
+        scaled(near[:, :_BEST] @ best),
+        scaled(near_words[:, :_BEST] @ best),
         matches.covered(words.often),
         matches.covered([set(terms(each.title, language)) for each in passages]),
-        _scaled(matches.windows()),
+        scaled(matches.windows()),
         matches.pairs(),
     )
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _scaled(values: npt.ArrayLike) -> _Array:
+def scaled(values: npt.ArrayLike) -> _Array:
     """Values brought to [0, 1]; equal ones are all 1."""
     given = np.asarray(values, dtype=np.float64)
     low, high = given.min(), given.max()
