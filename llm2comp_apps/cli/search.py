@@ -22,7 +22,8 @@ from llm2comp_apps.errors import LLM2CompError, UsageError
 
 if TYPE_CHECKING:
     from llm2comp_apps.corpus import Document
-    from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+    from llm2comp_apps.retrieval.options import SearchOptions
+    from llm2comp_apps.retrieval.search import Searcher
 
 __all__ = ["register"]
 

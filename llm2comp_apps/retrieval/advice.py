@@ -11,7 +11,7 @@ from llm2comp_apps.retrieval.rerank.usable import usable_lines, usable_rerankers
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
 
-    from llm2comp_apps.retrieval.search import SearchOptions
+    from llm2comp_apps.retrieval.options import SearchOptions
 
 __all__ = ["operator_notes", "rerank_notes", "search_notes", "search_warnings"]
 

@@ -28,11 +28,12 @@ from llm2comp_apps.retrieval.discovery import find_index
 from llm2comp_apps.retrieval.gpus import index_device
 from llm2comp_apps.retrieval.hits import SearchHit
 from llm2comp_apps.retrieval.models import Models
+from llm2comp_apps.retrieval.options import Mode, SearchOptions, SearchSettings
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.query_text import check_query
 from llm2comp_apps.retrieval.removal import DeleteReport, delete_documents
 from llm2comp_apps.retrieval.rerank import Reranker
-from llm2comp_apps.retrieval.search import Mode, Searcher, SearchOptions, SearchSettings
+from llm2comp_apps.retrieval.search import Searcher
 from llm2comp_apps.retrieval.settings import IndexSettings, changed_policy
 from llm2comp_apps.retrieval.similar import similar_documents
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
@@ -180,7 +181,7 @@ class Collection:
 
         ``rerank`` scores the best candidates again: with ``"ltr"``, ``"words"``, ``"tokens"``, ``"memory"``, a
         cross-encoder's name or directory, or any :class:`~llm2comp_apps.retrieval.rerank.Reranker`.
-        :class:`~llm2comp_apps.retrieval.search.SearchOptions` describes the settings (``k``, ``mode``, ``where`` and
+        :class:`~llm2comp_apps.retrieval.options.SearchOptions` describes the settings (``k``, ``mode``, ``where`` and
         others), and what is wrong with them.
         """
         options = SearchOptions(**settings)
@@ -207,8 +208,7 @@ class Collection:
     def encode_query(self, text: str) -> FloatArray:
         """The vector ``(d,)`` by which a search for ``text`` compares documents."""
         check_query(text)
-        vector: FloatArray = self.query_encoder.encode([text], prompt=self.query_encoder.prompts.get("query"))[0]
-        return vector
+        return self.query_encoder.encode([text], prompt=self.query_encoder.prompts.get("query"))[0]
 
     def documents(self, where: str | None = None) -> Iterator[Document]:
         """Stream the documents, or those that meet a condition; :meth:`update` sorts what it adds by length."""

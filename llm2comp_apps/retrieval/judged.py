@@ -31,9 +31,9 @@ from llm2comp_apps.errors import EvaluationError, UsageError
 from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.hits import Ranked, followed_by
 from llm2comp_apps.retrieval.models import Models
+from llm2comp_apps.retrieval.options import RERANK_DEPTH, Mode, SearchOptions
 from llm2comp_apps.retrieval.rerank import LIKELIHOOD, LTR, MEMORY, TOKENS, UPR, WORDS, Reranker, load_joint_reranker
 from llm2comp_apps.retrieval.rerank.own import files_sha256_of
-from llm2comp_apps.retrieval.search import RERANK_DEPTH, Mode, SearchOptions
 
 __all__ = ["RERANK", "WAYS", "JudgedSearch", "RerankModel", "SearchRanker", "search_rows"]
 

@@ -22,7 +22,7 @@ from llm2comp_apps.retrieval.fusion import Ranking, share_of_meaning
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, QueryWords
 
-    from llm2comp_apps.retrieval.search import SearchOptions
+    from llm2comp_apps.retrieval.options import SearchOptions
 
 __all__ = ["LEARNED", "LearnedFusion", "learned_of", "weight_of_meaning"]
 

@@ -29,7 +29,7 @@ from llm2comp_apps.retrieval.snippets import beginning
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument, ParsedQuery
 
-    from llm2comp_apps.retrieval.search import SearchOptions
+    from llm2comp_apps.retrieval.options import SearchOptions
 
 __all__ = ["Passages", "documents_of"]
 

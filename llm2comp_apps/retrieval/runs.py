@@ -19,7 +19,8 @@ from llm2comp_apps.retrieval.batched import batched
 if TYPE_CHECKING:
     from llm2comp_apps.corpus import Document
     from llm2comp_apps.retrieval.hits import Ranked
-    from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+    from llm2comp_apps.retrieval.options import SearchOptions
+    from llm2comp_apps.retrieval.search import Searcher
 
 __all__ = ["RunFormat", "check_run", "opened_run", "trec_lines", "write_run"]
 

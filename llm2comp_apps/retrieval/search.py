@@ -5,25 +5,25 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Unpack
 
 import numpy as np
-from llm2comp_indexes import ParsedQuery, parse_query
+from llm2comp_indexes import ParsedQuery
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
-from llm2comp_apps.retrieval.conditions import check_condition
-from llm2comp_apps.retrieval.fusion import Fusion, Ranking, check_fusion, fuse
+from llm2comp_apps.retrieval.fusion import Ranking, fuse
 from llm2comp_apps.retrieval.hits import Parts, Ranked, Reread, SearchHit, continued, followed_by, to_hits
 from llm2comp_apps.retrieval.index_encoder import check_query_encoder
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion, learned_of, weight_of_meaning
+from llm2comp_apps.retrieval.options import SearchOptions, SearchSettings
 from llm2comp_apps.retrieval.pages import FACET_DEPTH, SearchPage, facet_counts
 from llm2comp_apps.retrieval.passages import Passages, documents_of
-from llm2comp_apps.retrieval.query_text import check_count, check_query, check_time, listed, listed_texts, one_row
+from llm2comp_apps.retrieval.query_text import check_count, check_query, listed, listed_texts, one_row
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker, files_of, share_of
 from llm2comp_apps.retrieval.rerank.paced import RERANK_MS
 from llm2comp_apps.retrieval.rereading import Asked, read_again, reads_first
@@ -34,21 +34,10 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.corpus import Document
 
-__all__ = [
-    "RERANK_DEPTH",
-    "Mode",
-    "SearchOptions",
-    "SearchSettings",
-    "Searcher",
-    "Sides",
-    "rerank_documents",
-]
+__all__ = ["SearchOptions", "Searcher", "Sides", "rerank_documents"]
 
-Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
 _Rankings: TypeAlias = list[list[Ranked]]
 
-#: Candidates that are scored again by a reranker, unless more hits are asked for.
-RERANK_DEPTH = 100
 #: Candidates that each side of a hybrid search brings. Fusion needs more than k: a document that is 30th on both sides
 #: may be first of all, and min-max scaling needs scores from below the top to scale by. On SciFact's train queries
 #: nDCG@10 grows with it (BM25 with LSA vectors: .649 at 10, .661 at 100, .665 at 200) and hardly beyond. It does not
@@ -59,89 +48,6 @@ _HYBRID_DEPTH = 200
 _NEXT_DEPTH = 1_100
 #: Queries that are encoded and searched at once in a batch; bounds memory for files of any length.
 QUERY_BLOCK = 256
-
-
-class SearchSettings(TypedDict, total=False):
-    """The arguments of :class:`SearchOptions`, for functions that pass them on."""
-
-    k: int
-    mode: Mode
-    fusion: Fusion
-    alpha: float | None
-    where: str | None
-    rerank_depth: int | None
-    rerank_ms: float | None
-    operators: bool | None
-    passages: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions:
-    """How to search; documented once, for the API and the command line.
-
-    Attributes:
-        k: hits wanted; fewer come back only if fewer documents match.
-        mode: ``dense`` compares embeddings, ``lexical`` words (BM25), ``hybrid`` joins both.
-        fusion: how hybrid search joins: ``weighted``, ``minmax``, ``rrf`` (:mod:`llm2comp_apps.retrieval.fusion`), or
-            ``learned`` where the index has weights of its own (:mod:`llm2comp_apps.retrieval.learned`).
-        alpha: weight of meaning in a hybrid search, from 0 to 1; ``None`` for one that suits each query (``weighted``).
-        where: keep only documents whose metadata meet this condition.
-        rerank_depth: candidates to rerank, if there is a reranker; at least k are. ``None`` for 100, or as many of them
-            as the time allows.
-        rerank_ms: milliseconds for the reranking of a query: the best candidates that can be read in them change
-            places, the others follow in their order. 0 for no limit. ``None``: 500 where somebody waits (``search``)
-            and a model reads texts; no limit where stored vectors are compared, in runs (``rank``), and where
-            ``rerank_depth`` is given.
-        operators: whether quotes, ``+``, ``-``, ``title:`` and ``*`` in a query are operators
-            (:mod:`llm2comp_indexes.operators`) where words are compared; in a dense search they are text. ``None``: in
-            what people type (``search``), and not in runs (``rank``).
-        passages: each chunk of a document is a hit of its own (:mod:`llm2comp_apps.retrieval.passages`).
-    """
-
-    k: int = 10
-    mode: Mode = "hybrid"
-    fusion: Fusion = "weighted"
-    alpha: float | None = None
-    where: str | None = None
-    rerank_depth: int | None = None
-    rerank_ms: float | None = None
-    operators: bool | None = None
-    passages: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what no search can do.
-
-        Raises:
-            UsageError: names the setting.
-            FilterError: the condition cannot be read.
-        """
-        check_count(self.k, "k")
-        if self.rerank_depth is not None:
-            check_count(self.rerank_depth, "rerank_depth")
-        check_time(self.rerank_ms, "rerank_ms")
-        if self.mode not in get_args(Mode):
-            raise UsageError(f"must be one of {', '.join(get_args(Mode))}, not {self.mode!r}", field="mode")
-        if self.alpha is not None and self.mode != "hybrid":
-            raise UsageError("has no effect: only a hybrid search weighs meaning and words", field="alpha")
-        if self.fusion in ("minmax", "rrf") and self.mode != "hybrid":
-            raise UsageError("has no effect: only a hybrid search joins two rankings", field="fusion")
-        check_fusion(self.fusion, self.alpha)
-        check_condition(self.where)
-
-    def parsed(self, queries: Sequence[str], *, typed: bool) -> list[ParsedQuery]:
-        """Queries as they are understood, where ``operators`` leaves it open by whether people typed them."""
-        wanted = typed if self.operators is None else self.operators
-        if not wanted or self.mode == "dense":
-            return [ParsedQuery(query) for query in queries]
-        return [parse_query(query) for query in queries]
-
-    def wanted(self, *, reranked: bool) -> int:
-        """How many hits are wanted, or candidates of a reranker."""
-        return max(self.k, self.rerank_depth or RERANK_DEPTH) if reranked else self.k
-
-    def depth(self, *, reranked: bool) -> int:
-        """How many documents are looked for."""
-        return (documents_of if self.passages else int)(self.wanted(reranked=reranked))
 
 
 class Sides(NamedTuple):
@@ -318,7 +224,8 @@ class Searcher:
         reads_first(self._reranker, options.mode)  # refused here, before anything is searched
         if options.fusion == LEARNED:
             learned_of(self._index)  # refused where there are none, whether or not two rankings are joined
-        depth = options.depth(reranked=self._reranker is not None)
+        wanted = options.wanted(reranked=self._reranker is not None)
+        depth = documents_of(wanted) if options.passages else wanted
         asked: Sequence[FloatArray | None] = [None] * len(queries)
         if isinstance(self._reranker, MemoryReranker):
             with self._clock.part("encode query"):
@@ -331,9 +238,7 @@ class Searcher:
         dense, lexical, rankings = self._found(queries, None if options.mode == "lexical" else vectors, depth, options)
         if options.passages:
             with self._clock.part("passages"):
-                taken = Passages(
-                    self._index, options, self._language, depth=options.wanted(reranked=self._reranker is not None)
-                )
+                taken = Passages(self._index, options, self._language, depth=wanted)
                 rankings = [
                     taken.of(
                         query,

@@ -24,8 +24,8 @@ from llm2comp_apps import Collection, Document, load_encoder
 from llm2comp_apps.evaluation.datasets import RerankingData, read_reranking
 from llm2comp_apps.evaluation.metrics import average_precision
 from llm2comp_apps.evaluation.stats import paired_difference
+from llm2comp_apps.retrieval.options import Mode, SearchOptions
 from llm2comp_apps.retrieval.rerank import Reranker
-from llm2comp_apps.retrieval.search import Mode, SearchOptions
 
 _SEED = 0
 

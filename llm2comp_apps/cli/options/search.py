@@ -12,7 +12,7 @@ __all__ = ["CALL", "SEARCH"]
 
 
 def _make(**values: Any) -> Any:
-    from llm2comp_apps.retrieval.search import SearchOptions
+    from llm2comp_apps.retrieval.options import SearchOptions
 
     return SearchOptions(**values)
 
@@ -44,7 +44,7 @@ SEARCH = Group(
         option("passages", bool, False, None, _PASSAGES, flag="--passages"),
     ),
 )
-"""The fields of :class:`~llm2comp_apps.retrieval.search.SearchOptions`."""
+"""The fields of :class:`~llm2comp_apps.retrieval.options.SearchOptions`."""
 
 _INDEX = "Index to search; several are searched as one. [default: $LLM2COMP_INDEX, else the one *.index here]"
 _RERANK = (
