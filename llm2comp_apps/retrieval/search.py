@@ -66,6 +66,20 @@ class Sides(NamedTuple):
     spans: Mapping[str, tuple[int, int] | None]
 
 
+class _Found(NamedTuple):
+    """Documents for each query.
+
+    Attributes:
+        dense: by meaning; ``None`` where words alone are compared.
+        lexical: by words; ``None`` where vectors alone are compared.
+        joined: by both, or by the one that there is.
+    """
+
+    dense: _Rankings | None
+    lexical: _Rankings | None
+    joined: _Rankings
+
+
 class Searcher:
     """Searches one index; keeps the encoder and the reranker loaded between queries.
 
@@ -218,48 +232,73 @@ class Searcher:
 
     def _rank(
         self, queries: Sequence[ParsedQuery], options: SearchOptions, vectors: FloatArray | None = None
-    ) -> list[list[Ranked]]:
+    ) -> _Rankings:
+        """The best k hits of each query; ``vectors (q, d)`` where somebody encoded the queries already."""
+        self._check(options)
+        memory, vectors = self._encoded(queries, options, vectors)
+        wanted = options.wanted(reranked=self._reranker is not None)
+        found = self._found(queries, vectors, documents_of(wanted) if options.passages else wanted, options)
+        rankings = self._passages(queries, vectors, found, options) if options.passages else found.joined
+        if self._reranker is not None:
+            by_meaning = vectors if vectors is not None and options.mode == "hybrid" else [None] * len(queries)
+            asked = [Asked(query.text, own, near) for query, own, near in zip(queries, memory, by_meaning, strict=True)]
+            rankings = [self._rerank(*each, options) for each in zip(asked, rankings, strict=True)]
+        return [ranking[: options.k] for ranking in rankings]
+
+    def _check(self, options: SearchOptions) -> None:
+        """Refuse what this index or this reranker cannot do, before anything is encoded or searched.
+
+        Raises:
+            UsageError: names the setting.
+        """
         if options.passages:
             Passages.check(self._index)
-        reads_first(self._reranker, options.mode)  # refused here, before anything is searched
+        reads_first(self._reranker, options.mode)
         if options.fusion == LEARNED:
             learned_of(self._index)  # refused where there are none, whether or not two rankings are joined
-        wanted = options.wanted(reranked=self._reranker is not None)
-        depth = documents_of(wanted) if options.passages else wanted
-        asked: Sequence[FloatArray | None] = [None] * len(queries)
+
+    def _encoded(
+        self, queries: Sequence[ParsedQuery], options: SearchOptions, vectors: FloatArray | None
+    ) -> tuple[Sequence[FloatArray | None], FloatArray | None]:
+        """What queries are compared by.
+
+        Returns:
+            Memory vectors ``(k, d)`` of each query, ``None`` where the reranker reads none; and embeddings ``(q, d)``,
+            ``None`` where words alone are compared. One encoder makes both in one pass.
+        """
+        memory: Sequence[FloatArray | None] = [None] * len(queries)
         if isinstance(self._reranker, MemoryReranker):
             with self._clock.part("encode query"):
-                memory = self._reranker.read([query.text for query in queries])
-            asked = list(memory)
+                read = self._reranker.read([query.text for query in queries])
+            memory = list(read)
             if vectors is None and self._encoder is not None:
-                vectors = self._reranker.embeddings(memory, self._encoder)
-        if vectors is None and options.mode != "lexical":
-            vectors = self._encode(queries)
-        dense, lexical, rankings = self._found(queries, None if options.mode == "lexical" else vectors, depth, options)
-        if options.passages:
-            with self._clock.part("passages"):
-                taken = Passages(self._index, options, self._language, depth=wanted)
-                rankings = [
-                    taken.of(
-                        query,
-                        ranking,
-                        vector=None if dense is None or vectors is None else vectors[number],
-                        dense=None if dense is None else dense[number],
-                        lexical=None if lexical is None else lexical[number],
-                    )
-                    for number, (query, ranking) in enumerate(zip(queries, rankings, strict=True))
-                ]
-        if self._reranker is not None:
-            near = vectors if vectors is not None and options.mode == "hybrid" else [None] * len(queries)
-            texts = (query.text for query in queries)
-            every = zip(map(Asked, texts, asked, near), rankings, strict=True)
-            rankings = [self._rerank(*each, options) for each in every]
-        return [ranking[: options.k] for ranking in rankings]
+                vectors = self._reranker.embeddings(read, self._encoder)
+        if options.mode == "lexical":
+            return memory, None
+        return memory, self._encode(queries) if vectors is None else vectors
+
+    def _passages(
+        self, queries: Sequence[ParsedQuery], vectors: FloatArray | None, found: _Found, options: SearchOptions
+    ) -> _Rankings:
+        """The documents that were found, taken apart into passages."""
+        wanted = options.wanted(reranked=self._reranker is not None)
+        passages = Passages(self._index, options, self._language, depth=wanted)
+        with self._clock.part("passages"):
+            return [
+                passages.of(
+                    query,
+                    found.joined[number],
+                    vector=None if vectors is None else vectors[number],
+                    dense=None if found.dense is None else found.dense[number],
+                    lexical=None if found.lexical is None else found.lexical[number],
+                )
+                for number, query in enumerate(queries)
+            ]
 
     def _found(
         self, queries: Sequence[ParsedQuery], vectors: FloatArray | None, wanted: int, options: SearchOptions
-    ) -> tuple[_Rankings | None, _Rankings | None, _Rankings]:
-        """What each side finds, and both joined: in steps of fixed depths, each behind those before it."""
+    ) -> _Found:
+        """Look for documents in steps of fixed depths; what a step finds comes behind what those before it found."""
         depth = _HYBRID_DEPTH if options.mode == "hybrid" else wanted
         rankings: _Rankings = [[] for _ in queries]
         while True:
@@ -268,7 +307,7 @@ class Searcher:
             joined = self._join(queries, dense, lexical, options)
             rankings = [continued(*both) for both in zip(rankings, joined, strict=True)]
             if min(map(len, rankings), default=wanted) >= wanted or depth >= min(wanted, len(self._index)):
-                return dense, lexical, rankings
+                return _Found(dense, lexical, rankings)
             depth = _NEXT_DEPTH if depth < _NEXT_DEPTH else 10 * depth
 
     def _encode(self, queries: Sequence[ParsedQuery]) -> FloatArray:
