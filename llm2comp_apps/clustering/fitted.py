@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,9 @@ from llm2comp_apps.errors import ClusteringError
 
 if TYPE_CHECKING:
     from llm2comp_apps.clustering.pipeline import Clustering
+    from llm2comp_apps.clustering.sources import VectorsOf
 
-__all__ = ["FittedModel", "VectorsOf"]
-
-VectorsOf = Callable[[list[int]], FloatArray]
-"""Asked for the vectors ``(q, d)`` of the documents at the given positions."""
+__all__ = ["FittedModel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

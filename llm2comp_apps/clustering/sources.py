@@ -11,7 +11,6 @@ import numpy as np
 
 from llm2comp_apps.clustering.algorithms.assign import unit_rows
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray
-from llm2comp_apps.clustering.fitted import VectorsOf
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import ClusteringError, UsageError
 
@@ -23,6 +22,7 @@ __all__ = [
     "Indexed",
     "Offer",
     "Source",
+    "VectorsOf",
     "check_vectors",
     "is_index",
     "named_index",
@@ -34,6 +34,8 @@ _BLOCK = 4096
 _ROUNDING = 1e-4
 """What the length of a unit vector in half precision may be off by."""
 Check = Callable[[Sequence[Document]], None]
+VectorsOf = Callable[[list[int]], FloatArray]
+"""Asked for the vectors ``(q, d)`` of the documents at the given positions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

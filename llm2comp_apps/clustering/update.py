@@ -33,7 +33,7 @@ from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 from llm2comp_apps.clustering.algorithms.placement import island, place_beside
 from llm2comp_apps.clustering.describing.keywords import TermCounts, count_terms
 from llm2comp_apps.clustering.describing.topics import Topic, find_duplicates, revise_topics
-from llm2comp_apps.clustering.fitted import FittedModel, VectorsOf
+from llm2comp_apps.clustering.fitted import FittedModel
 from llm2comp_apps.clustering.novelty import Strangeness, find_new_topics, strangeness
 from llm2comp_apps.clustering.pipeline import (
     CHANCE,
@@ -46,7 +46,7 @@ from llm2comp_apps.clustering.pipeline import (
     uneven_lines,
 )
 from llm2comp_apps.clustering.pipeline import warnings_of as common_warnings
-from llm2comp_apps.clustering.sources import Source
+from llm2comp_apps.clustering.sources import Source, VectorsOf
 from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.errors import UsageError
 
