@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm2comp_apps.clustering.algorithms.assign import Assigner, KeyArray, hash_rows, hash_texts, unit_rows
-from llm2comp_apps.clustering.algorithms.membership import own_membership, ranks_by_size
+from llm2comp_apps.clustering.algorithms.membership import own_membership, ranks_by_size, renumber
 from llm2comp_apps.clustering.algorithms.methods import default_cluster_size
 from llm2comp_apps.clustering.algorithms.neighbors import FloatArray, IntArray
 from llm2comp_apps.clustering.algorithms.placement import island, place_beside
@@ -132,19 +132,21 @@ def update(
             documents=len(documents), unchanged=len(documents), grown={}, new_topics={}, warnings=[]
         )
         return found, unchanged
-    say(f"assigning {len(chosen)} documents to {len(found.base_topics)} topics")
-    rows, fresh = _joined(found, documents, chosen, places, vectors_of)
-    before = found.labels[[place for place in places if place is not None]]
-    counts = count_terms([document.content for document in rows.documents], found.settings.language)
+    replaced = [place for place in places if place is not None]
     first = len(found.base_topics)
+    say(f"assigning {len(chosen)} documents to {first} topics")
+    rows, fresh = _joined(found, documents, chosen, places, vectors_of)
+    texts = [document.content for document in rows.documents]
+    counts = count_terms(texts, found.settings.language)
     if found.settings.k is None:
         say("looking for new topics")
         _add_topics(rows, fresh, found, counts, min_cluster_size)
     say("describing the topics")
-    changed = {*rows.labels[fresh].tolist(), *before.tolist(), *range(first, rows.membership.shape[1])} - {-1}
+    appeared = range(first, rows.membership.shape[1])
+    changed = {*rows.labels[fresh].tolist(), *found.labels[replaced].tolist(), *appeared} - {-1}
     topics = revise_topics(
         found.topics,
-        [document.content for document in rows.documents],
+        texts,
         rows.vectors,
         rows.labels,
         counts,
@@ -152,8 +154,8 @@ def update(
         changed,
         found.next_id,
     )
-    topics = _named(topics, found.next_id, [document.content for document in rows.documents], namer, say)
-    report = _report(found, documents, rows.labels, fresh, topics, sum(place is not None for place in places))
+    topics = _named(topics, found.next_id, texts, namer, say)
+    report = _report(found, documents, rows.labels, fresh, topics, len(replaced))
     return _assembled(found, rows, topics, report), report
 
 
@@ -186,19 +188,13 @@ def _joined(
 ) -> tuple[_Rows, npt.NDArray[np.int64]]:
     """All rows with the new ones among them, assigned to the topics that there are; and which rows are new."""
     assigner, n = found.assigner, len(found.labels)
-    texts = [documents[position].content for position in chosen]
-    model = FittedModel.of(found)
-    known = model.rows_of(texts)
-    new = np.flatnonzero(known < 0)
-    vectors, keys = assigner.vectors[known], assigner.keys[known]
-    labels, membership = assigner.labels[known], assigner.membership[known]
-    if len(new):
-        encoded = model.checked(vectors_of([chosen[i] for i in new.tolist()]))
-        vectors[new] = (unit_rows(encoded) if assigner.cosine else encoded).astype(np.float16)
-        keys[new] = hash_rows(encoded)
-        labels[new], membership[new] = assigner.assign(encoded)
-    added = np.cumsum([place is None for place in places]) + n - 1
-    fresh = np.array([a if place is None else place for a, place in zip(added.tolist(), places, strict=True)])
+    arrivals = [documents[position] for position in chosen]
+    texts = [document.content for document in arrivals]
+    vectors, keys, labels, membership = _assigned(
+        found, texts, lambda positions: vectors_of([chosen[position] for position in positions])
+    )
+    behind = np.cumsum([place is None for place in places]) + n - 1
+    fresh = np.array([row if place is None else place for row, place in zip(behind.tolist(), places, strict=True)])
     total = int(max(n, fresh.max() + 1))
 
     def extended(old: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -207,12 +203,14 @@ def _joined(
         whole[fresh] = values
         return whole
 
-    listed = list(found.source.documents) + [documents[0]] * (total - n)
-    for row, position in zip(fresh.tolist(), chosen, strict=True):
-        listed[row] = documents[position]
-    placed = np.setdiff1d(np.arange(n), fresh)
-    anchors = (placed if len(placed) else np.arange(n)).tolist()
-    fitted = assigner.vectors[anchors].astype(np.float32)
+    listed = [*found.source.documents, *arrivals[: total - n]]  # each row behind the old ones gets its own now
+    for row, document in zip(fresh.tolist(), arrivals, strict=True):
+        listed[row] = document
+    stayed = np.setdiff1d(np.arange(n), fresh)
+    anchors = (stayed if len(stayed) else np.arange(n)).tolist()
+    beside = place_beside(
+        assigner.vectors[anchors].astype(np.float32), found.positions[anchors], vectors.astype(np.float32)
+    )
     rows = _Rows(
         documents=listed,
         vectors=extended(assigner.vectors, vectors).astype(np.float32),
@@ -220,9 +218,29 @@ def _joined(
         text_keys=extended(found.text_keys, hash_texts(texts)),
         labels=extended(assigner.labels, labels),
         membership=extended(assigner.membership, membership),
-        positions=extended(found.positions, place_beside(fitted, found.positions[anchors], vectors.astype(np.float32))),
+        positions=extended(found.positions, beside),
     )
     return rows, fresh
+
+
+def _assigned(
+    found: Clustering, texts: Sequence[str], vectors_of: VectorsOf
+) -> tuple[npt.NDArray[Any], KeyArray, IntArray, FloatArray]:
+    """What is kept of m texts: vectors ``(m, d)``, their keys ``(m,)``, topics ``(m,)`` and membership ``(m, C)``.
+
+    Copies of texts that are there get what these have, and are not encoded.
+    """
+    assigner, model = found.assigner, FittedModel.of(found)
+    row_of = model.rows_of(texts)
+    vectors, keys = assigner.vectors[row_of], assigner.keys[row_of]
+    labels, membership = assigner.labels[row_of], assigner.membership[row_of]
+    new = np.flatnonzero(row_of < 0)  # which have the values of the last row so far
+    if len(new):
+        encoded = model.checked(vectors_of(new.tolist()))
+        vectors[new] = (unit_rows(encoded) if assigner.cosine else encoded).astype(np.float16)
+        keys[new] = hash_rows(encoded)
+        labels[new], membership[new] = assigner.assign(encoded)
+    return vectors, keys, labels, membership
 
 
 def _add_topics(
@@ -244,24 +262,46 @@ def _add_topics(
     )
     if found.assigner.outliers != "nearest":
         rows.labels[places[judged.strange]] = -1
-    inside = pool[labels >= 0]
-    rows.labels[inside] = labels[labels >= 0] + first
+    if membership.shape[1]:
+        _append_topics(rows, pool, labels, membership)
+        _merge_topics(rows, first, counts, settings.merge)
+        _place_topics(rows, first)
+
+
+def _append_topics(rows: _Rows, pool: npt.NDArray[np.int64], labels: IntArray, membership: FloatArray) -> None:
+    """Put K topics behind the C that there are.
+
+    Args:
+        rows: changed in place.
+        pool: ``(p,)``, the rows that were clustered.
+        labels: ``(p,)``, 0 to K - 1, -1 for a document that stays where it is.
+        membership: ``(p, K)``; what a document belongs to these it no longer belongs to the others.
+    """
+    first = rows.membership.shape[1]
+    inside = labels >= 0
+    rows.labels[pool[inside]] = labels[inside] + first
     share = rows.membership[pool] * np.maximum(1.0 - membership.sum(axis=1, keepdims=True), 0.0)
-    whole = np.zeros((n, first + membership.shape[1]), dtype=np.float32)
+    whole = np.zeros((len(rows.labels), first + membership.shape[1]), dtype=np.float32)
     whole[:, :first] = rows.membership
     whole[pool] = np.hstack([share, membership])
-    # Groups that say what a topic says join it; the others are numbered from the largest on.
-    groups = find_duplicates(counts, rows.labels, settings.merge, settled=first) if membership.shape[1] else None
-    numbers = np.arange(whole.shape[1], dtype=np.int32) if groups is None else groups
-    joined = np.append(numbers, -1)[rows.labels]
-    later = np.where(joined >= first, joined - first, -1).astype(np.int32)
-    ranks = np.append(np.arange(first, dtype=np.int32), ranks_by_size(later) + first)
-    numbers = ranks[numbers]
-    rows.labels = np.append(numbers, -1)[rows.labels].astype(np.int32)
-    rows.membership = whole @ np.eye(int(numbers.max(initial=-1)) + 1, dtype=np.float32)[numbers]
+    rows.membership = whole
+
+
+def _merge_topics(rows: _Rows, first: int, counts: TermCounts, likeness: float) -> None:
+    """Join topics from ``first`` on with those whose words they use, and number the others from the largest on."""
+    groups = find_duplicates(counts, rows.labels, likeness, settled=first)
+    joined = renumber(rows.labels, groups)
+    of_new = np.where(joined >= first, joined - first, -1).astype(np.int32)
+    numbers = np.append(np.arange(first, dtype=np.int32), ranks_by_size(of_new) + first)[groups]
+    rows.labels = renumber(rows.labels, numbers)
+    rows.membership = rows.membership @ np.eye(int(numbers.max()) + 1, dtype=np.float32)[numbers]
+
+
+def _place_topics(rows: _Rows, first: int) -> None:
+    """Move the documents of each topic from ``first`` on together on the map, where the others leave room."""
     for topic in range(first, rows.membership.shape[1]):
         own = rows.labels == topic
-        others = rows.positions[~(rows.labels >= topic)]
+        others = rows.positions[rows.labels < topic]
         wish = rows.positions[own].mean(axis=0)
         rows.positions[own] = island(rows.vectors[own], others if len(others) else wish[None], wish)
 
@@ -285,6 +325,7 @@ def _report(
     topics: Sequence[Topic],
     replaced: int,
 ) -> TopicUpdate:
+    """What happened: ``labels`` are those of all rows now, ``fresh`` the rows of what came or changed."""
     base = [topic for topic in topics if topic.level == 1]
     before = np.full(len(labels), -1, dtype=np.int32)
     before[: len(found.labels)] = found.labels
@@ -306,6 +347,7 @@ def _report(
 
 
 def _assembled(found: Clustering, rows: _Rows, topics: list[Topic], report: TopicUpdate) -> Clustering:
+    """The clustering as it is after the update."""
     settings = found.settings
     assigner: Assigner = replace(
         found.assigner,
