@@ -28,11 +28,15 @@ from llm2comp_train.data.sources import find_data
 __all__ = ["PruneReport", "parse_layers", "prune_encoder", "sample_texts"]
 
 TEXTS = 128
+"""Texts that layers are chosen on; of a sample to prune with, one half chooses and the other judges."""
 LONGEST = 64
 """Tokens of a sampled text that are read; influence hardly depends on it, the time does."""
 _FIELDS = ("text", "query", "positive")
+"""What a row of training data has its texts in."""
 _ROWS = 5000
+"""Rows of each file that the sample is drawn from."""
 _ROUNDS = 3
+"""Turns that two encoders take when their speed is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,54 @@ def prune_encoder(
         EncoderError: the encoder cannot be loaded, or its layers cannot be fitted.
         TrainingError: no data.
     """
+    _check_call(layers, out, k=k, method=method, fit=fit, text_layers=text_layers)
+    sampled = sample_texts(sources, TEXTS + fit, seed)
+    if fit:
+        _check_enough(len(sampled), fit)
+    encoder = LLM2Comp.from_pretrained(name, device=device, dtype=torch.float32 if fit else None)
+    texts = _cut(encoder, sampled[:TEXTS])
+    fitting = _cut(encoder, sampled[TEXTS:]) if fit else []
+    prune(encoder, encoder.layers, k)  # refuses in a moment what would be refused after the choice of layers
+    if fit:
+        count = layers if isinstance(layers, int) or layers is None else len(layers)
+        check_fitting(encoder, fitting, k, count, text_layers)
+    deciding, judging = texts[::2], texts[1::2] or texts
+    removals = len(encoder.layers) - layers if isinstance(layers, int) and method == "greedy" else 0
+    numbers = encoder.layers if layers is None else layers
+    if isinstance(numbers, int):
+        told = _part(on_progress, 0, removals + (numbers if fit else 0))
+        numbers = choose_layers(encoder, deciding, numbers, method=method, on_progress=told)
+    pruned = prune(encoder, numbers, k)
+    target, cosine_cut = encoder.encode(judging), None
+    if fit:
+        cosine_cut = float(agreement(target, pruned.encode(judging)).mean())
+        told = _part(on_progress, removals, removals + len(pruned.layers))
+        pruned = reconstruct(encoder, pruned, fitting, text_layers=text_layers, on_progress=told)
+    cosines = agreement(target, pruned.encode(judging))
+    pruned.save_pretrained(out)
+    return PruneReport(
+        layers=list(pruned.layers),
+        k=pruned.k,
+        k_before=encoder.k,
+        layers_before=len(encoder.layers),
+        cosine=float(cosines.mean()),
+        lowest=float(cosines.min()),
+        speed=_speed(encoder, pruned, judging),
+        bytes_before=_layer_bytes(encoder),
+        bytes_now=_layer_bytes(pruned),
+        cosine_cut=cosine_cut,
+        text_layers=pruned.network.text_layers,
+    )
+
+
+def _check_call(
+    layers: int | Sequence[int] | None, out: Path, *, k: int | None, method: str, fit: int, text_layers: int | None
+) -> None:
+    """Refuse what can be refused before anything is read or loaded; arguments as :func:`prune_encoder`.
+
+    Raises:
+        UsageError: names the setting.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something already; choose a new folder", field="out")
     if layers is None and k is None and text_layers is None:
@@ -144,47 +196,21 @@ def prune_encoder(
     if fit and fit < HELD_OUT:
         raise UsageError(f"must be 0 or at least {HELD_OUT}, not {fit}", field="fit")
     check_writable(out, folder=True)
-    texts = sample_texts(sources, TEXTS + fit, seed)
-    if fit and len(texts) < TEXTS + fit:
-        most = len(texts) - TEXTS
-        reason = f"must be at most {most}, not {fit}: the data hold {len(texts)} texts, and {TEXTS} of them judge"
-        if most < HELD_OUT:  # no number would do
-            reason = f"needs data of {TEXTS + HELD_OUT} texts or more, {TEXTS} of which judge; these hold {len(texts)}"
-        raise UsageError(reason, field="fit")
-    encoder = LLM2Comp.from_pretrained(name, device=device, dtype=torch.float32 if fit else None)
-    fitting = _cut(encoder, texts[TEXTS:]) if fit else []
-    texts = _cut(encoder, texts[:TEXTS])
-    prune(encoder, encoder.layers, k)  # refuses in a moment what would be refused after the choice of layers
-    if fit:
-        count = layers if isinstance(layers, int) or layers is None else len(layers)
-        check_fitting(encoder, fitting, k, count, text_layers)
-    deciding, judging = texts[::2], texts[1::2] or texts
-    removals = len(encoder.layers) - layers if isinstance(layers, int) and method == "greedy" else 0
-    if isinstance(layers, int):
-        steps = removals + (layers if fit else 0)
-        layers = choose_layers(encoder, deciding, layers, method=method, on_progress=_part(on_progress, 0, steps))
-    pruned = prune(encoder, encoder.layers if layers is None else layers, k)
-    target, cosine_cut = encoder.encode(judging), None
-    if fit:
-        cosine_cut = float(agreement(target, pruned.encode(judging)).mean())
-        told = _part(on_progress, removals, removals + len(pruned.layers))
-        pruned = reconstruct(encoder, pruned, fitting, text_layers=text_layers, on_progress=told)
-    cosines = agreement(target, pruned.encode(judging))
-    pruned.save_pretrained(out)
-    sizes = [4 * sum(weight.numel() for weight in one.network.layer_weights().values()) for one in (encoder, pruned)]
-    return PruneReport(
-        layers=list(pruned.layers),
-        k=pruned.k,
-        k_before=encoder.k,
-        layers_before=len(encoder.layers),
-        cosine=float(cosines.mean()),
-        lowest=float(cosines.min()),
-        speed=_speed(encoder, pruned, judging),
-        bytes_before=sizes[0],
-        bytes_now=sizes[1],
-        cosine_cut=cosine_cut,
-        text_layers=pruned.network.text_layers,
-    )
+
+
+def _check_enough(found: int, fit: int) -> None:
+    """Refuse to fit with more texts than the data hold besides those that judge.
+
+    Raises:
+        UsageError: with the number that would do, if one would.
+    """
+    if found >= TEXTS + fit:
+        return
+    most = found - TEXTS
+    reason = f"must be at most {most}, not {fit}: the data hold {found} texts, and {TEXTS} of them judge"
+    if most < HELD_OUT:
+        reason = f"needs data of {TEXTS + HELD_OUT} texts or more, {TEXTS} of which judge; these hold {found}"
+    raise UsageError(reason, field="fit")
 
 
 def sample_texts(sources: Sequence[str], n: int, seed: int = 0) -> list[str]:
@@ -197,7 +223,8 @@ def sample_texts(sources: Sequence[str], n: int, seed: int = 0) -> list[str]:
         seed: of the draw.
 
     Raises:
-        TrainingError: no data, or no texts in them.
+        TrainingError: no data.
+        UsageError: there are no texts in them.
     """
     files = find_data(sources)
     draw = np.random.default_rng(seed)
@@ -225,11 +252,17 @@ def _cut(encoder: LLM2Comp, texts: Sequence[str]) -> list[str]:
 
 
 def _texts(records: Iterator[Record]) -> Iterator[str]:
+    """All texts of rows, blank ones left out."""
     for record in records:
         for field in _FIELDS:
             value = record.fields.get(field)
             if isinstance(value, str) and value.strip():
                 yield value
+
+
+def _layer_bytes(encoder: LLM2Comp) -> int:
+    """Size of the weights that run in float32, token embeddings left out."""
+    return 4 * sum(weight.numel() for weight in encoder.network.layer_weights().values())
 
 
 def _speed(first: LLM2Comp, second: LLM2Comp, texts: Sequence[str]) -> float:
