@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("faiss")
 
-from llm2comp_indexes import IndexWriteError
+from llm2comp_indexes import IndexDamagedError, IndexWriteError
 
 from llm2comp_apps import Collection, Document, UsageError
 from llm2comp_apps.retrieval.engines import ENGINES, export, export_to
@@ -189,6 +189,16 @@ def test_what_is_wrong_is_one_line(collection, tmp_path, monkeypatch):
     monkeypatch.delitem(__import__("sys").modules, "llm2comp_apps.retrieval.engines.lancedb_engine", raising=False)
     with pytest.raises(IndexWriteError, match=r"lancedb needs lancedb; pip install 'llm2comp-apps\[lancedb\]'"):
         export_to(collection.index, "lancedb", "x")
+
+
+def test_an_engine_is_not_blamed_for_a_damaged_index(collection, tmp_path):
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    collection.close()
+    (path,) = collection.path.glob("segments/*/vectors.f16")
+    path.write_bytes(bytes(len(path.read_bytes())))
+    with Collection.open(collection.path) as opened, pytest.raises(IndexDamagedError, match=r"vectors\.f16") as caught:
+        export_to(opened.index, "parquet", str(tmp_path / "out"))
+    assert "refused" not in str(caught.value)
 
 
 def test_nobody_answers(collection):

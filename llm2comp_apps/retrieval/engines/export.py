@@ -8,15 +8,16 @@ searched for: each must be found, and the neighbours that the engine gives are c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from llm2comp_indexes import IndexWriteError
+from llm2comp_indexes import IndexStoreError, IndexWriteError
 
-from llm2comp_apps.errors import UsageError
+from llm2comp_apps.errors import LLM2CompError, UsageError
 from llm2comp_apps.files import first_line
 from llm2comp_apps.retrieval.engines.rows import Engine, Row, batches_of
 
@@ -85,28 +86,18 @@ def export_to(
     Raises:
         UsageError: an unknown engine, or a name that it does not take.
         IndexWriteError: its library is missing, it refuses, or what it holds in the end is not what the index holds.
+        IndexDamagedError: the index cannot be read.
     """
     if to not in ENGINES:
         raise UsageError(f"must be one of {', '.join(ENGINES)}, not {to!r}", field="to")
     chosen = name or index.path.stem
     started, over, written = time.perf_counter(), 0, 0
+    opened = _open(to, target, chosen, index.dimension)
     try:
-        opened = _open(to, target, chosen, index.dimension)
-    except ModuleNotFoundError as error:
-        raise IndexWriteError(f"{to} needs {ENGINES[to]}; pip install 'llm2comp-apps[{to}]'") from error
-    except (UsageError, IndexWriteError):
-        raise
-    except Exception as error:  # every library has errors of its own
-        raise IndexWriteError(f"{target}: {to} cannot be opened: {first_line(error)}") from error
-    try:
-        with index.pinned() as generation:
+        with _in_one_line(lambda: f"{target}: {to} refused after {over} rows"), index.pinned() as generation:
             sample = _Sample(_rows_of(generation))
             for rows in batches_of(generation, batch):
-                known = opened.known(rows)
-                fresh = [row for row in rows if not row.content_hash or known.get(row.key) != row.content_hash]
-                if fresh:
-                    opened.write(fresh)
-                written += len(fresh)
+                written += _send(opened, rows)
                 sample.look_at(rows)
                 over += len(rows)
                 if on_progress is not None:
@@ -119,10 +110,6 @@ def export_to(
                     "name another one, and export again"
                 )
             found, overlap = sample.search(generation, opened)
-    except (UsageError, IndexWriteError):
-        raise
-    except Exception as error:  # every library has errors of its own
-        raise IndexWriteError(f"{target}: {to} refused after {over} rows: {first_line(error)}") from error
     finally:
         opened.close()
     searches = len(sample.rows)
@@ -142,12 +129,45 @@ def export_to(
 
 
 def _open(engine: str, target: str, name: str, dimension: int) -> Engine:
-    module: Any = import_module(f"llm2comp_apps.retrieval.engines.{engine}_engine")
-    opened: Engine = module.open_engine(target, name, dimension)
-    return opened
+    with _in_one_line(lambda: f"{target}: {engine} cannot be opened"):
+        try:
+            module: Any = import_module(f"llm2comp_apps.retrieval.engines.{engine}_engine")
+            opened: Engine = module.open_engine(target, name, dimension)
+        except ModuleNotFoundError as error:
+            needed = f"{engine} needs {ENGINES[engine]}; pip install 'llm2comp-apps[{engine}]'"
+            raise IndexWriteError(needed) from error
+        return opened
+
+
+@contextmanager
+def _in_one_line(what: Callable[[], str]) -> Iterator[None]:
+    """Every library has errors of its own: let them say in a line of ours what went wrong.
+
+    Args:
+        what: asked then for where and when it was.
+
+    Raises:
+        IndexWriteError: in place of theirs. Errors of ours pass as they are: the index may be what is damaged.
+    """
+    try:
+        yield
+    except (LLM2CompError, IndexStoreError):
+        raise
+    except Exception as error:
+        raise IndexWriteError(f"{what()}: {first_line(error)}") from error
+
+
+def _send(engine: Engine, rows: list[Row]) -> int:
+    """Write those of the rows that the engine lacks or has with another content; returns how many."""
+    known = engine.known(rows)
+    fresh = [row for row in rows if not row.content_hash or known.get(row.key) != row.content_hash]
+    if fresh:
+        engine.write(fresh)
+    return len(fresh)
 
 
 def _rows_of(index: Index) -> int:
+    """Rows that an export sends."""
     facts = index.info()
     return facts.vectors - facts.deleted
 
