@@ -123,6 +123,12 @@ def test_a_later_run_starts_where_it_is(split, train):
     np.testing.assert_allclose(after, before, atol=1e-4)
 
 
+def test_texts_that_stop_cannot_be_packed_which_is_said_before_teachers_read(split, train, tmp_path):
+    with pytest.raises(UsageError, match="attention cannot be packed: the encoder stops texts behind a layer"):
+        train(split, "packed", attention="packed")
+    assert not list((tmp_path / "packed" / "data").glob("teacher-*"))
+
+
 def test_a_later_run_may_take_some_of_its_layers(split, train):
     fewer = train(split, "fewer", layers="0,2", max_steps=1, lr=1e-12)
     assert (read_settings(fewer).layers, read_settings(fewer).text_layers) == ([0, 2], 1)

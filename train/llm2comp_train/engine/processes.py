@@ -9,9 +9,9 @@ parameters have gradients at all. ``accelerate launch`` (or ``torchrun``) starts
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from torch.distributed.tensor import DTensor
 from llm2comp_apps.errors import TrainingError
 
 __all__ = ["Processes"]
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -59,6 +61,15 @@ class Processes:
         if self._state is not None:
             with _together():
                 self._state.wait_for_everyone()
+
+    def main_first(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives, in every process; the main one makes it, in a file that the others find and read."""
+        if self.main:
+            made = make()
+            self.wait()
+            return made
+        self.wait()
+        return make()
 
     def share(self, items: Sequence[Any]) -> list[Any]:
         """My part of a list that all processes hold: every ``world``-th item."""
