@@ -218,6 +218,15 @@ def test_settings_are_filled_by_keyword(path: Path) -> None:
                 assert all("kw_only=True" in each for each in made), f"{node.name} can be filled by position"
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_an_error_of_a_setting_is_a_sentence_about_it(path: Path) -> None:
+    """The setting is its subject: ``UsageError("the id comes twice", field="source")`` is "source the id comes ..."."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and node.args and any(each.arg == "field" for each in node.keywords):
+            reason = ast.unparse(node.args[0])
+            assert not re.match(r"""f?['"](a|an|the|no|there|[A-Z]\w*) """, reason), f"line {node.lineno}: {reason}"
+
+
 def test_tests_are_of_readable_size() -> None:
     assert {path.name for path in TESTS if len(path.read_text("utf-8").splitlines()) > 500} == set()
 

@@ -242,7 +242,7 @@ def check_documents(documents: Sequence[Document], settings: ClusterSettings) ->
     for document in documents:
         first = met.setdefault(document.id, document)
         if first is not document and first.content != document.content:
-            raise UsageError(f"the id {document.id!r} comes twice with different texts", field="source")
+            raise UsageError(f"has the id {document.id!r} twice, with different texts", field="source")
     if settings.k is not None and settings.k > n:
         raise ClusteringError(f"`k={settings.k}`: there are only {n} documents")
     field = settings.label_field

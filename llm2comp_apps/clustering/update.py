@@ -169,7 +169,7 @@ def _news(found: Clustering, documents: Sequence[Document]) -> tuple[list[int], 
     for position, document in enumerate(documents):
         if document.id in met:
             if keys[position] != keys[met[document.id]]:
-                raise UsageError(f"the id {document.id!r} comes twice with different texts", field="documents")
+                raise UsageError(f"have the id {document.id!r} twice, with different texts", field="documents")
             continue
         met[document.id] = position
         row = row_of.get(document.id)

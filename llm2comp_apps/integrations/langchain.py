@@ -384,11 +384,11 @@ def _relevance(mode: Mode, rerank: str | None) -> Callable[[float], float]:
         UsageError: its scores have no bounds.
     """
     if mode == "lexical":
-        raise UsageError("BM25 has no upper bound; for scores from 0 to 1 take the mode hybrid or dense", field="mode")
+        reason = "cannot be lexical: BM25 has no upper bound; for scores from 0 to 1 take hybrid or dense"
+        raise UsageError(reason, field="mode")
     if rerank not in (None, *_BOUNDED):
-        raise UsageError(
-            f"a model's scores have no bounds; for scores from 0 to 1 take {', '.join(_BOUNDED)}", field="rerank"
-        )
+        reason = f"cannot be a model, whose scores have no bounds; for scores from 0 to 1 take {', '.join(_BOUNDED)}"
+        raise UsageError(reason, field="rerank")
     if mode == "dense" and rerank is None:
         return lambda cosine: (1 + cosine) / 2
     return lambda score: min(max(score, 0.0), 1.0)  # a mean of cosine and coverage; below 0 is as irrelevant as 0

@@ -87,7 +87,9 @@ class LLM2CompEmbedding(BaseEmbedding):
         self, encoder: str | TextEncoder | None = "default", *, device: str | None = None, **settings: Any
     ) -> None:
         if encoder is None:
-            raise UsageError("a loaded encoder cannot be written down; give its name instead", field="encoder")
+            raise UsageError(
+                "was a loaded encoder, which cannot be written down; give its name instead", field="encoder"
+            )
         loaded = load_encoder(encoder, device=device) if isinstance(encoder, str) else encoder
         known = {"encoder": encoder if isinstance(encoder, str) else None, "fingerprint": loaded.fingerprint}
         super().__init__(**{"model_name": loaded.name, "embed_batch_size": 64, **settings, **known, "device": device})
@@ -230,7 +232,7 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
         k = query.similarity_top_k if mode == "dense" else query.hybrid_top_k or query.similarity_top_k
         if mode == "dense":
             if query.query_embedding is None:
-                raise UsageError("a search by meaning needs the query's vector", field="query_embedding")
+                raise UsageError("is missing: a search by meaning needs the query's vector", field="query_embedding")
             self._check(query.query_embedding)
             asked = np.asarray([query.query_embedding], np.float32)
             (hits,) = self._collection.index.search(asked / max(float(np.linalg.norm(asked)), 1e-12), k=k, where=where)
@@ -272,7 +274,7 @@ class LLM2CompReranker(BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         if query_bundle is None:
-            raise UsageError("a reranker needs the query", field="query_bundle")
+            raise UsageError("is missing: a reranker needs the query", field="query_bundle")
         if not nodes:
             return []
         if self._loaded is None:
@@ -317,10 +319,10 @@ def _one(filter: Any) -> str:  # noqa: A002 - the word
         return compared(name, _COMPARISONS[operator], value)
     if operator in _OF_LISTS:
         if not isinstance(value, list | tuple | set):  # a string would count by its letters
-            raise UsageError(f"the operator {operator.value!r} takes a list, not {value!r}", field="filters")
+            raise UsageError(f"must have a list for the operator {operator.value!r}, not {value!r}", field="filters")
         if operator == FilterOperator.ALL:
             return all_of(compared(name, "=", each) for each in value) or EVERYTHING
         return listed(name, value, negated=operator == FilterOperator.NIN)
     if operator == FilterOperator.IS_EMPTY:
         return f"{field(name)} is empty"
-    raise UsageError(f"the operator {operator.value!r} is unknown", field="filters")
+    raise UsageError(f"cannot have the operator {operator.value!r}, which is unknown", field="filters")

@@ -146,7 +146,7 @@ def test_a_model_of_given_vectors_takes_the_encoder_that_is_named(documents, mak
 def test_an_id_of_two_texts_is_refused_before_anything_is_encoded(documents, make_hash_encoder):
     """A folder names documents by their ids: read back, a topic would show the other text as its most central one."""
     made, encoder = documents(40), make_hash_encoder()
-    with pytest.raises(UsageError, match=r"the id 'space-0' comes twice with different texts"):
+    with pytest.raises(UsageError, match=r"source has the id 'space-0' twice, with different texts"):
         TopicModel.fit([*made, Document("space-0", "another text")], encoder=encoder)
     assert encoder.calls == 0
     assert len(TopicModel.fit([*made, made[0]], encoder=encoder).documents) == 41

@@ -161,7 +161,7 @@ def test_copies_get_the_topic_of_their_text(model):
     twice = [Document("twice", model.documents[0].text)] * 2
     report = model.update(twice, encoder="not loaded")
     assert (report.documents, report.added, report.unchanged) == (2, 1, 1)
-    with pytest.raises(UsageError, match="the id 'one' comes twice with different texts"):
+    with pytest.raises(UsageError, match="documents have the id 'one' twice, with different texts"):
         model.update([Document("one", "a"), Document("one", "b")])
 
 

@@ -178,7 +178,7 @@ def test_deleting_takes_a_filter_and_nothing_unknown(collection):
 
 def test_scores_without_a_bound_are_no_relevance(collection):
     store = LLM2CompVectorStore(collection, mode="lexical")
-    with pytest.raises(UsageError, match="BM25 has no upper bound"):
+    with pytest.raises(UsageError, match="mode cannot be lexical: BM25 has no upper bound"):
         store.similarity_search_with_relevance_scores("gas", k=1)
 
 
@@ -190,11 +190,11 @@ def test_relevance_is_that_of_the_search_and_not_of_the_store(collection):
             assert other.similarity_search_with_relevance_scores("yeast makes gas", k=3, mode=mode) == wanted
             found = asyncio.run(other.asimilarity_search_with_relevance_scores("yeast makes gas", k=3, mode=mode))
             assert found == wanted
-    with pytest.raises(UsageError, match=r"BM25 has no upper bound"):
+    with pytest.raises(UsageError, match=r"mode cannot be lexical: BM25 has no upper bound"):
         stores["dense"].similarity_search_with_relevance_scores("gas", k=1, mode="lexical")
     again = stores["hybrid"].similarity_search_with_relevance_scores("yeast makes gas", k=3, rerank="words")
     assert all(0 <= score <= 1 for _, score in again)
-    with pytest.raises(UsageError, match=r"rerank a model's scores have no bounds"):
+    with pytest.raises(UsageError, match=r"rerank cannot be a model, whose scores have no bounds"):
         stores["dense"].similarity_search_with_relevance_scores("gas", k=1, rerank="upr")
     asked = {"query": "yeast", "k": 3, "rerank": "memory"}
     scores = [max(score, 0.0) for _, score in stores["dense"].similarity_search_with_score(**asked)]

@@ -78,7 +78,7 @@ def test_an_embedding_that_was_pickled_or_written_down_is_no_other(hash_encoder,
         assert again.to_dict() == made.to_dict()
     written = LLM2CompEmbedding.from_dict(LLM2CompEmbedding("other").to_dict())
     assert written.get_text_embedding_batch(["a"]) == expected
-    with pytest.raises(UsageError, match="a loaded encoder cannot be written down"):
+    with pytest.raises(UsageError, match="encoder was a loaded encoder, which cannot be written down"):
         LLM2CompEmbedding.from_dict(LLM2CompEmbedding(other).to_dict())
     other.held = lambda: None  # cannot be pickled, as little as a session of ONNX Runtime
     assert pickle.loads(pickle.dumps(LLM2CompEmbedding("other"))).get_text_embedding_batch(["a"]) == expected
@@ -145,7 +145,7 @@ def test_filters(filled, key, operator, value, found):
 @pytest.mark.parametrize("operator", [OPERATORS.IN, OPERATORS.NIN, OPERATORS.ANY, OPERATORS.ALL])
 @pytest.mark.parametrize("value", ["bread", None])
 def test_an_operator_of_lists_takes_a_list(filled, operator, value):
-    with pytest.raises(UsageError, match=f"the operator {operator.value!r} takes a list, not"):
+    with pytest.raises(UsageError, match=f"filters must have a list for the operator {operator.value!r}, not"):
         ids(filled, MetadataFilter(key="tags", operator=operator, value=value))
 
 
@@ -228,7 +228,7 @@ def test_what_cannot_be_searched(filled, embedding):
     asked = embedding.get_query_embedding("cells")
     with pytest.raises(UsageError, match="mode must be one of"):
         filled.query(VectorStoreQuery(query_embedding=asked, mode=VectorStoreQueryMode.SVM))
-    with pytest.raises(UsageError, match="needs the query's vector"):
+    with pytest.raises(UsageError, match="query_embedding is missing: a search by meaning needs the query's vector"):
         filled.query(VectorStoreQuery(query_str="cells"))
     with pytest.raises(UsageError, match="have 3 numbers, and this collection's 32"):
         filled.query(VectorStoreQuery(query_embedding=[1.0, 2.0, 3.0]))
