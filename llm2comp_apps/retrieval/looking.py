@@ -118,7 +118,11 @@ def _shown(value: str | float) -> str:
 
 
 def indexes_in(folder: Path) -> list[FoundIndex]:
-    """Every ``*.index`` folder in a folder, by name."""
+    """Every ``*.index`` folder in a folder, by name.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder", field="folder")
     return [_found(path) for path in sorted(folder.glob("*.index")) if path.is_dir()]

@@ -103,7 +103,11 @@ class _Ids:
         self._database.close()
 
     def noting(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents; their ids are noted as they pass by."""
+        """The documents; their ids are noted as they pass by.
+
+        Raises:
+            CorpusError: there is no room to note them.
+        """
         for document in documents:
             try:
                 done = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (_digest(document.id),))

@@ -187,7 +187,11 @@ class _Driver:
             self.number += 1
 
     def welcome(self, ready: Any) -> None:
-        """A worker has loaded its encoder, or could not."""
+        """A worker has loaded its encoder, or could not.
+
+        Raises:
+            LLM2CompError: its encoder cannot be loaded, or one worker after the other is lost at its start.
+        """
         worker = self.starting.pop(ready)
         try:
             self.ray.get(ready)
@@ -213,7 +217,11 @@ class _Driver:
             self.ray.kill(worker)
 
     def check_places(self) -> None:
-        """Give up where no worker lives and none finds a place."""
+        """Give up where no worker lives and none finds a place.
+
+        Raises:
+            LLM2CompError: says what each worker needs and what is free.
+        """
         if self.busy or self.idle:
             self.alone_since = time.monotonic()
         elif time.monotonic() - self.alone_since > _PLACE_SECONDS:

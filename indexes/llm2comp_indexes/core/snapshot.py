@@ -82,6 +82,7 @@ class Snapshot(Leased):
 
         Raises:
             IndexStoreError: the path has an index of another encoder now than ``former`` is of.
+            IndexDamagedError: files that the index needs are missing, or out of order.
         """
         super().__init__()
         self._known = {segment.record.name: segment for segment in former.segments} if former is not None else {}
@@ -323,7 +324,11 @@ class Snapshot(Leased):
         return [list(islice(hits, len(ranking.rows))) for ranking in rankings]
 
     def lexical_hits(self, nums: Int64Array, scores: Float32Array) -> list[Hit]:
-        """Numbers as hits."""
+        """Numbers ``(n,)`` as hits.
+
+        Raises:
+            IndexDamagedError: a number that no row has.
+        """
         rows = np.searchsorted(self.nums, nums)
         if len(nums) and not np.array_equal(self.nums.take(rows, mode="clip"), nums):
             raise IndexDamagedError(f"{self.index}: the lexical index names documents without vectors; {REPAIR}")

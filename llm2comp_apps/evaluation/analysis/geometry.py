@@ -47,7 +47,11 @@ def measure_geometry(positives: tuple[FloatArray, FloatArray], texts: FloatArray
 
 
 def alignment(first: FloatArray, second: FloatArray) -> float:
-    """Mean squared distance of the pairs (alpha = 2)."""
+    """Mean squared distance of n pairs, the rows of two ``(n, d)`` (alpha = 2).
+
+    Raises:
+        EvaluationError: there are none.
+    """
     if len(first) == 0:
         raise EvaluationError("alignment needs positive pairs; the chosen STS set has none with a top score")
     return float(np.square(first.astype(np.float64) - second).sum(axis=1).mean())

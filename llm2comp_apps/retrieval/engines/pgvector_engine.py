@@ -28,7 +28,11 @@ _LONGEST_NAME = 63
 
 
 def open_engine(target: str, name: str, dimension: int) -> _PgVector:
-    """The table ``name`` of the database that a connection string names."""
+    """The table ``name`` of the database that a connection string names.
+
+    Raises:
+        UsageError: a name that is too long.
+    """
     if len(name.encode()) > _LONGEST_NAME - 16 or "\x00" in name:
         raise UsageError(f"is too long for a table of PostgreSQL: {name}", field="name")
     return _PgVector(target, name, dimension)
