@@ -165,8 +165,8 @@ class Searcher:
         facets = listed_texts(facets, "facets")
         if self._reranker is not None and not query.strip():
             raise UsageError("needs a query that can be read, beside its vector", field="rerank")
-        # What a reranker has not read is no hit, and reading more than was asked for costs seconds.
-        depth = max(offset + options.k, FACET_DEPTH if facets and self._reranker is None else 0)
+        # The hits behind a page are counted, too. A reranker reads no more than it would have read for the page alone.
+        depth = max(offset + options.k, FACET_DEPTH if self._reranker is None else options.wanted(reranked=True))
         (parsed,) = _parsed([query], options, typed=True, given=vector is not None)
         with self._pinned() as pinned:
             ranking = pinned._rank([parsed], replace(options, k=depth), one_row(vector, self._index.dimension))[0]

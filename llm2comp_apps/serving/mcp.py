@@ -34,6 +34,7 @@ _FIELDS_LENGTH = 400  # characters of the fields of a hit; what is longer is for
 _FIELDS = 100
 _DOCUMENTS_OF_TOPIC = 20
 _KEYWORDS = 8
+_RERANKED = 100  # hits that a search compares, as long as no page reaches beyond them
 
 IndexName = Annotated[str | None, Field(description="Name of an index; without it, the first.")]
 Budget = Annotated[int, Field(ge=200, le=100_000, description="Characters that the answer may have, roughly.")]
@@ -133,10 +134,23 @@ class Tools:
     ) -> Hits:
         """Search the documents. Gives snippets, not texts: read a text with `read` by its id."""
         offset = _offset(cursor)
-        body: dict[str, Any] = {"q": query, "limit": k, "offset": offset}
-        body |= {name: value for name, value in (("mode", mode), ("where", where)) if value is not None}
+        body: dict[str, Any] = {"q": query, "limit": k, "offset": offset, "mode": mode or await self._best_mode(index)}
+        if body["mode"] == "hybrid" and offset < _RERANKED:
+            # An assistant does not notice some milliseconds, but which hits are first. Reranking is for the best hits
+            # alone, so that a page ends with them: behind it the others follow in the order of the first search.
+            body |= {"rerank": "ltr", "limit": min(k, _RERANKED - offset)}
+        body |= {} if where is None else {"where": where}
         found = await self._ask("POST", index, "/search", body)
-        return self._hits(found, k, offset, max_chars)
+        return self._hits(found, body["limit"], offset, max_chars)
+
+    async def _best_mode(self, index: str | None) -> str:
+        """By meaning and by words, where the index has an encoder to find out what a query means."""
+        try:
+            found = await self._door.indexes()
+        except AskError as error:
+            raise ToolError(str(error)) from error
+        modes = [each["modes"] for each in found if index in (None, each["name"])]
+        return "hybrid" if modes and "hybrid" in modes[0] else "lexical"
 
     async def similar(
         self,

@@ -263,7 +263,8 @@ def test_pages_of_hits_follow_each_other(searcher):
     whole = searcher.search("gas star", SearchOptions(k=9))
     pages = [searcher.page("gas star", k=3, offset=offset) for offset in (0, 3, 6)]
     assert [hit for page in pages for hit in page.hits] == whole
-    assert pages[1].total == pages[1].depth == 6
+    assert {(page.total, page.depth) for page in pages} == {(60, 200)}, "also those behind the page are counted"
+    assert searcher.page("gas star", k=30, offset=180).depth == 210
     assert searcher.page("gas star", k=3, offset=60).hits == []
     with pytest.raises(UsageError, match="offset must be at least 0, not -1"):
         searcher.page("gas star", offset=-1)

@@ -92,6 +92,38 @@ def test_search_gives_snippets_and_a_cursor(state) -> None:
     assert found["cursor"] is None
 
 
+def test_hits_come_in_the_order_that_is_learned_and_each_of_all_pages_once(loads_hash, tmp_path) -> None:
+    topics = ("ships sail", "bread rises", "stars shine", "cells divide")
+    texts = [f"{topics[number % 4]} {'again ' * (number % 7)}on day {number}" for number in range(130)]
+    with Collection.create(tmp_path / "many.index", encoder="default") as library:
+        library.update(Document(f"d{number}", text) for number, text in enumerate(texts))
+        first = [hit.id for hit in library.search("bread rises again", k=130)]
+        learned = [hit.id for hit in library.search("bread rises again", k=100, rerank="ltr")]
+    state = State(ServeSettings(indexes=[tmp_path / "many.index"]))
+    state.start()
+    server = mcp_server(InnerDoor(state))
+    pages, cursor = [], {}
+    for _ in range(30):
+        page = called(server, "search", query="bread rises again", k=7, max_chars=100_000, **cursor)
+        pages.append([(hit["rank"], hit["id"]) for hit in page["hits"]])
+        if page["cursor"] is None:
+            break
+        cursor = {"cursor": page["cursor"]}
+    found = [hit for page in pages for hit in page]
+    assert [rank for rank, _ in found] == list(range(1, 131))
+    assert [id_ for _, id_ in found] == learned + first[100:]
+    assert learned != first[:100], "else this test says nothing"
+    words = called(server, "search", query="bread rises again", k=5, mode="lexical")["hits"]
+    assert all(hit["id"] in first for hit in words)
+    state.close()
+
+
+def test_without_an_encoder_the_words_are_searched(loads_hash, library) -> None:
+    state = State(ServeSettings(indexes=[library], load_encoders=False))
+    assert called(mcp_server(InnerDoor(state)), "search", query="bread", k=3)["hits"][0]["id"].startswith("bread-")
+    state.close()
+
+
 def test_answers_keep_to_their_budget(state) -> None:
     server = mcp_server(InnerDoor(state))
     small = called(server, "search", query="bread ships", k=10, max_chars=700)

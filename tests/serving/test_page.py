@@ -21,7 +21,7 @@ def test_it_starts_with_topics_and_a_map(server, open_page) -> None:
     page.wait_for_selector("#start:not([hidden])")
     assert page.inner_text("#start h2") == "60 documents"
     assert page.locator("#start .topics button").count() == 4
-    assert page.locator("#modes button").all_inner_texts() == ["Both", "Meaning", "Words"]
+    assert page.locator("#modes button").all_inner_texts() == ["Both", "Meaning", "Words", "Reranked"]
     assert page.evaluate("topicMap.size") == 60
     keep_picture(page, "start")
     page.locator("#start .topics button").first.click()
@@ -168,6 +168,40 @@ def test_the_address_holds_the_question(server, open_page) -> None:
     page.wait_for_function("() => location.hash.includes('q=ships')")
 
 
+def test_the_best_hits_are_reranked(loads_hash, serve_page, open_page, tmp_path) -> None:
+    kinds_of_hits = ("ships sail", "bread rises", "stars shine", "cells divide")
+    texts = [f"{kinds_of_hits[number % 4]} {'again ' * (number % 7)}on day {number}" for number in range(130)]
+    with Collection.create(tmp_path / "many.index", encoder="default") as library:
+        library.update(Document(f"d{number}", text) for number, text in enumerate(texts))
+        first = [hit.id for hit in library.search("bread rises again", k=100)]
+        learned = [hit.id for hit in library.search("bread rises again", k=100, rerank="ltr")]
+    assert learned != first, "else this test says nothing"
+    with serve_page(tmp_path / "many.index") as server:
+        page = open_page(server, "#q=bread+rises+again")
+        page.wait_for_selector(FINAL)
+        assert shown(page) == first[:20]
+        page.locator("#q").blur()
+        page.keyboard.press("4")
+        page.wait_for_function("() => document.querySelector('#status').innerText.includes('words, reranked')")
+        assert shown(page) == learned[:20]
+        assert page.evaluate("location.hash").endswith("&mode=ltr")
+        page.keyboard.press("c")
+        page.wait_for_selector("#toast:not([hidden])")
+        assert "'bread rises again' --rerank ltr -k 20" in page.inner_text("#toast")
+        keep_picture(page, "reranked")
+        while page.is_visible("#more"):
+            before = len(shown(page))
+            page.click("#more")
+            page.wait_for_function("before => page.rows().length > before", arg=before)
+        assert shown(page) == learned
+        assert page.inner_text("#status").startswith("The best 100 hits by meaning and words, reranked")
+        search(page, "stars shine")
+        assert page.locator("#modes [aria-checked=true]").inner_text() == "Reranked"
+        again = open_page(server, "#q=bread+rises+again&mode=ltr")
+        again.wait_for_selector(FINAL)
+        assert shown(again) == learned[:20]
+
+
 def test_dark_light_and_a_phone(server, open_page) -> None:
     page = open_page(server, "#q=stars", scheme="dark", width=400, height=800)
     page.wait_for_selector(FINAL)
@@ -232,7 +266,7 @@ def test_an_index_without_an_encoder_is_searched_by_words(serve_page, open_page,
         page = open_page(server, "#index=words&q=cells")
         page.wait_for_selector(FINAL)
         assert shown(page) == ["a"]
-        assert page.locator("#modes button:disabled").count() == 2
+        assert page.locator("#modes button:disabled").count() == 3
         page.select_option("#index", "library")
         page.wait_for_function("() => [...document.querySelectorAll('.hit')].length > 1")
         assert page.locator("#modes button:disabled").count() == 0

@@ -387,6 +387,8 @@ def test_arrows_choose_the_mode_and_move_the_map(server, open_page) -> None:
     assert page.evaluate("page.state.mode") == "dense"
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
+    assert page.locator("#modes [aria-checked=true]").inner_text() == "Reranked"
+    page.keyboard.press("ArrowLeft")
     assert page.locator("#modes [aria-checked=true]").inner_text() == "Words"
     assert page.locator("#modes [tabindex='0']").count() == 1
     before = page.evaluate("topicMap.view.x")

@@ -93,6 +93,14 @@ def test_similar_documents_and_topics(ask) -> None:
     assert ask("GET", "/indexes/library/topics")[0] == 404
 
 
+@pytest.mark.parametrize("rerank", [{}, {"rerank": "ltr"}, {"rerank": "words"}])
+def test_a_page_says_how_many_hits_there_are(ask, rerank) -> None:
+    for limit, offset in ((2, 0), (2, 8), (1, 30)):
+        asked = {"q": "gas", "limit": limit, "offset": offset, "ids": True, **rerank}
+        _, answer = ask("POST", "/indexes/library/search", asked)
+        assert answer["estimatedTotalHits"] == len(answer["ids"]) == 12
+
+
 def test_a_search_has_pages_facets_and_scores(ask) -> None:
     asked = {
         "q": "gas",

@@ -14,13 +14,15 @@ import { closeDocument, isOpen, openDocument } from "./reader.js";
 import * as topicMap from "./topicmap.js";
 import { toggled } from "./where.js";
 
-const PAUSE = 280, PAGE = 20, LIT = 200;
+const PAUSE = 280, PAGE = 20;
+const COUNTED = 200, RERANKED = 100;  // hits that the server counts at most; there may be more
 const SETTLED = 4000;  // milliseconds without typing, after which further typing is a new step of the history
 const TYPED = 500;  // characters; what is longer was pasted, and its last word is whole
-const MODES = [["hybrid", "Both", "Meaning and words"], ["dense", "Meaning", "By meaning alone"], ["lexical", "Words", "By words alone"]];
+const MODES = [["hybrid", "Both", "Meaning and words"], ["dense", "Meaning", "By meaning alone"], ["lexical", "Words", "By words alone"], ["ltr", "Reranked", "By both, then the best hits compared once more"]];
 
 const state = { index: "", q: "", mode: "hybrid", where: "", like: null, shape: null, topic: null, doc: null };
 let indexes = [], about = null, fields = [], shown = [], total = 0, lit = null, timer = null, counts = null, ready = false;
+const WORDS = { mode: "lexical", rerank: undefined };
 const quick = new Latest(), full = new Latest(), further = new Latest();
 
 // ---------------------------------------------------------------- asking
@@ -32,11 +34,14 @@ const narrowing = () => ({
 });
 const narrowed = () => Object.keys(narrowing()).length > 0;
 
+const searchedBy = (mode) => (mode === "ltr" ? { mode: "hybrid", rerank: "ltr" } : { mode });
+const isOffered = (mode) => about.modes.includes(searchedBy(mode).mode);
+
 // What is asked for: hits of a query, documents like one, or the documents that meet the conditions.
 function question(extra) {
   const path = indexPath(state.index);
   if (state.like) return [`${path}/similar`, { id: state.like.id, limit: PAGE, ...narrowing(), ...extra }];
-  if (state.q.trim()) return [`${path}/search`, { q: state.q, mode: state.mode, limit: PAGE, ...narrowing(), ...extra }];
+  if (state.q.trim()) return [`${path}/search`, { q: state.q, ...searchedBy(state.mode), limit: PAGE, ...narrowing(), ...extra }];
   return [`${path}/browse`, { limit: PAGE, ...narrowing(), ...extra }];
 }
 
@@ -44,7 +49,7 @@ function question(extra) {
 const typed = () => (state.q.length < TYPED && /[\p{L}]{3,}$/u.test(state.q) ? `${state.q}*` : state.q);
 
 async function askWords() {
-  const [path, body] = question({ mode: "lexical", q: typed() });
+  const [path, body] = question({ ...WORDS, q: typed() });
   try {
     const answer = await quick.ask(path, body);
     if (answer.hits.length || state.mode === "lexical") show(answer, { final: false });
@@ -113,8 +118,9 @@ function show(answer, { final }) {
   total = answer.estimatedTotalHits ?? shown.length;
   const waits = !final && state.mode !== "lexical";
   const by = state.like ? `like “${short(state.like.title)}”` : answer.mode === "lexical" ? "by words" : answer.mode === "dense" ? "by meaning" : answer.mode ? "by meaning and words" : "";
+  const reranked = final && state.mode === "ltr" && answer.mode, most = reranked ? RERANKED : COUNTED;
   status(
-    h("span", {}, shown.length ? `${total >= LIT && answer.mode ? "The best " : ""}${many(total, state.q.trim() || state.like ? "hit" : "document")} ${by}`.trim() : "Nothing found."),
+    h("span", {}, shown.length ? `${total >= most && answer.mode ? "The best " : ""}${many(total, state.q.trim() || state.like ? "hit" : "document")} ${by}${reranked ? ", reranked" : ""}`.trim() : "Nothing found."),
     answer.processingTimeMs === undefined ? "" : h("span.time", {}, `${answer.processingTimeMs} ms`),
     answer.queryTruncated ? h("span", {}, "only the beginning of the query was read for its meaning") : "",
     ...(answer.warnings ?? []).map((line) => h("span", {}, line)),
@@ -263,7 +269,7 @@ function showFilters(on) {
 // ---------------------------------------------------------------- modes, theme, address
 
 function setMode(mode) {
-  if (!about?.modes.includes(mode)) return;
+  if (!about || !isOffered(mode)) return;
   state.mode = mode;
   markMode();
   changed();
@@ -328,7 +334,7 @@ async function chooseIndex(name) {
   Object.assign(state, { index: about.name, like: null, shape: null, topic: null });
   $("index").value = about.name;
   $("modes").replaceChildren(...MODES.map(([mode, label, title], at) => h(
-    "button", { type: "button", role: "radio", title: `${title} (${at + 1})`, disabled: !about.modes.includes(mode), onclick: () => setMode(mode), onkeydown: stepMode }, label)));
+    "button", { type: "button", role: "radio", title: `${title} (${at + 1})`, disabled: !isOffered(mode), onclick: () => setMode(mode), onkeydown: stepMode }, label)));
   [...$("modes").children].forEach((button, at) => { button.dataset.mode = MODES[at][0]; });
   markMode();
   const { name: chosen } = about;
@@ -341,7 +347,7 @@ async function chooseIndex(name) {
   return ready = true;
 }
 
-const modeHere = (mode) => (about.modes.includes(mode) ? mode : about.modes.at(-1));
+const modeHere = (mode) => (isOffered(mode) ? mode : about.modes.at(-1));
 
 // What the address asks for: when the page begins, and at each step back or forth.
 let followed = 0;
@@ -404,7 +410,7 @@ bindKeys({
   keys: {
     j: () => move(1), k: () => move(-1), "/": () => { $("q").focus(); $("q").select(); }, w: () => $("where").focus(),
     s: () => { const hit = currentHit() ?? shown.find((each) => each.id === $("reader").dataset.id); if (hit) hitActions.similar(hit); },
-    1: () => setMode("hybrid"), 2: () => setMode("dense"), 3: () => setMode("lexical"),
+    1: () => setMode("hybrid"), 2: () => setMode("dense"), 3: () => setMode("lexical"), 4: () => setMode("ltr"),
     m: () => showMap(!$("side").classList.contains("open")), l: () => topicMap.toggleLasso(), 0: topicMap.whole,
     "+": () => topicMap.zoom(1.5), "=": () => topicMap.zoom(1.5), "-": () => topicMap.zoom(1 / 1.5),
     c: copyCommand, d: toggleTheme, "?": () => $("keys").showModal(),

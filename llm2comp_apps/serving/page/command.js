@@ -9,7 +9,7 @@ export function command(state, hits) {
   const dashed = !state.like && state.q.startsWith("-");  // what begins like an option goes last
   if (state.like) parts.push("--like", quoted(state.like.id));
   else if (!dashed) parts.push(quoted(state.q));
-  if (!state.like && state.mode !== "hybrid") parts.push("--mode", state.mode);
+  if (!state.like && state.mode !== "hybrid") parts.push(state.mode === "ltr" ? "--rerank" : "--mode", state.mode);
   if (state.where.trim()) parts.push("--where", quoted(state.where.trim()));
   parts.push("-k", String(hits));
   if (dashed) parts.push("--", quoted(state.q));

@@ -4,7 +4,7 @@ import { $, h } from "./dom.js";
 
 const TABLE = [
   ["/", "search"], ["j  k", "next and previous hit"], ["Enter", "open the document"], ["s", "similar documents"],
-  ["1  2  3", "both, meaning, words"], ["w", "the condition"], ["m", "the map"], ["l", "the lasso"],
+  ["1  2  3  4", "both, meaning, words, reranked"], ["w", "the condition"], ["m", "the map"], ["l", "the lasso"],
   ["0  +  −", "whole map, larger, smaller"], ["c", "copy as command"], ["d", "dark or light"], ["Esc", "back"], ["?", "this list"],
 ];
 
