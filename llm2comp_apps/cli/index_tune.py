@@ -9,7 +9,7 @@ import typer
 
 from llm2comp_apps.cli.options.common import DeviceOption, EncoderOption, JsonOption, add_command
 from llm2comp_apps.cli.options.index_settings import ExistingIndex
-from llm2comp_apps.cli.ui.console import note, print_json
+from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.progress import ProgressDisplay
 from llm2comp_apps.cli.ui.spelling import in_options
 
@@ -42,7 +42,7 @@ def tune(
     from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.ltr_tuning import RankingReport, tune_ranking
     from llm2comp_apps.retrieval.query_file import read_queries
-    from llm2comp_apps.retrieval.tuning import Run, TuningReport, tune_fusion
+    from llm2comp_apps.retrieval.tuning import Run, TuningReport, answer_warnings, tune_fusion
 
     asked, judgements = read_queries(queries), read_judgements(qrels)
 
@@ -54,6 +54,7 @@ def tune(
     answers = {query: ids for query, ids in every.items() if ids}
     report: TuningReport | RankingReport
     library = Collection.open(index, encoder=encoder, device=device)
+    warn(*answer_warnings(library.index, asked, answers))
     with ProgressDisplay("searching", "queries", len(asked)) as progress:
         if rerank == "ltr":
             report = tune_ranking(library, asked, judge, answers, on_progress=progress.update)

@@ -110,7 +110,8 @@ def read_judgements(path: Path) -> dict[str, dict[str, int]]:
                 continue  # the names of BEIR's columns
             judgements.setdefault(query, {})[document] = int(grade)
         except ValueError as error:
-            reason = "no judgement: query 0 document grade, or query-id corpus-id score"
+            columns = "query 0 document grade, or query-id corpus-id score"
+            reason = f"no judgement: {columns}, between tabs or blanks, with a whole number at the end"
             raise CorpusError(f"{path}:{number}: {reason}") from error
     if not judgements:
         raise CorpusError(f"{path}: no judgement in it")

@@ -87,7 +87,9 @@ def learned_of(index: Index) -> LearnedFusion:
     """
     found = LearnedFusion.of(index.settings)
     if found is None:
-        raise UsageError(f"needs weights, and {index.path} has none: `index tune` learns them", field="fusion")
+        more = "; what it has learned for ltr counts without" if index.settings.get("ltr") else ""
+        reason = f"needs weights, and {index.path} has none: `index tune` learns them{more}"
+        raise UsageError(reason, field="fusion")
     return found
 
 

@@ -21,7 +21,7 @@ from llm2comp_apps.retrieval.rerank.ltr import LtrReranker, Network
 from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES, features
 from llm2comp_apps.retrieval.rerank.ltr_learning import KnownHits, learned_on
 from llm2comp_apps.retrieval.search import SearchOptions
-from llm2comp_apps.retrieval.tuning import Judge, half_of, judged_queries
+from llm2comp_apps.retrieval.tuning import Judge, check_writer, half_of, judged_queries
 
 if TYPE_CHECKING:
     from llm2comp_apps.corpus import Document
@@ -110,9 +110,12 @@ def tune_ranking(
     Raises:
         UsageError: fewer than 20 of the queries have a known answer.
         EncoderError: the encoder cannot be loaded.
+        IndexStoreError: the index cannot be written to.
     """
     searched: list[_Searched] = []
-    for block in batched(judged_queries(queries, answers), _BLOCK):
+    chosen = judged_queries(queries, answers)
+    check_writer(library.index)
+    for block in batched(chosen, _BLOCK):
         searched += _searched(library, block, answers)
         if on_progress is not None:
             on_progress(len(searched))

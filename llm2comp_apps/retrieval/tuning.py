@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from llm2comp_indexes import Writer
 
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.batched import batched
@@ -25,10 +26,21 @@ from llm2comp_apps.retrieval.rerank import files_of, share_of
 from llm2comp_apps.retrieval.search import Searcher
 
 if TYPE_CHECKING:
+    from llm2comp_indexes import Index
+
     from llm2comp_apps.corpus import Document
     from llm2comp_apps.retrieval.collection import Collection
 
-__all__ = ["Judge", "Run", "TuningReport", "half_of", "judged_queries", "tune_fusion"]
+__all__ = [
+    "Judge",
+    "Run",
+    "TuningReport",
+    "answer_warnings",
+    "check_writer",
+    "half_of",
+    "judged_queries",
+    "tune_fusion",
+]
 
 Run: TypeAlias = dict[str, dict[str, float]]
 Judge: TypeAlias = Callable[[Run], Mapping[str, float]]
@@ -41,6 +53,7 @@ _OF_RERANKER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _RERANKED = 30  # hits of each query that a reranker reads
 _DEPTH = 100  # hits of each query that are judged
 _BLOCK = 64  # queries searched at once
+_LOOKUP = 5_000  # ids looked up at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +135,10 @@ def tune_fusion(
     Raises:
         UsageError: fewer than 20 of the queries have a known answer.
         EncoderError: the encoder or the reranker cannot be loaded.
+        IndexStoreError: the index cannot be written to.
     """
     chosen = judged_queries(queries, judged)
+    check_writer(library.index)
     searcher = library.searcher("hybrid", rerank)
     asked: list[_Asked] = []
     for block in batched(chosen, _BLOCK):
@@ -179,8 +194,38 @@ def judged_queries(queries: Iterable[Document], judged: Iterable[str]) -> list[D
     known = set(judged)
     chosen = [query for query in queries if query.id in known]
     if len(chosen) < _LEAST:
-        raise UsageError(f"has {len(chosen)} with a known answer; at least {_LEAST} are needed", field="queries")
+        others = f" (they are known of others, such as {min(known)!r})" if known and not chosen else ""
+        reason = f"has {len(chosen)} with a known answer{others}; at least {_LEAST} are needed"
+        raise UsageError(reason, field="queries")
     return chosen
+
+
+def check_writer(index: Index) -> None:
+    """Complain now of an index that nothing can be kept in, and not after minutes of searching.
+
+    Raises:
+        IndexStoreError: another program writes to it, or nobody may.
+    """
+    Writer(index.path).close()
+
+
+def answer_warnings(index: Index, queries: Iterable[Document], answers: Mapping[str, Iterable[str]]) -> list[str]:
+    """A line if an index lacks some of the known answers, each of which counts as one that was not found.
+
+    Raises:
+        UsageError: it lacks all of them.
+    """
+    asked = {query.id for query in queries}
+    wanted = sorted({id_ for query, ids in answers.items() if query in asked for id_ in ids})
+    held = set().union(*map(index.hashes, batched(wanted, _LOOKUP)))
+    missing = [id_ for id_ in wanted if id_ not in held]
+    if not missing:
+        return []
+    if len(missing) == len(wanted):
+        reason = f"names no document of {index.path}, but {missing[0]!r} and others: do the ids of documents match?"
+        raise UsageError(reason, field="qrels")
+    some = f"({len(missing)}, such as {missing[0]!r})"
+    return [f"`qrels` names documents that {index.path} lacks {some}; they count as not found"]
 
 
 def half_of(id_: str) -> int:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from llm2comp_apps import Collection
+
 
 def test_the_best_candidate_comes_first(cli, encoders, write_corpus):
     result = cli("rerank", "stars burn hydrogen", write_corpus(8), "--json")
@@ -95,14 +97,38 @@ def test_an_index_learns_to_rank_and_searches_by_what_it_learned(cli, encoders):
     assert tuned.stdout.splitlines()[-1] == "kept, learned from all of them: a search takes it with --rerank ltr"
     found = json.loads(cli("search", "--index", "c.index", "red5 blue5", "--rerank", "ltr", "--json").stdout)
     assert found["hits"][0]["id"] == "d5-3"
-    assert "ltr (all that a hybrid search knows of its best hits)" in cli("index", "info", "c.index").stdout
+    assert "its best hits, as this index has learned it)" in cli("index", "info", "c.index").stdout
     for wrong, said in (
         (
             ("search", "--index", "c.index", "red5", "--rerank", "ltr", "--mode", "lexical"),
             "--rerank cannot be ltr here",
         ),
         (("rerank", "red5", "corpus.jsonl", "--model", "ltr"), "--model cannot be ltr here"),
+        (("search", "--index", "c.index", "red5", "--fusion", "learned"), "what it has learned for ltr counts without"),
     ):
         done = cli(*wrong)
         assert done.exit_code == 2
         assert said in done.stderr
+
+
+def test_judgements_of_other_documents_are_named_before_anything_is_searched(cli, encoders, write_corpus):
+    cli("index", "build", write_corpus(6), "-o", "c.index")
+    encoders.loaded.clear()
+    Path("queries.txt").write_text("".join(f"number {number}\n" for number in range(24)))
+    Path("qrels.tsv").write_text("".join(f"{number} 0 x{number} 1\n" for number in range(1, 25)))
+    for rerank in ([], ["--rerank", "ltr"]):
+        refused = cli("index", "tune", "c.index", "queries.txt", "qrels.tsv", *rerank)
+        assert refused.exit_code == 2
+        assert refused.stderr == (
+            "Error: QRELS names no document of c.index, but 'x1' and others: do the ids of documents match?\n"
+        )
+    assert not encoders.loaded
+    (known, *_) = Collection.open("c.index").index.ids()
+    Path("qrels.tsv").write_text("".join(f"{n} 0 x{n} 1\n{n} 0 {known} 1\n" for n in range(1, 25)))
+    warned = cli("index", "tune", "c.index", "queries.txt", "qrels.tsv")
+    assert warned.exit_code == 0, warned.stderr
+    line = "Warning: QRELS names documents that c.index lacks (24, such as 'x1'); they count as not found"
+    assert line in " ".join(warned.stderr.split())
+    Path("qrels.tsv").write_text("".join(f"q{n} 0 {known} 1\n" for n in range(1, 25)))
+    other = cli("index", "tune", "c.index", "queries.txt", "qrels.tsv").stderr
+    assert "QUERIES has 0 with a known answer (they are known of others, such as 'q1'); at least 20" in other

@@ -65,6 +65,8 @@ def test_ids_with_spaces_are_whole_between_tabs(tmp_path):
         (read_run, "q1 Q0 my d1 1 2.5 tag\n", r":1: no line of a run"),
         (read_judgements, "q1 0 d1 1\nq1 0 d1 high\n", ":2: no judgement"),
         (read_judgements, "q1 0 my d1 1\n", ":1: no judgement"),
+        (read_judgements, "q1,d1,1\n", ":1: no judgement: .* between tabs or blanks"),
+        (read_judgements, "q1 0 d1 1.0\n", ":1: no judgement: .* a whole number at the end"),
         (read_judgements, "q1\td1\t1.5\nq1\td2\t1\n", ":1: no judgement"),
     ],
 )

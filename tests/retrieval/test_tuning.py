@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from llm2comp_indexes import Index
+from llm2comp_indexes import Index, IndexLockedError
 
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.fusion import share_of_meaning
 from llm2comp_apps.retrieval.learned import LearnedFusion
+from llm2comp_apps.retrieval.ltr_tuning import tune_ranking
 from llm2comp_apps.retrieval.models import Models
 from llm2comp_apps.retrieval.rerank.own import files_sha256_of
 from llm2comp_apps.retrieval.search import SearchOptions
@@ -177,3 +178,16 @@ def test_a_folder_is_known_in_any_spelling(tmp_path, monkeypatch):
     assert not any(weights.is_about(name) for name in ("runs", "runs/none", "tokens", None))
     assert not LearnedFusion().is_about(None)
     assert LearnedFusion(reranker="tokens").is_about("tokens")
+
+
+@pytest.mark.parametrize("tune", [tune_fusion, tune_ranking])
+def test_an_index_that_cannot_be_written_to_is_named_before_the_search(library, queries, tune):
+    searched = []
+    answers = {query.id: {"d01"} for query in queries}
+    with (
+        Index.open(library.path) as other,
+        other.writer(),
+        pytest.raises(IndexLockedError, match=r"is writing to this index; try again"),
+    ):
+        tune(library, queries, judge_by(dict.fromkeys(answers, "d01")), answers, on_progress=searched.append)
+    assert searched == []

@@ -11,6 +11,7 @@ import pytest
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.encoder.settings import RERANK, EncoderSettings
 from llm2comp_apps.retrieval.advice import rerank_notes
+from llm2comp_apps.retrieval.rerank.ltr import Network
 from llm2comp_apps.retrieval.rerank.usable import usable_lines, usable_rerankers
 
 ALWAYS = [
@@ -58,6 +59,15 @@ def test_folders_of_rerankers_are_found_and_encoders_are_not(tmp_path, hash_enco
     assert usable_lines(usable_rerankers(index)) == [*lines, *ALWAYS]
     assert rerank_notes(index) == [f"`rerank` can be {lines[0]} or {lines[1]} or {ALWAYS[0]} or {ALWAYS[1]}"]
     assert rerank_notes(index, "deep/small") == []
+
+
+def test_an_index_that_has_learned_to_rank_says_so(tmp_path, hash_encoder):
+    index = made(tmp_path / "a.index", hash_encoder)
+    for network, learned in ((Network.read().record(), True), ({**Network.read().record(), "features": ["x"]}, False)):
+        with index.writer() as writer:
+            writer.keep(ltr={"share": 0.7, **network})
+        (line,) = [line for line in usable_lines(usable_rerankers(index)) if line.startswith("ltr")]
+        assert ("as this index has learned it" in line) is learned
 
 
 def test_stored_memory_is_named_and_experimental(tmp_path, hash_encoder):

@@ -24,13 +24,15 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES, features, scaled
 from llm2comp_apps.retrieval.rerank.protocol import FirstSearch, Passage
 
-__all__ = ["ONLY_HYBRID", "SHIPPED", "LtrReranker", "Network"]
+__all__ = ["NOTHING", "ONLY_HYBRID", "SHIPPED", "LtrReranker", "Network"]
 
 SHIPPED = Path(__file__).with_name("ltr.json")
 """The network that the package has."""
 
 ONLY_HYBRID = "cannot be ltr here: it reads what a hybrid search knows of its hits; words needs their texts alone"
 """Why there is no score without such a search."""
+NOTHING: Mapping[str, Any] = {"features": []}
+"""The record of no network."""
 _WEIGHTS = ("linear", "inner", "bias", "outer")
 
 
@@ -113,7 +115,7 @@ class LtrReranker:
     @classmethod
     def of(cls, settings: Mapping[str, Any], language: str) -> Self:
         """The reranker of an index: with the network that it has learned, or the one that the package has."""
-        held: Mapping[str, Any] = settings.get("ltr") or {"features": []}
+        held: Mapping[str, Any] = settings.get("ltr") or NOTHING
         own = Network.of(held)
         return cls(language) if own is None else cls(language, own, share=held["share"])
 
