@@ -22,6 +22,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from llm2comp_indexes.dense.kinds import Policy
 from llm2comp_indexes.errors import InputError
 from llm2comp_indexes.index import Index
 from llm2comp_indexes.operators import Clause
@@ -34,7 +35,7 @@ from llm2comp_indexes.storage.fields import (
     joined,
     joined_values,
 )
-from llm2comp_indexes.types import Float32Array, Hit, IndexedDocument, IndexInfo, Listing, QueryWords
+from llm2comp_indexes.types import Damage, Float32Array, Hit, IndexedDocument, IndexInfo, Listing, QueryWords
 
 __all__ = ["WORDS_ROUNDING", "Question", "ShardedIndex", "merged"]
 
@@ -285,6 +286,15 @@ class ShardedIndex:
             InputError: says so.
         """
         raise InputError(f"{self.path} and others are read as one; write to them one by one")
+
+    def compact(self, policy: Policy | None = None, device: str = "cpu") -> NoReturn:
+        """Refused as :meth:`writer` is: each index has settings of its own."""
+        del policy
+        self.writer(device)
+
+    def verify(self) -> list[Damage]:
+        """What is damaged in any of them; see `Index.verify`."""
+        return [damage for shard in self.shards for damage in shard.verify()]
 
     def info(self) -> IndexInfo:
         """What the indexes say of themselves: sums, and the rest of the first."""

@@ -221,6 +221,8 @@ def fill_index(
             been committed.
         IndexStoreError: the index cannot be written; the last commit stands.
     """
+    if not isinstance(documents, Iterable):
+        raise UsageError(f"must be a list, not {documents!r:.60}", field="documents")
     return _Build(index, encoder, plan, rule or CommitRule(), device, on_progress, should_stop).run(documents)
 
 

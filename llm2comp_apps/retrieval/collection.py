@@ -196,7 +196,7 @@ class Collection:
 
     def searcher(self, mode: Mode = "hybrid", rerank: str | Reranker | None = None) -> Searcher:
         """Load what searches of a mode need, and nothing else; for many searches with the same settings."""
-        reranker = self._models.reranker(rerank) if isinstance(rerank, str) else rerank  # its name may be wrong: first
+        reranker = None if rerank is None else self._models.reranker(rerank)  # its name may be wrong: first
         encoder = self.query_encoder if mode != "lexical" else None
         name = rerank if isinstance(rerank, str) else None
         return Searcher(self.index, encoder, reranker=reranker, reranker_name=name, stopwatch=self.stopwatch)

@@ -45,7 +45,12 @@ def load_index_encoder(
     from llm2comp_apps.encoder.names import identity_of
 
     source = source_of(index.encoder)
-    if index.encoder["fingerprint"] == UNKNOWN_ENCODER["fingerprint"] or source is encoder is None:
+    if index.encoder["fingerprint"] != UNKNOWN_ENCODER["fingerprint"] and source is encoder is None:
+        raise EncoderError(
+            f"{index.path} was built by {index.encoder['name']}, which was given as an object and has no name that "
+            "loads it, so it can be searched by words only here (`mode=lexical`); open it in Python with that object"
+        )
+    if source is encoder is None or index.encoder["fingerprint"] == UNKNOWN_ENCODER["fingerprint"]:
         raise EncoderError(
             f"{index.path} does not say which encoder made its vectors, so it can be searched by words only "
             "(`mode=lexical`); import the vectors again with their `encoder` to search them by meaning"

@@ -97,8 +97,17 @@ class Models:
                 self._query_encoder = load_query_encoder(self.index, self.named_for_queries, self.device)
         return self._query_encoder
 
-    def reranker(self, name: str) -> Reranker:
-        """A reranker by name, see :mod:`.rerank`; by memory vectors, stored ones are read if there are."""
+    def reranker(self, name: str | Reranker) -> Reranker:
+        """A reranker by name, see :mod:`.rerank`; by memory vectors, stored ones are read if there are.
+
+        Raises:
+            UsageError: it is no name, and no reranker either.
+            EncoderError: it cannot be loaded.
+        """
+        if not isinstance(name, str):
+            if isinstance(name, Reranker):
+                return name
+            raise UsageError(f"must be a reranker or the name of one, not {name!r:.60}", field="rerank")
         if name in (LTR, MEMORY):  # reads what the index stores now, and loads nothing
             return self.encoder_reranker(name)
         if name not in self._joint_rerankers:

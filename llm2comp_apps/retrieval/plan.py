@@ -18,8 +18,11 @@ def check_document(document: Document) -> None:
     """Refuse a document whose parts are not what they are called.
 
     Raises:
+        UsageError: it is no document, but a text for instance.
         CorpusError: the id, title or text is no text, the id is empty, or the metadata are no dictionary.
     """
+    if not isinstance(document, Document):
+        raise UsageError(f"must each be a Document(id, text), not {document!r:.60}", field="documents")
     for name, value in (("id", document.id), ("title", document.title), ("text", document.text)):
         if not isinstance(value, str):
             raise _refused(document, f"its {name} must be text, not {value!r:.60}")

@@ -28,7 +28,9 @@ from llm2comp_apps.retrieval.snippets import matching_words
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument
 
-__all__ = ["Asked", "likeliest_span", "read_again", "reads_first"]
+    from llm2comp_apps.retrieval.search import SearchOptions
+
+__all__ = ["Asked", "check_reranking", "likeliest_span", "read_again", "reads_first"]
 
 
 class Asked(NamedTuple):
@@ -86,6 +88,17 @@ def read_again(
         [replace(piece, score=value) for piece, value in zip(each, values.tolist(), strict=True)]
         for each, values in zip(pieces, scores, strict=False)
     ]
+
+
+def check_reranking(reranker: Reranker | None, options: SearchOptions) -> None:
+    """Refuse what is said about reranking where nothing is.
+
+    Raises:
+        UsageError: names the setting.
+    """
+    for name in ("rerank_depth", "rerank_ms"):
+        if reranker is None and getattr(options, name) is not None:
+            raise UsageError("has no effect: nothing is scored again without `rerank`", field=name)
 
 
 def reads_first(reranker: Reranker | None, mode: str = "hybrid") -> bool:

@@ -26,7 +26,7 @@ from llm2comp_apps.retrieval.passages import Passages, documents_of
 from llm2comp_apps.retrieval.query_text import check_count, check_query, listed, listed_texts, one_row
 from llm2comp_apps.retrieval.rerank import MemoryReranker, Passage, ReadsStored, Reranker, files_of, share_of
 from llm2comp_apps.retrieval.rerank.paced import RERANK_MS
-from llm2comp_apps.retrieval.rereading import Asked, read_again, reads_first
+from llm2comp_apps.retrieval.rereading import Asked, check_reranking, read_again, reads_first
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -188,11 +188,13 @@ class Searcher:
             UsageError: a query is empty, or the options need an encoder and there is none.
         """
         options = options or SearchOptions()
+        check_reranking(self._reranker, options)
         with self._pinned() as pinned:
             return pinned._rank(_parsed(queries, options, typed=False), options)
 
     def _waited_for(self, options: SearchOptions) -> SearchOptions:
         """The options of somebody who waits for the hits: a model gets a time, unless they say otherwise."""
+        check_reranking(self._reranker, options)
         given = options.rerank_ms is not None or options.rerank_depth is not None
         compares = isinstance(self._reranker, MemoryReranker) and self._reranker.has_stored
         return options if given or compares else replace(options, rerank_ms=RERANK_MS)

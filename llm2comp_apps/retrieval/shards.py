@@ -87,9 +87,12 @@ def open_shards(
         device: as for :meth:`.Collection.open`.
 
     Raises:
+        UsageError: one path, and not a list of them.
         InputError: the indexes do not fit each other.
         IndexStoreError: one is missing or damaged.
     """
+    if isinstance(shards, str | Path):
+        raise UsageError(f"must be a list of folders, not one; write [{str(shards)!r}]", field="shards")
     index: Any = shards
     if not isinstance(shards, ShardedIndex):
         index = ShardedIndex.open(shards, device=index_device(device))

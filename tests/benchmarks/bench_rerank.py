@@ -108,7 +108,7 @@ def main() -> None:
             print(f"{'hybrid, MaxSim for the mean':<32} nDCG@10 {np.mean(score(late(collection, texts), judged)):5.1f}")
         wide = SearchOptions(k=options.depth, rerank_depth=options.depth)
         begun = time.process_time()
-        first = collection.searcher("hybrid").rank(texts, wide)
+        first = collection.searcher("hybrid").rank(texts, SearchOptions(k=options.depth))
         search, plain = time.process_time() - begun, score(first, judged)
         print(f"{len(texts)} queries, the first {options.depth} read again; a search takes {_ms(search, texts)} of CPU")
         kept = None

@@ -306,6 +306,9 @@ def test_one_text_is_no_list_of_letters(tmp_path, hash_encoder):
         (lambda library: library.delete(5), "ids must be a list, not 5"),
         (lambda library: library.search("cells", alpha="0.5"), "alpha must be a number, not '0.5'"),
         (lambda library: library.search("cells", rerank_ms="5"), "rerank_ms must be a number, not '5'"),
+        (lambda library: library.search("cells", rerank=5), "rerank must be a reranker or the name of one, not 5"),
+        (lambda library: library.update(["cells"]), "documents must each be a Document(id, text), not 'cells'"),
+        (lambda library: library.update(5), "documents must be a list, not 5"),
         (lambda library: library.searcher().page("cells", facets=5), "facets must be a list, not 5"),
         (lambda library: library.searcher().page("cells", facets=[5]), "facets must be text, not 5"),
         (

@@ -93,3 +93,14 @@ def test_the_identity_of_a_checkpoint_is_that_of_the_loaded_encoder():
     assert (known.name, known.fingerprint, known.space) == (loaded.name, loaded.fingerprint, loaded.space)
     assert identity_of("default@first").fingerprint == load_encoder("default@first").fingerprint != known.fingerprint
     assert identity_of("st:some/model") is identity_of("somebody/some-encoder") is None
+
+
+def test_an_encoder_that_was_an_object_is_named_where_it_is_not_given(tmp_path, make_hash_encoder):
+    own = make_hash_encoder()
+    own.name = "my-own"
+    with Collection.create(tmp_path / "own.index", encoder=own) as library:
+        library.update([Document("a", "gas")])
+    with Collection.open(tmp_path / "own.index") as library:
+        with pytest.raises(EncoderError, match=r"was built by my-own, which was given as an object"):
+            library.search("gas")
+        assert library.search("gas", mode="lexical")

@@ -17,6 +17,7 @@ from llm2comp_apps.retrieval.rerank import (
     MemoryReranker,
     Passage,
     UprReranker,
+    load_joint_reranker,
     max_sim,
     pool_memory,
 )
@@ -259,3 +260,12 @@ def test_names_of_rerankers(monkeypatch):
     )
     settings = read_settings(locate_checkpoint(READABLE))
     assert (settings.readout, settings.own_layers) == ("memory", False), "what a decoder can read"
+
+
+@pytest.mark.parametrize(("name", "named"), [("lrt", True), ("", True), (" ", True), ("some/model", False)])
+def test_who_misspells_a_reranker_is_told_those_of_ours(monkeypatch, name, named):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(EncoderError) as caught:
+        load_joint_reranker(name)
+    told = "(of ours there are ltr, words, tokens, memory, likelihood and upr)"
+    assert (told in str(caught.value)) is named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llm2comp_apps import Collection, Document
+from llm2comp_apps import Collection, Document, UsageError
 from llm2comp_apps.retrieval.models import Models
 from llm2comp_apps.retrieval.rereading import likeliest_span
 from llm2comp_apps.retrieval.search import SearchOptions
@@ -80,3 +80,18 @@ def test_no_query_cannot_be_read(library, hash_encoder):
     with pytest.raises(UsageError, match=r"^rerank needs a query that can be read"):
         searcher.page(" ", vector=vector, mode="dense")
     assert searcher.page("quasar", vector=vector, mode="dense").hits
+
+
+@pytest.mark.parametrize("setting", [{"rerank_ms": 50}, {"rerank_depth": 5}])
+def test_a_setting_of_reranking_without_a_reranker_is_refused(tmp_path, hash_encoder, setting):
+    with Collection.create(tmp_path / "x.index", encoder=hash_encoder) as library:
+        library.update([Document("a", "gas")])
+        searcher = library.searcher("lexical")
+        for ask in (
+            lambda: library.search("gas", **setting),
+            lambda: library.search_batch(["gas"], **setting),
+            lambda: searcher.page("gas", mode="lexical", **setting),
+            lambda: searcher.rank(["gas"], SearchOptions(mode="lexical", **setting)),
+        ):
+            with pytest.raises(UsageError, match=r"^rerank_\w+ has no effect: nothing is scored again"):
+                ask()

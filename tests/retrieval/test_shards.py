@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from llm2comp_indexes import InputError
 
-from llm2comp_apps import Collection, Document, open_shards
+from llm2comp_apps import Collection, Document, UsageError, open_shards
 
 TOPICS = ["cells divide by mitosis", "stars are born in clouds", "bread rises by yeast", "ships float on water"]
 
@@ -57,3 +58,20 @@ def test_passages_are_those_of_one_collection(tmp_path, hash_encoder, mode):
             expected = one.search("how do cells divide", k=9, mode=mode, passages=True)
             assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], rel=2e-6)
             assert all(hit.span is not None for hit in found)
+
+
+def test_what_is_not_for_several_indexes_is_told_in_a_line(tmp_path, hash_encoder):
+    paths = [tmp_path / "a.index", tmp_path / "b.index"]
+    for number, path in enumerate(paths):
+        with Collection.create(path, encoder=hash_encoder) as part:
+            part.update([Document(f"d{number}", "gas")])
+    with open_shards(paths, encoder=hash_encoder) as several:
+        with pytest.raises(InputError, match=r"write to them one by one"):
+            several.compact()
+        assert several.verify() == []
+        damaged = next((paths[1] / "segments").glob("*/vectors*"))
+        damaged.write_bytes(bytes(len(damaged.read_bytes())))
+        assert several.verify()
+    for one in (str(paths[0]), paths[0]):
+        with pytest.raises(UsageError, match=r"^shards must be a list of folders, not one; write \["):
+            open_shards(one)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llm2comp_apps.encoder.locate import READABLE
-from llm2comp_apps.errors import UsageError
-from llm2comp_apps.retrieval.rerank.cross_encoder import CrossEncoderReranker
+from llm2comp_apps.errors import EncoderError, UsageError
+from llm2comp_apps.retrieval.rerank.cross_encoder import OF_OURS, CrossEncoderReranker
 from llm2comp_apps.retrieval.rerank.likelihood import LikelihoodReranker
 from llm2comp_apps.retrieval.rerank.ltr import ONLY_HYBRID, LtrReranker
 from llm2comp_apps.retrieval.rerank.memory import (
@@ -114,6 +114,8 @@ def load_joint_reranker(name: str, device: str | None = None) -> Reranker:
     Raises:
         EncoderError: it cannot be found or loaded.
     """
+    if not name.strip():  # which would be the working directory
+        raise EncoderError(f"the name of the reranker is empty{OF_OURS}")
     return OwnReranker(name, device) if is_own(name) else CrossEncoderReranker(name, device)
 
 

@@ -19,7 +19,10 @@ from llm2comp_apps.retrieval.rerank.protocol import Passage
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
-__all__ = ["CrossEncoderReranker"]
+__all__ = ["OF_OURS", "CrossEncoderReranker"]
+
+OF_OURS = " (of ours there are ltr, words, tokens, memory, likelihood and upr)"
+"""For who has misspelled a name."""
 
 
 class CrossEncoderReranker:
@@ -63,7 +66,8 @@ def _load_cross_encoder(name: str, device: str | None) -> CrossEncoder:
 
         model = CrossEncoder(found, device=device, trust_remote_code=False)
     except (EncoderError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise EncoderError(f"cannot load the cross-encoder {name!r}: {first_line(error)}") from error
+        hint = "" if "/" in name else OF_OURS  # every cross-encoder of the hub has its owner before its name
+        raise EncoderError(f"cannot load the cross-encoder {name!r}: {first_line(error)}{hint}") from error
     if model.num_labels != 1:
         raise EncoderError(
             f"{name!r} gives {model.num_labels} scores a pair and a reranker gives 1; it is a classifier"

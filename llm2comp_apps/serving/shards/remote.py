@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llm2comp_indexes import (
+    Damage,
     Hit,
     IndexedDocument,
     IndexInfo,
@@ -341,6 +342,10 @@ class RemoteIndex(ShardedIndex):
         """Refused: shards are written to one by one."""
         del ids
         self._refuse("delete")
+
+    def verify(self) -> list[Damage]:
+        """Refused: each shard's own server can."""
+        self._refuse("verify")
 
     def info(self) -> IndexInfo:
         """Refused: each shard's own server knows."""
