@@ -55,7 +55,7 @@ def documents(count, **changes):
         yield Document(f"d{number}", text, f"Title {number}", {"year": 2000 + number, "tags": ["a", "b"]})
 
 
-def test_everything_goes_over_once(engine, collection, name):
+def test_everything_goes_over_once(engine, collection, name, capfd):
     seen = []
     done = export_to(collection.index, *engine, name=name, on_progress=seen.append, batch=100)
     assert (done.rows, done.written, done.searches, done.found) == (250, 250, 100, 100)
@@ -63,6 +63,7 @@ def test_everything_goes_over_once(engine, collection, name):
     assert seen == [100, 200, 250]
     again = export_to(collection.index, *engine, name=name, batch=100)
     assert (again.rows, again.written, again.found) == (250, 0, 100)
+    assert "eprecat" not in "".join(capfd.readouterr()), "a line for each search"
 
 
 def test_what_changed_is_sent_again(engine, collection, name):

@@ -55,7 +55,7 @@ class _LanceDB:
         found = []
         for vector in vectors:
             query: Any = self._table.search(vector)
-            table = query.distance_type("cosine").select(["key"]).limit(k).to_arrow().to_pydict()
+            table = query.distance_type("cosine").select(["key", "_distance"]).limit(k).to_arrow().to_pydict()
             found.append([(key, 1 - away) for key, away in zip(table["key"], table["_distance"], strict=True)])
         return found
 
