@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["check_writable", "first_line", "replaced_file", "replaced_folder", "sync", "write_text"]
+__all__ = ["check_writable", "first_line", "replaced_file", "replaced_folder", "sync", "why", "write_text"]
 
 _OF_SYSTEM = re.compile(r"\(os error (\d+)\)\s*$")
 """How safetensors and tokenizers, written in Rust, end the message of an error that the operating system reported."""
@@ -141,6 +141,12 @@ def sync(path: Path) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its class where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip()
+
+
+def why(error: BaseException) -> str:
+    """The reason in a line of a log: one of our errors says what to do, and of any other its class says most."""
+    ours = hasattr(error, "exit_code")  # of either tree
+    return first_line(error) if ours else f"{type(error).__name__}: {first_line(error)}"
 
 
 def _readable_as_usual(folder: Path) -> None:

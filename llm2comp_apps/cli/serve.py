@@ -25,7 +25,7 @@ def _key(name: str, envvar: str, text: str) -> Parameter:
 _SETTINGS = (
     option("encoder", str | None, None, "NAME", "Encoder for embeddings. [default: those of the indexes]"),
     option("shards", list[str], [], "URL,URL", "Servers of the parts of an index; URL|URL: replicas; repeatable."),
-    option("deadline", float, 2.0, "SECONDS", "Longest wait for shards; an answer without some of them names them."),
+    option("deadline", float | None, None, "SECONDS", "Longest wait for shards; later ones are named. [default: 2]"),
     option("host", str, "127.0.0.1", "ADDRESS", "Address to listen at."),
     option("port", int, 8000, "PORT", "Port to listen at; 0 for any that is free."),
     option("allow_hosts", list[str], [], "NAME", "Further name of this server; repeatable.", flag="--allow-host"),
@@ -72,7 +72,6 @@ def serve(
         from llm2comp_apps import serving as room
     except ImportError as error:
         raise LLM2CompError(f"{error.name} is not installed: pip install 'llm2comp-apps[serve]'") from error
-    following = {followed_index(folder, device): folder for folder in watch}
-    settings = room.asked_settings(index or (), following, device=device, **given)
+    settings = room.asked_settings(index or (), watch, followed_index, device=device, **given)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which a server ends that has answered what was at work
     room.serve(settings, on_start=lambda url: note(f"Serving at {url}; ctrl-C stops."))

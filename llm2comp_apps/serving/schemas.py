@@ -141,7 +141,7 @@ class Fields:
         if isinstance(found, float) and found.is_integer():
             found = int(found)
         if not isinstance(found, int) or isinstance(found, bool):
-            raise self.wrong(name, f"must be a whole number, not {_kind(found)}")
+            raise self.wrong(name, f"must be a whole number, not {found if isinstance(found, float) else _kind(found)}")
         if not least <= found <= most:
             raise self.wrong(name, f"must be between {least:,} and {most:,}, not {found}")
         return found

@@ -7,7 +7,7 @@ import ipaddress
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,8 @@ class ServeSettings:
 
 def asked_settings(
     indexes: Sequence[str],
-    following: Mapping[str, str],
+    watch: Sequence[str],
+    followed: Callable[[str, str | None], str],
     *,
     api_key: str | None = None,
     shard_key: str | None = None,
@@ -154,26 +155,37 @@ def asked_settings(
     no_encoder: bool = False,
     max_wait: float = 30.0,
     encoder: str | None = None,
+    device: str | None = None,
     shards: Sequence[str] = (),
+    deadline: float | None = None,
     **settings: Any,
 ) -> ServeSettings:
     """The settings of a server as somebody asks for one.
 
     Args:
         indexes: to serve; without any, those that follow, else shards or an encoder, else :func:`usual_indexes`.
-        following: folders by the indexes that follow them.
+        watch: folders to follow.
+        followed: makes the index that follows a folder on a device, or finds it.
         api_key: that clients must send.
         shard_key: that the shards' servers want; ``None`` for the same.
         no_auth: serve other machines without a key.
         no_encoder: load none.
         max_wait: see :class:`Limits`.
         encoder: see :class:`ServeSettings`.
+        device: see :class:`ServeSettings`.
         shards: see :class:`ServeSettings`.
+        deadline: see :class:`ServeSettings`; ``None`` for 2 seconds.
         **settings: others of :class:`ServeSettings`.
 
     Raises:
         UsageError: names the setting that makes no sense.
     """
+    for name, given in {"encoder": encoder, "watch": watch, "device": device}.items():
+        if no_encoder and given:
+            raise UsageError("has no effect: `no_encoder` loads none", field=name)
+    if deadline is not None and not shards:
+        raise UsageError("has no effect: there is nothing to wait for without `shards`", field="deadline")
+    following = {followed(folder, device): folder for folder in watch}
     named = list(dict.fromkeys([*indexes, *following]))
     return ServeSettings(
         indexes=named or ([] if encoder or shards else usual_indexes()),
@@ -184,7 +196,9 @@ def asked_settings(
         load_encoders=not no_encoder,
         limits=Limits(max_wait=max_wait),
         encoder=encoder,
+        device=device,
         shards=shards,
+        deadline=2.0 if deadline is None else deadline,
         **settings,
     )
 

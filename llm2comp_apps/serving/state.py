@@ -156,7 +156,9 @@ class State:
                 return engine
         if model == "default" and engines:
             return engines[0]
-        known = ", ".join(engine.name for engine in engines) or "none"
+        if not engines:
+            raise not_found("this server has no encoder", code="model_not_found", param="model")
+        known = ", ".join(engine.name for engine in engines)
         raise not_found(f"there is no model {model!r}; there are: {known}", code="model_not_found", param="model")
 
     def unready(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import statistics
 import subprocess
@@ -238,6 +239,42 @@ def test_warnings_are_one_line_on_stderr(recwarn):
 
     result = CliRunner().invoke(warning_app, ["warn"])
     assert result.stderr == "Warning: the file is doubtful\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"), [(UsageError("take `mode`"), "take mode"), (KeyError("x"), "KeyError: 'x'"), (None, None)]
+)
+def test_a_line_of_a_log_says_why(error, why):
+    """A server tells a client to look there."""
+    logging_app = typer.Typer(cls=CommandGroup, rich_markup_mode=None)
+
+    @logging_app.callback()
+    def group() -> None:
+        pass
+
+    @logging_app.command()
+    def log() -> None:
+        logging.getLogger("llm2comp_apps.any").error("it failed", exc_info=error)
+
+    result = CliRunner().invoke(logging_app, ["log"])
+    assert result.stderr == ("it failed\n" if why is None else f"it failed: {why}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--no-encoder", "--encoder", "default"), "--encoder has no effect: --no-encoder loads none"),
+        (("--no-encoder", "--watch", "notes"), "--watch has no effect: --no-encoder loads none"),
+        (("--no-encoder", "--device", "cpu"), "--device has no effect: --no-encoder loads none"),
+        (("--deadline", "3"), "--deadline has no effect: there is nothing to wait for without --shards"),
+    ],
+)
+def test_serve_refuses_what_would_do_nothing(tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").mkdir()
+    result = CliRunner().invoke(app, ["serve", "--port", "99999", *arguments])
+    assert (result.exit_code, result.stderr) == (2, f"Error: {said}\n")
+    assert [each.name for each in tmp_path.iterdir()] == ["notes"]
 
 
 def test_a_reader_that_goes_away_is_no_error(process, write_corpus):

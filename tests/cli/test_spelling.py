@@ -25,6 +25,7 @@ def run(error, *arguments):
     @group.command()
     def inner(
         index: Annotated[str, typer.Argument(metavar="INDEX")],
+        more: Annotated[list[str] | None, typer.Argument(metavar="[MORE]...")] = None,
         k: Annotated[int, typer.Option("-k")] = 10,
         rerank_depth: int = 5,
         memory: Annotated[bool, typer.Option("--memory/--no-memory")] = False,
@@ -40,7 +41,14 @@ def run(error, *arguments):
 
 @pytest.mark.parametrize(
     ("field", "shown"),
-    [("k", "-k"), ("rerank_depth", "--rerank-depth"), ("index", "INDEX"), ("depth", "depth"), (None, None)],
+    [
+        ("k", "-k"),
+        ("rerank_depth", "--rerank-depth"),
+        ("index", "INDEX"),
+        ("more", "MORE"),
+        ("depth", "depth"),
+        (None, None),
+    ],
 )
 def test_the_field_of_an_error_is_the_option_of_the_command(field, shown):
     result = run(UsageError("must be at least 1, not 0", field=field))

@@ -72,8 +72,10 @@ def test_a_server_without_the_encoder_says_so(running, library, rerank) -> None:
         asked = {"q": "stars", "mode": "lexical"}
         assert server.ask("POST", _SEARCH, asked)[0] == 200
         status, answer = server.ask("POST", _SEARCH, {**asked, "rerank": rerank})
+        without = server.ask("POST", "/v1/embeddings", {"input": "stars"})
     assert (status, answer["error"]["param"]) == (422, "rerank")
     assert "needs an encoder" in answer["error"]["message"]
+    assert (without[0], without[1]["error"]["message"]) == (404, "this server has no encoder")
 
 
 def test_words_are_read_again_without_an_encoder(running, library) -> None:
@@ -128,6 +130,7 @@ def test_what_the_first_shard_learns_counts_at_once(running, documents, tmp_path
 def test_a_time_that_is_none_is_refused(ask, wrong) -> None:
     status, answer = ask("POST", _SEARCH, {"q": "stars", "rerank": "memory", "rerank_ms": wrong})
     assert (status, answer["error"]["param"]) == (422, "rerank_ms")
+    assert not answer["error"]["message"].endswith("must be a whole number, not a number")
 
 
 def test_a_vector_alone_is_nothing_to_read(ask, loads_hash) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from llm2comp_apps.cli.ui.console import note
+from llm2comp_apps.files import why
 
 __all__ = ["describe_index_device", "hide_logs", "show_log"]
 
@@ -30,7 +31,8 @@ def hide_logs() -> None:
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
+        error = record.exc_info[1] if record.exc_info else None
+        note(record.getMessage() if error is None else f"{record.getMessage()}: {why(error)}")
 
 
 def describe_index_device(device: str | None) -> None:

@@ -49,7 +49,7 @@ def option_of(name: str, *, off: bool = False) -> str | None:
         if parameter.name == name:
             options = parameter.secondary_opts if off and parameter.secondary_opts else parameter.opts
             return (
-                (parameter.metavar or name.upper()).strip("[]")
+                (parameter.metavar or name.upper()).removesuffix("...").strip("[]")
                 if parameter.param_type_name == "argument"
                 else max(options, key=len)
             )

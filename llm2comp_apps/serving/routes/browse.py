@@ -72,7 +72,7 @@ async def browse(call: Call) -> Response:
 
     answer, missing = await call.in_thread(served.answered, work)
     milliseconds = round((time.perf_counter() - start) * 1000, 1)
-    warnings = await warned(call, served)
+    warnings = await warned(call, served, missing)
     return json_response({**answer, "processingTimeMs": milliseconds, **warnings, **partly(missing)})
 
 

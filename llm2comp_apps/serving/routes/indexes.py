@@ -91,7 +91,7 @@ async def search(call: Call) -> Response:
             "processingTimeMs": round((time.perf_counter() - start) * 1000, 1),
             **({"ids": page.ids} if all_ids else {}),
             **({"queryTruncated": True} if truncated else {}),
-            **await warned(call, served),
+            **await warned(call, served, missing),
             **partly(missing),
         }
     )
@@ -159,7 +159,7 @@ async def similar(call: Call) -> Response:
     work = partial(served.collection.similar, fields.required("id"), k=k, where=where)
     hits, missing = await call.in_thread(served.answered, work)
     shown = [_shown(hit, whole=whole) for hit in hits]
-    return json_response({"hits": shown, **await warned(call, served), **partly(missing)})
+    return json_response({"hits": shown, **await warned(call, served, missing), **partly(missing)})
 
 
 async def document(call: Call) -> Response:
@@ -174,10 +174,13 @@ async def document(call: Call) -> Response:
     return json_response(_plain(found))
 
 
-async def warned(call: Call, served: ServedIndex) -> dict[str, Any]:
-    """What an answer says of a condition that was most likely not meant so; nothing if there is nothing to say."""
+async def warned(call: Call, served: ServedIndex, missing: list[str]) -> dict[str, Any]:
+    """What an answer says of a condition that was most likely not meant so; nothing if there is nothing to say.
+
+    A shard that is missing may have the field, and is not waited for twice.
+    """
     where = call.fields.condition("where", call.state.settings.limits)
-    lines = [] if where is None else await call.in_thread(served.doubts, where)
+    lines = [] if where is None or missing else await call.in_thread(served.doubts, where)
     return {"warnings": lines} if lines else {}
 
 

@@ -202,6 +202,10 @@ def _read_fields(answer: Any) -> list[FieldSummary]:
     return [FieldSummary(**{**each, "values": _read_values(each["values"])}) for each in answer]
 
 
+def _answer_unknown(index: Index, fields: Fields, limits: Limits) -> Any:
+    return index.unknown_fields(fields.condition("where", limits) or "")
+
+
 def _asks_of_ids(ids: Sequence[str]) -> dict[str, Any]:
     return {"ids": list(ids)}
 
@@ -219,6 +223,7 @@ EXCHANGES: dict[str, Exchange] = {
     "value_counts": Exchange(lambda field, ids: {"field": field, "ids": list(ids)}, _answer_values, _read_values),
     "listing": Exchange(_ask_listing, _answer_listing, _read_listing),
     "fields": Exchange(dict, _answer_fields, _read_fields),
+    "unknown_fields": Exchange(lambda where: {"where": where}, _answer_unknown, lambda answer: answer),
 }
 """The methods of an index that can be asked of a shard, by name."""
 
