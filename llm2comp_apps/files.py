@@ -143,10 +143,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip()
 
 
-def why(error: BaseException) -> str:
-    """The reason in a line of a log: one of our errors says what to do, and of any other its class says most."""
+def why(error: BaseException | None) -> str:
+    """How a line of a log ends: one of our errors says what to do, and of any other its class says most."""
+    if error is None:
+        return ""
     ours = hasattr(error, "exit_code")  # of either tree
-    return first_line(error) if ours else f"{type(error).__name__}: {first_line(error)}"
+    return f": {first_line(error)}" if ours else f": {type(error).__name__}: {first_line(error)}"
 
 
 def _readable_as_usual(folder: Path) -> None:

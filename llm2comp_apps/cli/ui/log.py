@@ -31,8 +31,7 @@ def hide_logs() -> None:
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        note(record.getMessage() if error is None else f"{record.getMessage()}: {why(error)}")
+        note(record.getMessage() + why(record.exc_info[1] if record.exc_info else None))
 
 
 def describe_index_device(device: str | None) -> None:
