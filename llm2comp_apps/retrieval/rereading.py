@@ -28,7 +28,7 @@ from llm2comp_apps.retrieval.snippets import matching_words
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument
 
-    from llm2comp_apps.retrieval.search import SearchOptions
+    from llm2comp_apps.retrieval.options import SearchOptions
 
 __all__ = ["Asked", "check_reranking", "likeliest_span", "read_again", "reads_first"]
 

@@ -24,15 +24,13 @@ from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES, features, scaled
 from llm2comp_apps.retrieval.rerank.protocol import FirstSearch, Passage
 
-__all__ = ["NOTHING", "ONLY_HYBRID", "SHIPPED", "LtrReranker", "Network"]
+__all__ = ["ONLY_HYBRID", "SHIPPED", "LtrReranker", "Network"]
 
 SHIPPED = Path(__file__).with_name("ltr.json")
 """The network that the package has."""
 
 ONLY_HYBRID = "cannot be ltr here: it reads what a hybrid search knows of its hits; words needs their texts alone"
 """Why there is no score without such a search."""
-NOTHING: Mapping[str, Any] = {"features": []}
-"""The record of no network."""
 _WEIGHTS = ("linear", "inner", "bias", "outer")
 
 
@@ -61,9 +59,9 @@ class Network:
         return made
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Self | None:
-        """A network from plain data; ``None`` if it was made for other features than this version has."""
-        if tuple(record["features"]) != FEATURES:
+    def of(cls, record: Mapping[str, Any] | None) -> Self | None:
+        """A network from plain data; ``None`` if there are none, or of other features than this version has."""
+        if record is None or tuple(record["features"]) != FEATURES:
             return None
         return cls(**{name: np.array(record[name], dtype=np.float32) for name in _WEIGHTS})
 
@@ -115,9 +113,8 @@ class LtrReranker:
     @classmethod
     def of(cls, settings: Mapping[str, Any], language: str) -> Self:
         """The reranker of an index: with the network that it has learned, or the one that the package has."""
-        held: Mapping[str, Any] = settings.get("ltr") or NOTHING
-        own = Network.of(held)
-        return cls(language) if own is None else cls(language, own, share=held["share"])
+        own = Network.of(settings.get("ltr"))
+        return cls(language) if own is None else cls(language, own, share=settings["ltr"]["share"])
 
 
 @functools.cache

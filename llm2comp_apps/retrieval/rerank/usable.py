@@ -12,7 +12,7 @@ from llm2comp_apps.encoder.locate import is_local, locate_checkpoint
 from llm2comp_apps.encoder.names import parse_name, source_of
 from llm2comp_apps.encoder.settings import RERANK, SETTINGS, EncoderSettings, read_settings
 from llm2comp_apps.errors import LLM2CompError
-from llm2comp_apps.retrieval.rerank.ltr import NOTHING, Network
+from llm2comp_apps.retrieval.rerank.ltr import Network
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index
@@ -58,7 +58,7 @@ def usable_rerankers(index: Index) -> list[UsableReranker]:
     elif settings is not None and settings.readout == "memory":
         about = "its vectors are made for each query"
         found.append(UsableReranker(name="memory", about=about, experimental=True))
-    learned = ", as this index has learned it" if Network.of(index.settings.get("ltr") or NOTHING) else ""
+    learned = ", as this index has learned it" if Network.of(index.settings.get("ltr")) else ""
     found.append(UsableReranker(name="ltr", about=f"all that a hybrid search knows of its best hits{learned}"))
     found.append(UsableReranker(name="words", about="the words that tell the best hits apart"))
     if settings is not None:
