@@ -53,7 +53,7 @@ def _dtypes(given: dict[str, Any]) -> Iterable[str]:
     return DTYPES.get(given.get("format") or "", DTYPES["sentence-transformers"])
 
 
-_SETTINGS, _SEARCH = "llm2comp_train.settings:CHOICES", "llm2comp_apps.retrieval.search"
+_SETTINGS, _SEARCH = "llm2comp_train.settings:CHOICES", "llm2comp_apps.retrieval.options"
 _CORPUS, _CLUSTERS = "llm2comp_apps.corpus.options", "llm2comp_apps.clustering.algorithms"
 _ENCODERS = "llm2comp_apps.encoder.names:known_names"
 _SUITES = "llm2comp_apps.evaluation.suites:SUITES"

@@ -16,11 +16,11 @@ from llm2comp_indexes import DEFAULT_LANGUAGE
 
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.retrieval.batched import batched
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.rerank import LTR, FirstSearch, Passage
 from llm2comp_apps.retrieval.rerank.ltr import LtrReranker, Network
 from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES, features
 from llm2comp_apps.retrieval.rerank.ltr_learning import KnownHits, learned_on
-from llm2comp_apps.retrieval.search import SearchOptions
 from llm2comp_apps.retrieval.tuning import Judge, check_writer, half_of, judged_queries
 
 if TYPE_CHECKING:

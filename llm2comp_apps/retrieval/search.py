@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.corpus import Document
 
-__all__ = ["SearchOptions", "Searcher", "Sides", "rerank_documents"]
+__all__ = ["Searcher", "Sides", "rerank_documents"]
 
 _Rankings: TypeAlias = list[list[Ranked]]
 

@@ -36,8 +36,8 @@ from llm2comp_apps.evaluation.metrics import ndcg
 from llm2comp_apps.evaluation.stats import paired_difference
 from llm2comp_apps.retrieval.fusion import fuse
 from llm2comp_apps.retrieval.hits import Ranked
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.rerank.memory import max_sim
-from llm2comp_apps.retrieval.search import SearchOptions
 
 _WEIGHTS = (0.1, 0.2, 0.3, 0.5)
 _SEED = 0

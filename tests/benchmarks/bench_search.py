@@ -58,7 +58,8 @@ def measure_warm(path: Path, times: int) -> dict[str, float]:
     from llm2comp_indexes import Index
 
     from llm2comp_apps.retrieval.index_encoder import load_index_encoder
-    from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+    from llm2comp_apps.retrieval.options import SearchOptions
+    from llm2comp_apps.retrieval.search import Searcher
     from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
     index = Index.open(path)

@@ -33,8 +33,9 @@ from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.fusion import Fusion
 from llm2comp_apps.retrieval.index_encoder import load_index_encoder
 from llm2comp_apps.retrieval.learned import LEARNED, LearnedFusion
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.rerank import CrossEncoderReranker, MemoryReranker, Reranker
-from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+from llm2comp_apps.retrieval.search import Searcher
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 REPOSITORY = Path(__file__).parents[2]

@@ -21,7 +21,8 @@ import numpy as np
 from llm2comp_indexes import Hit, Index, ShardedIndex
 
 from llm2comp_apps.corpus import read_corpus
-from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+from llm2comp_apps.retrieval.options import SearchOptions
+from llm2comp_apps.retrieval.search import Searcher
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = Path(os.environ.get("LLM2COMP_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -20,7 +20,7 @@ from bench_search_quality import measure, read_qrels
 
 from llm2comp_apps import Collection, Document, read_corpus
 from llm2comp_apps.corpus import read_records
-from llm2comp_apps.retrieval.search import SearchOptions
+from llm2comp_apps.retrieval.options import SearchOptions
 
 TIMES = (1, 2, 3, 4, 5, 7)
 

@@ -23,7 +23,7 @@ from llm2comp_apps.corpus import CorpusOptions
 from llm2comp_apps.encoder.names import BASELINES
 from llm2comp_apps.encoder.settings import POOLINGS
 from llm2comp_apps.retrieval.fusion import Fusion
-from llm2comp_apps.retrieval.search import SearchOptions
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.settings import IndexSettings
 
 SIZE = Group(

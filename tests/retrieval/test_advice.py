@@ -6,7 +6,7 @@ import pytest
 
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.retrieval.advice import search_notes, search_warnings
-from llm2comp_apps.retrieval.search import SearchOptions
+from llm2comp_apps.retrieval.options import SearchOptions
 
 
 @pytest.fixture(params=[True, False])

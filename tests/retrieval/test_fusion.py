@@ -16,7 +16,7 @@ from llm2comp_apps.retrieval.fusion import (
     share_of_meaning,
     weighted_average,
 )
-from llm2comp_apps.retrieval.search import SearchOptions
+from llm2comp_apps.retrieval.options import SearchOptions
 
 SCORES = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False, width=32)
 RANKINGS = st.lists(

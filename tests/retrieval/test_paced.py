@@ -7,9 +7,9 @@ import pytest
 
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.rerank import Passage, paced
 from llm2comp_apps.retrieval.rerank.paced import score_in_time
-from llm2comp_apps.retrieval.search import SearchOptions
 
 
 class Clock:

@@ -11,8 +11,8 @@ import pytest
 from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.collection import Collection
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.runs import check_run, write_run
-from llm2comp_apps.retrieval.search import SearchOptions
 
 WORDS = ["cell", "star", "bread", "ship", "water", "gas", "yeast", "cloud", "dough", "mitosis"]
 

@@ -11,9 +11,10 @@ from hypothesis.extra import numpy as hnp
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.encoder.token_states import TokenStates
 from llm2comp_apps.errors import UsageError
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.rerank import Passage, TokensReranker, load_reranker, share_of
 from llm2comp_apps.retrieval.rerank.tokens import ALONE, common_part, rarity, soft_max_sim, without
-from llm2comp_apps.retrieval.search import SearchOptions, rerank_documents
+from llm2comp_apps.retrieval.search import rerank_documents
 
 COSINES = st.floats(-1, 1, width=16)
 SENTENCE = "the of a cells divide by mitosis bread rises with yeast gas"

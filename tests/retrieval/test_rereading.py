@@ -7,8 +7,8 @@ import pytest
 
 from llm2comp_apps import Collection, Document, UsageError
 from llm2comp_apps.retrieval.models import Models
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.rereading import likeliest_span
-from llm2comp_apps.retrieval.search import SearchOptions
 from llm2comp_apps.retrieval.tuning import tune_fusion
 
 _FILLER = " ".join(f"Filler {number} of nothing at all." for number in range(60))

@@ -13,9 +13,10 @@ from llm2comp_apps.corpus import Document
 from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_apps.retrieval.build import fill_index
 from llm2comp_apps.retrieval.fusion import fuse
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
 from llm2comp_apps.retrieval.rerank import MemoryReranker
-from llm2comp_apps.retrieval.search import Searcher, SearchOptions
+from llm2comp_apps.retrieval.search import Searcher
 from llm2comp_apps.retrieval.similar import similar_documents
 
 WORDS = ["cell", "star", "bread", "ship", "water", "gas", "yeast", "cloud", "dough", "mitosis"]

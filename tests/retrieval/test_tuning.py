@@ -12,8 +12,8 @@ from llm2comp_apps.retrieval.fusion import share_of_meaning
 from llm2comp_apps.retrieval.learned import LearnedFusion
 from llm2comp_apps.retrieval.ltr_tuning import tune_ranking
 from llm2comp_apps.retrieval.models import Models
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.rerank.own import files_sha256_of
-from llm2comp_apps.retrieval.search import SearchOptions
 from llm2comp_apps.retrieval.tuning import half_of, tune_fusion
 
 COUNT = 60

@@ -32,9 +32,9 @@ from llm2comp_apps import Collection, LLM2CompError, read_corpus
 from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.files import write_text
 from llm2comp_apps.retrieval.ltr_tuning import NotesFeatures
+from llm2comp_apps.retrieval.options import SearchOptions
 from llm2comp_apps.retrieval.rerank.ltr import LtrReranker, Network
 from llm2comp_apps.retrieval.rerank.ltr_features import FEATURES
-from llm2comp_apps.retrieval.search import SearchOptions
 
 DEPTH = 100
 _HIDDEN, _STEPS, _PER_SET, _RATE, _DECAY = 16, 400, 24, 0.03, 1e-3
