@@ -47,8 +47,8 @@ def load_index_encoder(
     source = source_of(index.encoder)
     if index.encoder["fingerprint"] != UNKNOWN_ENCODER["fingerprint"] and source is encoder is None:
         raise EncoderError(
-            f"{index.path} was built by {index.encoder['name']}, which was given as an object and has no name that "
-            "loads it, so it can be searched by words only here (`mode=lexical`); open it in Python with that object"
+            f"{index.path} was built by the encoder {index.encoder['name']}, given as an object that no name "
+            "loads, so it can be searched by words only here (`mode=lexical`); open it in Python with that object"
         )
     if source is encoder is None or index.encoder["fingerprint"] == UNKNOWN_ENCODER["fingerprint"]:
         raise EncoderError(

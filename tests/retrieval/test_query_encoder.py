@@ -101,6 +101,6 @@ def test_an_encoder_that_was_an_object_is_named_where_it_is_not_given(tmp_path, 
     with Collection.create(tmp_path / "own.index", encoder=own) as library:
         library.update([Document("a", "gas")])
     with Collection.open(tmp_path / "own.index") as library:
-        with pytest.raises(EncoderError, match=r"was built by my-own, which was given as an object"):
+        with pytest.raises(EncoderError, match=r"was built by the encoder my-own, given as an object"):
             library.search("gas")
         assert library.search("gas", mode="lexical")
