@@ -17,7 +17,7 @@ _LARGEST_SEED = 2**32 - 1
 CHOICES = {
     "schedule": ("constant", "linear", "cosine"),
     "adapter": ("continue", "fresh"),
-    "train_weights": ("adapter", "all"),
+    "train_weights": ("adapter", "all", "memory"),
     "optimizer": ("adamw", "muon"),
     "pieces": ("texts", "sentences", "both"),
     "dtype": ("auto", "bfloat16", "float32"),
@@ -42,7 +42,9 @@ class Settings:
         "0,1,28,29. Without it, those of `init`, or all.",
     )
     train_weights: str = _setting(
-        "adapter", "Weights that are trained: 'adapter', or 'all' of the encoder's layers (token embeddings are not)."
+        "adapter",
+        "Weights that are trained: 'adapter'; 'all' of the encoder's layers (token embeddings are not); 'memory': the "
+        "memory tokens alone, while the layers of `init` stay as they are.",
     )
     lora_r: int = _setting(16, "Rank of the LoRA adapter.")
     lora_alpha: int = _setting(32, "Scale of the adapter: its updates count alpha / r times.")
@@ -192,7 +194,12 @@ class Settings:
         for name, allowed in CHOICES.items():
             self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
         muon = self.optimizer == "muon"
-        self._require("optimizer", not (muon and self.train_weights == "adapter"), "adamw with `train_weights=adapter`")
+        self._require(
+            "optimizer", not muon or self.train_weights == "all", f"adamw with `train_weights={self.train_weights}`"
+        )
+        self._require(
+            "train_memory", self.train_memory or self.train_weights != "memory", "on with `train_weights=memory`"
+        )
         self._require("optimizer", not (muon and self.shard), "adamw with `shard`")
         self._require("mask_share", 0 < self.mask_share < 1, "between 0 and 1")
         self._require("lr_floor", 0 <= self.lr_floor <= 1, "between 0 and 1")

@@ -12,6 +12,7 @@ from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS, rounded_tokens
 from llm2comp_apps.encoder.pairs import SEPARATOR
 from llm2comp_apps.encoder.portable import without_folders
 from llm2comp_apps.encoder.settings import ENCODE, RERANK
+from llm2comp_apps.errors import UsageError
 from llm2comp_train.data.alignment import ALIGNMENT, write_map
 from llm2comp_train.engine.adapters import adapter_parts, build_network
 from llm2comp_train.engine.full_weights import build_with_own_layers, layer_parts
@@ -33,10 +34,12 @@ def build(backbone: Backbone, settings: Settings, init: Path | None, stage: Stag
     Raises:
         EncoderError: a stage that makes encoders was given a reranker to start from.
         TrainingError: the earlier encoder does not fit the backbone or the settings.
-        UsageError: the backbone has no such layers.
+        UsageError: the backbone has no such layers, or the network has no weights of the kind that is to be trained.
     """
     before = None if init is None else checkpoint.read_settings(init, task=None if stage.reranks else ENCODE)
-    if settings.train_weights == "adapter":
+    of_memory = settings.train_weights == "memory"
+    if settings.train_weights == "adapter" or (of_memory and not (before and before.own_layers)):
+        _check_token_bits(settings)
         network = build_network(backbone, settings, init, stage.readout)
     else:
         network = build_with_own_layers(backbone, settings, init, stage.readout)
@@ -44,9 +47,31 @@ def build(backbone: Backbone, settings: Settings, init: Path | None, stage: Stag
         if not stage.decodes:
             network.drop_decoder()
             _round_tokens(network, settings.token_bits)
+    if of_memory:
+        _freeze_layers(network, stage)
     if stage.reranks:
         network.with_head(checkpoint.read_head(init) if init and before and before.task == RERANK else None)
     return network
+
+
+def _freeze_layers(network: CompressionNetwork, stage: Stage) -> None:
+    """Let the memory tokens learn alone.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if not network.k:
+        reason = f"cannot be memory: stage {stage.name} reads the text itself here, without memory tokens"
+        raise UsageError(reason, field="train_weights")
+    own = {id(parameter) for parameter in network.parameters(recurse=False)}
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) in own)
+
+
+def _check_token_bits(settings: Settings) -> None:
+    if settings.token_bits != TOKEN_BITS[0]:
+        reason = f"must be {TOKEN_BITS[0]} without layers of the encoder's own, not {settings.token_bits}"
+        raise UsageError(reason, field="token_bits")
 
 
 def _round_tokens(network: CompressionNetwork, bits: int) -> None:

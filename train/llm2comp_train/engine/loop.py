@@ -34,7 +34,7 @@ from llm2comp_train.settings import Settings
 __all__ = ["AgreedStop", "DivergedError", "Progress", "Run", "train"]
 
 _ROWS_NAMED = 8
-_LIMIT = {"adapter": 1, "all": 3}
+_LIMIT = {"adapter": 1, "memory": 1, "all": 3}
 """Steps in a row whose gradients are not finite that end a run, by the weights that train; fewer are skipped.
 
 An adapter has no such steps unless the run is lost. All weights, trained in half-precision products, have a single one

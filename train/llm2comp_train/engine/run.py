@@ -183,7 +183,7 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
     stage.check(settings)
     if settings.attention == PACKED and not stage.embeds:
         raise UsageError(f"cannot be packed in stage {stage.name}, which reads texts in other ways", field="attention")
-    if settings.token_bits != TOKEN_BITS[0] and not (stage.embeds and settings.train_weights == "all"):
+    if settings.token_bits != TOKEN_BITS[0] and not (stage.embeds and settings.train_weights != "adapter"):
         reason = f"must be {TOKEN_BITS[0]} where the language model is read, too, or an adapter or a reranker trains"
         raise UsageError(f"{reason}, not {settings.token_bits}", field="token_bits")
     check_claim(options.out, run_claim(stage.name, settings, options), resume=options.resume)
