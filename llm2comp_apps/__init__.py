@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.retrieval.search import rerank_documents
     from llm2comp_apps.retrieval.shards import open_shards
     from llm2comp_apps.retrieval.watching import FolderWatch
+    from llm2comp_apps.tuning import tune_index
 
 # OpenMP's threads spin while they wait for one another, and on a busy machine that costs two to four times the time and
 # the processors. OpenMP reads this once, when torch or FAISS loads it; who sets it keeps the word.
@@ -89,6 +90,7 @@ __all__ = [
     "read_part",
     "read_slices",
     "rerank_documents",
+    "tune_index",
     "write_part",
 ]
 
@@ -118,6 +120,7 @@ _HOME = {
     "read_part": "retrieval.parts",
     "read_slices": "corpus.slices",
     "rerank_documents": "retrieval.search",
+    "tune_index": "tuning",
     "write_part": "retrieval.parts",
 }
 """Where each name lives; the errors live in ``errors``."""

@@ -88,6 +88,7 @@ def test_every_import_is_declared() -> None:
         ("llm2comp_apps/clustering", {*ABOVE, *APART} - {"llm2comp_apps.clustering"}),
         ("llm2comp_apps/evaluation", {*ABOVE, *APART} - {"llm2comp_apps.evaluation"}),
         ("llm2comp_apps/diagnosis.py", {*ABOVE, *APART}),
+        ("llm2comp_apps/tuning.py", {*ABOVE, "llm2comp_apps.clustering"}),
         ("llm2comp_apps/errors.py", {"llm2comp_apps", "llm2comp_indexes", "llm2comp_train"}),
         ("llm2comp_apps/files.py", {"llm2comp_apps", "llm2comp_indexes", "llm2comp_train"}),
         ("llm2comp_apps/pictures.py", {"llm2comp_apps", "llm2comp_indexes", "llm2comp_train"}),

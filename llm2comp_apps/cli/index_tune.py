@@ -38,28 +38,13 @@ def tune(
     Half of the queries choose the weights, and the other half must confirm them, else the index stays as it is. The
     measure is nDCG@10. Never take the queries of a test.
     """
-    from llm2comp_apps.evaluation.trec import read_judgements, score_run
     from llm2comp_apps.retrieval.collection import Collection
-    from llm2comp_apps.retrieval.ltr_tuning import RankingReport, tune_ranking
     from llm2comp_apps.retrieval.query_file import read_queries
-    from llm2comp_apps.retrieval.tuning import Run, TuningReport, answer_warnings, tune_fusion
+    from llm2comp_apps.tuning import tune_index
 
-    asked, judgements = read_queries(queries), read_judgements(qrels)
-
-    def judge(run: Run) -> dict[str, float]:
-        found = score_run(run, {query: judgements[query] for query in run})
-        return {query: measures["ndcg@10"] for query, measures in found.queries.items()}
-
-    every = {query: {id_ for id_, grade in grades.items() if grade > 0} for query, grades in judgements.items()}
-    answers = {query: ids for query, ids in every.items() if ids}
-    report: TuningReport | RankingReport
-    library = Collection.open(index, encoder=encoder, device=device)
-    warn(*answer_warnings(library.index, asked, answers))
+    asked, library = read_queries(queries), Collection.open(index, encoder=encoder, device=device)
     with ProgressDisplay("searching", "queries", len(asked)) as progress:
-        if rerank == "ltr":
-            report = tune_ranking(library, asked, judge, answers, on_progress=progress.update)
-        else:
-            report = tune_fusion(library, asked, judge, answers, rerank=rerank, on_progress=progress.update)
+        report = tune_index(library, asked, qrels, rerank=rerank, on_progress=progress.update, on_warning=warn)
     if as_json:
         print_json({"index": str(library.path), **report.record()})
     for line in () if as_json else report.lines():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from llm2comp_indexes import Index, IndexLockedError
 
-from llm2comp_apps import Collection, Document
+from llm2comp_apps import Collection, Document, tune_index
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.fusion import share_of_meaning
 from llm2comp_apps.retrieval.learned import LearnedFusion
@@ -191,3 +193,27 @@ def test_an_index_that_cannot_be_written_to_is_named_before_the_search(library, 
     ):
         tune(library, queries, judge_by(dict.fromkeys(answers, "d01")), answers, on_progress=searched.append)
     assert searched == []
+
+
+@pytest.mark.parametrize("rerank", [None, "ltr"])
+def test_an_index_learns_from_files_as_from_what_they_hold(library, queries, tmp_path, rerank):
+    wanted = first_by(library, queries, "lexical")
+    qrels = {query: {id_: 1, "gone": 1, "d39": 0} for query, id_ in wanted.items()}
+    asked, warned = [], []
+    report = tune_index(
+        library, iter(queries), qrels, rerank=rerank, on_progress=asked.append, on_warning=warned.append
+    )
+    assert report.queries == asked[-1] == COUNT
+    assert warned == [f"`qrels` names documents that {library.path} lacks (1, such as 'gone'); they count as not found"]
+    assert report.learned > (report.default if rerank is None else report.first)
+    if report.kept:
+        with library.index.writer() as writer:
+            writer.keep(**{"ltr" if rerank else "fusion": None})
+    lines = (json.dumps({"_id": query.id, "text": query.text}) + "\n" for query in queries)
+    (tmp_path / "queries.jsonl").write_text("".join(lines))
+    rows = (f"{query} 0 {id_} {grade}\n" for query, grades in qrels.items() for id_, grade in grades.items())
+    (tmp_path / "qrels.txt").write_text("".join(rows))
+    again = tune_index(library, tmp_path / "queries.jsonl", str(tmp_path / "qrels.txt"), rerank=rerank)
+    assert again.record() == report.record()
+    with pytest.raises(UsageError, match=r"qrels names no document of .*, but 'gone' and others"):
+        tune_index(library, queries, {query: {"gone": 1} for query in qrels}, rerank=rerank)
