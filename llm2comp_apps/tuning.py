@@ -1,10 +1,12 @@
 """Let an index learn from queries whose answers are known: what `retrieval` learns, by what `evaluation` measures.
 
-from llm2comp_apps import Collection, tune_index
+    from llm2comp_apps import Collection, tune_index
 
-with Collection.open("library.index") as library:
-    report = tune_index(library, "train-queries.jsonl", "train-qrels.tsv", rerank="ltr")
-print(report.learned, report.kept)
+    with Collection.open("library.index") as library:
+        report = tune_index(library, "train-queries.jsonl", "train-qrels.tsv", rerank="ltr")
+    print(report.learned, report.kept)
+
+Nothing is kept that does not win on queries which took no part.
 """
 
 from __future__ import annotations

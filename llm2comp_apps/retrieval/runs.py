@@ -80,18 +80,26 @@ def write_run(
     Raises:
         UsageError: an id cannot be written in TREC form.
     """
-    count = 0
+    count, tag = 0, _tag(searcher, options)
     for block in batched(queries, _BLOCK):
         rankings = searcher.rank([query.content for query in block], options)
         for query, ranking in zip(block, rankings, strict=True):
             if format == "trec":
                 pairs = [(ranked.id, ranked.score) for ranked in ranking]
-                file.writelines(f"{line}\n" for line in trec_lines(query.id, pairs, tag=f"llm2comp-{options.mode}"))
+                file.writelines(f"{line}\n" for line in trec_lines(query.id, pairs, tag=tag))
             else:
                 file.write(_json_line(query.id, ranking, passages=options.passages, ascii_only=ascii_only))
         count += len(block)
         if on_progress is not None:
             on_progress(count)
+
+
+def _tag(searcher: Searcher, options: SearchOptions) -> str:
+    """What tells a run from others in the same table: no blanks, which part the columns of a run."""
+    parts = ["llm2comp", options.mode]
+    if searcher.reranker is not None:
+        parts.append("-".join(Path(searcher.reranker_name or "reranked").name.split()))
+    return "-".join(parts)
 
 
 def _json_line(query_id: str, ranking: Sequence[Ranked], *, passages: bool, ascii_only: bool) -> str:

@@ -118,6 +118,11 @@ class Searcher:
         """What scores the best candidates again."""
         return self._reranker
 
+    @property
+    def reranker_name(self) -> str | None:
+        """By which it was asked for; ``None`` without one, and for an object."""
+        return self._reranker_name
+
     def search(self, query: str, options: SearchOptions | None = None) -> list[SearchHit]:
         """The best hits for a query, with texts and snippets.
 

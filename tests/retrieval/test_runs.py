@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import pytrec_eval
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm2comp_apps import Collection, Document
 from llm2comp_apps.errors import UsageError
-from llm2comp_apps.retrieval.runs import trec_lines
+from llm2comp_apps.retrieval.options import SearchOptions
+from llm2comp_apps.retrieval.runs import trec_lines, write_run
 
 
 def test_form():
@@ -32,3 +36,16 @@ def test_an_outside_tool_reads_the_same_order(scores):
 def test_ids_that_the_form_cannot_hold_are_refused(query, document, kind):
     with pytest.raises(UsageError, match=f"{kind} id .*`format=json`"):
         list(trec_lines(query, [(document, 1.0)]))
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [(None, "llm2comp-hybrid"), ("ltr", "llm2comp-hybrid-ltr"), ("runs/my own", "llm2comp-hybrid-my-own")],
+)
+def test_a_run_is_told_from_one_without_a_reranker(tmp_path, hash_encoder, name, tag):
+    with Collection.create(tmp_path / "a.index", encoder=hash_encoder) as library:
+        library.update([Document("d1", "gas")])
+        searcher = library.searcher(rerank="ltr" if name else None)
+        searcher._reranker_name = name
+        write_run(file := io.StringIO(), searcher, SearchOptions(), [Document("q", "gas")])
+    assert file.getvalue().split()[-1] == tag

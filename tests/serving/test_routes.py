@@ -93,6 +93,14 @@ def test_similar_documents_and_topics(ask) -> None:
     assert ask("GET", "/indexes/library/topics")[0] == 404
 
 
+def test_a_vector_that_would_not_be_read_is_refused(ask) -> None:
+    asked = {"q": "gas", "mode": "lexical", "vector": [1.0] * 32}
+    status, answer = ask("POST", "/indexes/library/search", asked)
+    assert status == 422
+    assert answer["error"]["param"] == "vector"
+    assert "has no effect where mode is lexical" in answer["error"]["message"]
+
+
 @pytest.mark.parametrize("rerank", [{}, {"rerank": "ltr"}, {"rerank": "words"}])
 def test_a_page_says_how_many_hits_there_are(ask, rerank) -> None:
     for limit, offset in ((2, 0), (2, 8), (1, 30)):

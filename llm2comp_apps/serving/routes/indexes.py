@@ -56,6 +56,8 @@ async def search(call: Call) -> Response:
     if vector is None:
         query = fields.required("q")
     mode: Any = fields.choice("mode", MODES, _usual_mode(served, query, vector))
+    if vector is not None and mode == "lexical":
+        raise fields.wrong("vector", "has no effect where mode is lexical, which compares words alone")
     rerank = _reranker(fields, served)
     settings: dict[str, Any] = {
         "k": fields.integer("limit", 10, least=1, most=limits.k),
