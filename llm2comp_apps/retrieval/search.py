@@ -170,8 +170,7 @@ class Searcher:
         facets = listed_texts(facets, "facets")
         if self._reranker is not None and not query.strip():
             raise UsageError("needs a query that can be read, beside its vector", field="rerank")
-        # The hits behind a page are counted, too. A reranker reads no more than it would have read for the page alone.
-        depth = max(offset + options.k, FACET_DEPTH if self._reranker is None else options.wanted(reranked=True))
+        depth = max(offset + options.k, self._counted(options, facets))
         (parsed,) = _parsed([query], options, typed=True, given=vector is not None)
         with self._pinned() as pinned:
             ranking = pinned._rank([parsed], replace(options, k=depth), one_row(vector, self._index.dimension))[0]
@@ -182,6 +181,14 @@ class Searcher:
                 ids = list(dict.fromkeys(found.id for found in ranking))
                 counts = facet_counts(pinned._index, facets, ids)
         return SearchPage(hits, len(ranking), depth, ids, counts)
+
+    def _counted(self, options: SearchOptions, facets: Sequence[str]) -> int:
+        """How many hits are counted behind a page."""
+        if self._reranker is not None:
+            return options.wanted(reranked=True)  # which it would have read for the page alone
+        if options.passages and not facets:
+            return 0  # to take so many documents apart costs more than the page
+        return FACET_DEPTH
 
     def rank(self, queries: Sequence[str], options: SearchOptions | None = None) -> list[list[Ranked]]:
         """Rankings only, for many queries: what a run for evaluation needs.

@@ -99,6 +99,9 @@ def test_conditions_hold_and_pages_follow_one_another(library):
     first = searcher.search("gas star", SearchOptions(k=10, passages=True))
     assert [(hit.rank, hit.id, hit.span) for hit in page.hits] == [(hit.rank, hit.id, hit.span) for hit in first[5:]]
     assert len(set(page.ids)) == len(page.ids)
+    alone = searcher.page("gas star", k=5, offset=5, passages=True)
+    assert (page.depth, alone.depth) == (200, 10), "to take documents apart for a count costs more than the page"
+    assert alone.hits == page.hits
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
