@@ -67,7 +67,7 @@ def search(
 
     The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
     """
-    from llm2comp_apps.retrieval.advice import operator_notes, rerank_notes, search_notes, search_warnings
+    from llm2comp_apps.retrieval.advice import rerank_notes, search_notes, search_warnings
     from llm2comp_apps.retrieval.query_file import read_queries
     from llm2comp_apps.retrieval.runs import check_run
     from llm2comp_apps.retrieval.shards import open_indexes
@@ -78,9 +78,8 @@ def search(
     _check_call(ctx, query, queries)
     run_format = format or ("json" if as_json or options.passages else "trec")
     check_run(run_format, output, passages=options.passages and queries is not None)
-    if rerank is None:
-        _check_plain(ctx, options.mode)
-    if device is not None and options.mode == "lexical" and rerank is None:
+    _check_models(ctx, options.mode, rerank)
+    if device is not None and options.mode == "lexical" and rerank in (None, "words"):
         note(f"--device {device}: lexical search loads no model, so it makes no difference")
         device = None
     questions = read_queries(queries) if queries is not None else None  # a broken file is reported right here
@@ -90,15 +89,13 @@ def search(
     advice = ["index build --memory stores them"] if rerank == "memory" and not library.index.memory_tokens else []
     note(*advice, *search_notes(library.index, options), *rerank_notes(library.index, rerank))
     searcher = library.searcher(options.mode, rerank)
+    searcher.check(options)  # what no query can change is said once, and before the prompt asks for the first
     if questions is not None:
         _write_run(searcher, options, questions, run_format, output)
     elif query is not None:
-        note(*operator_notes(query, options))
-        hits = searcher.search(query, options)
-        facts = {"query": query, "mode": options.mode}
-        show_hits(hits, as_json=as_json, shown=show or (), spans=options.passages, **facts)
+        _answer(searcher, options, query, as_json=as_json, shown=show or ())
     else:
-        _prompt(searcher, options, show or ())
+        _prompt(searcher, options, as_json=as_json, shown=show or ())
     note(*(["Timings:", *(f"  {line}" for line in library.stopwatch.lines())] if timings else ()))
 
 
@@ -136,11 +133,18 @@ def _check_call(ctx: typer.Context, query: str | None, queries: Path | None) -> 
         raise UsageError("no query: give one, or --queries FILE (the prompt needs a terminal)")
 
 
-def _check_plain(ctx: typer.Context, mode: str) -> None:
-    """Refuse what a search of a mode cannot use where nothing is scored again."""
-    refuse_given(ctx, ["rerank_depth", "rerank_ms"], "nothing is scored again without --rerank")
-    if mode == "lexical":
-        refuse_given(ctx, ["encoder", "query_encoder"], "lexical search loads no model")
+def _check_models(ctx: typer.Context, mode: str, rerank: str | None) -> None:
+    """Refuse what a search of a mode cannot use with this reranker, or where nothing is scored again."""
+    from llm2comp_apps.retrieval.rerank import READ_BY_ENCODER
+
+    if rerank is None:
+        refuse_given(ctx, ["rerank_depth", "rerank_ms"], "nothing is scored again without --rerank")
+    if mode != "lexical":
+        return
+    plain = "lexical search loads no model"
+    refuse_given(ctx, ["query_encoder"], plain if rerank is None else "lexical search encodes no query")
+    if rerank not in READ_BY_ENCODER:
+        refuse_given(ctx, ["encoder"], plain if rerank is None else f"neither lexical search nor {rerank} asks it")
 
 
 def _write_run(
@@ -156,7 +160,16 @@ def _write_run(
     note(f"{len(queries)} queries answered" + (f", run written to {output}" if output is not None else ""))
 
 
-def _prompt(searcher: Searcher, options: SearchOptions, shown: Sequence[str]) -> None:
+def _answer(searcher: Searcher, options: SearchOptions, query: str, *, as_json: bool, shown: Sequence[str]) -> None:
+    """The hits of a typed query, and what was taken for an operator in it."""
+    from llm2comp_apps.retrieval.advice import operator_notes
+
+    note(*operator_notes(query, options))
+    facts = {"query": query, "mode": options.mode}
+    show_hits(searcher.search(query, options), as_json=as_json, shown=shown, spans=options.passages, **facts)
+
+
+def _prompt(searcher: Searcher, options: SearchOptions, *, as_json: bool, shown: Sequence[str]) -> None:
     """Ask for queries until an empty line or the end of input; the line editor keeps a history.
 
     An error ends its query only: what has been loaded is worth more than that.
@@ -168,7 +181,7 @@ def _prompt(searcher: Searcher, options: SearchOptions, shown: Sequence[str]) ->
     note("Type a query; an empty line or ctrl-D leaves.")
     while query := _ask():
         try:
-            show_hits(searcher.search(query, options), as_json=False, shown=shown, spans=options.passages)
+            _answer(searcher, options, query, as_json=as_json, shown=shown)
         except (LLM2CompError, IndexStoreError, OSError, RuntimeError) as error:  # RuntimeError: torch, out of memory
             note(f"Error: {error}")
 
@@ -179,6 +192,9 @@ def _ask() -> str:
         return input("query> ").strip()
     except EOFError:
         note("")
+    except KeyboardInterrupt:
+        note("")  # ends the line that was typed, as ctrl-D does
+        raise
     except UnicodeDecodeError:
         note("Error: that is not valid UTF-8; type it again")
         return _ask()

@@ -248,7 +248,7 @@ class Searcher:
         self, queries: Sequence[ParsedQuery], options: SearchOptions, vectors: FloatArray | None = None
     ) -> _Rankings:
         """The best k hits of each query; ``vectors (q, d)`` where somebody encoded the queries already."""
-        self._check(options)
+        self.check(options)
         memory, vectors = self._encoded(queries, options, vectors)
         wanted = options.wanted(reranked=self._reranker is not None)
         found = self._found(queries, vectors, documents_of(wanted) if options.passages else wanted, options)
@@ -259,7 +259,7 @@ class Searcher:
             rankings = [self._rerank(*each, options) for each in zip(asked, rankings, strict=True)]
         return [ranking[: options.k] for ranking in rankings]
 
-    def _check(self, options: SearchOptions) -> None:
+    def check(self, options: SearchOptions) -> None:
         """Refuse what this index or this reranker cannot do, before anything is encoded or searched.
 
         Raises:

@@ -33,7 +33,17 @@ _PATIENCE = 120.0
 
 
 class AskError(Exception):
-    """What was asked failed; the message is meant for who asked."""
+    """What was asked failed; the message is meant for who asked.
+
+    Attributes:
+        field: of the request that is wrong, with which the message begins; ``None`` if it is not one alone.
+        code: what went wrong, for programs.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.code = code
 
 
 class Door(ABC):
@@ -102,7 +112,13 @@ class OuterDoor(Door):
 
     async def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """See :meth:`Door.ask`; raises ``httpx2.TransportError`` where nobody listens any more."""
-        return await _asked(self._client, method, path, body)
+        try:
+            return await _asked(self._client, method, path, body)
+        except AskError as error:
+            if error.code != "invalid_api_key":
+                raise
+            reason = f"{self.where} wants another key; give it in LLM2COMP_API_KEY to the program that asks here"
+            raise AskError(reason, code=error.code) from error
 
     async def close(self) -> None:
         """End the connections."""
@@ -233,5 +249,6 @@ def _content(response: httpx2.Response) -> Any:
     if response.is_success:
         return content
     error = content.get("error") if isinstance(content, dict) else None
-    message = error.get("message") if isinstance(error, dict) else error
-    raise AskError(str(message or f"the server answers {response.status_code}"))
+    told = error if isinstance(error, dict) else {"message": error}
+    message = str(told.get("message") or f"the server answers {response.status_code}")
+    raise AskError(message, field=told.get("param"), code=told.get("code"))

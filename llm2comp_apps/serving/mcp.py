@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ToolError
+from mcp.server.mcpserver.tools import Tool
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import ToolAnnotations
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.routing import BaseRoute
 
 from llm2comp_apps import __version__
@@ -35,6 +36,8 @@ _FIELDS = 100
 _DOCUMENTS_OF_TOPIC = 20
 _KEYWORDS = 8
 _RERANKED = 100  # hits that a search compares, as long as no page reaches beyond them
+_ARGUMENTS = {"q": "query", "limit": "k", "offset": "cursor"}
+"""Fields of requests that have another name as an argument of a tool."""
 
 IndexName = Annotated[str | None, Field(description="Name of an index; without it, the first.")]
 Budget = Annotated[int, Field(ge=200, le=100_000, description="Characters that the answer may have, roughly.")]
@@ -117,7 +120,7 @@ class Tools:
         try:
             return await self._door.ask(method, self._door.index(index) + path, body)
         except AskError as error:
-            raise ToolError(str(error)) from error
+            raise ToolError(_told(error)) from error
 
     async def search(
         self,
@@ -148,7 +151,7 @@ class Tools:
         try:
             found = await self._door.indexes()
         except AskError as error:
-            raise ToolError(str(error)) from error
+            raise ToolError(_told(error)) from error
         modes = [each["modes"] for each in found if index in (None, each["name"])]
         return "hybrid" if modes and "hybrid" in modes[0] else "lexical"
 
@@ -186,7 +189,7 @@ class Tools:
     async def read(
         self,
         ids: Annotated[list[str], Field(min_length=1, max_length=20, description="Of documents.")],
-        start: Annotated[int, Field(ge=0, description="Character to begin at, to continue with a long text.")] = 0,
+        start: Annotated[int, Field(ge=0, description="Character of the first to begin at, to continue with it.")] = 0,
         index: IndexName = None,
         max_chars: Budget = 20_000,
     ) -> Texts:
@@ -196,11 +199,13 @@ class Tools:
             if max_chars < 200:
                 return Texts(texts=texts, left_out=ids[number:])
             found = await self._ask("GET", index, f"/documents/{path_segment(wanted)}")
-            text = found["text"][start : start + max_chars]
+            length = len(found["text"])
+            # Those behind the first were left out before, or never begun: their beginnings would be lost.
+            begin = min(start, length) if number == 0 else 0
+            text = found["text"][begin : begin + max_chars]
             max_chars -= len(text)
-            length, end = len(found["text"]), min(start + len(text), len(found["text"]))
             texts.append(
-                Text(id=found["id"], title=found["title"], text=text, start=start, end=end, length=length,
+                Text(id=found["id"], title=found["title"], text=text, start=begin, end=begin + len(text), length=length,
                      fields=found["metadata"])
             )  # fmt: skip
         return Texts(texts=texts, left_out=[])
@@ -237,7 +242,7 @@ class Tools:
         try:
             found = await self._door.indexes()
         except AskError as error:
-            raise ToolError(str(error)) from error
+            raise ToolError(_told(error)) from error
         for each in found:
             fields = (await self._ask("GET", each["name"], "/fields"))["fields"]
             each["fields"] = {field["name"]: field["type"] for field in fields[:_FIELDS]}
@@ -263,6 +268,38 @@ class Tools:
         return answer
 
 
+class StrictTool(Tool):
+    """A tool that refuses arguments that it does not have, and says in short what is wrong with the others.
+
+    A condition under another name than ``where`` would otherwise be passed over, and everything be found.
+    """
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], annotations: ToolAnnotations) -> StrictTool:
+        """A function as a tool; its docstring is what an assistant reads."""
+        tool = cls.from_function(function, annotations=annotations)
+        assert isinstance(tool, cls)
+        tool.parameters["additionalProperties"] = False
+        return tool
+
+    async def run(self, arguments: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        """See :meth:`Tool.run`.
+
+        Raises:
+            ToolError: an argument is unknown or wrong, or what the tool says.
+        """
+        known = self.parameters["properties"]
+        if unknown := [name for name in arguments if name not in known]:
+            there = f"there are: {', '.join(known)}" if known else "it has none"
+            raise ToolError(f"{unknown[0][:60]} is no argument of {self.name}; {there}")
+        try:
+            self.fn_metadata.validate_arguments(arguments)
+        except ValidationError as error:
+            faults = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+            raise ToolError("; ".join(f"{place}: {reason}" for place, reason in faults)) from error
+        return await super().run(arguments, *rest, **named)
+
+
 def mcp_server(door: Door, *, write: bool = False) -> MCPServer:
     """Tools over the indexes of a door.
 
@@ -270,15 +307,15 @@ def mcp_server(door: Door, *, write: bool = False) -> MCPServer:
         door: whom the tools ask.
         write: offer ``add`` and ``delete``, too.
     """
-    with _root_logger_kept():
-        server = MCPServer("llm2comp", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING")
     tools = Tools(door)
     reading: list[Callable[..., Any]] = [tools.search, tools.read, tools.similar, tools.topics, tools.status]
     writing: list[Callable[..., Any]] = [tools.add, tools.delete] if write else []
-    for tool in reading:
-        server.tool(annotations=_READS)(tool)
-    for tool in writing:
-        server.tool(annotations=_WRITES)(tool)
+    offered: list[Tool] = [StrictTool.of(tool, _READS) for tool in reading]
+    offered += [StrictTool.of(tool, _WRITES) for tool in writing]
+    with _root_logger_kept():
+        server = MCPServer(
+            "llm2comp", instructions=_INSTRUCTIONS, version=__version__, tools=offered, log_level="WARNING"
+        )
 
     @server.resource("doc://{index}/{id}", mime_type="text/plain", description="A document, title and text.")
     async def document(index: str, id: str) -> str:  # noqa: A002 - the word
@@ -289,6 +326,13 @@ def mcp_server(door: Door, *, write: bool = False) -> MCPServer:
         return f"{found['title']}\n\n{found['text']}".strip()
 
     return server
+
+
+def _told(error: AskError) -> str:
+    """An error's line by the name that its field has as an argument."""
+    field, message = error.field or "", str(error)
+    argument = _ARGUMENTS.get(field)
+    return f"{argument}{message.removeprefix(field)}" if argument and message.startswith(f"{field} ") else message
 
 
 def _offset(cursor: str | None) -> int:

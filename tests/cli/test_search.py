@@ -129,6 +129,14 @@ def test_another_encoder_is_refused_by_name(cli, built):
         ),
         (["q", "--mode", "lexical", "--encoder", "nonsense"], "--encoder: lexical search loads no model"),
         (["q", "--mode", "lexical", "--query-encoder", "no"], "--query-encoder: lexical search loads no model"),
+        (
+            ["q", "--mode", "lexical", "--rerank", "words", "--encoder", "nonsense"],
+            "--encoder: neither lexical search nor words asks it",
+        ),
+        (
+            ["q", "--mode", "lexical", "--rerank", "memory", "--query-encoder", "no"],
+            "--query-encoder: lexical search encodes no query",
+        ),
         (["--queries", "q.jsonl", "--show", "year"], "--show: a run has no fields"),
         (["--queries", "q.jsonl", "--format", "trec", "--json"], "--json: --format says it already"),
         (["--queries", "x.jsonl", "-o", "nowhere/x.trec"], "--output nowhere/x.trec: there is no folder nowhere"),
@@ -426,6 +434,29 @@ def test_the_prompt_survives_an_error_of_one_query(cli, built, on_a_terminal):
     assert result.exit_code == 0
     assert "Error: query is not valid UTF-8" in result.stderr
     assert result.stdout.count(" 1. ") == 1
+
+
+def test_the_prompt_names_operators_and_prints_json_where_it_is_wanted(cli, built, on_a_terminal):
+    on_a_terminal("cells -divide", "")
+    result = cli("search", "-k", "1", "--json")
+    assert "understood as operators: -divide (--no-operators takes them as text)" in result.stderr
+    assert json.loads(result.stdout)["query"] == "cells -divide"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mode", "lexical", "--rerank", "ltr"], "--rerank cannot be ltr here"),
+        (["--fusion", "learned"], "--fusion needs weights"),
+        (["--passages"], "--passages"),
+    ],
+)
+def test_what_no_query_can_change_is_said_before_the_prompt(cli, built, on_a_terminal, arguments, message):
+    on_a_terminal("cells", "stars", "")
+    result = cli("search", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.count(f"Error: {message}") == 1
+    assert "Type a query" not in result.stderr
 
 
 def test_what_stdout_cannot_encode_is_escaped(process, cli, encoders, tmp_path):

@@ -101,9 +101,12 @@ def test_ctrl_c_at_the_prompt_leaves_with_130(built, terminal):
     screen.wait_for("query> ")
     # Python's readline loses a signal that comes between the prompt and its wait for a key, faster than any person.
     time.sleep(0.5)
+    screen.type("cel")
+    screen.wait_for("cel")
     screen.type("\x03")
     assert screen.finish() == 130
     assert "Traceback" not in screen.seen
+    assert re.search(r"cel\s*\r?\nError: interrupted", screen.seen)
 
 
 def test_building_shows_a_bar_and_leaves_only_the_result(write_corpus, tiny_encoder_dir, terminal):

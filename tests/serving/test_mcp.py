@@ -210,6 +210,37 @@ def test_wrong_calls_are_explained(state) -> None:
     assert "no topics" in called(server, "topics")
 
 
+@pytest.mark.parametrize(
+    ("tool", "asked", "told"),
+    [
+        (
+            "search",
+            {"query": "stars", "filter": "year > 2000"},
+            "filter is no argument of search; there are: query, k,",
+        ),
+        ("similar", {"id": "stars-1", "cursor": "8"}, "cursor is no argument of similar; there are: id, k, where,"),
+        ("status", {"index": "library"}, "index is no argument of status; it has none"),
+        ("search", {"query": "  "}, "query is empty"),
+        ("search", {"query": "x", "cursor": "99999"}, "cursor must be between 0 and 10,000"),
+        ("search", {"query": "x", "k": 0}, "k: Input should be greater than or equal to 1"),
+    ],
+)
+def test_what_a_tool_does_not_take_is_refused_by_the_name_of_its_argument(state, tool, asked, told) -> None:
+    answer = called(mcp_server(InnerDoor(state)), tool, **asked)
+    assert told in str(answer)
+    assert "pydantic" not in str(answer)
+
+
+def test_reading_on_loses_nothing_of_the_texts_that_follow(state) -> None:
+    server = mcp_server(InnerDoor(state))
+    whole = called(server, "read", ids=["stars-1", "bread-2"])["texts"]
+    first, second = called(server, "read", ids=["stars-1", "bread-2"], start=10)["texts"]
+    assert first["text"] == whole[0]["text"][10:]
+    assert second == whole[1]
+    (behind,) = called(server, "read", ids=["stars-1"], start=10_000)["texts"]
+    assert behind["start"] == behind["end"] == behind["length"]
+
+
 def test_a_running_server_answers_and_is_replaced_when_it_ends(running, library) -> None:
     door = StandingDoor(ServeSettings(indexes=[library]))
     tools = mcp_server(door)
@@ -243,6 +274,16 @@ class _Ending(Door):
 
     async def close(self) -> None:
         await asyncio.sleep(0)
+
+
+def test_a_wrong_key_is_told_by_where_it_comes_from(running, library) -> None:
+    with (
+        running(indexes=[library], key_hash=key_hash("secret-key-1")) as server,
+        announced(server.ask.url, {"library": library}, key=True, write=False),
+    ):
+        door = StandingDoor(ServeSettings(indexes=[library]), "another-key")
+        answer = called(mcp_server(door), "search", query="bread")
+    assert f"the server at {server.ask.url} wants another key; give it in LLM2COMP_API_KEY" in answer
 
 
 def test_two_questions_at_once_outlive_the_server(library, loads_hash) -> None:

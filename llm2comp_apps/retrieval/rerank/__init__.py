@@ -33,6 +33,7 @@ __all__ = [
     "LIKELIHOOD",
     "LTR",
     "MEMORY",
+    "READ_BY_ENCODER",
     "TOKENS",
     "UPR",
     "WORDS",
@@ -67,6 +68,8 @@ LIKELIHOOD, UPR = "likelihood", "upr"
 """The names of :class:`LikelihoodReranker` and :class:`UprReranker`.
 
 Any other name is one of :func:`load_joint_reranker`."""
+READ_BY_ENCODER = (MEMORY, TOKENS, LIKELIHOOD, UPR)
+"""Those that need the encoder of an index, or the language model under it, even for hits that words have found."""
 
 
 def load_likelihood_reranker(
