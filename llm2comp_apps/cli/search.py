@@ -67,7 +67,7 @@ def search(
 
     The encoder is the one that built the index. Lexical search loads none, and starts in a moment.
     """
-    from llm2comp_apps.retrieval.advice import rerank_notes, search_notes, search_warnings
+    from llm2comp_apps.retrieval.advice import rerank_notes, search_notes, search_warnings, shown_warnings
     from llm2comp_apps.retrieval.query_file import read_queries
     from llm2comp_apps.retrieval.runs import check_run
     from llm2comp_apps.retrieval.shards import open_indexes
@@ -85,7 +85,7 @@ def search(
     questions = read_queries(queries) if queries is not None else None  # a broken file is reported right here
     describe_index_device(device)
     library = open_indexes(index or (), encoder=encoder, query_encoder=query_encoder, device=device)
-    warn(*search_warnings(library.index, options, rerank))
+    warn(*search_warnings(library.index, options, rerank), *shown_warnings(library.index, show or ()))
     advice = ["index build --memory stores them"] if rerank == "memory" and not library.index.memory_tokens else []
     note(*advice, *search_notes(library.index, options), *rerank_notes(library.index, rerank))
     searcher = library.searcher(options.mode, rerank)
@@ -109,11 +109,14 @@ def _show_similar(
     shown: Sequence[str],
 ) -> None:
     """The nearest documents of a document, by the vectors that are stored: no encoder is loaded."""
+    from llm2comp_apps.retrieval.advice import search_warnings, shown_warnings
     from llm2comp_apps.retrieval.shards import open_indexes
 
     others = [name for name in ctx.params if name not in ("index", "k", "where", "like", "as_json", "show")]
     refuse_given(ctx, others, "--like compares the vectors of documents; it takes -k, --where, --show and --json")
-    hits = open_indexes(indexes).similar(like, k=options.k, where=options.where)
+    library = open_indexes(indexes)
+    warn(*search_warnings(library.index, options), *shown_warnings(library.index, shown))
+    hits = library.similar(like, k=options.k, where=options.where)
     show_hits(hits, as_json=as_json, shown=shown, like=like)
 
 

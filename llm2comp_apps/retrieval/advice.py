@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from llm2comp_indexes import FilterError
 
 from llm2comp_apps.retrieval.conditions import unknown_field_lines, why_nothing_lines
 from llm2comp_apps.retrieval.rerank import LTR, MEMORY, TOKENS, WORDS
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.retrieval.options import SearchOptions
 
-__all__ = ["operator_notes", "rerank_notes", "search_notes", "search_warnings"]
+__all__ = ["operator_notes", "rerank_notes", "search_notes", "search_warnings", "shown_warnings"]
 
 _FEW = 10  # hits that nobody wonders at: the default
 
@@ -55,3 +58,14 @@ def search_warnings(index: Index, options: SearchOptions, rerank: object = None)
     if rerank == MEMORY and not index.memory_tokens:
         lines.append(f"{index.path} stores no memory vectors: those of the best hits are made now")
     return lines
+
+
+def shown_warnings(index: Index, shown: Iterable[str]) -> list[str]:
+    """A line for each field that is to be shown with hits and that no document has."""
+    lines = []
+    for name in shown:
+        try:
+            lines += unknown_field_lines(index, f"{name} is empty")
+        except FilterError:  # a field may have a name that no condition can spell
+            continue
+    return [f"`show`: {line}" for line in lines]

@@ -502,6 +502,12 @@ def test_fields_are_shown_and_an_untitled_hit_has_its_id_once(cli, encoders, tmp
     assert [line.strip() for line in lines[2:5]] == ["year: 1990", "by.name: Ada", "tags: x, y"]
 
 
+@pytest.mark.parametrize("asked", [["cells"], ["--like", "cells-0"]])
+@pytest.mark.parametrize("given", [["--where", "yaer > 3"], ["--show", "yaer"]])
+def test_a_field_that_no_document_has_is_named(cli, built, asked, given):
+    assert f"Warning: {given[0]}: no document has a field 'yaer'" in cli("search", *asked, *given).stderr
+
+
 def test_the_nearest_documents_of_a_document(cli, built, encoders):
     done = cli("search", "--like", "cells-0", "-k", "3", "--json")
     answer = json.loads(done.stdout)

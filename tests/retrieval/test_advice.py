@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm2comp_apps import Collection, Document
-from llm2comp_apps.retrieval.advice import search_notes, search_warnings
+from llm2comp_apps.retrieval.advice import search_notes, search_warnings, shown_warnings
 from llm2comp_apps.retrieval.options import SearchOptions
 
 
@@ -34,6 +34,12 @@ def test_fields_that_no_document_has(index):
     assert search_warnings(index, SearchOptions(where="year > 3")) == []
     (line,) = search_warnings(index, SearchOptions(where="yaer > 3"))
     assert line.startswith("`where`: no document has a field 'yaer', did you mean 'year'?")
+
+
+def test_fields_to_be_shown_that_no_document_has(index):
+    assert shown_warnings(index, ["year", "_id", "a name with blanks"]) == []
+    (line,) = shown_warnings(index, ["year", "yaer"])
+    assert line.startswith("`show`: no document has a field 'yaer', did you mean 'year'?")
 
 
 def test_memory_vectors_that_are_not_stored(index):
