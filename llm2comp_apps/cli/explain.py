@@ -83,6 +83,7 @@ def explain(
     from llm2comp_apps.encoder import decoding
     from llm2comp_apps.encoder.locate import READABLE
 
+    decoding.check_explained(tokens=tokens, beams=beams, text=text, other=other, query=query)
     reader = decoding.load_reader(encoder or (stored.encoder if stored else READABLE), device=device)
     if reader.drifted:
         warn(_DRIFTED)

@@ -86,6 +86,9 @@ def test_what_cannot_be_explained_is_one_line(cli, tiny_encoder_dir, arguments, 
         (["--id", "nothing"], "--id names 'nothing', which"),
         (["text", "--encoder", "baseline:lt"], "--encoder must be a checkpoint of ours"),
         (["text", "--beams", "0"], "--beams must be at least 1, not 0"),
+        # Before an encoder is looked for.
+        (["text", "--tokens", "0", "--encoder", "baseline:lt"], "--tokens must be at least 1, not 0"),
+        (["text", "--query", " ", "--encoder", "baseline:lt"], "--query is empty"),
     ],
 )
 def test_wrong_calls_are_one_line(cli, encoders, write_corpus, arguments, message):
@@ -94,3 +97,11 @@ def test_wrong_calls_are_one_line(cli, encoders, write_corpus, arguments, messag
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stdout == ""
+
+
+def test_what_is_written_with_line_breaks_stands_in_a_line(capsys):
+    from llm2comp_apps.cli.ui.explanation import show_explanations
+    from llm2comp_apps.encoder.decoding import Explanation
+
+    show_explanations([Explanation(text="a", tokens=[], written="one\n\ntwo", beam=".\n\nThe", vectors=[])])
+    assert [line for line in capsys.readouterr().out.splitlines() if line][1:] == ["greedy: one two", "beam:   . The"]

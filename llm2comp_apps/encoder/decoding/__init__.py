@@ -9,7 +9,14 @@
 
 from __future__ import annotations
 
-from llm2comp_apps.encoder.decoding.explanation import Explanation, Match, explain, explain_all, match_memory
+from llm2comp_apps.encoder.decoding.explanation import (
+    Explanation,
+    Match,
+    check_explained,
+    explain,
+    explain_all,
+    match_memory,
+)
 from llm2comp_apps.encoder.decoding.loading import load_reader
 from llm2comp_apps.encoder.decoding.page import explanation_page
 from llm2comp_apps.encoder.decoding.reader import MemoryReader, TokenGain
@@ -21,6 +28,7 @@ __all__ = [
     "MemoryReader",
     "TextReader",
     "TokenGain",
+    "check_explained",
     "explain",
     "explain_all",
     "explanation_page",

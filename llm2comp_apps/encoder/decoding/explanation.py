@@ -13,7 +13,7 @@ from llm2comp_apps.encoder.protocol import FloatArray
 from llm2comp_apps.encoder.texts import half_of_a_pair
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["Explanation", "Match", "explain", "explain_all", "match_memory"]
+__all__ = ["Explanation", "Match", "check_explained", "explain", "explain_all", "match_memory"]
 
 _WORDS = 4
 
@@ -93,10 +93,7 @@ def explain(
     Raises:
         UsageError: the text or the query is empty or no valid Unicode, or ``tokens`` or ``beams`` is below 1.
     """
-    _check(text=text, query=query)
-    for field, value in (("tokens", tokens), ("beams", beams)):
-        if value < 1:
-            raise UsageError(f"must be at least 1, not {value}", field=field)
+    check_explained(tokens=tokens, beams=beams, text=text, query=query)
     if memory is None:
         memory = reader.memory([text], prompt=reader.prompts.get("document", ""))[0]
     memories = memory[None] if other is None else np.stack([memory, other])
@@ -137,7 +134,8 @@ def explain_all(
     Raises:
         UsageError: see :func:`explain`; the second text is the field ``other``.
     """
-    _check(**dict(zip(("text", "other"), texts, strict=False)), query=query)
+    named = dict(zip(("text", "other"), texts, strict=False))
+    check_explained(tokens=tokens, beams=beams, **named, query=query)
     memories = reader.memory(texts, prompt=reader.prompts.get("document", ""))
     if memory is not None:
         memories[0] = memory
@@ -148,8 +146,20 @@ def explain_all(
     ]
 
 
-def _check(**texts: str | None) -> None:
-    """Refuse texts in which there is nothing to read, or what is no text; ``None`` was not given."""
+def check_explained(*, tokens: int, beams: int, **texts: str | None) -> None:
+    """Refuse what cannot be explained, before a language model is loaded for it.
+
+    Args:
+        tokens: most that are written.
+        beams: width of the beam search.
+        **texts: by their fields; ``None`` was not given.
+
+    Raises:
+        UsageError: a number is below 1, or there is nothing to read in a text, or it is none.
+    """
+    for field, value in (("tokens", tokens), ("beams", beams)):
+        if value < 1:
+            raise UsageError(f"must be at least 1, not {value}", field=field)
     for field, text in texts.items():
         if text is None:
             continue
