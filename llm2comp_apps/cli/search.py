@@ -100,13 +100,7 @@ def search(
 
 
 def _show_similar(
-    ctx: typer.Context,
-    indexes: Sequence[Path],
-    like: str,
-    options: SearchOptions,
-    *,
-    as_json: bool,
-    shown: Sequence[str],
+    ctx: typer.Context, paths: Sequence[Path], like: str, options: SearchOptions, *, as_json: bool, shown: Sequence[str]
 ) -> None:
     """The nearest documents of a document, by the vectors that are stored: no encoder is loaded."""
     from llm2comp_apps.retrieval.advice import search_warnings, shown_warnings
@@ -114,10 +108,9 @@ def _show_similar(
 
     others = [name for name in ctx.params if name not in ("index", "k", "where", "like", "as_json", "show")]
     refuse_given(ctx, others, "--like compares the vectors of documents; it takes -k, --where, --show and --json")
-    library = open_indexes(indexes)
+    library = open_indexes(paths)
     warn(*search_warnings(library.index, options), *shown_warnings(library.index, shown))
-    hits = library.similar(like, k=options.k, where=options.where)
-    show_hits(hits, as_json=as_json, shown=shown, like=like)
+    show_hits(library.similar(like, k=options.k, where=options.where), as_json=as_json, shown=shown, like=like)
 
 
 def _check_call(ctx: typer.Context, query: str | None, queries: Path | None) -> None:
@@ -142,12 +135,12 @@ def _check_models(ctx: typer.Context, mode: str, rerank: str | None) -> None:
 
     if rerank is None:
         refuse_given(ctx, ["rerank_depth", "rerank_ms"], "nothing is scored again without --rerank")
-    if mode != "lexical":
-        return
-    plain = "lexical search loads no model"
-    refuse_given(ctx, ["query_encoder"], plain if rerank is None else "lexical search encodes no query")
-    if rerank not in READ_BY_ENCODER:
-        refuse_given(ctx, ["encoder"], plain if rerank is None else f"neither lexical search nor {rerank} asks it")
+    if mode == "lexical" and rerank is None:
+        refuse_given(ctx, ["encoder", "query_encoder"], "lexical search loads no model")
+    elif mode == "lexical":
+        refuse_given(ctx, ["query_encoder"], "lexical search encodes no query")
+        unread = [] if rerank in READ_BY_ENCODER else ["encoder"]
+        refuse_given(ctx, unread, f"neither lexical search nor {rerank} asks it")
 
 
 def _write_run(
@@ -193,11 +186,10 @@ def _ask() -> str:
     """The next query; empty when there is none."""
     try:
         return input("query> ").strip()
-    except EOFError:
-        note("")
-    except KeyboardInterrupt:
-        note("")  # ends the line that was typed, as ctrl-D does
-        raise
+    except (EOFError, KeyboardInterrupt) as end:
+        note("")  # ends the line that was typed
+        if isinstance(end, KeyboardInterrupt):
+            raise
     except UnicodeDecodeError:
         note("Error: that is not valid UTF-8; type it again")
         return _ask()

@@ -27,8 +27,8 @@ def show_explanations(explanations: Sequence[Explanation]) -> None:
         heading = f"Text {number}, mean gain {explanation.gain:.2f} nats a token"
         console.print(Text(heading, style="bold"))
         console.print(_tokens(explanation.tokens, styled=console.is_terminal), soft_wrap=not console.is_terminal)
-        console.print(Text(f"greedy: {_in_a_line(explanation.written)}"))
-        console.print(Text(f"beam:   {_in_a_line(explanation.beam)}"))
+        console.print(Text(f"greedy: {printable(' '.join(explanation.written.split()))}"))
+        console.print(Text(f"beam:   {printable(' '.join(explanation.beam.split()))}"))
         for place, words in enumerate(explanation.vectors):
             console.print(Text(f"  vector {place}: {printable(', '.join(words))}"))
         if explanation.other is not None:
@@ -39,11 +39,6 @@ def show_explanations(explanations: Sequence[Explanation]) -> None:
             facts = f"  query {match.query_vector} ~ {match.text_vector}  {match.cosine:.2f}  {printable(both)}"
             console.print(Text(facts))
         console.print()
-
-
-def _in_a_line(written: str) -> str:
-    """What a model wrote, which may hold line breaks, behind the word that says how it was written."""
-    return printable(" ".join(written.split()))
 
 
 def _tokens(tokens: Sequence[TokenGain], *, styled: bool) -> Text:
