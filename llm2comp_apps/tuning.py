@@ -12,18 +12,20 @@ Nothing is kept that does not win on queries which took no part.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llm2comp_apps.corpus.document import Document
+from llm2comp_apps.errors import UsageError
 from llm2comp_apps.evaluation.trec import read_judgements, score_run
+from llm2comp_apps.retrieval.collection import Collection
 from llm2comp_apps.retrieval.ltr_tuning import tune_ranking
 from llm2comp_apps.retrieval.query_file import read_queries
 from llm2comp_apps.retrieval.rerank import LTR
 from llm2comp_apps.retrieval.tuning import answer_warnings, tune_fusion
 
 if TYPE_CHECKING:
-    from llm2comp_apps.corpus.document import Document
-    from llm2comp_apps.retrieval.collection import Collection
     from llm2comp_apps.retrieval.ltr_tuning import RankingReport
     from llm2comp_apps.retrieval.tuning import Run, TuningReport
 
@@ -53,12 +55,15 @@ def tune_index(
 
     Raises:
         CorpusError: a file cannot be read.
-        UsageError: fewer than 20 queries have a relevant document, or the index holds none of these.
+        UsageError: fewer than 20 queries have a relevant document, or the index holds none of these; a query is empty
+            or there twice, or a grade is no whole number.
         EncoderError: the encoder or the reranker cannot be loaded.
         IndexStoreError: the index cannot be written to.
     """
-    asked = read_queries(Path(queries)) if isinstance(queries, str | Path) else list(queries)
-    judged = read_judgements(Path(qrels)) if isinstance(qrels, str | Path) else {q: dict(qrels[q]) for q in qrels}
+    if not isinstance(library, Collection):
+        raise UsageError(f"must be an open Collection, not {library!r:.60}", field="library")
+    asked = read_queries(Path(queries)) if isinstance(queries, str | Path) else _checked_queries(queries)
+    judged = read_judgements(Path(qrels)) if isinstance(qrels, str | Path) else _checked_grades(qrels)
 
     def ndcg(run: Run) -> dict[str, float]:
         found = score_run(run, {query: judged[query] for query in run})
@@ -72,3 +77,29 @@ def tune_index(
     if rerank == LTR:
         return tune_ranking(library, asked, ndcg, answers, on_progress=on_progress)
     return tune_fusion(library, asked, ndcg, answers, rerank=rerank, on_progress=on_progress)
+
+
+def _checked_queries(queries: Iterable[Document]) -> list[Document]:
+    """Queries that are given as documents, as strictly as those of a file: one that counts twice would weigh twice."""
+    asked: dict[str, Document] = {}
+    for query in queries:
+        if not isinstance(query, Document):
+            raise UsageError(f"must each be a Document(id, text), not {query!r:.60}", field="queries")
+        if query.id in asked:
+            raise UsageError(f"names {query.id!r:.60} twice", field="queries")
+        if not query.content.strip():
+            raise UsageError(f"has no text for {query.id!r:.60}", field="queries")
+        asked[query.id] = query
+    return list(asked.values())
+
+
+def _checked_grades(qrels: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Judgements that are given as a mapping."""
+    if not isinstance(qrels, Mapping) or not all(isinstance(grades, Mapping) for grades in qrels.values()):
+        raise UsageError("must give a mapping from ids of documents to grades for the id of each query", field="qrels")
+    for query, grades in qrels.items():
+        for document, grade in grades.items():
+            if not isinstance(grade, Integral):
+                reason = f"grades {document!r:.60} for {query!r:.60} by {grade!r:.60}, which is no whole number"
+                raise UsageError(reason, field="qrels")
+    return {query: dict(grades) for query, grades in qrels.items()}

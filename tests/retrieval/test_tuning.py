@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -217,3 +218,22 @@ def test_an_index_learns_from_files_as_from_what_they_hold(library, queries, tmp
     assert again.record() == report.record()
     with pytest.raises(UsageError, match=r"qrels names no document of .*, but 'gone' and others"):
         tune_index(library, queries, {query: {"gone": 1} for query in qrels}, rerank=rerank)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"library": "a.index"}, "library must be an open Collection, not 'a.index'"),
+        ({"queries": ["gas"]}, "queries must each be a Document(id, text), not 'gas'"),
+        ({"queries": [Document("q1", "gas"), Document("q1", "star")]}, "queries names 'q1' twice"),
+        ({"queries": [Document("q1", " ")]}, "queries has no text for 'q1'"),
+        ({"qrels": {"q1": ["d01"]}}, "qrels must give a mapping from ids of documents to grades"),
+        ({"qrels": [("q1", "d01")]}, "qrels must give a mapping from ids of documents to grades"),
+        ({"qrels": {"q1": {"d01": "1"}}}, "qrels grades 'd01' for 'q1' by '1', which is no whole number"),
+        ({"qrels": {"q1": {"d01": 0.5}}}, "qrels grades 'd01' for 'q1' by 0.5, which is no whole number"),
+    ],
+)
+def test_what_is_given_in_python_is_read_as_strictly_as_files(library, queries, changed, told):
+    given = {"library": library, "queries": queries, "qrels": {query.id: {"d01": 1} for query in queries}}
+    with pytest.raises(UsageError, match=rf"^{re.escape(told)}"):
+        tune_index(**given | changed)
