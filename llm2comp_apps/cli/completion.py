@@ -71,7 +71,7 @@ VALUES: dict[str, Values] = {
     "backbone": _of("llm2comp_apps.encoder.wheel_backbone:WHEEL_BACKBONES"),
     "baseline": _of("llm2comp_apps.encoder.names:BASELINES"),
     "device": lambda _: ("cpu", "cuda", "cuda:0", "mps"),
-    **dict.fromkeys(("encoder", "query_encoder", "teacher", "init"), _of(_ENCODERS)),
+    **dict.fromkeys(("encoder", "query_encoder", "teacher", "init", "layers_of"), _of(_ENCODERS)),
     "run.encoder": _of(_ENCODERS, "bm25", "bm25:stem"),
     "mode": _of(f"{_SEARCH}:Mode"),
     "fusion": _of("llm2comp_apps.retrieval.fusion:Fusion"),

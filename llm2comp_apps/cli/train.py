@@ -23,6 +23,7 @@ _MARGIN = "Leave out documents closer than this share of the positive's cosine."
 _LAYERS = "Number of layers to keep, or a list of them: 0,1,11,29."
 _METHOD = "Way to choose: greedy (drop what costs least, layer by layer) or influence (one pass, faster)."
 _TEXT_LAYERS = "Layers that the text goes through; memory tokens go through all. Needs --fit. [default: all]"
+_LAYERS_OF = "Packed encoder with the same layers, kept as they are rounded: where only memory tokens were trained."
 _FIT = "Texts to fit the kept layers with to what the missing ones did, by least squares; their weights change."
 
 
@@ -186,12 +187,14 @@ def prune(
     out_folder("Folder of the packed encoder."),
     option("name", str | None, None, None, "Name of the packed encoder. [default: the same]"),
     option("token_bits", int, 8, "8|4", "Bits of the token embeddings; 4 halve what a large vocabulary takes."),
+    option("layers_of", str | None, None, "ENCODER", _LAYERS_OF),
 )
 def pack(
     encoder: Annotated[str, typer.Argument(help="Encoder to pack: a run or a checkpoint directory.")],
     out: Path,
     name: str | None,
     token_bits: int,
+    layers_of: str | None,
     as_json: JsonOption = False,
 ) -> None:
     """Round an encoder to 8 bits, and store it with all that encoding on a CPU needs.
@@ -201,7 +204,7 @@ def pack(
     """
     from llm2comp_apps.encoder.backends import packing
 
-    report = packing.pack(encoder, out, name, token_bits=token_bits)
+    report = packing.pack(encoder, out, name, token_bits=token_bits, layers_of=layers_of)
     if as_json:
         print_json(asdict(report) | {"out": str(out)})
         return

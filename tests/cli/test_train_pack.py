@@ -35,3 +35,16 @@ def test_numbers_for_programs_and_a_folder_that_is_taken(cli, tiny_encoder_dir, 
     result = cli("train", "pack", tiny_encoder_dir, "--out", tmp_path / "five", "--token-bits", 5)
     assert result.exit_code == 2
     assert "--token-bits must be 8 or 4, not 5" in result.stderr
+
+
+def test_layers_that_were_rounded_before_can_stay(cli, tiny_encoder_dir, tmp_path):
+    assert cli("train", "pack", tiny_encoder_dir, "--out", tmp_path / "first").exit_code == 0
+    kept = ("train", "pack", tmp_path / "first", "--out", tmp_path / "second", "--layers-of", tmp_path / "first")
+    result = cli(*kept)
+    assert result.exit_code == 0, result.stderr
+    first, second = (tmp_path / name / "graph/layers.safetensors" for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+    result = cli("train", "pack", tiny_encoder_dir, "--out", tmp_path / "third", "--layers-of", tmp_path / "first")
+    assert result.exit_code == 1
+    assert "has other layers than" in result.stderr
+    assert not (tmp_path / "third").exists()

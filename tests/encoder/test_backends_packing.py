@@ -75,6 +75,41 @@ def test_token_embeddings_of_4_bits(packed, make_backbone, in_4_bits, tmp_path, 
     assert not (tmp_path / "five").exists()
 
 
+def test_rounded_layers_stay_where_only_the_memory_tokens_learned(packed, make_backbone, tmp_path, texts):
+    _, directory = packed
+    taught = LLM2Comp.from_pretrained(
+        str(directory), device="cpu", dtype=torch.float32, backbone=make_backbone("llama")
+    )
+    with torch.no_grad():
+        taught.network.memory_tokens += 0.1 * torch.randn(taught.network.memory_tokens.shape)
+        for layer in taught.network.layer_weights().values():
+            layer.copy_(layer.half())  # as a run of training writes them
+    pack_encoder(taught, tmp_path / "again")
+    pack_encoder(taught, tmp_path / "kept", layers_of=str(directory))
+    before, again, kept = (
+        folder / "graph/layers.safetensors" for folder in (directory, tmp_path / "again", tmp_path / "kept")
+    )
+    assert before.read_bytes() == kept.read_bytes() != again.read_bytes()
+    light = load_light(str(tmp_path / "kept"))
+    assert light.fingerprint != load_light(str(directory)).fingerprint
+    assert (light.encode(texts) * taught.encode(texts)).sum(1).min() > 0.99
+    assert (light.encode(texts) * load_light(str(directory)).encode(texts)).sum(1).min() < 0.99
+    heavy = LLM2Comp.from_pretrained(str(tmp_path / "kept"), device="cpu", dtype=torch.float32)
+    assert heavy.fingerprint == light.fingerprint
+
+
+def test_other_layers_are_not_taken(packed, make_checkpoint, tmp_path):
+    source, directory = packed
+    with torch.no_grad():
+        next(iter(source.network.layer_weights().values()))[0] *= 1.01
+    with pytest.raises(EncoderError, match=r"has other layers than .*packed: more than its memory tokens was trained"):
+        pack_encoder(source, tmp_path / "kept", layers_of=str(directory))
+    whole = make_checkpoint("llama", max_length=64)
+    with pytest.raises(EncoderError, match=r"is not packed: it has no rounded layers"):
+        pack_encoder(source, tmp_path / "kept", layers_of=str(whole))
+    assert not (tmp_path / "kept").exists()
+
+
 def test_loading_it_writes_nothing(packed, capfd):
     """No progress bar of another library either, so that a command's messages are its own."""
     capfd.readouterr()

@@ -7,6 +7,7 @@ the network's is refused, and never written.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,10 +18,12 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from llm2comp_apps.encoder.arrays import open_arrays, places
 from llm2comp_apps.encoder.backends.blueprint import Blueprint, read_blueprint
 from llm2comp_apps.encoder.backends.build import PRECISIONS, build_graph
 from llm2comp_apps.encoder.backends.check_texts import check_texts
-from llm2comp_apps.encoder.backends.exported import FILES, GRAPH, LAYERS, TOKENIZER, TOKENS, Manifest
+from llm2comp_apps.encoder.backends.exported import FILES, GRAPH, LAYERS, TOKENIZER, TOKENS, Manifest, read_manifest
+from llm2comp_apps.encoder.backends.graph import UNNAMED
 from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder, TextTokenizer
 from llm2comp_apps.encoder.backends.saturation import products_saturate
 from llm2comp_apps.encoder.backends.smoothing import Ranges, smooth
@@ -63,7 +66,13 @@ _TOKENS = 96
 
 
 def export_encoder(
-    encoder: LLM2Comp, folder: Path, precision: str = "int8", *, texts: int = 128, token_bits: int = 8
+    encoder: LLM2Comp,
+    folder: Path,
+    precision: str = "int8",
+    *,
+    texts: int = 128,
+    token_bits: int = 8,
+    rounded: Path | None = None,
 ) -> Manifest:
     """Write an export of an encoder.
 
@@ -73,10 +82,12 @@ def export_encoder(
         precision: ``int8`` or ``float32``.
         texts: how many texts to measure it with.
         token_bits: of token embeddings beside ``int8``, see :mod:`.tokens`.
+        rounded: folder of an export whose rounded layers are taken as they are; ``None`` to round the encoder's own.
 
     Raises:
         UsageError: an unknown precision.
-        EncoderError: no graph can be made of this encoder, or its vectors at this precision are below the limit.
+        EncoderError: no graph can be made of this encoder, its vectors at this precision are below the limit, or
+            ``rounded`` is damaged or has layers of another shape.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"must be {' or '.join(PRECISIONS)}, not {precision!r}", field="precision")
@@ -84,6 +95,8 @@ def export_encoder(
     if network.compute_dtype is not torch.float32 or encoder.device != "cpu":
         raise UsageError("an encoder is exported from float32 on the CPU")
     positions = max(_POSITIONS, encoder.max_length) + network.extra_tokens
+    if rounded is not None:  # whose weights have a table of positions, too
+        positions = max(positions, read_manifest(rounded).positions)
     blueprint = read_blueprint(network, positions)
     shown = check_texts(texts)
     rows = [row[:_TOKENS] for row in encoder._rows(shown, "")]
@@ -95,6 +108,8 @@ def export_encoder(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replaced_folder(folder) as fresh:
         _write(fresh, blueprint, encoder.tokenizer, precision, token_bits)
+        if rounded is not None:
+            _take(rounded / LAYERS, fresh / LAYERS)
         _compare_tokens(fresh, encoder, shown)
         manifest = _measured(fresh, encoder, precision, positions, rows, expected)
         files = {name: ((fresh / name).stat().st_size, file_sha256(fresh / name)) for name in FILES}
@@ -108,6 +123,27 @@ def _write(folder: Path, blueprint: Blueprint, tokenizer: Any, precision: str, t
     tokens = packed_tokens(blueprint.tokens, exactly=precision == "float32", bits=token_bits)
     save_file({**tokens, "memory_tokens": blueprint.memory}, folder / TOKENS)
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+
+
+def _take(weights: Path, place: Path) -> None:
+    """Put other weights in the place of those that the graph was written with, and by whose offsets it reads them.
+
+    Raises:
+        EncoderError: they do not lie alike, or what has no name of its own, such as a table of positions, differs.
+    """
+    alike = _laid_out(weights) == _laid_out(place) and all(
+        np.array_equal(ours, theirs)
+        for (name, ours), theirs in zip(open_arrays(place).items(), open_arrays(weights).values(), strict=True)
+        if name.startswith(UNNAMED)
+    )
+    if not alike:
+        raise EncoderError(f"{weights}: of layers of another shape")
+    shutil.copyfile(weights, place)
+
+
+def _laid_out(weights: Path) -> list[tuple[object, ...]]:
+    """Where the arrays of a file lie, without the names that are numbers in a graph."""
+    return [("" if name.startswith(UNNAMED) else name, *where) for name, where in places(weights).items()]
 
 
 def _observe(encoder: LLM2Comp, rows: Sequence[list[int]]) -> tuple[list[Ranges], FloatArray | None, FloatArray]:

@@ -15,10 +15,13 @@ from safetensors.numpy import save_file
 
 from llm2comp_apps.encoder.arrays import places
 
-__all__ = ["MICROSOFT", "Graph"]
+__all__ = ["MICROSOFT", "UNNAMED", "Graph"]
 
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operations."""
+
+UNNAMED = "constant."
+"""What the names of constants begin with that were given none; a number follows."""
 
 _OPSET = 23  # the first with attention; ONNX Runtime has all that we take of it since 1.25
 _IR_VERSION = 11
@@ -53,7 +56,7 @@ class Graph:
         held = np.asarray(array, dtype=dtype, order="C")
         key = name or (held.dtype.str, held.shape, hashlib.sha256(held.tobytes()).digest())
         if key not in self._known:
-            self._known[key] = name or f"constant.{len(self._constants)}"
+            self._known[key] = name or f"{UNNAMED}{len(self._constants)}"
             self._constants.append(numpy_helper.from_array(held, self._known[key]))
         return self._known[key]
 
@@ -65,11 +68,10 @@ class Graph:
 
     def save(self, path: Path, weights: Path) -> None:
         """Write the graph to ``path``, and what is large or has a name to a safetensors file that it points into."""
-        unnamed = "constant."
         large = {
             held.name: held
             for held in self._constants
-            if len(held.raw_data) > _EXTERNAL_FROM or not held.name.startswith(unnamed)
+            if len(held.raw_data) > _EXTERNAL_FROM or not held.name.startswith(UNNAMED)
         }
         save_file({name: numpy_helper.to_array(held) for name, held in large.items()}, weights)
         for name, (_, _, start, length) in places(weights).items():
