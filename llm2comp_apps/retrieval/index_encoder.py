@@ -76,6 +76,11 @@ def check_encoder(index: Index, encoder: TextEncoder | Identity) -> None:
         EncoderError: the fingerprints differ.
     """
     if index.encoder.get("fingerprint") != encoder.fingerprint:
+        if same_space(encoder, index.encoder):
+            raise EncoderError(
+                f"{_two_encoders(index, encoder)}, which was aligned to it: search with the second as the "
+                "`query_encoder`, or build the index again"
+            )
         advice = "search with the first, or build another index with the second"
         if index.encoder.get("name") == encoder.name:  # so that the first cannot be told by its name
             advice = "it has other weights or settings now; build the index again, or name what built it by `encoder`"
@@ -110,9 +115,12 @@ def check_query_encoder(index: Index, encoder: TextEncoder | Identity) -> None:
 
 
 def _other_vectors(index: Index, encoder: TextEncoder | Identity, advice: str) -> EncoderError:
+    return EncoderError(f"{_two_encoders(index, encoder)}: their vectors cannot be compared; {advice}")
+
+
+def _two_encoders(index: Index, encoder: TextEncoder | Identity) -> str:
     built_by = index.encoder
-    return EncoderError(
+    return (
         f"{index.path} was built with the encoder {built_by.get('name', 'unknown')} "
-        f"(fingerprint {str(built_by.get('fingerprint'))[:12]}), not with {encoder.name} "
-        f"({encoder.fingerprint[:12]}): their vectors cannot be compared; {advice}"
+        f"(fingerprint {str(built_by.get('fingerprint'))[:12]}), not with {encoder.name} ({encoder.fingerprint[:12]})"
     )

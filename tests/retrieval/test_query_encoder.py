@@ -50,7 +50,10 @@ def test_documents_and_memory_take_the_encoder_of_the_index(path, small, hash_en
         library.update([Document("ships", "Ships float because they displace water.")])
         assert library.encoder is hash_encoder
         assert library.search("ships float", k=1)[0].id == "ships"
-    with Collection.open(path, encoder=small) as library, pytest.raises(EncoderError, match="cannot be compared"):
+    with (
+        Collection.open(path, encoder=small) as library,
+        pytest.raises(EncoderError, match=r"the second as the `query_e"),
+    ):
         library.update([Document("more", "Another one.")])
 
 
