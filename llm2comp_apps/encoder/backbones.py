@@ -87,6 +87,7 @@ def load_backbone(
     tokenizer = _load_tokenizer(name, source)
     with in_turn:
         lm = _load_lm(name, source, dtype or torch.float32, attn_implementation)
+    _pad_with_a_known_token(tokenizer, lm)
     lm.requires_grad_(False)
     lm.eval().to(device)
     return Backbone(name, lm, tokenizer, digest or _cached_digest(name))
@@ -129,6 +130,19 @@ def _load_tokenizer(name: str, source: str) -> PreTrainedTokenizerBase:
     # Texts are cut by us; the tokenizer's own limit would only print warnings about texts that are cut anyway.
     tokenizer.model_max_length = int(1e30)
     return tokenizer
+
+
+def _pad_with_a_known_token(tokenizer: PreTrainedTokenizerBase, lm: PreTrainedModel) -> None:
+    """Pad by another token where the model has no embedding for the tokenizer's own.
+
+    A padding token that was added to a tokenizer, by people or by its class in transformers, is often one more than the
+    model knows. What pads is masked, so that any token will do.
+    """
+    rows = lm.get_input_embeddings().weight.shape[0]
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
+        ends = (tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
+        known = next(number for number in ends if number is not None and number < rows)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(known)
 
 
 def _load_lm(name: str, source: str, dtype: torch.dtype, attn_implementation: str) -> PreTrainedModel:

@@ -8,13 +8,17 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
 
+from llm2comp_apps import LLM2Comp
 from llm2comp_apps.encoder import wheel_backbone
 from llm2comp_apps.encoder.backbones import load_backbone
 from llm2comp_apps.encoder.cache import directory_sha256
+from llm2comp_apps.encoder.checkpoint import EncoderSettings
+from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.errors import EncoderError
 
 
@@ -31,6 +35,25 @@ def test_a_local_directory_loads_frozen_and_left_padding(make_backbone):
     assert not backbone.lm.training
     assert backbone.tokenizer.padding_side == "left"
     assert len(backbone.sha256) == 64
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_padding_token_that_the_model_does_not_know_is_replaced(make_backbone, tmp_path, ends):
+    """One added to the tokenizer alone; a row of it has no embedding, and a batch of two lengths broke."""
+    directory = tmp_path / "padded"
+    shutil.copytree(make_backbone("llama"), directory)
+    rows = load_backbone(str(directory), device="cpu").lm.get_input_embeddings().weight.shape[0]
+    own = AutoTokenizer.from_pretrained(directory)
+    own.add_tokens([f"<more{number}>" for number in range(rows - len(own))])
+    own.add_special_tokens({"pad_token": "[PAD]"} | ({} if ends else {"eos_token": "[END]", "bos_token": "[BOS]"}))
+    assert own.pad_token_id >= rows
+    own.save_pretrained(directory)
+    backbone = load_backbone(str(directory), device="cpu")
+    assert backbone.tokenizer.pad_token_id == (backbone.tokenizer.eos_token_id if ends else 0)
+    settings = EncoderSettings(backbone=str(directory), backbone_sha256=backbone.sha256, k=2)
+    encoder = LLM2Comp(CompressionNetwork.fresh(backbone.lm, 2), backbone.tokenizer, settings)
+    texts = ["short", "a text that is longer"]
+    assert np.allclose(encoder.encode(texts)[0], encoder.encode(texts[:1])[0], atol=1e-5)
 
 
 def test_the_digest_follows_the_weights(make_backbone, tmp_path, monkeypatch):

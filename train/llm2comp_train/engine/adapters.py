@@ -164,7 +164,12 @@ def require_same_origin(init: Path, backbone: Backbone, settings: Settings, read
     """
     made = checkpoint.read_settings(init, task=None)
     if made.backbone_sha256 != backbone.sha256:
-        raise TrainingError(f"`init` {init}: made for other weights than those of {backbone.name}.")
+        if made.backbone == backbone.name:
+            raise TrainingError(f"`init` {init}: made for other weights of {backbone.name} than it has now.")
+        raise TrainingError(
+            f"`init` {init}: made for the weights of {made.backbone}, not for those of {backbone.name}; continue with "
+            f"`backbone={made.backbone}`."
+        )
     if made.readout != readout:
         raise TrainingError(f"`init` {init}: reads its vectors from {made.readout}; this stage needs {readout}.")
     if made.k != settings.k and not READOUTS[readout].of_text:
