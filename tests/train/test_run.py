@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from llm2comp_train.engine.run import RunOptions, run_stage
 from llm2comp_train.engine.sharding import placed_like
 from llm2comp_train.stages import STAGES, get_stage
 from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.model import LLM2Comp
@@ -359,6 +361,68 @@ def test_another_backbone_or_shape_of_the_initial_checkpoint_is_refused(settings
             go("scl", other, data, tmp_path / "d", init=tmp_path / "kl")
     with pytest.raises(TrainingError, match="neither an encoder"):
         go("scl", settings, data, tmp_path / "c", init=tmp_path)
+
+
+def test_an_encoder_of_another_backbone_says_which_one_goes_with_it(settings, data, tmp_path):
+    directory = tmp_path / "other"
+    shutil.copytree(settings.backbone, directory)
+    lm = LlamaForCausalLM.from_pretrained(directory)
+    lm.lm_head.weight.data += 1
+    lm.save_pretrained(directory)
+    go("kl", replace(settings, max_steps=1, backbone=str(directory)), data, tmp_path / "kl")
+    with pytest.raises(
+        TrainingError, match=rf"for the weights of {directory}, .* continue with `backbone={directory}`"
+    ):
+        go("scl", settings, data, tmp_path / "a", init=tmp_path / "kl")
+    lm.lm_head.weight.data += 1
+    lm.save_pretrained(directory)
+    with pytest.raises(TrainingError, match=rf"made for other weights of {directory} than it has now"):
+        go("scl", replace(settings, backbone=str(directory)), data, tmp_path / "a", init=tmp_path / "kl")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_calls_do_not_train_in_one_folder(settings, data, tmp_path, resume):
+    refused = []
+
+    def another(_progress):
+        try:
+            go("nll", replace(settings, seed=1), data, tmp_path / "run", resume=False)
+        except UsageError as error:  # it has begun, and that is seen before anything is loaded
+            refused.append(str(error))
+        if resume:
+            with pytest.raises(TrainingError, match=r"run: another process trains there now; wait until it has ended"):
+                go("kl", settings, data, tmp_path / "run", resume=True)
+
+    go("kl", settings, data, tmp_path / "run", show=another)
+    go("kl", settings, data, tmp_path / "alone")
+    assert len(refused) == settings.max_steps
+    assert losses(tmp_path / "run") == losses(tmp_path / "alone")
+
+
+def test_a_call_that_comes_before_the_first_step_leaves_the_data_of_another_one(settings, data, tmp_path, monkeypatch):
+    """Neither run had begun when the second one looked, so that it took the folder for a free one."""
+    work = get_stage("kl").work
+    monkeypatch.setattr(type(get_stage("kl")), "work", lambda stage, bench: (second(), work(bench))[1])
+
+    def second():
+        before = sorted((tmp_path / "run").rglob("*"))
+        with pytest.raises(TrainingError, match="another process trains there now"):
+            go("nll", replace(settings, seed=1), data, tmp_path / "run")
+        assert sorted((tmp_path / "run").rglob("*")) == before
+
+    go("kl", settings, data, tmp_path / "run")
+    assert json.loads((tmp_path / "run/run.json").read_text())["stage"] == "kl"
+
+
+def test_contexts_that_no_text_has_are_refused(settings, data, tmp_path):
+    long = replace(settings, context="8,64", max_length=40)
+    for stage in ("rc", "kl", "mntp"):
+        with pytest.raises(
+            UsageError, match=r"context must be at most 40, where texts are cut \(`max_length`\), not 64"
+        ):
+            go(stage, long, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    go("scl", replace(long, max_steps=1), data, tmp_path / "run")  # which has no contexts
 
 
 def test_checkpoints_are_in_the_order_of_their_steps(tmp_path):

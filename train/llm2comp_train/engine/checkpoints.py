@@ -1,6 +1,7 @@
 """A run's directory, written so that a crash leaves the old checkpoint or the new one, never half of one.
 
 run.json                       the resolved settings
+run.lock                       held while a process trains here
 data/                          the training texts as token ids
 metrics.jsonl                  one line per step, one per evaluation
 checkpoints/step-000200/       an encoder that can be used as it is, and

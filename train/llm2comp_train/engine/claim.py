@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from llm2comp_train.engine.run import RunOptions
 
 __all__ = [
+    "alone_in",
     "chain_claim",
     "check_chain",
     "check_claim",
@@ -33,7 +36,7 @@ __all__ = [
     "scores_anew",
 ]
 
-RUN, CHAIN = "run.json", "chain.json"
+RUN, CHAIN, LOCK = "run.json", "chain.json", "run.lock"
 FREE = ("tokens_per_pass", "tokens_kept", "head_chunk", "gradient_checkpointing", "dead_after", "dead_gain",
         "eval_data", "tensorboard")  # fmt: skip
 """What a resumed run may change: what is learned does not depend on it. Memory may have run out."""
@@ -123,6 +126,30 @@ def _compare(out: Path, before: Mapping[str, Any], wanted: Mapping[str, Any]) ->
             "again, or leave them out, or give another `out`",
             field="resume",
         )
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Let one call at a time train in ``out``: two would write one log, and replace each other's checkpoints and data.
+
+    A lock of the operating system, so that a killed run holds none; where the file system has no locks, all go ahead.
+
+    Raises:
+        TrainingError: another process trains there now.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reason = f"{out}: another process trains there now; wait until it has ended, or give another `out`."
+            raise TrainingError(reason) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def claim(out: Path, wanted: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import fnmatch
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from llm2comp_train.data.store import TokenStore, write_store
 from llm2comp_train.engine import checkpoints
 from llm2comp_train.engine.building import build, export
 from llm2comp_train.engine.choosing import with_layers_chosen
-from llm2comp_train.engine.claim import check_claim, claim, read_record, run_claim, run_name, scores_anew
+from llm2comp_train.engine.claim import alone_in, check_claim, claim, read_record, run_claim, run_name, scores_anew
 from llm2comp_train.engine.loop import AgreedStop, Progress, Run, train
 from llm2comp_train.engine.machine import fit_to_machine, load_for_training
 from llm2comp_train.engine.metrics import best_step, require_tensorboard
@@ -86,7 +87,8 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
     What can be refused without reading the training texts is refused before anything is written.
 
     Raises:
-        TrainingError: see :func:`~.loop.train`; also when the run was stopped before its end.
+        TrainingError: see :func:`~.loop.train`; also when the run was stopped before its end, or another process trains
+            in ``out``.
         UsageError: ``out`` holds a run and ``resume`` is not set, or one with other settings; or an option names what
             is not there.
     """
@@ -99,46 +101,53 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
     network = build(backbone, chosen, init, kind)
     probe(network, backbone.name)
     teachers = kind.teachers(settings, processes.device)
-    if processes.main:
-        scores_anew(options.out, options, settings.max_steps)
-        claim(options.out, run_claim(stage, settings, options))
-    store = _store(kind, settings, options, files, backbone.tokenizer, processes)
-    live = LiveEncoder(network, backbone.tokenizer, settings)
-    bench = Bench(
-        settings=settings,
-        network=network,
-        backbone=backbone,
-        store=store,
-        processes=processes,
-        live=live,
-        teachers=teachers,
-        prompts=[_query_prompt(kind, settings, options, name) for name in store.names],
-        folder=options.out,
-        init=init,
-        say=options.say,
-    )
-    work = kind.work(bench)
-    fit_to_machine(network, settings, processes)
-    about = {"stage": stage, "data": store.names, "init": str(init) if init else None, **dataclasses.asdict(settings)}
+    with alone_in(options.out) if processes.main else nullcontext():
+        if processes.main:
+            check_claim(options.out, run_claim(stage, settings, options), resume=options.resume)  # of another call, too
+            scores_anew(options.out, options, settings.max_steps)
+            claim(options.out, run_claim(stage, settings, options))
+        store = _store(kind, settings, options, files, backbone.tokenizer, processes)
+        live = LiveEncoder(network, backbone.tokenizer, settings)
+        bench = Bench(
+            settings=settings,
+            network=network,
+            backbone=backbone,
+            store=store,
+            processes=processes,
+            live=live,
+            teachers=teachers,
+            prompts=[_query_prompt(kind, settings, options, name) for name in store.names],
+            folder=options.out,
+            init=init,
+            say=options.say,
+        )
+        work = kind.work(bench)
+        fit_to_machine(network, settings, processes)
+        about = {
+            "stage": stage,
+            "data": store.names,
+            "init": str(init) if init else None,
+            **dataclasses.asdict(settings),
+        }
 
-    def evaluate() -> dict[str, float]:
-        return {**work.figures(), **(options.judge(live) if options.judge else {})}
+        def evaluate() -> dict[str, float]:
+            return {**work.figures(), **(options.judge(live) if options.judge else {})}
 
-    run = Run(
-        directory=options.out,
-        settings=settings,
-        network=network,
-        processes=processes,
-        work=work,
-        evaluate=evaluate,
-        export=lambda directory: export(
-            directory, network, backbone, settings, about, work.provenance(), name=run_name(options.out)
-        ),
-        place=store.place,
-        show=options.show,
-        tensorboard=options.tensorboard,
-    )
-    return _train_to_the_end(run, options)
+        run = Run(
+            directory=options.out,
+            settings=settings,
+            network=network,
+            processes=processes,
+            work=work,
+            evaluate=evaluate,
+            export=lambda directory: export(
+                directory, network, backbone, settings, about, work.provenance(), name=run_name(options.out)
+            ),
+            place=store.place,
+            show=options.show,
+            tensorboard=options.tensorboard,
+        )
+        return _train_to_the_end(run, options)
 
 
 def _train_to_the_end(run: Run, options: RunOptions) -> Path:
@@ -178,7 +187,7 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
     Raises:
         TrainingError: there are no such data, or a package is missing.
         UsageError: see :func:`~.claim.check_claim`; or the stage refuses a setting; or an instruction, or a pattern of
-            alike sides, is for no file.
+            alike sides, is for no file; or no text is as long as a context.
     """
     stage.check(settings)
     if settings.attention == PACKED and not stage.embeds:
@@ -199,8 +208,11 @@ def check_call(stage: Stage, settings: Settings, options: RunOptions) -> list[Da
     for pattern in options.instructions:
         if not fnmatch.filter(names, pattern):
             raise UsageError(f"{pattern!r} matches none of the data files ({', '.join(names)})", field="instructions")
-    if stage.has_queries and not options.resume:  # a run that began before this was asked goes on
-        _check_symmetric(settings, names)
+    if not options.resume:  # a run that began before this was asked goes on
+        if stage.has_queries:
+            _check_symmetric(settings, names)
+        if stage.family == "adapting":
+            _check_contexts(settings)
     return files
 
 
@@ -209,6 +221,14 @@ def _check_symmetric(settings: Settings, names: Sequence[str]) -> None:
     for pattern in settings.symmetric_patterns:
         if pattern not in SYMMETRIC and not fnmatch.filter(names, pattern):
             raise UsageError(f"{pattern!r} matches none of the data files ({', '.join(names)})", field="symmetric")
+
+
+def _check_contexts(settings: Settings) -> None:
+    """Refuse lengths that no text has once it is cut, instead of training on shorter ones."""
+    longest = max(settings.contexts, default=0)
+    if longest > settings.max_length:
+        reason = f"must be at most {settings.max_length}, where texts are cut (`max_length`), not {longest}"
+        raise UsageError(reason, field="context")
 
 
 def data_files(options: RunOptions) -> list[DataFile]:
