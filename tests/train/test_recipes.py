@@ -49,6 +49,14 @@ def test_who_counts_texts_does_not_get_the_recipes_tokens():
     assert resolve("smollm2-135m", "rerank", {"batch_size": 6, "batch_tokens": 512}).batch_tokens == 512
 
 
+def test_who_cuts_texts_shorter_does_not_get_the_recipes_longer_contexts():
+    assert resolve("smollm2-135m", "kl", {}, gpu=True).contexts == (32, 64, 96, 128)
+    assert resolve("smollm2-135m", "kl", {"max_length": 64}, gpu=True).contexts == (32, 64)
+    assert resolve("smollm2-135m", "kl", {"max_length": 20}, gpu=True).contexts == (20,)
+    assert resolve("smollm2-135m", "kl", {"max_length": 64, "context": "96"}, gpu=True).contexts == (96,)
+    assert resolve("smollm2-135m", "kl", {"max_length": 64, "context": "random"}, gpu=True).context == "random"
+
+
 def test_instructions_by_file():
     assert parse_instructions(["med*=question: ", "a=b=c"]) == {"med*": "question: ", "a": "b=c"}
     with pytest.raises(UsageError, match="write FILE=TEXT"):

@@ -196,7 +196,17 @@ def resolve(recipe: str, stage: str, changes: Mapping[str, Any] | None = None, *
         UsageError: unknown recipe or stage, or a setting out of range.
     """
     values = get_recipe(recipe).settings_of(get_stage(stage), gpu=gpu)
-    return with_changes(dataclasses.replace(Settings(), **values), changes or {})
+    settings, changes = dataclasses.replace(Settings(), **values), changes or {}
+    longest = changes.get("max_length") or 0
+    if longest > 0 and not changes.get("context"):
+        settings = dataclasses.replace(settings, context=_up_to(settings, longest))
+    return with_changes(settings, changes)
+
+
+def _up_to(settings: Settings, longest: int) -> str:
+    """The contexts of a recipe that a text has which is cut there: who cuts texts shorter does not want longer ones."""
+    kept = [length for length in settings.contexts if length <= longest]
+    return ",".join(map(str, kept or [longest])) if settings.contexts else settings.context
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
