@@ -134,10 +134,10 @@ def cut_corpus(
     for name, value in (("parts", parts), ("part_bytes", part_bytes)):
         if value is not None and value < 1:
             raise UsageError(f"must be at least 1, not {value}", field=name)
+    check_sources(sources, options, report)
     for source in sources:
         if readable_once(source):
             raise UsageError(f"{os.fspath(source)} can be read only once, and parts are read by several programs")
-    check_sources(sources, options, report)
     total = max(report.bytes_total or 0, 1)
     size = total / parts if parts is not None else part_bytes
     cut: list[list[CorpusSlice]] = []
@@ -152,7 +152,7 @@ def cut_corpus(
             named = options.format if options.format != "auto" else FORMAT_BY_SUFFIX.get(file.suffix, "txt")
             slices = _whole(file, named)
         for each in slices:
-            if not cut or int(place / size + _ROUNDING) >= len(cut):
+            if not cut or (len(cut) != parts and place / size + _ROUNDING >= len(cut)):  # never more than asked for
                 cut.append([])
             cut[-1].append(each)
             place += each.weight

@@ -27,9 +27,12 @@ def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOpti
     """Find out before the first document whether every source is there, and how many bytes there are.
 
     Raises:
-        UsageError: no source, or standard input twice.
+        UsageError: no source, one that is in no list, or standard input twice.
         CorpusError: a source does not exist, or a folder holds nothing to read.
     """
+    if isinstance(sources, str | os.PathLike):  # a string would be read by its letters
+        reason = f"must be a list of files and folders, not one; write [{os.fspath(sources)!r}]"
+        raise UsageError(reason, field="corpus")
     names = [os.fspath(source) for source in sources]
     if not names:
         raise UsageError("no corpus given: name a file, a folder or - for standard input")

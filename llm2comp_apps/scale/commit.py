@@ -40,7 +40,7 @@ def commit_job(
         should_stop: asked after each part.
 
     Raises:
-        UsageError: parts are missing, or the index was made with other settings.
+        UsageError: parts are missing, the index was made with other settings, or its place is a file's.
         CorpusError: an id stands for two documents. In a corpus of folders alone, the later one is left out.
         LLM2CompError: a part is damaged; the next run makes it again.
     """
@@ -54,6 +54,9 @@ def commit_job(
             "(`partial` takes those that are there)"
         )
     path = Path(output)
+    if path.is_file():
+        reason = f"{path} is a file, not an index; an index is a folder, such as {path.stem}.index"
+        raise UsageError(reason, field="output")
     index = Index.open(path) if path.exists() and any(path.iterdir()) else job.blueprint.create(path)
     with index:
         job.blueprint.check_index(index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from llm2comp_apps import CorpusOptions, IndexBlueprint, UsageError, cut_corpus, draw_blueprint
@@ -39,10 +40,11 @@ def plan_job(
         on_progress: called with the share of the corpus that has been looked at.
 
     Raises:
-        UsageError: a setting makes no sense, or the folder holds another plan.
+        UsageError: a setting makes no sense, or the folder lies in the corpus or holds another plan.
         CorpusError: a source is missing or broken.
         EncoderError: the encoder cannot be found or loaded.
     """
+    _check_apart(job, sources)
     folder, reading = open_folder(job), reading or CorpusOptions()
     cut = cut_corpus(sources, reading, parts=parts, on_progress=on_progress)
     blueprint: IndexBlueprint = draw_blueprint(encoder=encoder, device=device, **(settings or {}))
@@ -54,6 +56,20 @@ def plan_job(
             what = _difference(before, blueprint, reading, cut)
             raise UsageError(f"{folder.location} holds the plan of another job ({what}); take another folder")
     return Job.open(job)
+
+
+def _check_apart(job: str | os.PathLike[str], sources: Sequence[str | os.PathLike[str]]) -> None:
+    """Refuse a job in a folder of the corpus: whoever reads that again takes the plan and the parts for documents."""
+    name = os.fspath(job)
+    if "://" in name or isinstance(sources, str | os.PathLike):
+        return
+    place = Path(name).resolve()
+    for source in map(Path, sources):
+        root = source.resolve()
+        inside = place.relative_to(root).parts if root.is_dir() and place.is_relative_to(root) else (".outside",)
+        if not any(part.startswith(".") for part in inside):  # hidden folders are never read
+            reason = f"{name} lies in {source}, and what is written there would be read as part of the corpus"
+            raise UsageError(f"{reason}; take a folder outside of it", field="job")
 
 
 def _difference(before: Job, blueprint: IndexBlueprint, reading: CorpusOptions, parts: list[Any]) -> str:

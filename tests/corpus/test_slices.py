@@ -82,6 +82,16 @@ def test_lines_and_folders(tmp_path):
     assert [document for part in cut for document in read_slices(part, lines)] == list(read_corpus([path], lines))
 
 
+@pytest.mark.parametrize("parts", [1, 4, 10])
+def test_small_files_at_the_end_make_no_part_more(tmp_path, parts):
+    for number in range(200):  # the last of them begins within the last hundredth of the corpus
+        (tmp_path / f"{number:03}.txt").write_text("a few words")
+    (tmp_path / "000.jsonl").write_text(JSONL)
+    cut = cut_corpus([tmp_path], parts=parts)
+    assert len(cut) == parts  # an array of jobs counts on it
+    assert [document for part in cut for document in read_slices(part)] == list(read_corpus([tmp_path]))
+
+
 def test_the_same_corpus_is_cut_in_the_same_way(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_text(JSONL)
@@ -192,3 +202,12 @@ def test_slices_survive_as_plain_values(tmp_path):
     path.write_text(JSONL)
     (part,) = cut_corpus([path], parts=1)
     assert replace(part[0], file=replace(part[0].file)) == part[0]
+
+
+def test_one_path_in_place_of_a_list_is_not_read_by_its_letters(tmp_path):
+    path = tmp_path / "the-corpus.jsonl"
+    path.write_text(JSONL)
+    for one in (path, str(path)):
+        for read in (cut_corpus, read_corpus):
+            with pytest.raises(UsageError, match=r"^corpus must be a list of files and folders, not one; write \["):
+                read(one)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from llm2comp_apps import Collection, CorpusError, CorpusOptions, ReadReport, read_corpus
+from llm2comp_apps import Collection, CorpusError, CorpusOptions, ReadReport, UsageError, read_corpus
 from llm2comp_apps.scale import commit_job, plan_job, run_parts
 
 
@@ -81,3 +81,21 @@ def test_a_damaged_file_that_was_named_is_refused_by_name(tmp_path, folder, hash
     damage(folder)
     with pytest.raises(CorpusError, match=rf"{name}: cannot be cut into parts"):
         plan_job(tmp_path / "job", [folder / name], parts=3, encoder=hash_encoder)
+
+
+def test_a_job_does_not_lie_in_its_corpus(tmp_path, folder, hash_encoder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for sources in ([folder], ["."]):
+        with pytest.raises(UsageError, match=r"^job inner/job lies in .*, and what is written there would be read"):
+            plan_job("inner/job", sources, parts=2, encoder=hash_encoder)
+    assert not (folder / "inner").exists()
+    for place in (".job", tmp_path / "job"):
+        assert len(plan_job(place, ["."], parts=2, encoder=hash_encoder)) == 2
+        assert len(plan_job(place, ["."], parts=2, encoder=hash_encoder)) == 2
+
+
+def test_an_index_of_parts_does_not_take_the_place_of_a_file(tmp_path, folder, hash_encoder):
+    job = plan_job(tmp_path / "job", [folder], encoder=hash_encoder)
+    run_parts(job, encoder=hash_encoder)
+    with pytest.raises(UsageError, match=r"^output .*a\.jsonl is a file, not an index; an index is a folder"):
+        commit_job(job, folder / "a.jsonl")
