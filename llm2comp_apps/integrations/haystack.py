@@ -291,6 +291,8 @@ def _comparison(filters: dict[str, Any]) -> str:
         raise FilterError(f"the field of a comparison is its name, not {name!r}")
     if name in _NOT_FILTERED:
         raise FilterError(f"a filter asks for id or a field of meta, such as meta.year, not for {name}")
+    if name == "meta._id":
+        raise FilterError("a filter cannot name meta._id, since _id is the document's own id; call the field otherwise")
     name = "_id" if name == "id" else name.removeprefix("meta.")
     try:
         if operator in ("in", "not in"):

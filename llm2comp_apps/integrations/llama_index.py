@@ -175,6 +175,9 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
         ready = [node for node in nodes if node.embedding is not None]
         for node in ready:
             self._check(node.get_embedding())
+        if ready and self._collection.index.memory_tokens:
+            reason = "stores memory vectors, which LlamaIndex does not make; make the collection without"
+            raise UsageError(reason, field="memory")
         if bare:
             self._collection.update(Document(one.id, one.text, metadata=one.metadata) for one in map(_document, bare))
         if ready:
@@ -218,7 +221,7 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Nodes by their ids, by filters, or all."""
         found = self._collection.documents(where=_condition(node_ids, filters))
-        return [_node(one.metadata, one.text) for one in found]
+        return [_node(one.id, one.metadata, one.text) for one in found]
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:  # noqa: ARG002 - signature
         """The nearest nodes: by the vector, by the words, or by both, as the mode says.
@@ -247,7 +250,7 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
             best = self._collection.search(query.query_str or "", k=k, mode=mode, where=where, alpha=alpha)
             found = [(hit.id, hit.score, hit.metadata, hit.text) for hit in best]
         return VectorStoreQueryResult(
-            nodes=[_node(metadata, text) for _, _, metadata, text in found],
+            nodes=[_node(id_, metadata, text) for id_, _, metadata, text in found],
             similarities=[score for _, score, _, _ in found],
             ids=[id_ for id_, _, _, _ in found],
         )
@@ -297,7 +300,10 @@ def _document(node: BaseNode) -> IndexedDocument:
     return IndexedDocument(node.node_id, node.get_content(metadata_mode=MetadataMode.NONE), metadata=metadata)
 
 
-def _node(metadata: dict[str, Any], text: str) -> BaseNode:
+def _node(id_: str, metadata: dict[str, Any], text: str) -> BaseNode:
+    if "_node_content" not in metadata:
+        reason = f"holds the document {id_!r:.200}, which LlamaIndex did not write"
+        raise UsageError(f"{reason}; read it by Collection, or by what there is for LangChain", field="collection")
     return metadata_dict_to_node(metadata, text=text)
 
 

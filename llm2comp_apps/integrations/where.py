@@ -57,7 +57,13 @@ def compared(name: str, operator: str, value: Any) -> str:
 
 
 def listed(name: str, values: Iterable[Any], *, negated: bool = False) -> str:
-    """A field that is one of some values, or none of them."""
+    """A field that is one of some values, or none of them.
+
+    Raises:
+        UsageError: one text in place of several values, or a value that has no literal.
+    """
+    if isinstance(values, str):  # it would count by its letters
+        raise UsageError(f"{name!r} is compared with a list of values, not with one text; write [{values[:60]!r}]")
     texts: list[str] = []
     others: list[str] = []
     for value in values:

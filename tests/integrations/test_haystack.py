@@ -131,6 +131,12 @@ def test_a_title_is_filtered_as_the_meta_field_that_it_was(document_store):
     assert found(">", 4) == "f"
 
 
+def test_a_meta_field_that_is_called_as_the_id_is_refused(document_store):
+    document_store.write_documents([Document(id="cells", content="x", meta={"_id": "mine"})])
+    with pytest.raises(FilterError, match=r"^a filter cannot name meta\._id"):
+        document_store.filter_documents({"field": "meta._id", "operator": "==", "value": "mine"})
+
+
 @pytest.mark.parametrize("name", ["content", "score", "embedding", "meta"])
 def test_what_no_condition_reaches_is_refused(document_store, name):
     with pytest.raises(FilterError, match=f"such as meta.year, not for {name}"):

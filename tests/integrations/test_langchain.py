@@ -233,6 +233,11 @@ def test_different_documents_by_marginal_relevance(tmp_path, hash_encoder):
     assert len(LLM2CompVectorStore.open(tmp_path / "m.index", encoder=hash_encoder).collection) == 4
 
 
+def test_one_text_in_place_of_ids_is_refused(collection):
+    with pytest.raises(UsageError, match=r"not with one text; write \['cells'\]$"):
+        LLM2CompVectorStore(collection).get_by_ids("cells")
+
+
 def test_lists_that_do_not_belong_together(collection):
     with pytest.raises(UsageError, match="2 texts, 1 metadatas and 2 ids do not belong together"):
         LLM2CompVectorStore(collection).add_texts(["a", "b"], [{}], ids=["1", "2"])

@@ -23,7 +23,7 @@ from llama_index.core.vector_stores import (
 )
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
-from llm2comp_apps import Collection, UsageError
+from llm2comp_apps import Collection, Document, UsageError
 from llm2comp_apps.integrations import llama_index as ours
 from llm2comp_apps.integrations.llama_index import LLM2CompEmbedding, LLM2CompReranker, LLM2CompVectorStore
 
@@ -262,3 +262,29 @@ def test_a_store_is_pickled_and_copied(filled, tmp_path, make_hash_encoder):
         with pytest.raises(UsageError, match=r"collection was not pickled, since its encoder cannot be"):
             pickle.loads(written)
         assert copy.deepcopy(LLM2CompVectorStore(collection)).client.encoder is stuck
+
+
+def test_one_text_in_place_of_ids_deletes_and_finds_nothing(store, hash_encoder):
+    store.add([TextNode(id_=key, text=f"text {key}") for key in "123"])
+    for call in (store.delete_nodes, store.get_nodes):
+        with pytest.raises(UsageError, match=r"not with one text; write \['12'\]$"):
+            call("12")
+    assert len(store.get_nodes()) == 3
+
+
+def test_nodes_with_vectors_are_refused_where_memory_vectors_are_stored(tmp_path, hash_encoder, embedding):
+    with Collection.create(tmp_path / "memory.index", encoder=hash_encoder, memory=True) as collection:
+        store = LLM2CompVectorStore(collection)
+        context = StorageContext.from_defaults(vector_store=store)
+        with pytest.raises(UsageError, match=r"^memory stores memory vectors, which LlamaIndex does not make"):
+            VectorStoreIndex(nodes(), storage_context=context, embed_model=embedding)
+        store.add(nodes())  # the collection's encoder makes both
+        assert len(store.get_nodes()) == 3
+
+
+def test_documents_that_are_no_nodes_are_named(store, embedding):
+    store.client.update([Document("d1", "a document of a build")])
+    retriever = VectorStoreIndex.from_vector_store(store, embed_model=embedding).as_retriever()
+    for read in (store.get_nodes, lambda: retriever.retrieve("a document")):
+        with pytest.raises(UsageError, match=r"^collection holds the document 'd1', which LlamaIndex did not write"):
+            read()

@@ -48,6 +48,13 @@ def test_what_has_no_literal(value):
         literal(value)
 
 
+def test_one_text_in_place_of_a_list_is_not_read_by_its_letters():
+    with pytest.raises(
+        UsageError, match=r"^'_id' is compared with a list of values, not with one text; write \['12'\]$"
+    ):
+        listed("_id", "12")
+
+
 @pytest.mark.parametrize("name", ["", "a..b", 'a"b', "a\\b", "a\0b"])
 def test_what_has_no_name(name):
     with pytest.raises(UsageError, match="cannot name the field"):
