@@ -37,6 +37,20 @@ def _refused(document: Document, reason: object) -> CorpusError:
     return CorpusError(f"{where}document {document.id!r:.200} cannot be stored: {reason}")
 
 
+def _field_that_is_no_json(document: Document) -> str:
+    """Which field of the metadata cannot be written down, and what to do; empty if it is none of them."""
+    for name, value in document.metadata.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except TypeError as error:
+            return f"{error}; make the field {name!r:.60} text, a number, a flag, a list or a dictionary"
+        except ValueError as error:
+            return f"{error}; leave the field {name!r:.60} out, or make it None"
+        except RecursionError:
+            break
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddingPlan:
     """How a document becomes vectors; part of every content hash and kept in the index's settings.
@@ -85,15 +99,15 @@ class EmbeddingPlan:
 
         Raises:
             CorpusError: something in the document cannot be written down: half a surrogate pair, metadata that are
-                not JSON-shaped or nested too deep, or a NUL character in the name of a field.
+                not JSON-shaped, not a number or nested too deep, or a NUL character in the name of a field.
         """
         from llm2comp_indexes import check_metadata
 
         parts = [document.title, document.text, document.metadata, fingerprint, self.to_settings()]
         try:
-            encoded = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+            encoded = json.dumps(parts, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
             check_metadata(document.metadata, encoded)
             digest = hashlib.blake2b(encoded.encode(), digest_size=16)
         except (TypeError, ValueError, RecursionError) as error:  # a lone surrogate is a ValueError
-            raise _refused(document, error) from error
+            raise _refused(document, _field_that_is_no_json(document) or error) from error
         return digest.hexdigest()

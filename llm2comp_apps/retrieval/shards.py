@@ -44,16 +44,21 @@ def open_indexes(
     if len(paths) < 2:
         return Collection.open(*paths, encoder=encoder, query_encoder=query_encoder, device=device)
     found = [find_index(path) for path in paths]
-    named = [path.resolve() for path in found]
-    for number, path in enumerate(found):
-        if named[number] in named[:number]:
-            raise UsageError(f"names {path} twice", field="index")
+    _check_named_once(found, "index")
     try:
         index = ShardedIndex.open(found, device=index_device(device))
     except InputError as error:
         raise UsageError(f"names indexes that do not fit: {error}", field="index") from error
     _check_apart(index)
     return open_shards(index, encoder=encoder, query_encoder=query_encoder, device=device)
+
+
+def _check_named_once(paths: Sequence[Path], field: str) -> None:
+    """Refuse a folder that is named twice: its documents would be found and counted twice."""
+    named = [path.resolve() for path in paths]
+    for number, path in enumerate(paths):
+        if named[number] in named[:number]:
+            raise UsageError(f"names {path} twice", field=field)
 
 
 def _check_apart(index: ShardedIndex) -> None:
@@ -87,7 +92,7 @@ def open_shards(
         device: as for :meth:`.Collection.open`.
 
     Raises:
-        UsageError: one path, and not a list of them.
+        UsageError: one path, and not a list of them, or one that is named twice.
         InputError: the indexes do not fit each other.
         IndexStoreError: one is missing or damaged.
     """
@@ -95,5 +100,6 @@ def open_shards(
         raise UsageError(f"must be a list of folders, not one; write [{str(shards)!r}]", field="shards")
     index: Any = shards
     if not isinstance(shards, ShardedIndex):
+        _check_named_once([Path(shard) for shard in shards], "shards")
         index = ShardedIndex.open(shards, device=index_device(device))
     return Collection(Models(index, encoder, query_encoder, device))

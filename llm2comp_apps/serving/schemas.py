@@ -184,6 +184,10 @@ class Fields:
         """Texts of documents: strings, or objects with a ``text`` and perhaps a ``title``."""
         found = self.get(name)
         if isinstance(found, list):
+            for position, each in enumerate(found):
+                if isinstance(each, dict) and not isinstance(each.get("text"), str):
+                    reason = f"must be strings or have a text, but the one at position {position} has no field text"
+                    raise self.wrong(name, reason)
             texts = [_content(each) if isinstance(each, dict) else each for each in found]
             self = Fields({**self.values, name: texts}, self.status, self._prefix)
         return self.texts(name, limits, single=False, most=limits.memory_inputs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,6 +114,14 @@ def test_title_and_text_cannot_be_confused():
         (Document("a", "half \ud800"), r"^document 'a' cannot be stored: .*surrogates not allowed"),
         (Document("a", "x", "half \udfff", {}, "b.py:3"), "^b.py:3: document 'a' cannot be stored: "),
         (Document("a", "x", metadata={"when": {1, 2}}), "document 'a' cannot be stored: .* set is not JSON"),
+        (
+            Document("a", "x", metadata={"year": 1, "day": datetime.date(2024, 6, 1)}),
+            "'a' cannot be stored: Object of type date is not JSON serializable; make the field 'day' text, a number",
+        ),
+        (
+            Document("a", "x", metadata={"b": [math.nan]}),
+            "'a' cannot be stored: .* not JSON compliant.*; leave the field 'b' out, or make it None",
+        ),
         (
             Document("a", "x", metadata={"b": [{"c\0": 1}]}),
             r"'a' cannot be stored: the name of the field 'c\\x00' has a NUL",

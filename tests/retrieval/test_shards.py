@@ -75,3 +75,6 @@ def test_what_is_not_for_several_indexes_is_told_in_a_line(tmp_path, hash_encode
     for one in (str(paths[0]), paths[0]):
         with pytest.raises(UsageError, match=r"^shards must be a list of folders, not one; write \["):
             open_shards(one)
+    again = paths[0].parent / "." / paths[0].name
+    with pytest.raises(UsageError, match=r"^shards names .*a\.index twice$"):
+        open_shards([*paths, str(again)], encoder=hash_encoder)

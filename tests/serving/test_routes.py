@@ -236,6 +236,10 @@ def test_reranking_speaks_three_dialects(ask, loads_hash) -> None:
     assert ask("POST", "/rerank", {"query": "x", "texts": []})[1]["error_type"] == "Validation"
     objects = [{"title": "cells", "text": "divide"}, {"text": "stars"}]
     assert ask("POST", "/v1/rerank", {"query": "cells", "documents": objects})[1]["results"][0]["index"] == 0
+    objects[1] = {"body": "stars"}
+    status, answer = ask("POST", "/v1/rerank", {"query": "cells", "documents": objects})
+    assert (status, answer["error"]["param"]) == (400, "documents")
+    assert answer["error"]["message"].endswith("the one at position 1 has no field text")
 
 
 def test_text_embeddings_inference(ask, loads_hash) -> None:
