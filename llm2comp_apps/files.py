@@ -17,7 +17,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["check_writable", "first_line", "replaced_file", "replaced_folder", "sync", "why", "write_text"]
+__all__ = [
+    "check_writable",
+    "first_line",
+    "locked_file",
+    "replaced_file",
+    "replaced_folder",
+    "sync",
+    "why",
+    "write_text",
+]
 
 _OF_SYSTEM = re.compile(r"\(os error (\d+)\)\s*$")
 """How safetensors and tokenizers, written in Rust, end the message of an error that the operating system reported."""
@@ -92,6 +101,32 @@ def replaced_folder(target: Path) -> Iterator[Path]:
             number = int(found[1])
             raise OSError(number, os.strerror(number), str(target)) from error
         raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked_file(path: Path, held: Exception) -> Iterator[None]:
+    """Hold a lock of the operating system, which a killed process gives back, while the block runs.
+
+    Where the file system has no locks, all go ahead.
+
+    Args:
+        path: file of the lock; made if missing, and left.
+        held: raised where another program has the lock.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise held from None
+        except OSError:  # no locks
+            pass
+        yield
     finally:
         os.close(descriptor)
 

@@ -11,13 +11,13 @@ Several programs may look at once, and one at a time takes files in: it holds th
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from llm2comp_apps.files import locked_file
 
 __all__ = ["FileState", "WatchedFiles"]
 
@@ -89,18 +89,14 @@ class WatchedFiles:
         """
         from llm2comp_indexes import IndexLockedError, IndexMissingError
 
+        reason = f"{self._index}: another program takes files of a folder in; try again when it is done"
+        held = ExitStack()
         try:
-            descriptor = os.open(self._index / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            held.enter_context(locked_file(self._index / _LOCK, IndexLockedError(reason)))
         except FileNotFoundError:
             raise IndexMissingError(f"{self._index}: the index was removed") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with held:
             yield
-        except BlockingIOError:
-            reason = f"{self._index}: another program takes files of a folder in; try again when it is done"
-            raise IndexLockedError(reason) from None
-        finally:
-            os.close(descriptor)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -66,8 +66,9 @@ def _check_apart(job: str | os.PathLike[str], sources: Sequence[str | os.PathLik
     place = Path(name).resolve()
     for source in map(Path, sources):
         root = source.resolve()
-        inside = place.relative_to(root).parts if root.is_dir() and place.is_relative_to(root) else (".outside",)
-        if not any(part.startswith(".") for part in inside):  # hidden folders are never read
+        if not (root.is_dir() and place.is_relative_to(root)):
+            continue
+        if not any(part.startswith(".") for part in place.relative_to(root).parts):  # hidden folders are never read
             reason = f"{name} lies in {source}, and what is written there would be read as part of the corpus"
             raise UsageError(f"{reason}; take a folder outside of it", field="job")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.errors import TrainingError, UsageError
-from llm2comp_apps.files import write_text
+from llm2comp_apps.files import locked_file, write_text
 from llm2comp_train.engine.checkpoints import latest_step
 from llm2comp_train.engine.metrics import METRICS, best_step, set_scores_aside
 from llm2comp_train.settings import Settings
@@ -138,18 +137,9 @@ def alone_in(out: Path) -> Iterator[None]:
         TrainingError: another process trains there now.
     """
     out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            reason = f"{out}: another process trains there now; wait until it has ended, or give another `out`."
-            raise TrainingError(reason) from None
-        except OSError:  # a file system without locks
-            pass
+    reason = f"{out}: another process trains there now; wait until it has ended, or give another `out`."
+    with locked_file(out / LOCK, TrainingError(reason)):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def claim(out: Path, wanted: Mapping[str, Any]) -> None:

@@ -107,47 +107,47 @@ def run_stage(stage: str, settings: Settings, options: RunOptions) -> Path:
             scores_anew(options.out, options, settings.max_steps)
             claim(options.out, run_claim(stage, settings, options))
         store = _store(kind, settings, options, files, backbone.tokenizer, processes)
-        live = LiveEncoder(network, backbone.tokenizer, settings)
         bench = Bench(
             settings=settings,
             network=network,
             backbone=backbone,
             store=store,
             processes=processes,
-            live=live,
+            live=LiveEncoder(network, backbone.tokenizer, settings),
             teachers=teachers,
             prompts=[_query_prompt(kind, settings, options, name) for name in store.names],
             folder=options.out,
             init=init,
             say=options.say,
         )
-        work = kind.work(bench)
-        fit_to_machine(network, settings, processes)
-        about = {
-            "stage": stage,
-            "data": store.names,
-            "init": str(init) if init else None,
-            **dataclasses.asdict(settings),
-        }
+        return _train_to_the_end(_run(kind, bench, options), options)
 
-        def evaluate() -> dict[str, float]:
-            return {**work.figures(), **(options.judge(live) if options.judge else {})}
 
-        run = Run(
-            directory=options.out,
-            settings=settings,
-            network=network,
-            processes=processes,
-            work=work,
-            evaluate=evaluate,
-            export=lambda directory: export(
-                directory, network, backbone, settings, about, work.provenance(), name=run_name(options.out)
-            ),
-            place=store.place,
-            show=options.show,
-            tensorboard=options.tensorboard,
-        )
-        return _train_to_the_end(run, options)
+def _run(kind: Stage, bench: Bench, options: RunOptions) -> Run:
+    """What the loop trains: the stage's work, and how its network is judged and written."""
+    settings, network, store, backbone = bench.settings, bench.network, bench.store, bench.backbone
+    work = kind.work(bench)
+    fit_to_machine(network, settings, bench.processes)
+    init = str(bench.init) if bench.init else None
+    about = {"stage": kind.name, "data": store.names, "init": init, **dataclasses.asdict(settings)}
+
+    def evaluate() -> dict[str, float]:
+        return {**work.figures(), **(options.judge(bench.live) if options.judge else {})}
+
+    return Run(
+        directory=options.out,
+        settings=settings,
+        network=network,
+        processes=bench.processes,
+        work=work,
+        evaluate=evaluate,
+        export=lambda directory: export(
+            directory, network, backbone, settings, about, work.provenance(), name=run_name(options.out)
+        ),
+        place=store.place,
+        show=options.show,
+        tensorboard=options.tensorboard,
+    )
 
 
 def _train_to_the_end(run: Run, options: RunOptions) -> Path:
