@@ -162,3 +162,12 @@ def small(tiny_encoder_dir):
         "--backbone", backbone, "--k", 4, "--max-steps", 2, "--batch-size", 4, "--context", "4,6", "--continuation", 4,
         "--validation-texts", 4, "--dead-gain", -9, "--float32-layers", 0, "--device", "cpu", "--dtype", "float32",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def built(cli, encoders, write_corpus):
+    """An index of eight documents, ``corpus.index`` in the working directory."""
+    corpus = write_corpus(8)
+    assert cli("index", "build", corpus, "--memory").exit_code == 0
+    encoders.loaded.clear()
+    return corpus.with_suffix(".index")

@@ -8,15 +8,6 @@ import pytest
 
 
 @pytest.fixture
-def built(cli, encoders, write_corpus):
-    """An index of eight documents, ``corpus.index`` in the working directory."""
-    corpus = write_corpus(8)
-    assert cli("index", "build", corpus, "--memory").exit_code == 0
-    encoders.loaded.clear()
-    return corpus.with_suffix(".index")
-
-
-@pytest.fixture
 def on_a_terminal(monkeypatch):
     """Makes the command believe that it talks to a person who types these lines."""
 

@@ -15,15 +15,6 @@ QUERIES = {"q1": "how do cells divide", "q2": "birth of stars", "q3": "why does 
 
 
 @pytest.fixture
-def built(cli, encoders, write_corpus):
-    """An index of eight documents, ``corpus.index`` in the working directory."""
-    corpus = write_corpus(8)
-    assert cli("index", "build", corpus, "--memory").exit_code == 0
-    encoders.loaded.clear()
-    return corpus.with_suffix(".index")
-
-
-@pytest.fixture
 def queries(tmp_path):
     path = tmp_path / "queries.jsonl"
     path.write_text("".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in QUERIES.items()))
