@@ -91,8 +91,13 @@ class MemoryLayer(nn.Module):
         self.text_key, self.text_value = (
             nn.Linear(d, groups * width, bias=False, device=first.device, dtype=first.dtype) for _ in range(2)
         )
-        for each in (self.text_key, self.text_value):
+        for each in self.text_maps:
             nn.init.zeros_(each.weight)
+
+    @property
+    def text_maps(self) -> tuple[nn.Linear, nn.Linear]:
+        """``text_key`` and ``text_value``."""
+        return self.text_key, self.text_value
 
     def forward(
         self,
@@ -121,10 +126,7 @@ class MemoryLayer(nn.Module):
         """Keys and values ``(B, groups, T, width)`` of the states ``(B, T, d)`` where the text stopped."""
         normed = self.normed(text)
         attention: Any = self.layer.self_attn
-        keys, values = (
-            part(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-            for part in (self.text_key, self.text_value)
-        )
+        keys, values = (part(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2) for part in self.text_maps)
         return (turned(keys, position_embeddings) if getattr(attention, "use_rope", True) else keys), values
 
     @classmethod

@@ -16,7 +16,8 @@ a row of missing layers. Here every kept layer is fitted, and to states that rea
 
 The text may stop behind some layer (:mod:`.memory_layers`). Then the layers behind it get the two maps that make the
 text's keys and values in the same way, to come near to those that the whole encoder has there; and W is learned from
-the memory tokens alone.
+the memory tokens alone. Where nothing else is left out, every W stays what it is: the maps do all that is missing,
+and the layers stay those that were trained, or rounded (``layers_of`` of :func:`.packing.pack_encoder`).
 """
 
 from __future__ import annotations
@@ -85,20 +86,14 @@ def reconstruct(
     states: list[_States] = [[] for _ in batches]
     starts = [full.layers.index(number) for number in pruned.layers]
     ends = [*starts[1:], len(full.layers)]
+    something_is_missing = (len(pruned.layers), pruned.k) != (len(full.layers), full.k)
     for index, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
         if index >= (network.text_layers or len(ends)):
             _fit_text(full.network, start, network, index, wanted, states, batches)
-        last_map, seen = _last_map(network, index), 0
-        sums = _Sums(last_map), _Sums(last_map)
         for number, batch in enumerate(batches):
             wanted[number] = _through(full.network, range(start, end), wanted[number], batch)
-            inner, made = _inner_and_made(network, index, states[number], batch)
-            for values, x, y in zip(inner, made, wanted[number], strict=True):
-                target = y[:, : x.shape[1]]  # with fewer memory tokens, a row is shorter
-                weights, last = _weights(network, batch, target), values.shape[1]  # of the row, that are computed
-                _add(sums, values, (target - x)[:, -last:], weights[:, -last:], seen)
-            seen += len(batch[0])
-        last_map.weight += _change(*sums, RIDGES).to(last_map.weight)
+        if something_is_missing:
+            _fit_last_map(network, index, wanted, states, batches)
         for number, batch in enumerate(batches):
             states[number] = _through(network, range(index, index + 1), states[number], batch)
         if on_progress:
@@ -250,7 +245,7 @@ def _fit_text(
         batches: the texts.
     """
     layers: Any = network.encoder.layers
-    maps, seen = (layers[index].text_key, layers[index].text_value), 0
+    maps, seen = layers[index].text_maps, 0
     sums = [(_Sums(one), _Sums(one)) for one in maps]
     for given, (own,), batch in zip(wanted, states, batches, strict=True):
         length = batch[0].shape[1]
@@ -261,6 +256,34 @@ def _fit_text(
         seen += len(batch[0])
     for one, pair in zip(maps, sums, strict=True):
         one.weight += _change(*pair, TEXT_RIDGES).to(one.weight)
+
+
+def _fit_last_map(
+    network: CompressionNetwork,
+    index: int,
+    wanted: Sequence[_States],
+    states: Sequence[_States],
+    batches: Sequence[Batch],
+) -> None:
+    """Fit the W of a layer.
+
+    Args:
+        network: the pruned encoder's, changed in place.
+        index: of its layer.
+        wanted: of each batch, what the whole encoder has behind the layer.
+        states: what the pruned one has in front of it.
+        batches: the texts.
+    """
+    last_map, seen = _last_map(network, index), 0
+    sums = _Sums(last_map), _Sums(last_map)
+    for given, own, batch in zip(wanted, states, batches, strict=True):
+        inner, made = _inner_and_made(network, index, own, batch)
+        for values, x, y in zip(inner, made, given, strict=True):
+            target = y[:, : x.shape[1]]  # with fewer memory tokens, a row is shorter
+            weights, last = _weights(network, batch, target), values.shape[1]  # of the row, that are computed
+            _add(sums, values, (target - x)[:, -last:], weights[:, -last:], seen)
+        seen += len(batch[0])
+    last_map.weight += _change(*sums, RIDGES).to(last_map.weight)
 
 
 def _keys_and_values(network: CompressionNetwork, place: int, states: _States, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from llm2comp_apps.encoder import load_encoder
-from llm2comp_apps.encoder.arrays import places
+from llm2comp_apps.encoder.arrays import open_arrays, places
 from llm2comp_apps.encoder.backends import load_light
 from llm2comp_apps.encoder.backends.packing import pack_encoder
 from llm2comp_apps.encoder.layers import prune
 from llm2comp_apps.encoder.model import LLM2Comp
+from llm2comp_apps.encoder.reconstruction import reconstruct
 from llm2comp_apps.errors import EncoderError, UsageError
 
 
@@ -96,6 +97,34 @@ def test_rounded_layers_stay_where_only_the_memory_tokens_learned(packed, make_b
     assert (light.encode(texts) * load_light(str(directory)).encode(texts)).sum(1).min() < 0.99
     heavy = LLM2Comp.from_pretrained(str(tmp_path / "kept"), device="cpu", dtype=torch.float32)
     assert heavy.fingerprint == light.fingerprint
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_rounded_layers_stay_where_the_text_stops_since(packed, make_backbone, tmp_path, texts, stops):
+    """What reads it there is rounded; it is fitted to layers that were rounded, and leaves their values as they are."""
+    _, directory = packed
+
+    def whole() -> LLM2Comp:
+        backbone = make_backbone("llama")
+        return LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32, backbone=backbone)
+
+    fitted = reconstruct(whole(), whole(), texts * 2, text_layers=1)
+    layers_of = str(directory)
+    if stops:
+        pack_encoder(fitted, tmp_path / "first", layers_of=layers_of)
+        layers_of = str(tmp_path / "first")
+        with torch.no_grad():
+            fitted.network.encoder.layers[-1].text_key.weight *= -1
+    pack_encoder(fitted, tmp_path / "kept", layers_of=layers_of)
+    before, after = (open_arrays(folder / "graph/layers.safetensors") for folder in (directory, tmp_path / "kept"))
+    assert {name for name in after.keys() - before.keys() if not name.startswith("constant.")} == {
+        "text.gain", *(f"layers.1.text_{part}.{kind}" for part in ("key", "value") for kind in ("integers", "scales"))
+    }  # fmt: skip
+    assert all(np.array_equal(before[name], after[name]) for name in before if not name.startswith("constant."))
+    light, heavy = load_light(str(tmp_path / "kept")), LLM2Comp.from_pretrained(str(tmp_path / "kept"), device="cpu")
+    assert light.fingerprint == heavy.fingerprint
+    for made in (light, heavy):
+        assert (made.encode(texts) * fitted.encode(texts)).sum(1).min() > 0.99
 
 
 def test_other_layers_are_not_taken(packed, make_checkpoint, tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 from llm2comp_apps import LLM2Comp
 from llm2comp_apps.encoder import checkpoint, reconstruction
+from llm2comp_apps.encoder.backends.packed import own_weights
 from llm2comp_apps.encoder.layers import agreement, greedy_removals, influence, prune
 from llm2comp_apps.encoder.memory_layers import KeysAndValues, MemoryLayer, turned
 from llm2comp_apps.encoder.network import CompressionNetwork
@@ -49,6 +50,18 @@ def test_the_maps_are_what_the_layer_would_have_computed(encoder, sentences, mon
     gain = layer.layer.input_layernorm.weight
     for made, own in ((layer.text_key, layer.layer.self_attn.k_proj), (layer.text_value, layer.layer.self_attn.v_proj)):
         assert torch.allclose(made.weight, own.weight * gain, atol=0.02 * own.weight.abs().max())
+
+
+def test_layers_stay_as_they_are_where_no_other_is_left_out(encoder, sentences):
+    before, whole = encoder.network.layer_weights(), reconstruct(encoder, prune(encoder, range(DEPTH)), sentences)
+    stopped = reconstruct(encoder, prune(encoder, range(DEPTH)), sentences, text_layers=2)
+    fewer = reconstruct(encoder, prune(encoder, range(DEPTH), k=2), sentences, text_layers=2)
+    for made in (whole, stopped):
+        found = own_weights(made.network.layer_weights())
+        assert found.keys() == before.keys()
+        assert all(torch.equal(found[name], weight.half().float()) for name, weight in before.items())
+    name = "layers.3.mlp.down_proj.weight"
+    assert not torch.equal(own_weights(fewer.network.layer_weights())[name], before[name].half().float())
 
 
 def test_without_its_maps_the_memory_does_not_see_the_text(encoder, sentences):

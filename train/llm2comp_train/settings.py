@@ -44,7 +44,7 @@ class Settings:
     train_weights: str = _setting(
         "adapter",
         "Weights that are trained: 'adapter'; 'all' of the encoder's layers (token embeddings are not); 'memory': the "
-        "memory tokens alone, while the layers of `init` stay as they are.",
+        "memory tokens and what they read the text by where it stops, while the layers of `init` stay as they are.",
     )
     lora_r: int = _setting(16, "Rank of the LoRA adapter.")
     lora_alpha: int = _setting(32, "Scale of the adapter: its updates count alpha / r times.")

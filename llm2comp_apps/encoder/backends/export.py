@@ -7,7 +7,6 @@ the network's is refused, and never written.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,11 +21,20 @@ from llm2comp_apps.encoder.arrays import open_arrays, places
 from llm2comp_apps.encoder.backends.blueprint import Blueprint, read_blueprint
 from llm2comp_apps.encoder.backends.build import PRECISIONS, build_graph
 from llm2comp_apps.encoder.backends.check_texts import check_texts
-from llm2comp_apps.encoder.backends.exported import FILES, GRAPH, LAYERS, TOKENIZER, TOKENS, Manifest, read_manifest
+from llm2comp_apps.encoder.backends.exported import (
+    FILES,
+    GRAPH,
+    LAYERS,
+    TOKENIZER,
+    TOKENS,
+    Manifest,
+    is_of_text,
+    read_manifest,
+)
 from llm2comp_apps.encoder.backends.graph import UNNAMED
 from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder, TextTokenizer
 from llm2comp_apps.encoder.backends.saturation import products_saturate
-from llm2comp_apps.encoder.backends.smoothing import Ranges, smooth
+from llm2comp_apps.encoder.backends.smoothing import Ranges, smooth, smooth_text
 from llm2comp_apps.encoder.backends.tokens import packed_tokens
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.memory_layers import MemoryLayer
@@ -82,7 +90,8 @@ def export_encoder(
         precision: ``int8`` or ``float32``.
         texts: how many texts to measure it with.
         token_bits: of token embeddings beside ``int8``, see :mod:`.tokens`.
-        rounded: folder of an export whose rounded layers are taken as they are; ``None`` to round the encoder's own.
+        rounded: folder of an export whose rounded layers are taken as they are, while what the text is read by where
+            it stops is rounded; ``None`` to round the encoder's own.
 
     Raises:
         UsageError: an unknown precision.
@@ -104,7 +113,7 @@ def export_encoder(
         rows = _pairs(encoder, rows)
     ranges, text, expected = _observe(encoder, rows)
     if precision == "int8":
-        blueprint = smooth(blueprint, ranges, text)
+        blueprint = smooth(blueprint, ranges, text) if rounded is None else smooth_text(blueprint, text)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replaced_folder(folder) as fresh:
         _write(fresh, blueprint, encoder.tokenizer, precision, token_bits)
@@ -126,24 +135,32 @@ def _write(folder: Path, blueprint: Blueprint, tokenizer: Any, precision: str, t
 
 
 def _take(weights: Path, place: Path) -> None:
-    """Put other weights in the place of those that the graph was written with, and by whose offsets it reads them.
+    """Put the arrays of other weights in the place of those of the same name, which stand for the same layers.
+
+    What the text is read by where it stopped stays what it is.
 
     Raises:
-        EncoderError: they do not lie alike, or what has no name of its own, such as a table of positions, differs.
+        EncoderError: they have other layers, or what has no name of its own, such as a table of positions, differs.
     """
-    alike = _laid_out(weights) == _laid_out(place) and all(
-        np.array_equal(ours, theirs)
-        for (name, ours), theirs in zip(open_arrays(place).items(), open_arrays(weights).values(), strict=True)
-        if name.startswith(UNNAMED)
-    )
-    if not alike:
+    theirs, ours = places(weights), places(place)
+    taken = {name for name in theirs if not (name.startswith(UNNAMED) or is_of_text(name))}
+    kept = {name for name in ours if not (name.startswith(UNNAMED) or is_of_text(name))}
+    if taken != kept or any(theirs[name][:2] != ours[name][:2] for name in taken) or not _tables(weights, place):
         raise EncoderError(f"{weights}: of layers of another shape")
-    shutil.copyfile(weights, place)
+    with weights.open("rb") as source, place.open("r+b") as target:
+        for name in sorted(taken, key=lambda name: ours[name][2]):
+            source.seek(theirs[name][2])
+            target.seek(ours[name][2])
+            target.write(source.read(theirs[name][3]))
 
 
-def _laid_out(weights: Path) -> list[tuple[object, ...]]:
-    """Where the arrays of a file lie, without the names that are numbers in a graph."""
-    return [("" if name.startswith(UNNAMED) else name, *where) for name, where in places(weights).items()]
+def _tables(*weights: Path) -> bool:
+    """Whether files of weights hold the same arrays without names, in whatever order."""
+    held = [
+        sorted((array.shape, array.tobytes()) for name, array in open_arrays(path).items() if name.startswith(UNNAMED))
+        for path in weights
+    ]
+    return all(found == held[0] for found in held)
 
 
 def _observe(encoder: LLM2Comp, rows: Sequence[list[int]]) -> tuple[list[Ranges], FloatArray | None, FloatArray]:

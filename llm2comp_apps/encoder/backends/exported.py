@@ -26,12 +26,14 @@ __all__ = [
     "GRAPH",
     "LAYERS",
     "TEXT_GAIN",
+    "TEXT_MAPS",
     "TOKENIZER",
     "TOKENS",
     "Manifest",
     "check_carried",
     "find_export",
     "in_cache",
+    "is_of_text",
     "read_manifest",
 ]
 
@@ -43,10 +45,17 @@ LAYERS = "layers.safetensors"
 TOKENS = "tokens.safetensors"
 TEXT_GAIN = "text.gain"
 """A weight that a graph has where the text stops in between: its norm reads the states of all tokens there."""
+TEXT_MAPS = ("text_key", "text_value")
+"""What a layer has besides its own parts that only the memory tokens go through."""
 TOKENIZER = "tokenizer.json"
 FILES = (GRAPH, LAYERS, TOKENS, TOKENIZER)
 _KINDS = {"network": str, "precision": str, "positions": int, "exact": bool}
 """Of the entries of a manifest that something is decided by."""
+
+
+def is_of_text(name: str) -> bool:
+    """Whether a weight of a graph reads the text where it stopped: ``text.gain``, ``layers.9.text_key.integers``."""
+    return name == TEXT_GAIN or name.rpartition(".")[0].endswith(TEXT_MAPS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

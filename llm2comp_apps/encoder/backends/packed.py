@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm2comp_apps.encoder.arrays import open_arrays
-from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, TEXT_GAIN, TOKENIZER, TOKENS, check_carried
+from llm2comp_apps.encoder.backends.exported import (
+    CARRIED,
+    LAYERS,
+    TEXT_GAIN,
+    TEXT_MAPS,
+    TOKENIZER,
+    TOKENS,
+    check_carried,
+)
 from llm2comp_apps.encoder.backends.tokens import TokenTable
 from llm2comp_apps.encoder.quiet import without_progress_bars
 from llm2comp_apps.errors import EncoderError
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["BODY", "packed_layers", "packed_lm", "packed_tokenizer", "read_packed_layers"]
+__all__ = ["BODY", "own_weights", "packed_layers", "packed_lm", "packed_tokenizer", "read_packed_layers"]
 
 BODY = "backbone.json"
 
@@ -37,7 +45,6 @@ _PRODUCTS = {
     "down": "mlp.down_proj",
 }
 _INNER = "layer"  # of a MemoryLayer, which stands around another one
-_TEXT = ("text_key", "text_value")
 _KINDS = {"bias": "bias", "gain": "weight"}
 _NORMS = {"before_attention": "input_layernorm", "before_feed_forward": "post_attention_layernorm"}
 
@@ -62,7 +69,7 @@ def packed_layers(directory: Path) -> dict[str, Tensor]:
         place, _, what = name.rpartition(".")
         if what == "integers":
             weight = array * arrays[f"{place}.scales"]
-            if place.endswith(_TEXT):  # torch's norm in front of it has no gain
+            if place.endswith(TEXT_MAPS):  # torch's norm in front of it has no gain
                 weight = weight * arrays[TEXT_GAIN][:, None]
             found[f"{_module(place, arrays)}.weight"] = torch.from_numpy(weight.T.copy())
         elif what == "bias" or (what == "gain" and name != TEXT_GAIN):
@@ -73,11 +80,20 @@ def packed_layers(directory: Path) -> dict[str, Tensor]:
 def _module(place: str, arrays: Container[str]) -> str:
     """What torch calls a part of a graph, given the names of all its weights: ``layers.0.query``, ``norm``."""
     owner, _, part = place.rpartition(".")
-    if not owner or part in _TEXT:
+    if not owner or part in TEXT_MAPS:
         return place
-    if f"{owner}.{_TEXT[0]}.integers" in arrays:
+    if f"{owner}.{TEXT_MAPS[0]}.integers" in arrays:
         owner += f".{_INNER}"
     return f"{owner}.{_PRODUCTS.get(part) or _NORMS.get(part, part)}"
+
+
+def own_weights(layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Layers as they are named where the text goes through all of them, without what reads it where it stopped."""
+    return {
+        name.replace(f".{_INNER}.", "."): weight
+        for name, weight in layers.items()
+        if not name.removesuffix(".weight").endswith(TEXT_MAPS)
+    }
 
 
 def packed_lm(directory: Path, layers: Mapping[str, Tensor]) -> PreTrainedModel:
@@ -101,11 +117,7 @@ def packed_lm(directory: Path, layers: Mapping[str, Tensor]) -> PreTrainedModel:
         raise EncoderError(f"{directory / BODY}: missing or damaged ({error}).") from error
     config.tie_word_embeddings = True  # so that there is no head beside the embeddings
     lm_class = AutoModelForCausalLM._model_mapping[type(config)]
-    weights = {
-        f"{lm_class.base_model_prefix}.{name.replace(f'.{_INNER}.', '.')}": part
-        for name, part in layers.items()
-        if not name.endswith(tuple(f".{part}.weight" for part in _TEXT))
-    }
+    weights = {f"{lm_class.base_model_prefix}.{name}": part for name, part in own_weights(layers).items()}
     weights[f"{lm_class.base_model_prefix}.embed_tokens.weight"] = tokens
     with without_progress_bars():
         lm: PreTrainedModel = lm_class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)

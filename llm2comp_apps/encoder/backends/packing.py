@@ -21,7 +21,7 @@ import torch
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backends.export import export_encoder
 from llm2comp_apps.encoder.backends.exported import CARRIED, LAYERS, Manifest
-from llm2comp_apps.encoder.backends.packed import BODY, packed_layers, read_packed_layers
+from llm2comp_apps.encoder.backends.packed import BODY, own_weights, packed_layers, read_packed_layers
 from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS
 from llm2comp_apps.encoder.card import write_card
 from llm2comp_apps.encoder.fingerprints import network_digest
@@ -89,7 +89,8 @@ def pack_encoder(
         token_bits: of the token embeddings, 8 or 4.
         layers_of: a packed encoder that has the same layers, whose rounded ones are taken as they are. Layers that
             were rounded before are rounded to other integers by a second time; so they stay where only the memory
-            tokens have learned since. ``None`` to round the encoder's own.
+            tokens have learned since, and what these read the text by where it stops. ``None`` to round the encoder's
+            own.
 
     Raises:
         UsageError: another number of bits, or more than the encoder has itself.
@@ -143,12 +144,14 @@ def _check_bits(token_bits: int) -> None:
 
 
 def _same_layers(encoder: LLM2Comp, packed: str) -> Path:
-    """The export of a packed encoder whose rounded layers the encoder has, as a run of training writes them."""
+    """The export of a packed encoder whose rounded layers the encoder has, as a run of training writes them.
+
+    The text may stop in one of them, or behind different layers.
+    """
     directory = locate_checkpoint(packed)
     if not (directory / BODY).is_file():
         raise EncoderError(f"{packed} is not packed: it has no rounded layers")
-    wanted, _ = read_packed_layers(directory)
-    layers = encoder.network.layer_weights()
+    wanted, layers = own_weights(read_packed_layers(directory)[0]), own_weights(encoder.network.layer_weights())
     same = wanted.keys() == layers.keys() and all(
         wanted[name].shape == layer.shape and torch.allclose(wanted[name], layer.float().cpu(), _FLOAT16, _SMALLEST)
         for name, layer in layers.items()

@@ -9,6 +9,7 @@ import torch
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.backends.tokens import TOKEN_BITS, rounded_tokens
+from llm2comp_apps.encoder.memory_layers import MemoryLayer
 from llm2comp_apps.encoder.pairs import SEPARATOR
 from llm2comp_apps.encoder.portable import without_folders
 from llm2comp_apps.encoder.settings import ENCODE, RERANK
@@ -55,7 +56,7 @@ def build(backbone: Backbone, settings: Settings, init: Path | None, stage: Stag
 
 
 def _freeze_layers(network: CompressionNetwork, stage: Stage) -> None:
-    """Let the memory tokens learn alone.
+    """Let the memory tokens learn alone, together with what they read the text by where it stopped.
 
     Raises:
         UsageError: there are none.
@@ -63,7 +64,8 @@ def _freeze_layers(network: CompressionNetwork, stage: Stage) -> None:
     if not network.k:
         reason = f"cannot be memory: stage {stage.name} reads the text itself here, without memory tokens"
         raise UsageError(reason, field="train_weights")
-    own = {id(parameter) for parameter in network.parameters(recurse=False)}
+    maps = [part for module in network.modules() if isinstance(module, MemoryLayer) for part in module.text_maps]
+    own = {id(parameter) for module in (network, *maps) for parameter in module.parameters(recurse=False)}
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.requires_grad and id(parameter) in own)
 
