@@ -34,6 +34,7 @@ def routes() -> list[BaseRoute]:
         _route("GET", "/metrics", health.metrics, work=False),
         _route("GET", "/openapi.json", health.description, work=False),
         *(_route("GET", f"{prefix}/models", embeddings.models, face="openai") for prefix in ("/v1", "")),
+        *(_route("GET", f"{prefix}/models/{{id:path}}", embeddings.model, face="openai") for prefix in ("/v1", "")),
         *(_route("POST", f"{prefix}/embeddings", embeddings.embeddings, face="openai") for prefix in ("/v1", "")),
         *(_route("POST", f"{prefix}/rerank", rerank.rerank, face="openai") for prefix in ("/v1", "/v2", "")),
         *(_route("POST", path, tei.embed, face="tei") for path in ("/embed", "/")),

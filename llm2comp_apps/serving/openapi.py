@@ -99,6 +99,7 @@ _OPERATIONS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("get", "/metrics", "Figures for Prometheus.", ()),
     ("get", "/openapi.json", "This description.", ()),
     *(("get", f"{prefix}/models", "Encoders that are served.", ()) for prefix in ("/v1", "")),
+    *(("get", f"{prefix}/models/{{id}}", "An encoder that is served.", ()) for prefix in ("/v1", "")),
     *(("post", f"{prefix}/embeddings", "Embeddings, as OpenAI has them.", _OPENAI) for prefix in ("/v1", "")),
     *(("post", f"{prefix}/rerank", "Order documents by a query.", _RERANK) for prefix in ("/v1", "/v2", "")),
     *(("post", path, "Embeddings (TEI).", (*_EMBED, "dimensions")) for path in ("/embed", "/")),

@@ -24,6 +24,9 @@ def test_models(ask) -> None:
     status, answer = ask("GET", "/v1/models")
     assert status == 200
     assert [model["id"] for model in answer["data"]] == ["hash"]
+    assert ask("GET", "/v1/models/hash") == (200, answer["data"][0]) == ask("GET", "/models/hash")
+    status, answer = ask("GET", "/v1/models/some/other")
+    assert (status, answer["error"]["code"]) == (404, "model_not_found")
 
 
 def test_an_encoder_that_an_index_has_too_is_loaded_once(tiny_encoder_dir, tmp_path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from starlette.responses import Response
 
@@ -12,7 +13,7 @@ from llm2comp_apps.serving.lanes import encoder_in_lane
 from llm2comp_apps.serving.schemas import encoded_vectors, shortened
 from llm2comp_apps.serving.tokens import Tokenized
 
-__all__ = ["embeddings", "encode_texts", "models", "prompt_of", "written"]
+__all__ = ["embeddings", "encode_texts", "model", "models", "prompt_of", "written"]
 
 _FEW = 4  # texts of a request that somebody may be waiting for: it goes before bulk
 _MANY_NUMBERS = 50_000
@@ -21,11 +22,16 @@ _SHORT = 4_000  # characters that are counted in the event loop; more go to a th
 
 async def models(call: Call) -> Response:
     """``GET /v1/models``."""
-    data = [
-        {"id": engine.name, "object": "model", "created": int(call.state.started), "owned_by": "llm2comp"}
-        for engine in call.state.engines.values()
-    ]
-    return json_response({"object": "list", "data": data})
+    return json_response({"object": "list", "data": [_described(call, each) for each in call.state.engines.values()]})
+
+
+async def model(call: Call) -> Response:
+    """``GET /v1/models/{id}``."""
+    return json_response(_described(call, call.state.engine(call.path["id"])))
+
+
+def _described(call: Call, engine: Engine) -> dict[str, Any]:
+    return {"id": engine.name, "object": "model", "created": int(call.state.started), "owned_by": "llm2comp"}
 
 
 async def embeddings(call: Call) -> Response:
