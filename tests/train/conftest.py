@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +46,25 @@ def _save(lm: LlamaForCausalLM, directory: Path) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
     fast.save_pretrained(directory)
     return directory
+
+
+@pytest.fixture
+def with_other_values():
+    """``with_other_values(settings, stage)``: other values of all that the stage is said not to read."""
+    others = {
+        "context": "3,5", "continuation": 2, "crop": False, "mask_share": 0.5, "min_chars": 30, "symmetric": "*",
+        "negatives": 2, "file_exponent": 1.0, "file_cap": 2, "pieces": "both", "joined": 90, "batch_tokens": 60,
+        "topics": 3, "temperature": 0.5, "teacher": "nosuch", "cosine_weight": 9.0, "contrast_weight": 3.0,
+        "maxsim_weight": 2.0, "fit_texts": 7, "teacher_weight": 0.9, "teacher_level": 2.0, "dead_after": 1,
+        "dead_gain": 99.0,
+    }  # fmt: skip
+
+    def change(settings: Settings, stage: str) -> Settings:
+        readers = {each.name: each.metadata["stages"] for each in fields(Settings) if each.metadata["stages"]}
+        assert readers.keys() == others.keys()
+        return replace(settings, **{name: value for name, value in others.items() if stage not in readers[name]})
+
+    return change
 
 
 @pytest.fixture(scope="session")

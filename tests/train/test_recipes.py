@@ -10,7 +10,7 @@ import pytest
 from llm2comp_train.engine import chain
 from llm2comp_train.engine.run import RunOptions
 from llm2comp_train.recipes import RECIPES, default_values, recipe_record, recipe_table, resolve
-from llm2comp_train.settings import Settings, parse_instructions
+from llm2comp_train.settings import Settings, parse_instructions, passed_over
 
 from llm2comp_apps.errors import UsageError
 
@@ -55,6 +55,30 @@ def test_who_cuts_texts_shorter_does_not_get_the_recipes_longer_contexts():
     assert resolve("smollm2-135m", "kl", {"max_length": 20}, gpu=True).contexts == (20,)
     assert resolve("smollm2-135m", "kl", {"max_length": 64, "context": "96"}, gpu=True).contexts == (96,)
     assert resolve("smollm2-135m", "kl", {"max_length": 64, "context": "random"}, gpu=True).context == "random"
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "line"),
+    [
+        ("kl", {"teacher": ["quality"]}, "`teacher` is for scl, align: passed over by kl"),
+        ("align", {"crop": False}, "`crop` is for rc, nll, kl, ebar, mntp: passed over by align"),
+        ("all", {"topics": 0, "lr": 1e-3}, "`topics` is for align: passed over by kl, scl"),
+    ],
+)
+def test_a_setting_of_other_stages_is_passed_over_in_a_line(stage, given, line, monkeypatch):
+    for name in ("run_stage", "run_chain"):
+        monkeypatch.setattr(chain, name, lambda *_, **__: Path("encoder"))
+    said: list[str] = []
+    options = RunOptions(data=[], out=Path("out"), device="cpu", say=said.append)
+    chain.run_recipe("smollm2-135m", stage, given, options)
+    assert line in said
+    assert sum("passed over" in each for each in said) == 1
+
+
+def test_settings_of_one_stage_of_a_chain_are_read():
+    unsaid = {"topics": None, "teacher": []}
+    assert not passed_over({"temperature": 0.1, "context": "8,16", "lr": 1e-3} | unsaid, ("kl", "scl"))
+    assert not passed_over({"temperature": 0.1} | unsaid, ("a stage that was added",))
 
 
 def test_instructions_by_file():

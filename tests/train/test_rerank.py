@@ -210,6 +210,14 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_undisturbed_one(mined, rerank
         assert path.read_bytes() == (cut / path.name).read_bytes()
 
 
+def test_settings_that_it_is_said_not_to_read_change_nothing(mined, reranking, tmp_path, with_other_values):
+    settings = replace(reranking, max_steps=3)
+    one = train(settings, mined, tmp_path / "one")
+    other = train(with_other_values(settings, "rerank"), mined, tmp_path / "other")
+    for path in one.glob("*.safetensors"):
+        assert path.read_bytes() == (other / path.name).read_bytes()
+
+
 def test_a_reranker_starts_from_an_encoder_and_from_a_reranker(mined, reranking, backbone_dir, tmp_path):
     loaded = load_backbone(str(backbone_dir), device="cpu")
     kept = replace(reranking, max_steps=2, lr=1e-12, layers="1,")

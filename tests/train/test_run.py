@@ -69,6 +69,19 @@ def test_each_stage_lowers_its_loss_and_ends_in_an_encoder(stage, settings, data
     assert (tmp_path / "run" / "curve.png").is_file()
 
 
+@pytest.mark.parametrize("stage", [name for name, stage in STAGES.items() if not stage.reranks])
+def test_settings_that_a_stage_is_said_not_to_read_change_nothing(
+    stage, settings, data, tmp_path, monkeypatch, with_other_values
+):
+    monkeypatch.setenv("LLM2COMP_CACHE", str(tmp_path / "cache"))
+    settings = replace(with_needed(stage, settings), max_steps=3, eval_every=2)
+    for name, given in (("one", settings), ("other", with_other_values(settings, stage))):
+        go(stage, given, data, tmp_path / name)
+    assert losses(tmp_path / "one") == losses(tmp_path / "other")
+    one, other = weights(tmp_path / "one"), weights(tmp_path / "other")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 @pytest.mark.parametrize("stage", ["kl", "mntp", "ebar", "scl"])
 def test_an_interrupted_run_that_is_resumed_ends_bit_for_bit_as_an_undisturbed_one(stage, settings, data, tmp_path):
     settings = replace(settings, max_steps=7, save_every=3, lora_dropout=0.1)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from llm2comp_apps.errors import UsageError
 
-__all__ = ["CHOICES", "Settings", "parse_instructions"]
+__all__ = ["CHOICES", "Settings", "parse_instructions", "passed_over"]
 
 _LARGEST_SEED = 2**32 - 1
 """What numpy takes; times the steps it still fits into torch's 64 bits."""
@@ -25,8 +25,15 @@ CHOICES = {
 }
 
 
-def _setting(default: Any, text: str, *, repeat: bool = False) -> Any:
-    return field(default=default, metadata={"help": text, "repeat": repeat})
+_ADAPTING = "rc, nll, kl, ebar, mntp"
+
+
+def _setting(default: Any, about: str | Mapping[str, str], *, repeat: bool = False) -> Any:
+    """A setting with its help, for all stages or by the names of those that read it."""
+    by_stages = {} if isinstance(about, str) else dict(about)
+    stages = tuple(name for names in by_stages for name in names.split(", "))
+    text = about if isinstance(about, str) else " ".join(f"{names}: {what}" for names, what in by_stages.items())
+    return field(default=default, metadata={"help": text, "repeat": repeat, "stages": stages})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,58 +81,74 @@ class Settings:
     weight_decay: float = _setting(0.0, "Weight decay.")
     clip_norm: float = _setting(2.0, "Largest norm of the gradients; larger ones are scaled down.")
     # The data
-    context: str = _setting("16,24,32,48", "rc, nll, kl, ebar: context lengths to draw from (tokens), or 'random'.")
+    context: str = _setting("16,24,32,48", {_ADAPTING: "context lengths to draw from (tokens), or 'random'."})
     continuation: int = _setting(
-        16, "nll, kl, ebar: most continuation tokens; 0 for all that follow. mntp: most tokens beside the context."
+        16,
+        {
+            "nll, kl, ebar": "most continuation tokens; 0 for all that follow.",
+            "mntp": "most tokens beside the context.",
+        },
     )
     crop: bool = _setting(
         True,
-        "All but ucl, scl, rerank: start each visit of a text at a sentence drawn at random, not at the text's start; "
-        "has no effect with `context=random`.",
+        {
+            _ADAPTING: "start each visit of a text at a sentence drawn at random, not at the text's start; has no "
+            "effect with `context=random`."
+        },
     )
-    mask_share: float = _setting(0.2, "mntp: share of the tokens that are masked.")
+    mask_share: float = _setting(0.2, {"mntp": "share of the tokens that are masked."})
     max_rows: int = _setting(0, "Rows of a file or dataset that are used, from its start; 0 for all.")
-    min_chars: int = _setting(1, "All but ucl, scl, rerank: leave out texts with fewer characters.")
+    min_chars: int = _setting(1, {f"{_ADAPTING}, align": "leave out texts with fewer characters."})
     max_length: int = _setting(96, "Most tokens of a training text; the rest is cut off.")
     query_prompt: str = _setting("query: ", "scl, rerank: text in front of queries; `instructions` has others by file.")
     symmetric: str = _setting(
-        "", "scl: files (name patterns, comma-separated) whose two sides are alike: no prompt, loss in both directions."
+        "",
+        {
+            "scl, align, rerank": "files (name patterns, comma-separated) whose two sides are alike: no prompt, and in "
+            "scl loss in both directions."
+        },
     )
     negatives: int = _setting(
-        1, "scl: hard negatives used per pair, where the data has some. rerank: negatives per query."
+        1, {"scl": "hard negatives used per pair, where the data has some.", "rerank": "negatives per query."}
     )
-    file_exponent: float = _setting(0.5, "scl: a file of n pairs is drawn with weight min(n, `file_cap`) ** exponent.")
-    file_cap: int = _setting(30_000, "scl: see `file_exponent`.")
+    file_exponent: float = _setting(
+        0.5, {"scl": "a file of n pairs is drawn with weight min(n, `file_cap`) ** exponent."}
+    )
+    file_cap: int = _setting(30_000, {"scl": "see `file_exponent`."})
     pieces: str = _setting(
-        "texts", "align: rows of a text: 'texts' (its beginning), 'sentences' (all of them, one by one), or 'both'."
+        "texts", {"align": "rows of a text: 'texts' (its beginning), 'sentences' (all of them, one by one), or 'both'."}
     )
     joined: int = _setting(
         0,
-        "align: further rows of neighbouring texts, joined until they have so many characters: long documents, where "
-        "the texts are short. 0 for none.",
+        {
+            "align": "further rows of neighbouring texts, joined until they have so many characters: long documents, "
+            "where the texts are short. 0 for none."
+        },
     )
-    batch_tokens: int = _setting(0, "align, rerank: tokens per optimiser step, instead of `batch_size` texts.")
+    batch_tokens: int = _setting(0, {"align, rerank": "tokens per optimiser step, instead of `batch_size` texts."})
     topics: int = _setting(
-        0, "align: groups of alike texts, by the teacher; each batch is taken from one. 0 mixes all texts."
+        0, {"align": "groups of alike texts, by the teacher; each batch is taken from one. 0 mixes all texts."}
     )
-    temperature: float = _setting(0.05, "ucl, scl, align: divisor of the cosines.")
+    temperature: float = _setting(0.05, {"ucl, scl, align": "divisor of the cosines."})
     teacher: str = _setting(
         "",
-        "scl: an encoder whose similarities are learned, too. align: an encoder whose embeddings are learned; "
-        "give several, each with a weight, as NAME=WEIGHT.",
+        {
+            "scl": "an encoder whose similarities are learned, too.",
+            "align": "an encoder whose embeddings are learned; give several, each with a weight, as NAME=WEIGHT.",
+        },
         repeat=True,
     )
-    cosine_weight: float = _setting(2.0, "align: weight of squared differences between the cosines of the batch.")
+    cosine_weight: float = _setting(2.0, {"align": "weight of squared differences between the cosines of the batch."})
     contrast_weight: float = _setting(
-        0.0, "align: weight of the divergence from the teacher's neighbours in the batch (softmax of the cosines)."
+        0.0, {"align": "weight of the divergence from the teacher's neighbours in the batch (softmax of the cosines)."}
     )
     maxsim_weight: float = _setting(
-        0.0, "scl, align: weight of a second loss on late interaction (MaxSim) between the memory vectors."
+        0.0, {"scl, align": "weight of a second loss on late interaction (MaxSim) between the memory vectors."}
     )
-    fit_texts: int = _setting(2048, "align: texts on which the map into the student's space is fitted.")
-    teacher_weight: float = _setting(0.5, "scl: share of the teacher's loss; the pairs' own loss has the rest.")
+    fit_texts: int = _setting(2048, {"align": "texts on which the map into the student's space is fitted."})
+    teacher_weight: float = _setting(0.5, {"scl": "share of the teacher's loss; the pairs' own loss has the rest."})
     teacher_level: float = _setting(
-        0.0, "scl: weight of squared differences from the teacher's cosines, whose level is free without it."
+        0.0, {"scl": "weight of squared differences from the teacher's cosines, whose level is free without it."}
     )
     seed: int = _setting(0, "Random seed.")
     # The machine
@@ -150,9 +173,9 @@ class Settings:
     float32_layers: int = _setting(0, "Front layers of the finished encoder that are never rounded to bfloat16.")
     validation_texts: int = _setting(64, "All but ucl, scl: texts or pairs held out to measure loss and gain on.")
     dead_after: int = _setting(
-        2, "rc, nll, kl, ebar: evaluations in a row with a gain under `dead_gain` that end the run."
+        2, {"rc, nll, kl, ebar": "evaluations in a row with a gain under `dead_gain` that end the run."}
     )
-    dead_gain: float = _setting(0.02, "rc, nll, kl, ebar: least gain of a run that is alive, in nats per token.")
+    dead_gain: float = _setting(0.02, {"rc, nll, kl, ebar": "least gain of a run that is alive, in nats per token."})
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -272,6 +295,24 @@ def _weighted(item: str) -> tuple[str, float]:
         return (name, float(weight)) if equals else (item, 1.0)
     except ValueError:
         return item, 1.0
+
+
+def passed_over(changes: Mapping[str, Any], stages: Collection[str]) -> list[str]:
+    """A line for each setting that none of some stages read, though others do; unsaid ones are ``None``.
+
+    They are no mistake by themselves: one list of options may serve several stages.
+    """
+    found = []
+    for each in fields(Settings):
+        readers, value = each.metadata["stages"], changes.get(each.name)
+        if value is None or value == [] or not readers or any(name in readers or name not in _NAMES for name in stages):
+            continue
+        found.append(f"`{each.name}` is for {', '.join(readers)}: passed over by {', '.join(stages)}")
+    return found
+
+
+_NAMES = frozenset(name for each in fields(Settings) for name in each.metadata["stages"])
+"""The stages that settings speak of; another one, which somebody added, may read what it likes."""
 
 
 def parse_instructions(items: Sequence[str]) -> dict[str, str]:

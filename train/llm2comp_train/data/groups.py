@@ -7,7 +7,7 @@ second, and a loop over rows in Python could not feed it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +112,8 @@ class GroupBatches:
                 f"there is nothing to tell an answer from: no two of the {len(store)} pairs differ in both texts, and "
                 "none has a hard negative. Give more pairs, or negatives."
             )
-        self._batches = LengthBatches(store, settings, 0, np.add.reduceat(lengths, ends - counts))
+        without_topics = replace(settings, topics=0)
+        self._batches = LengthBatches(store, without_topics, 0, np.add.reduceat(lengths, ends - counts))
 
     def batch(self, step: int) -> list[Group]:
         """The groups of a step."""

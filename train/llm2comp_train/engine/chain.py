@@ -13,7 +13,7 @@ from llm2comp_train.engine.again import chain_changes, run_settings, with_record
 from llm2comp_train.engine.claim import chain_claim, check_chain, claim_chain
 from llm2comp_train.engine.run import RunOptions, check_call, data_files, run_stage
 from llm2comp_train.recipes import DEFAULT_RECIPE, DEFAULT_STAGE, get_recipe, resolve
-from llm2comp_train.settings import Settings
+from llm2comp_train.settings import Settings, passed_over
 from llm2comp_train.stages import Stage, get_stage
 
 __all__ = ["run_chain", "run_recipe"]
@@ -43,6 +43,8 @@ def run_recipe(recipe: str | None, stage: str | None, changes: Mapping[str, Any]
     stage = stage or record.get("stage", DEFAULT_STAGE)
     known = None if recipe else run_settings(record, changes)
     recipe = recipe or record.get("recipe", DEFAULT_RECIPE)
+    for line in passed_over(changes, get_recipe(recipe).chain if stage == "all" else (stage,)):
+        options.say(line)
     if stage == "all":
         return run_chain(recipe, chain_changes(record, changes), options, gpu=record.get("gpu", gpu))
     settings = known or resolve(recipe, stage, changes, gpu=gpu)
