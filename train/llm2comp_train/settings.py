@@ -51,7 +51,7 @@ class Settings:
     train_weights: str = _setting(
         "adapter",
         "Weights that are trained: 'adapter'; 'all' of the encoder's layers (token embeddings are not); 'memory': the "
-        "memory tokens and what they read the text by where it stops, while the layers of `init` stay as they are.",
+        "memory tokens, and the layers that only these go through, while those of the text stay as they are in `init`.",
     )
     lora_r: int = _setting(16, "Rank of the LoRA adapter.")
     lora_alpha: int = _setting(32, "Scale of the adapter: its updates count alpha / r times.")

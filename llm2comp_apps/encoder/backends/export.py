@@ -7,7 +7,7 @@ the network's is refused, and never written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,16 +25,17 @@ from llm2comp_apps.encoder.backends.exported import (
     FILES,
     GRAPH,
     LAYERS,
+    TEXT_GAIN,
+    TEXT_MAPS,
     TOKENIZER,
     TOKENS,
     Manifest,
-    is_of_text,
     read_manifest,
 )
 from llm2comp_apps.encoder.backends.graph import UNNAMED
 from llm2comp_apps.encoder.backends.onnx_encoder import OnnxEncoder, TextTokenizer
 from llm2comp_apps.encoder.backends.saturation import products_saturate
-from llm2comp_apps.encoder.backends.smoothing import Ranges, smooth, smooth_text
+from llm2comp_apps.encoder.backends.smoothing import Ranges, smooth
 from llm2comp_apps.encoder.backends.tokens import packed_tokens
 from llm2comp_apps.encoder.cache import file_sha256
 from llm2comp_apps.encoder.memory_layers import MemoryLayer
@@ -90,8 +91,8 @@ def export_encoder(
         precision: ``int8`` or ``float32``.
         texts: how many texts to measure it with.
         token_bits: of token embeddings beside ``int8``, see :mod:`.tokens`.
-        rounded: folder of an export whose rounded layers are taken as they are, while what the text is read by where
-            it stops is rounded; ``None`` to round the encoder's own.
+        rounded: folder of an export whose rounded layers are taken as they are, but for those that only the memory
+            tokens go through; ``None`` to round the encoder's own.
 
     Raises:
         UsageError: an unknown precision.
@@ -113,7 +114,7 @@ def export_encoder(
         rows = _pairs(encoder, rows)
     ranges, text, expected = _observe(encoder, rows)
     if precision == "int8":
-        blueprint = smooth(blueprint, ranges, text) if rounded is None else smooth_text(blueprint, text)
+        blueprint = smooth(blueprint, ranges, text)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with replaced_folder(folder) as fresh:
         _write(fresh, blueprint, encoder.tokenizer, precision, token_bits)
@@ -137,15 +138,15 @@ def _write(folder: Path, blueprint: Blueprint, tokenizer: Any, precision: str, t
 def _take(weights: Path, place: Path) -> None:
     """Put the arrays of other weights in the place of those of the same name, which stand for the same layers.
 
-    What the text is read by where it stopped stays what it is.
+    Layers that only the memory tokens go through stay what they are, and so does what reads the text in front of them.
 
     Raises:
         EncoderError: they have other layers, or what has no name of its own, such as a table of positions, differs.
     """
     theirs, ours = places(weights), places(place)
-    taken = {name for name in theirs if not (name.startswith(UNNAMED) or is_of_text(name))}
-    kept = {name for name in ours if not (name.startswith(UNNAMED) or is_of_text(name))}
-    if taken != kept or any(theirs[name][:2] != ours[name][:2] for name in taken) or not _tables(weights, place):
+    taken = _of_text(ours, ours)
+    alike = taken == _of_text(theirs, ours) and all(theirs[name][:2] == ours[name][:2] for name in taken)
+    if not alike or not _same_tables(weights, place):
         raise EncoderError(f"{weights}: of layers of another shape")
     with weights.open("rb") as source, place.open("r+b") as target:
         for name in sorted(taken, key=lambda name: ours[name][2]):
@@ -154,7 +155,22 @@ def _take(weights: Path, place: Path) -> None:
             target.write(source.read(theirs[name][3]))
 
 
-def _tables(*weights: Path) -> bool:
+def _of_text(names: Iterable[str], graph: Iterable[str]) -> set[str]:
+    """Those of the names of weights that are of layers which the text goes through, and of the last norm.
+
+    Args:
+        names: of a file of weights, such as ``layers.0.query.integers``; constants without names are left out.
+        graph: all names of a graph, which say by ``layers.9.text_key.integers`` where the text stops.
+    """
+    of_memory = {name.split(f".{TEXT_MAPS[0]}.")[0] for name in graph if f".{TEXT_MAPS[0]}." in name}
+    return {
+        name
+        for name in names
+        if not name.startswith(UNNAMED) and name != TEXT_GAIN and name.rsplit(".", 2)[0] not in of_memory
+    }
+
+
+def _same_tables(*weights: Path) -> bool:
     """Whether files of weights hold the same arrays without names, in whatever order."""
     held = [
         sorted((array.shape, array.tobytes()) for name, array in open_arrays(path).items() if name.startswith(UNNAMED))

@@ -33,7 +33,6 @@ __all__ = [
     "check_carried",
     "find_export",
     "in_cache",
-    "is_of_text",
     "read_manifest",
 ]
 
@@ -51,11 +50,6 @@ TOKENIZER = "tokenizer.json"
 FILES = (GRAPH, LAYERS, TOKENS, TOKENIZER)
 _KINDS = {"network": str, "precision": str, "positions": int, "exact": bool}
 """Of the entries of a manifest that something is decided by."""
-
-
-def is_of_text(name: str) -> bool:
-    """Whether a weight of a graph reads the text where it stopped: ``text.gain``, ``layers.9.text_key.integers``."""
-    return name == TEXT_GAIN or name.rpartition(".")[0].endswith(TEXT_MAPS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

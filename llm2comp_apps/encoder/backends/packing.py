@@ -89,8 +89,7 @@ def pack_encoder(
         token_bits: of the token embeddings, 8 or 4.
         layers_of: a packed encoder that has the same layers, whose rounded ones are taken as they are. Layers that
             were rounded before are rounded to other integers by a second time; so they stay where only the memory
-            tokens have learned since, and what these read the text by where it stops. ``None`` to round the encoder's
-            own.
+            tokens have learned since, and the layers that these go through alone. ``None`` to round the encoder's own.
 
     Raises:
         UsageError: another number of bits, or more than the encoder has itself.
@@ -146,19 +145,28 @@ def _check_bits(token_bits: int) -> None:
 def _same_layers(encoder: LLM2Comp, packed: str) -> Path:
     """The export of a packed encoder whose rounded layers the encoder has, as a run of training writes them.
 
-    The text may stop in one of them, or behind different layers.
+    Layers that only the memory tokens go through may be others: there the text stops since.
     """
     directory = locate_checkpoint(packed)
     if not (directory / BODY).is_file():
         raise EncoderError(f"{packed} is not packed: it has no rounded layers")
-    wanted, layers = own_weights(read_packed_layers(directory)[0]), own_weights(encoder.network.layer_weights())
+    stop = encoder.network.text_layers
+    wanted, layers = (
+        {name: weight for name, weight in own_weights(found).items() if not _behind(name, stop)}
+        for found in (read_packed_layers(directory)[0], encoder.network.layer_weights())
+    )
     same = wanted.keys() == layers.keys() and all(
         wanted[name].shape == layer.shape and torch.allclose(wanted[name], layer.float().cpu(), _FLOAT16, _SMALLEST)
         for name, layer in layers.items()
     )
     if not same:
-        raise EncoderError(f"{encoder.name} has other layers than {packed}: more than its memory tokens was trained")
+        raise EncoderError(f"{encoder.name} has other layers than {packed}: more than its memory was trained")
     return directory / CARRIED
+
+
+def _behind(name: str, stop: int | None) -> bool:
+    """Whether a weight, as torch names it, is of a layer behind the first ``stop``."""
+    return stop is not None and name.startswith("layers.") and int(name.split(".")[1]) >= stop
 
 
 def _pack(encoder: LLM2Comp, directory: Path, name: str, token_bits: int, rounded: Path | None) -> Manifest:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from llm2comp_apps.encoder.backends.blueprint import Attention, Blueprint, FeedForward, Layer, Linear, Norm
 
-__all__ = ["Ranges", "smooth", "smooth_text"]
+__all__ = ["Ranges", "smooth"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -54,18 +54,13 @@ def smooth(blueprint: Blueprint, ranges: Sequence[Ranges], text: Floats | None =
         text: ``(d,)``, of what :attr:`.Blueprint.text` makes, over the text's own tokens; ``None`` where there is none.
     """
     layers = tuple(_layer(layer, found) for layer, found in zip(blueprint.layers, ranges, strict=True))
-    return smooth_text(replace(blueprint, layers=layers), text)
+    smoothed = replace(blueprint, layers=layers)
+    return smoothed if text is None else _smooth_text(smoothed, text)
 
 
-def smooth_text(blueprint: Blueprint, found: Floats | None) -> Blueprint:
-    """One factor for the maps to the text's keys and values of all layers, which stay as they are themselves.
-
-    Args:
-        blueprint: any.
-        found: ``text`` of :func:`smooth`.
-    """
-    if blueprint.text is None or found is None:
-        return blueprint
+def _smooth_text(blueprint: Blueprint, found: Floats) -> Blueprint:
+    """One factor for the maps to the text's keys and values of all layers."""
+    assert blueprint.text is not None
     maps = [part for layer in blueprint.layers for part in (layer.text_key, layer.text_value) if part is not None]
     factor = _factor(found, *maps)
     layers = tuple(

@@ -56,7 +56,7 @@ def build(backbone: Backbone, settings: Settings, init: Path | None, stage: Stag
 
 
 def _freeze_layers(network: CompressionNetwork, stage: Stage) -> None:
-    """Let the memory tokens learn alone, together with what they read the text by where it stopped.
+    """Let the memory tokens learn alone, together with the layers that only they go through.
 
     Raises:
         UsageError: there are none.
@@ -64,8 +64,10 @@ def _freeze_layers(network: CompressionNetwork, stage: Stage) -> None:
     if not network.k:
         reason = f"cannot be memory: stage {stage.name} reads the text itself here, without memory tokens"
         raise UsageError(reason, field="train_weights")
-    maps = [part for module in network.modules() if isinstance(module, MemoryLayer) for part in module.text_maps]
-    own = {id(parameter) for module in (network, *maps) for parameter in module.parameters(recurse=False)}
+    own = {id(parameter) for parameter in network.parameters(recurse=False)}
+    for module in network.modules():
+        if isinstance(module, MemoryLayer):
+            own |= {id(parameter) for parameter in module.parameters()}
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.requires_grad and id(parameter) in own)
 
