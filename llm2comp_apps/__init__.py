@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from llm2comp_apps.retrieval.hits import SearchHit
     from llm2comp_apps.retrieval.parts import import_parts, read_part, write_part
     from llm2comp_apps.retrieval.rerank import load_reranker
-    from llm2comp_apps.retrieval.rerank.memory import max_sim
+    from llm2comp_apps.retrieval.rerank.memory import max_sim, memory_scores
     from llm2comp_apps.retrieval.search import rerank_documents
     from llm2comp_apps.retrieval.shards import open_shards
     from llm2comp_apps.retrieval.watching import FolderWatch
@@ -85,6 +85,7 @@ __all__ = [
     "load_encoder",
     "load_reranker",
     "max_sim",
+    "memory_scores",
     "open_shards",
     "read_corpus",
     "read_part",
@@ -115,6 +116,7 @@ _HOME = {
     "load_encoder": "encoder.names",
     "load_reranker": "retrieval.rerank",
     "max_sim": "retrieval.rerank.memory",
+    "memory_scores": "retrieval.rerank.memory",
     "open_shards": "retrieval.shards",
     "read_corpus": "corpus.reader",
     "read_part": "retrieval.parts",

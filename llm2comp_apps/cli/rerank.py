@@ -20,7 +20,7 @@ _MODEL = option(
     str,
     "memory",
     "MODEL",
-    "Model: a reranker's folder or name; memory (MaxSim), tokens, words, likelihood, upr.",
+    "Model: a reranker's folder or name; memory, tokens, words, likelihood, upr.",
 )
 
 

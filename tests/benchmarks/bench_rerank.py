@@ -10,7 +10,7 @@ folder holds ``corpus.jsonl.gz``, ``queries.jsonl.gz`` and ``qrels.tsv``. Behind
 hybrid search and its 95 % bootstrap interval over the queries. The last lines join a reranker's scores with those of
 hybrid search, each scaled to 0 to 1 over the candidates, by several weights: choose one on queries of training.
 
-An index with memory vectors has one more line: late interaction (MaxSim) in the place of the mean's cosine, before both
+An index with memory vectors has one more line: the scores of `memory` in the place of the mean's cosine, before both
 sides are joined. ``--train`` takes ``train_queries.jsonl.gz`` and ``train_qrels.tsv``, where the folder has them.
 
 Where the index stores no memory vectors, those of the candidates are made once and kept, as an index would keep them;
@@ -37,7 +37,7 @@ from llm2comp_apps.evaluation.stats import paired_difference
 from llm2comp_apps.retrieval.fusion import fuse
 from llm2comp_apps.retrieval.hits import Ranked
 from llm2comp_apps.retrieval.options import SearchOptions
-from llm2comp_apps.retrieval.rerank.memory import max_sim
+from llm2comp_apps.retrieval.rerank.memory import memory_scores
 
 _WEIGHTS = (0.1, 0.2, 0.3, 0.5)
 _SEED = 0
@@ -105,7 +105,7 @@ def main() -> None:
             found = collection.searcher(mode).rank(texts, SearchOptions(mode=mode))
             print(f"{mode:<32} nDCG@10 {np.mean(score(found, judged)):5.1f}", flush=True)
         if collection.index.memory_tokens:
-            print(f"{'hybrid, MaxSim for the mean':<32} nDCG@10 {np.mean(score(late(collection, texts), judged)):5.1f}")
+            print(f"{'hybrid, memory for the mean':<32} nDCG@10 {np.mean(score(late(collection, texts), judged)):5.1f}")
         wide = SearchOptions(k=options.depth, rerank_depth=options.depth)
         begun = time.process_time()
         first = collection.searcher("hybrid").rank(texts, SearchOptions(k=options.depth))
@@ -130,12 +130,12 @@ def main() -> None:
 
 
 def late(collection: Collection, texts: Sequence[str]) -> list[list[Ranked]]:
-    """Hybrid rankings whose dense side has MaxSim over the stored memory vectors instead of the mean's cosine."""
+    """Hybrid rankings whose dense side has the scores of `memory` instead of the mean's cosine."""
     asked = collection.encoder.encode_memory(texts)
     found = []
     for side, memory in zip(collection.searcher("hybrid").sides(texts), asked, strict=True):
         ids = [id_ for id_, _ in side.dense]
-        scores = max_sim(memory, collection.index.memory(ids, [side.spans.get(id_) for id_ in ids]))
+        scores = memory_scores(memory, collection.index.memory(ids, [side.spans.get(id_) for id_ in ids]))
         dense = sorted(zip(ids, scores.tolist(), strict=True), key=lambda pair: -pair[1])
         found.append([Ranked(id_, each) for id_, each in fuse(dense, side.lexical, side.words)])
     return found

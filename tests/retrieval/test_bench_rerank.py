@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llm2comp_apps.retrieval.rerank import Passage, max_sim
+from llm2comp_apps.retrieval.rerank import Passage, memory_scores
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -45,7 +45,9 @@ def test_memory_is_made_once_for_each_passage():
     reranker = kept.reranker("memory")
     passages = [Passage("1", "", "aab"), Passage("2", "", "bcc")]
     first = reranker.score("ab", passages)
-    np.testing.assert_allclose(first, max_sim(encoder.encode_memory(["ab"])[0], encoder.encode_memory(["aab", "bcc"])))
+    np.testing.assert_allclose(
+        first, memory_scores(encoder.encode_memory(["ab"])[0], encoder.encode_memory(["aab", "bcc"]))
+    )
     encoder.read.clear()
     np.testing.assert_array_equal(reranker.score("ab", passages[::-1]), first[::-1])
     reranker.score("ab", [*passages, Passage("2", "", "bcc", (0, 3))])

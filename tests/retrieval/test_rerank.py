@@ -19,6 +19,7 @@ from llm2comp_apps.retrieval.rerank import (
     UprReranker,
     load_joint_reranker,
     max_sim,
+    memory_scores,
     pool_memory,
 )
 from llm2comp_apps.retrieval.search import rerank_documents
@@ -51,6 +52,23 @@ def test_max_sim_takes_half_precision():
     single = max_sim(vectors[0].astype(np.float32), vectors.astype(np.float32))
     half = max_sim(vectors[0].astype(np.float32), vectors.astype(np.float16))
     assert half == pytest.approx(single, abs=1e-3)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "merge", "first"])
+def test_memory_is_read_by_one_vector_of_the_query_and_by_all_of_a_document(pooling):
+    draw = np.random.default_rng(0)
+    query, documents = draw.normal(size=(3, 5)).astype(np.float32), draw.normal(size=(7, 4, 5)).astype(np.float32)
+    asked, wholes = pool_memory(query[None], pooling)[0], pool_memory(documents, pooling)
+    expected = [
+        (whole @ asked + max(each @ asked / np.linalg.norm(each) for each in document)) / 2
+        for whole, document in zip(wholes, documents, strict=True)
+    ]
+    assert memory_scores(query, documents, pooling) == pytest.approx(expected, abs=1e-5)
+    half = memory_scores(query, documents.astype(np.float16), pooling)
+    assert half.dtype == np.float32
+    assert half == pytest.approx(expected, abs=5e-3)
+    nothing = np.zeros((1, 4, 5), np.float32)
+    assert memory_scores(query, nothing, pooling).tolist() == [0]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "merge", "first"])

@@ -11,6 +11,7 @@ from llm2comp_apps.retrieval.rerank.memory import (
     MemoryReranker,
     encode_memory_with,
     max_sim,
+    memory_scores,
     pool_memory,
 )
 from llm2comp_apps.retrieval.rerank.own import OwnReranker, is_own
@@ -58,6 +59,7 @@ __all__ = [
     "load_reranker",
     "load_upr_reranker",
     "max_sim",
+    "memory_scores",
     "pool_memory",
     "share_of",
 ]

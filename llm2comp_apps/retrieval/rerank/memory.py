@@ -1,4 +1,4 @@
-"""Late interaction: all memory vectors of the query with all of a passage, at a fixed, small cost per document."""
+"""What memory vectors say of hits: the query with all memory vectors of a passage, at a small cost per document."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = [
     "MemoryReranker",
     "encode_memory_with",
     "max_sim",
+    "memory_scores",
     "pool_memory",
 ]
 
@@ -38,6 +39,29 @@ def max_sim(query: FloatArray, documents: npt.NDArray[np.floating]) -> FloatArra
     similarities = _unit(documents.astype(np.float32)) @ _unit(query.astype(np.float32)).T  # (n, k_d, k_q)
     result: FloatArray = similarities.max(axis=1).mean(axis=1)
     return result
+
+
+def memory_scores(query: FloatArray, documents: npt.NDArray[np.floating], pooling: str = "mean") -> FloatArray:
+    r"""How near a query is to documents, by one vector of the query and all of a document.
+
+    .. math:: s(q, D) = (\cos(\bar q, \bar D) + \max_{j} \cos(\bar q, D_j)) / 2
+
+    The bars stand for pooling. A query says one thing, and its own memory vectors mean little one by one where it is a
+    word or two, so that :func:`max_sim` fails there; a document says several, of which one may answer.
+
+    Args:
+        query: ``(k_q, d)``.
+        documents: ``(n, k_d, d)``, any float type.
+        pooling: of the encoder, see :mod:`llm2comp_apps.encoder.pooling`.
+
+    Returns:
+        ``(n,)`` float32 in [-1, 1].
+    """
+    held = documents.astype(np.float32)
+    asked = pool_memory(query[None].astype(np.float32), pooling)
+    whole = pool_memory(held, pooling) @ asked[0]
+    scores: FloatArray = (whole + max_sim(asked, held)) / 2
+    return scores
 
 
 def _unit(vectors: FloatArray) -> FloatArray:
@@ -64,7 +88,7 @@ def pool_memory(memory: FloatArray, pooling: str) -> FloatArray:
 
 
 class MemoryReranker:
-    """MaxSim over the k memory vectors of query and passage.
+    """:func:`memory_scores` of a query's and a passage's k memory vectors.
 
     Args:
         encoder: makes the query's memory vectors, and the passages' where none are stored.
@@ -103,4 +127,4 @@ class MemoryReranker:
         else:
             texts = [passage.content for passage in passages]
             memory = self._encoder.encode_memory(texts, prompt=self._encoder.prompts.get("document"))
-        return max_sim(asked, memory)
+        return memory_scores(asked, memory, self._encoder.pooling)

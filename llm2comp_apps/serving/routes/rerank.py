@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from starlette.responses import Response
 
-from llm2comp_apps import max_sim
+from llm2comp_apps import memory_scores
 from llm2comp_apps.serving.batching import Engine, FloatArray, Form
 from llm2comp_apps.serving.call import Call, error_response, json_response
 from llm2comp_apps.serving.routes.embeddings import encode_texts
@@ -85,7 +85,8 @@ async def _scores(call: Call, engine: Engine, query: str, texts: list[str]) -> t
         encode_texts(call, engine, [query], prompts.get("query"), form=form),
         encode_texts(call, engine, texts, prompts.get("document"), form=form),
     )
-    scores: FloatArray = await call.in_thread(max_sim, asked[0], found) if memory else found @ asked[0]
+    pooling = engine.encoder.pooling if memory else ""
+    scores: FloatArray = await call.in_thread(memory_scores, asked[0], found, pooling) if memory else found @ asked[0]
     return scores, first.total + second.total, second.truncated
 
 
