@@ -86,13 +86,13 @@ def reconstruct(
     states: list[_States] = [[] for _ in batches]
     starts = [full.layers.index(number) for number in pruned.layers]
     ends = [*starts[1:], len(full.layers)]
-    something_is_missing = (len(pruned.layers), pruned.k) != (len(full.layers), full.k)
+    only_stops = text_layers is not None and (len(pruned.layers), pruned.k) == (len(full.layers), full.k)
     for index, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
         if index >= (network.text_layers or len(ends)):
             _fit_text(full.network, start, network, index, wanted, states, batches)
         for number, batch in enumerate(batches):
             wanted[number] = _through(full.network, range(start, end), wanted[number], batch)
-        if something_is_missing:
+        if not only_stops:
             _fit_last_map(network, index, wanted, states, batches)
         for number, batch in enumerate(batches):
             states[number] = _through(network, range(index, index + 1), states[number], batch)

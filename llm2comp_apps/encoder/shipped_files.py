@@ -19,9 +19,9 @@ FILES = {
     },
     "llm2comp-smollm2-135m-light": {
         "backbone.json": "9f8b59e42c3e36b69c5214b0d4420da3cf93b3bab416ef9df2931f5d4ba69630",
-        "encoder.json": "ef41d5fe91c92e0917bae36ea0a2bf03c23c2f661ae77f849033c883c7489993",
-        "graph/export.json": "dbc48aadc3623eee07e49f95b9cd7ba25896db243a50e6f94fd8380afd13f21d",
-        "memory_tokens.safetensors": "c25e41044e648a74b50354566f9ac7b7d3f77433c42da7fe033ddcb4c1a9d0c2",
+        "encoder.json": "0ce4175c0c360085b3062d3b7f647784bf0460e5de6a3aaf1749fca3b1007a05",
+        "graph/export.json": "4eb6f33f9484a109758fba919f53272686a4cb3b9d73b8d63c3ace3f984a1c06",
+        "memory_tokens.safetensors": "7d467b9c36d2ce0dc0d087ad7ccc06017dc40b5d1dda82e725b0fbc2ce5cc6ce",
     },
 }
 """SHA-256 of what vectors are made from, by the encoder's name; ``export.json`` has those of the files beside it."""
