@@ -209,3 +209,24 @@ def test_nobody_answers(collection):
     assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match="too long for a table"):
         export_to(collection.index, "pgvector", "postgresql://127.0.0.1:9/nothing", name="n" * 60)
+
+
+def test_what_postgresql_does_not_keep_is_left_out_and_nothing_else(postgres, tmp_path, hash_encoder, name):
+    psycopg = pytest.importorskip("psycopg", reason="needs the extra pgvector")
+    metadata = {"escape": "\\u0000", "both": "a\\\0b\\\\\0", "quote": '"\0"', "nested": [{"n": "\0"}]}
+    with Collection.create(tmp_path / "n.index", encoder=hash_encoder) as made:
+        made.update([Document("a\0b", "some \0 text", "a \0 title", metadata), Document("c", "other")])
+        assert export_to(made.index, "pgvector", postgres, name=name).found == 2
+        assert export_to(made.index, "pgvector", postgres, name=name).written == 0
+    with psycopg.connect(postgres) as connection:
+        (row,) = connection.execute(f"SELECT id, text, title, metadata FROM {name} WHERE key = 'ab'").fetchall()
+    kept = {"escape": "\\u0000", "both": "a\\b\\\\", "quote": '""', "nested": [{"n": ""}]}
+    assert row == ("ab", "some  text", "a  title", kept)
+
+
+@pytest.mark.parametrize("suffix", [" 100%", "%s", "%%", "{x}", 'a"b', "Upper"])
+def test_any_name_is_a_table_of_postgresql(postgres, collection, name, suffix):
+    name = name[:30] + suffix
+    assert export_to(collection.index, "pgvector", postgres, name=name).found == 100
+    again = export_to(collection.index, "pgvector", postgres, name=name)
+    assert (again.name, again.rows, again.written) == (name, 250, 0)

@@ -7,6 +7,7 @@ characters; they are left out of texts.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ _INDEXED = 2000  # numbers of a vector that pgvector's HNSW takes
 _HALVED = 4000  # and with half precision
 _COLUMNS = ("key", "id", "title", "text", "start", "end", "metadata", "content_hash", "embedding")
 _LONGEST_NAME = 63
+_ESCAPED = re.compile(r"\\(?:\\|u0000)")  # in JSON: a backslash, or a NUL character
 
 
 def open_engine(target: str, name: str, dimension: int) -> _PgVector:
@@ -43,7 +45,8 @@ class _PgVector:
 
     def __init__(self, target: str, name: str, dimension: int) -> None:
         self._connection = psycopg.connect(target)
-        self._table, self._name, self._dimension = sql.Identifier(name), name, dimension
+        self._name, self._dimension = name, dimension
+        self._keys: dict[str, str] = {}  # those that have NUL characters, by what they are here
         self._run("CREATE EXTENSION IF NOT EXISTS vector")
         self._run(
             "CREATE TABLE IF NOT EXISTS {table} (key text PRIMARY KEY, id text NOT NULL, title text, text text, "
@@ -53,16 +56,19 @@ class _PgVector:
         self._connection.commit()
 
     def _run(self, query: str, values: Any = None, **parts: sql.Composable) -> Any:
-        made = sql.SQL(query).format(table=self._table, **parts)
+        # Where values are passed, a % of the name would be taken for the place of one.
+        table = sql.Identifier(self._name if values is None else self._name.replace("%", "%%"))
+        made = sql.SQL(query).format(table=table, **parts)
         return self._connection.execute(made, values)
 
     def known(self, rows: Sequence[Row]) -> dict[str, str]:
         """By their keys."""
+        self._keys |= {_clean(row.key): row.key for row in rows if "\x00" in row.key}
         keys = [_clean(row.key) for row in rows]
         found: list[tuple[str, str]] = self._run(
             "SELECT key, content_hash FROM {table} WHERE key = ANY(%s)", (keys,)
         ).fetchall()
-        return dict(found)
+        return {self._keys.get(key, key): content_hash for key, content_hash in found}
 
     def write(self, rows: Sequence[Row]) -> None:
         """One transaction: into a table of its own by COPY, and from there over what is there."""
@@ -107,7 +113,8 @@ class _PgVector:
         found = []
         for vector in vectors:
             written = _written(vector)
-            found.append([(key, float(cosine)) for key, cosine in self._run(query, (written, written, k)).fetchall()])
+            near = self._run(query, (written, written, k)).fetchall()
+            found.append([(self._keys.get(key, key), float(cosine)) for key, cosine in near])
         return found
 
     def close(self) -> None:
@@ -116,7 +123,8 @@ class _PgVector:
 
 
 def _values(row: Row) -> list[Any]:
-    metadata = json.dumps(row.metadata, ensure_ascii=False).replace("\\u0000", "")
+    metadata = json.dumps(row.metadata, ensure_ascii=False)
+    metadata = _ESCAPED.sub(lambda found: "" if found[0] == "\\u0000" else found[0], metadata)
     texts = [_clean(value) for value in (row.key, row.id, row.title, row.text)]
     return [*texts, row.start, row.end, metadata, row.content_hash, _written(row.vector)]
 
