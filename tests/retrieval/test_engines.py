@@ -230,3 +230,51 @@ def test_any_name_is_a_table_of_postgresql(postgres, collection, name, suffix):
     assert export_to(collection.index, "pgvector", postgres, name=name).found == 100
     again = export_to(collection.index, "pgvector", postgres, name=name)
     assert (again.name, again.rows, again.written) == (name, 250, 0)
+
+
+def test_documents_are_not_taken_for_chunks_of_others(engine, tmp_path, hash_encoder, name):
+    text = " ".join(f"word{number}" for number in range(60))
+    with Collection.create(tmp_path / "c.index", encoder=hash_encoder, chunk=16) as made:
+        made.update([Document("a", text), Document("page#3", "of its own")])
+        made.update(Document(id_, f"number{place}") for place, id_ in enumerate(("a#0", "a#0#", "a#", "a#x", "a#77")))
+        rows = made.info().vectors
+        done = export_to(made.index, *engine, name=name)
+        assert (done.rows, done.found, done.overlap) == (rows, rows, 1)
+        assert export_to(made.index, *engine, name=name).written == 0
+        with opened(engine, name, made) as held:
+            found = {id_: held.nearest(made.index.vectors([id_]), 1)[0][0][0] for id_ in made.index.ids() if id_ != "a"}
+    assert found == {"a#0": "a#0#", "a#0#": "a#0##", "a#": "a##", "a#77": "a#77#", "a#x": "a#x", "page#3": "page#3"}
+
+
+def test_an_index_has_its_name_wherever_it_is_opened_from(engine, collection, monkeypatch):
+    monkeypatch.chdir(collection.path)
+    with Collection.open(".", encoder=collection.encoder) as here:
+        assert export_to(here.index, *engine).name == "notes"
+
+
+def test_a_target_that_an_engine_does_not_take(collection, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="target must be a folder, not s3://bucket/x; write the files to one"):
+        export_to(collection.index, "parquet", "s3://bucket/x")
+    with pytest.raises(UsageError, match=r"name must be the beginning of a file's name, without /, not '\.\./x'"):
+        export_to(collection.index, "parquet", "p", name="../x")
+    pytest.importorskip("qdrant_client", reason="needs the extra qdrant")
+    with pytest.raises(UsageError, match=r"is no URL; write http://localhost:6333, or \./localhost:6333 for a folder"):
+        export_to(collection.index, "qdrant", "localhost:6333")
+    with pytest.raises(UsageError, match="target must begin with http:// or https://, or be a folder, not grpc://here"):
+        export_to(collection.index, "qdrant", "grpc://here")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.index"]
+    assert export_to(collection.index, "qdrant", "./localhost:6333").rows == 250
+
+
+def test_a_collection_of_another_distance_stays_as_it_is(collection, tmp_path):
+    qdrant = pytest.importorskip("qdrant_client", reason="needs the extra qdrant")
+    client = qdrant.QdrantClient(path=str(tmp_path / "q"))
+    params = qdrant.models.VectorParams(size=collection.index.dimension, distance=qdrant.models.Distance.EUCLID)
+    client.create_collection("theirs", vectors_config=params)
+    client.close()
+    with pytest.raises(IndexWriteError, match="theirs is not one of vectors of 32 numbers that are compared by their"):
+        export_to(collection.index, "qdrant", str(tmp_path / "q"), name="theirs")
+    client = qdrant.QdrantClient(path=str(tmp_path / "q"))
+    assert client.count("theirs").count == 0
+    client.close()

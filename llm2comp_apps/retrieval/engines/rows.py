@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,13 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "Row", "batches_of"]
 
+_LIKE_A_CHUNK = re.compile(r"(.+)#[0-9]*", re.DOTALL)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A vector with what it stands for: a document, or a chunk of one.
 
     Attributes:
-        key: the document's id; with ``#`` and its number for a chunk.
+        key: the document's id; with ``#`` and its number for a chunk. With ``#`` alone where the id would be read as
+            a chunk of another document.
         id: the document's.
         title: of the document.
         text: of the document, or of the chunk.
@@ -72,22 +76,33 @@ class Engine(Protocol):
 
 def batches_of(index: Index, size: int) -> Iterator[list[Row]]:
     """All rows of an index, those of ``size`` documents at a time."""
-    ids = index.ids()
+    facts, ids = index.info(), index.ids()
+    chunked = facts.vectors - facts.deleted > len(index)
     while held := list(islice(ids, size)):
         vectors = index.vectors(held)
         made, place = [], 0
-        for document in index.get(held):
-            rows = _rows(document, vectors[place : place + document.rows])
+        documents = index.get(held)
+        ambiguous = _ambiguous(index, documents) if chunked else set()
+        for document in documents:
+            key = f"{document.id}#" if document.id in ambiguous else document.id
+            rows = _rows(document, key, vectors[place : place + document.rows])
             made += rows
             place += document.rows
         yield made
 
 
-def _rows(document: IndexedDocument, vectors: FloatArray) -> list[Row]:
+def _ambiguous(index: Index, documents: Sequence[IndexedDocument]) -> set[str]:
+    """Ids of whole documents that may be a chunk's key, too: ``a#0`` beside a document ``a``; then also ``a#0#``."""
+    like = {one.id: found[1] for one in documents if not one.spans and (found := _LIKE_A_CHUNK.fullmatch(one.id))}
+    others = index.hashes(sorted(set(like.values())))
+    return {id_ for id_, other in like.items() if other in others}
+
+
+def _rows(document: IndexedDocument, key: str, vectors: FloatArray) -> list[Row]:
     spans: Sequence[tuple[int, int] | None] = document.spans or (None,)
     return [
         Row(
-            key=document.id if span is None else f"{document.id}#{number}",
+            key=key if span is None else f"{document.id}#{number}",
             id=document.id,
             title=document.title,
             text=document.text if span is None else document.text[slice(*span)],
