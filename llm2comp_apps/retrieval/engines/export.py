@@ -84,13 +84,14 @@ def export_to(
         batch: documents that go over at a time.
 
     Raises:
-        UsageError: an unknown engine, or a name that it does not take.
+        UsageError: an unknown engine, or a name or a target that it does not take.
         IndexWriteError: its library is missing, it refuses, or what it holds in the end is not what the index holds.
         IndexDamagedError: the index cannot be read.
     """
     if to not in ENGINES:
         raise UsageError(f"must be one of {', '.join(ENGINES)}, not {to!r}", field="to")
-    chosen = name or index.path.stem
+    nameless = index.path.stem in ("", "..")  # where it is the working folder
+    chosen = name or (index.path.resolve() if nameless else index.path).stem
     started, over, written = time.perf_counter(), 0, 0
     opened = _open(to, target, chosen, index.dimension)
     try:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from llm2comp_indexes import IndexWriteError
 
+from llm2comp_apps.errors import UsageError
 from llm2comp_apps.files import replaced_file
 from llm2comp_apps.retrieval.engines.rows import Row
 
@@ -43,7 +44,16 @@ def as_table(rows: Sequence[Row], schema: Any) -> Any:
 
 
 def open_engine(target: str, name: str, dimension: int) -> _Parquet:
-    """The folder ``target``; its files begin with ``name``."""
+    """The folder ``target``; its files begin with ``name``.
+
+    Raises:
+        UsageError: the target is no folder of this machine, or the name leads out of it.
+    """
+    if "://" in target:
+        reason = f"must be a folder, not {target}; write the files to one, and copy them from there"
+        raise UsageError(reason, field="target")
+    if "/" in name:
+        raise UsageError(f"must be the beginning of a file's name, without /, not {name!r}", field="name")
     return _Parquet(Path(target), name, dimension)
 
 

@@ -7,13 +7,16 @@ as ``metadata.year``. The key of a server is read from the environment variable 
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm2comp_indexes import IndexWriteError
 from qdrant_client import QdrantClient, models
 
+from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.engines.rows import Row
 
 if TYPE_CHECKING:
@@ -26,7 +29,15 @@ _SPACE = uuid.UUID("8a3f0f5e-5a37-4d55-9d0c-6c6f6d326331")  # of the points' ids
 
 
 def open_engine(target: str, name: str, dimension: int) -> _Qdrant:
-    """The collection ``name`` of a server at a URL, or in a folder."""
+    """The collection ``name`` of a server at a URL, or in a folder.
+
+    Raises:
+        UsageError: a target that is neither.
+    """
+    if re.fullmatch(r"[\w.-]+:\d+/?", target) and not Path(target).exists():
+        raise UsageError(f"is no URL; write http://{target}, or ./{target} for a folder", field="target")
+    if "://" in target and not _is_url(target):
+        raise UsageError(f"must begin with http:// or https://, or be a folder, not {target}", field="target")
     return _Qdrant(target, name, dimension)
 
 
@@ -34,15 +45,19 @@ class _Qdrant:
     """See :class:`.rows.Engine`."""
 
     def __init__(self, target: str, name: str, dimension: int) -> None:
-        remote = target.startswith(("http://", "https://"))
         self._client = (
-            QdrantClient(url=target, api_key=os.environ.get("QDRANT_API_KEY")) if remote else QdrantClient(path=target)
+            QdrantClient(url=target, api_key=os.environ.get("QDRANT_API_KEY"))
+            if _is_url(target)
+            else QdrantClient(path=target)
         )
         self._name = name
         if self._client.collection_exists(name):
             held: Any = self._client.get_collection(name).config.params.vectors
-            if getattr(held, "size", None) != dimension:
-                raise IndexWriteError(f"{target}: the collection {name} is not one of vectors of {dimension} numbers")
+            if (getattr(held, "size", None), getattr(held, "distance", None)) != (dimension, models.Distance.COSINE):
+                raise IndexWriteError(
+                    f"{target}: the collection {name} is not one of vectors of {dimension} numbers that are compared "
+                    "by their cosine; name another one"
+                )
         else:
             vectors = models.VectorParams(size=dimension, distance=models.Distance.COSINE)
             self._client.create_collection(name, vectors_config=vectors)
@@ -78,6 +93,10 @@ class _Qdrant:
     def close(self) -> None:
         """Let go of the client; a local folder is free again."""
         self._client.close()
+
+
+def _is_url(target: str) -> bool:
+    return target.lower().startswith(("http://", "https://"))
 
 
 def _point(key: str) -> str:
