@@ -106,14 +106,15 @@ def replaced_folder(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked_file(path: Path, held: Exception) -> Iterator[None]:
+def locked_file(path: Path, held: Exception, *, remove: bool = False) -> Iterator[None]:
     """Hold a lock of the operating system, which a killed process gives back, while the block runs.
 
     Where the file system has no locks, all go ahead.
 
     Args:
-        path: file of the lock; made if missing, and left.
+        path: file of the lock; made if missing.
         held: raised where another program has the lock.
+        remove: the file is removed in the end; else it is left.
 
     Raises:
         OSError: the file cannot be opened.
@@ -126,7 +127,14 @@ def locked_file(path: Path, held: Exception) -> Iterator[None]:
             raise held from None
         except OSError:  # no locks
             pass
-        yield
+        if remove and not _is_at(path, descriptor):  # its last holder removed it meanwhile; others may have made it
+            raise held
+        try:
+            yield
+        finally:
+            if remove:
+                with suppress(OSError):
+                    path.unlink()
     finally:
         os.close(descriptor)
 
@@ -232,6 +240,14 @@ def _abandoned(target: Path) -> list[Path]:
         if kind and not (kind[1] and not path.is_dir()) and not _is_held(path):  # else of a replaced file, without lock
             left.append(path)
     return left
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is still the one that has this name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _is_held(path: Path) -> bool:

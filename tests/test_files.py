@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm2comp_apps import files
-from llm2comp_apps.files import check_writable, first_line, replaced_file, replaced_folder, write_text
+from llm2comp_apps.files import check_writable, first_line, locked_file, replaced_file, replaced_folder, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -296,3 +296,25 @@ def test_what_can_be_written_is_known_before_and_leaves_nothing(tmp_path):
     (tmp_path / "link").symlink_to("missing/file")
     with pytest.raises(FileNotFoundError):
         check_writable(tmp_path / "link")
+
+
+def test_a_lock_that_is_removed_in_the_end_has_one_holder(tmp_path, monkeypatch):
+    path, held = tmp_path / "lock", ValueError("held")
+    with locked_file(path, held, remove=True):
+        with pytest.raises(ValueError, match="held"), locked_file(path, held, remove=True):
+            pass
+        assert path.exists()
+    assert not path.exists()
+    opened = os.open
+
+    def slow(*args):  # its holder goes between this and the lock
+        descriptor = opened(*args)
+        path.unlink()
+        path.write_text("another")
+        return descriptor
+
+    monkeypatch.setattr(os, "open", slow)
+    with pytest.raises(ValueError, match="held"), locked_file(path, held, remove=True):
+        pass
+    monkeypatch.undo()
+    assert path.exists(), "another's"

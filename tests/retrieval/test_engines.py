@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import threading
 
 import pytest
 
@@ -278,3 +279,37 @@ def test_a_collection_of_another_distance_stays_as_it_is(collection, tmp_path):
     client = qdrant.QdrantClient(path=str(tmp_path / "q"))
     assert client.count("theirs").count == 0
     client.close()
+
+
+def test_two_exports_at_once(engine, collection, name, tmp_path):
+    refused = []
+
+    def another(count):
+        if count == 100 and engine[0] == "pgvector":
+            assert export_to(collection.index, *engine, name=name).found == 100
+        elif count == 100:
+            with pytest.raises(IndexWriteError, match=r"another export is|accessed by another") as caught:
+                export_to(collection.index, *engine, name=name)
+            refused.append(caught.value)
+
+    done = export_to(collection.index, *engine, name=name, on_progress=another, batch=50)
+    assert (done.rows, done.found, bool(refused)) == (250, 100, engine[0] != "pgvector")
+    assert export_to(collection.index, *engine, name=name, batch=50).written == 0
+    assert not list(tmp_path.glob(f"{engine[0]}/.*.lock")) or engine[0] == "qdrant"  # its client has its own
+
+
+def test_what_two_exports_make_at_once_is_made_once(postgres, collection, name):
+    together, done = threading.Barrier(2, timeout=60), []
+
+    def one():
+        with Collection.open(collection.path, encoder=collection.encoder) as mine:
+            together.wait()
+            filled = export_to(mine.index, "pgvector", postgres, name=name, on_progress=lambda _: together.wait())
+            done.append((filled.rows, filled.found))
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert done == [(250, 100)] * 2

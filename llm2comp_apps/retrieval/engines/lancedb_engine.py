@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lancedb
 
 from llm2comp_apps.retrieval.engines.parquet_engine import as_table, schema_of
-from llm2comp_apps.retrieval.engines.rows import Row
+from llm2comp_apps.retrieval.engines.rows import Row, alone_in
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.protocol import FloatArray
@@ -26,7 +28,11 @@ class _LanceDB:
 
     def __init__(self, target: str, name: str, dimension: int) -> None:
         self._schema = schema_of(dimension)
-        self._table = lancedb.connect(target).create_table(name, schema=self._schema, exist_ok=True)
+        self._alone = ExitStack()
+        database = lancedb.connect(target)
+        self._table = database.create_table(name, schema=self._schema, exist_ok=True)
+        if (folder := Path(database.uri)).is_dir():  # an object store has no locks
+            self._alone.enter_context(alone_in(folder, name))
 
     def known(self, rows: Sequence[Row]) -> dict[str, str]:
         """By their keys."""
@@ -60,4 +66,5 @@ class _LanceDB:
         return found
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Let the next export in; nothing else is open."""
+        self._alone.close()

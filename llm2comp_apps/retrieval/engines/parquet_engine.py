@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from llm2comp_indexes import IndexWriteError
 
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.files import replaced_file
-from llm2comp_apps.retrieval.engines.rows import Row
+from llm2comp_apps.retrieval.engines.rows import Row, alone_in
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.protocol import FloatArray
@@ -63,6 +64,8 @@ class _Parquet:
     def __init__(self, folder: Path, name: str, dimension: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._name, self._schema = folder, name, schema_of(dimension)
+        self._alone = ExitStack()
+        self._alone.enter_context(alone_in(folder, name))
         self._number = 0
         self._written: set[Path] = set()
 
@@ -116,4 +119,5 @@ class _Parquet:
             yield table["key"].to_pylist(), flat.reshape(len(table), -1)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Let the next export in; nothing else is open."""
+        self._alone.close()

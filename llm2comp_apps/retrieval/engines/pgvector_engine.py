@@ -47,6 +47,7 @@ class _PgVector:
         self._connection = psycopg.connect(target)
         self._name, self._dimension = name, dimension
         self._keys: dict[str, str] = {}  # those that have NUL characters, by what they are here
+        self._wait_for_others()
         self._run("CREATE EXTENSION IF NOT EXISTS vector")
         self._run(
             "CREATE TABLE IF NOT EXISTS {table} (key text PRIMARY KEY, id text NOT NULL, title text, text text, "
@@ -54,6 +55,10 @@ class _PgVector:
             width=sql.Literal(dimension),
         )
         self._connection.commit()
+
+    def _wait_for_others(self) -> None:
+        """Until this transaction ends, others make nothing: ``IF NOT EXISTS`` fails where two make the same."""
+        self._connection.execute("SELECT pg_advisory_xact_lock(hashtext('llm2comp index export'))")
 
     def _run(self, query: str, values: Any = None, **parts: sql.Composable) -> Any:
         # Where values are passed, a % of the name would be taken for the place of one.
@@ -90,6 +95,7 @@ class _PgVector:
 
     def finish(self) -> None:
         """An HNSW index by cosine, where pgvector takes vectors as long as these."""
+        self._wait_for_others()
         if self._dimension <= _HALVED:
             half = self._dimension > _INDEXED
             column = (

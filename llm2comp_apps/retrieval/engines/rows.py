@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from llm2comp_indexes import IndexWriteError
+
+from llm2comp_apps.files import locked_file
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, IndexedDocument
 
     from llm2comp_apps.encoder.protocol import FloatArray
 
-__all__ = ["Engine", "Row", "batches_of"]
+__all__ = ["Engine", "Row", "alone_in", "batches_of"]
 
 _LIKE_A_CHUNK = re.compile(r"(.+)#[0-9]*", re.DOTALL)
 
@@ -72,6 +78,16 @@ class Engine(Protocol):
     def close(self) -> None:
         """Let go of it."""
         ...
+
+
+def alone_in(folder: Path, name: str) -> AbstractContextManager[None]:
+    """Be the only one who exports to this name in a folder: two at once would double rows, or mix theirs.
+
+    Raises:
+        IndexWriteError: another export is there already.
+    """
+    reason = f"{folder}: another export is writing {name}; try again when it is done"
+    return locked_file(folder / f".{name}.lock", IndexWriteError(reason), remove=True)
 
 
 def batches_of(index: Index, size: int) -> Iterator[list[Row]]:
