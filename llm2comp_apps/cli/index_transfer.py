@@ -73,8 +73,8 @@ def export(
     if as_json:
         print_json(asdict(done))
     note(
-        f"{target}: {done.rows} rows in {done.name}, {done.written} of them sent now; {done.found} of {done.searches} "
-        f"were found again, with {100 * done.overlap:.1f} % of the neighbours that the index finds"
+        f"{done.target}: {done.rows} rows in {done.name}, {done.written} of them sent now; {done.found} of "
+        f"{done.searches} were found again, with {100 * done.overlap:.1f} % of the neighbours that the index finds"
     )
 
 

@@ -313,3 +313,38 @@ def test_what_two_exports_make_at_once_is_made_once(postgres, collection, name):
     for thread in threads:
         thread.join()
     assert done == [(250, 100)] * 2
+
+
+def test_what_a_server_says_is_not_lost(collection, tmp_path, monkeypatch):
+    qdrant = pytest.importorskip("qdrant_client", reason="needs the extra qdrant")
+
+    def refuses(*args, **named):
+        reason = b'{"status":{"error":"Bad request: payload too large"}}'
+        raise qdrant.http.exceptions.UnexpectedResponse(400, "Bad Request", reason, {})
+
+    monkeypatch.setattr(qdrant.QdrantClient, "upsert", refuses)
+    with pytest.raises(IndexWriteError, match=r"refused after 0 rows: .*400.*payload too large") as caught:
+        export_to(collection.index, "qdrant", str(tmp_path / "q"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("postgresql://me:s3cr%40t@127.0.0.1:9/x?connect_timeout=2", "postgresql://me:***@127.0.0.1:9/x"),
+        ("postgresql://me@127.0.0.1:9/x?password=s3cr%40t&connect_timeout=2", "x?password=***&connect_timeout=2"),
+        ("host=127.0.0.1 port=9 password = 's3cr\\'t x' user=me", "port=9 password = *** user=me: pgvector cannot"),
+    ],
+)
+def test_a_password_is_not_shown(collection, target, shown):
+    pytest.importorskip("psycopg", reason="needs the extra pgvector")
+    with pytest.raises(IndexWriteError) as caught:
+        export_to(collection.index, "pgvector", target)
+    assert shown in str(caught.value)
+    assert "s3cr" not in str(caught.value)
+
+
+def test_a_password_is_not_in_the_report(collection, postgres, name):
+    target = postgres.replace("postgres:@", "postgres:s3cret@")
+    assert target != postgres
+    assert "s3cret" not in export_to(collection.index, "pgvector", target, name=name).target

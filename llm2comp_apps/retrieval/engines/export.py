@@ -7,6 +7,7 @@ searched for: each must be found, and the neighbours that the engine gives are c
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ import numpy as np
 from llm2comp_indexes import IndexStoreError, IndexWriteError
 
 from llm2comp_apps.errors import LLM2CompError, UsageError
-from llm2comp_apps.files import first_line
 from llm2comp_apps.retrieval.engines.rows import Engine, Row, batches_of
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ BATCH = 1000
 SEARCHES = 100
 NEIGHBOURS = 10
 _SAME = 0.999  # cosine of a vector to itself, where an engine rounds
+_LONGEST = 400  # characters of what a library says
+_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s]*(?=@)|\b(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]*)")
 LEAST_FOUND = 0.95
 """Of the rows that are searched for by their own vectors; engines that search approximately may miss some."""
 
@@ -43,7 +45,7 @@ class EngineExport:
 
     Attributes:
         engine: one of :data:`ENGINES`.
-        target: where.
+        target: where; ``***`` stands for a password.
         name: of the collection, table or folder.
         rows: there now.
         written: sent by this run; the others were there.
@@ -93,9 +95,11 @@ def export_to(
     nameless = index.path.stem in ("", "..")  # where it is the working folder
     chosen = name or (index.path.resolve() if nameless else index.path).stem
     started, over, written = time.perf_counter(), 0, 0
-    opened = _open(to, target, chosen, index.dimension)
+    shown = _PASSWORD.sub(lambda found: f"{found[2] or found[1] + ':'}***", target)
+    with _in_one_line(lambda: f"{shown}: {to} cannot be opened"):
+        opened = _open(to, target, chosen, index.dimension)
     try:
-        with _in_one_line(lambda: f"{target}: {to} refused after {over} rows"), index.pinned() as generation:
+        with _in_one_line(lambda: f"{shown}: {to} refused after {over} rows"), index.pinned() as generation:
             sample = _Sample(_rows_of(generation))
             for rows in batches_of(generation, batch):
                 written += _send(opened, rows)
@@ -107,7 +111,7 @@ def export_to(
             count = opened.count()
             if count != over:
                 raise IndexWriteError(
-                    f"{target}: {chosen} holds {count} rows, and the index {over}; remove what is there, or "
+                    f"{shown}: {chosen} holds {count} rows, and the index {over}; remove what is there, or "
                     "name another one, and export again"
                 )
             found, overlap = sample.search(generation, opened)
@@ -115,10 +119,10 @@ def export_to(
         opened.close()
     searches = len(sample.rows)
     if found < LEAST_FOUND * searches:
-        raise IndexWriteError(f"{target}: of {searches} rows that were searched for, {chosen} found {found}")
+        raise IndexWriteError(f"{shown}: of {searches} rows that were searched for, {chosen} found {found}")
     return EngineExport(
         engine=to,
-        target=target,
+        target=shown,
         name=chosen,
         rows=count,
         written=written,
@@ -130,14 +134,13 @@ def export_to(
 
 
 def _open(engine: str, target: str, name: str, dimension: int) -> Engine:
-    with _in_one_line(lambda: f"{target}: {engine} cannot be opened"):
-        try:
-            module: Any = import_module(f"llm2comp_apps.retrieval.engines.{engine}_engine")
-            opened: Engine = module.open_engine(target, name, dimension)
-        except ModuleNotFoundError as error:
-            needed = f"{engine} needs {ENGINES[engine]}; pip install 'llm2comp-apps[{engine}]'"
-            raise IndexWriteError(needed) from error
-        return opened
+    try:
+        module: Any = import_module(f"llm2comp_apps.retrieval.engines.{engine}_engine")
+        opened: Engine = module.open_engine(target, name, dimension)
+    except ModuleNotFoundError as error:
+        needed = f"{engine} needs {ENGINES[engine]}; pip install 'llm2comp-apps[{engine}]'"
+        raise IndexWriteError(needed) from error
+    return opened
 
 
 @contextmanager
@@ -155,7 +158,8 @@ def _in_one_line(what: Callable[[], str]) -> Iterator[None]:
     except (LLM2CompError, IndexStoreError):
         raise
     except Exception as error:
-        raise IndexWriteError(f"{what()}: {first_line(error)}") from error
+        said = " ".join(str(error).split()) or type(error).__name__  # a server's reason follows in further lines
+        raise IndexWriteError(f"{what()}: {said[:_LONGEST]}") from error
 
 
 def _send(engine: Engine, rows: list[Row]) -> int:
