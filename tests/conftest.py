@@ -9,8 +9,10 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -102,6 +104,19 @@ class HashEncoder:
 def hash_encoder() -> HashEncoder:
     """A fast deterministic encoder."""
     return HashEncoder()
+
+
+@pytest.fixture
+def slow_encoder(hash_encoder: HashEncoder, monkeypatch: pytest.MonkeyPatch) -> HashEncoder:
+    """One that takes so long that writers meet each other."""
+    encode = hash_encoder.encode
+
+    def slowly(*args: Any, **named: Any) -> np.ndarray:
+        time.sleep(0.1)
+        return encode(*args, **named)
+
+    monkeypatch.setattr(hash_encoder, "encode", slowly)
+    return hash_encoder
 
 
 @pytest.fixture(scope="session")

@@ -7,5 +7,6 @@
     mteb          an encoder of any name as a model of MTEB
     llm_plugin    an embedding model of the ``llm`` command
 
-Each imports its framework, and of this project public names only. ``where`` writes conditions for all of them.
+Each imports its framework, and of this project public names only. ``where`` writes conditions for all of them,
+and ``writing`` lets their threads write one after another.
 """

@@ -23,6 +23,7 @@ from haystack.errors import FilterError
 
 from llm2comp_apps import Collection, Document, UsageError, load_encoder
 from llm2comp_apps.integrations.where import EVERYTHING, NOTHING, all_of, any_of, compared, listed
+from llm2comp_apps.integrations.writing import one_at_a_time
 
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.protocol import TextEncoder
@@ -124,13 +125,14 @@ class LLM2CompDocumentStore:
     @property
     def collection(self) -> Collection:
         """The collection, opened or made at the first use."""
-        if self._collection is None:
-            folder = Path(self.path)
-            if folder.is_dir() and any(folder.iterdir()):
-                self._collection = Collection.open(folder)
-            else:
-                self._collection = Collection.create(folder, encoder=self.encoder, **self.settings)
-        return self._collection
+        with one_at_a_time(self.path):
+            if self._collection is None:
+                folder = Path(self.path)
+                if folder.is_dir() and any(folder.iterdir()):
+                    self._collection = Collection.open(folder)
+                else:
+                    self._collection = Collection.create(folder, encoder=self.encoder, **self.settings)
+            return self._collection
 
     def to_dict(self) -> dict[str, Any]:
         """The store as Haystack writes it down."""
@@ -174,6 +176,10 @@ class LLM2CompDocumentStore:
             raise ValueError("documents must be a list of Documents")
         if bare := [one.id for one in documents if not one.content]:
             raise ValueError(f"a document needs content to be found by; {bare[0]} has none ({len(bare)} have)")
+        with one_at_a_time(self.path):  # what is there is still there when it is written
+            return self._written(documents, policy)
+
+    def _written(self, documents: list[HaystackDocument], policy: DuplicatePolicy) -> int:
         ids = [one.id for one in documents]
         if policy != DuplicatePolicy.OVERWRITE:
             there = set(self.collection.index.ids(where=listed("_id", ids))) if ids else set()
@@ -187,7 +193,8 @@ class LLM2CompDocumentStore:
     def delete_documents(self, document_ids: list[str]) -> None:
         """Delete documents; ids that are not there are passed over."""
         if document_ids:
-            self.collection.delete(document_ids)
+            with one_at_a_time(self.path):
+                self.collection.delete(document_ids)
 
 
 @component

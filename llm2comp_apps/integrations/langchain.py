@@ -30,6 +30,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from llm2comp_apps import Collection, Document, UsageError, load_encoder, load_reranker, rerank_documents
 from llm2comp_apps.integrations.where import EVERYTHING, all_of, equal, listed
+from llm2comp_apps.integrations.writing import one_at_a_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,9 +181,9 @@ class LLM2CompVectorStore(VectorStore):
                 f"{len(held)} texts, {len(metadata)} metadatas and {len(known)} ids do not belong together"
             )
         named = [str(uuid.uuid4()) if id_ is None or id_ == "" else id_ for id_ in known]
-        self.collection.update(
-            _from_langchain(id_, text, own) for id_, text, own in zip(named, held, metadata, strict=True)
-        )
+        documents = (_from_langchain(id_, text, own) for id_, text, own in zip(named, held, metadata, strict=True))
+        with one_at_a_time(self.collection.path):
+            self.collection.update(documents)
         return named
 
     def delete(
@@ -212,7 +213,8 @@ class LLM2CompVectorStore(VectorStore):
         if ids is None and where is None and filter is None:
             condition, allow_most = EVERYTHING, True
         if ids or condition is not None:
-            self.collection.delete(ids, where=condition, allow_most=allow_most)
+            with one_at_a_time(self.collection.path):
+                self.collection.delete(ids, where=condition, allow_most=allow_most)
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[LangChainDocument]:

@@ -35,6 +35,7 @@ from llm2comp_indexes import IndexedDocument
 
 from llm2comp_apps import Collection, Document, UsageError, load_encoder, load_reranker, rerank_documents
 from llm2comp_apps.integrations.where import EVERYTHING, all_of, any_of, compared, field, listed
+from llm2comp_apps.integrations.writing import one_at_a_time
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, QueryBundle
@@ -178,14 +179,17 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
         if ready and self._collection.index.memory_tokens:
             reason = "stores memory vectors, which LlamaIndex does not make; make the collection without"
             raise UsageError(reason, field="memory")
-        if bare:
-            self._collection.update(Document(one.id, one.text, metadata=one.metadata) for one in map(_document, bare))
-        if ready:
-            vectors = np.asarray([node.embedding for node in ready], np.float32)
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-            with self._collection.index.writer() as writer:
-                writer.add([_document(node) for node in ready], vectors)
-                writer.commit()
+        with one_at_a_time(self._collection.path):
+            if bare:
+                self._collection.update(
+                    Document(one.id, one.text, metadata=one.metadata) for one in map(_document, bare)
+                )
+            if ready:
+                vectors = np.asarray([node.embedding for node in ready], np.float32)
+                vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+                with self._collection.index.writer() as writer:
+                    writer.add([_document(node) for node in ready], vectors)
+                    writer.commit()
         return [node.node_id for node in nodes]
 
     def _check(self, vector: Sequence[float]) -> None:
@@ -214,9 +218,10 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
         self._delete(EVERYTHING)
 
     def _delete(self, where: str | None) -> None:
-        found = list(self._collection.index.ids(where=where)) if where else []
-        if found:
-            self._collection.delete(found)
+        with one_at_a_time(self._collection.path):
+            found = list(self._collection.index.ids(where=where)) if where else []
+            if found:
+                self._collection.delete(found)
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Nodes by their ids, by filters, or all."""

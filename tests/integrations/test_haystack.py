@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -221,3 +222,20 @@ def test_a_store_is_pickled_and_copied(document_store):
     for again in (pickle.loads(pickle.dumps(document_store)), copy.deepcopy(document_store)):
         assert again.count_documents() == 3
         assert LLM2CompRetriever(again, top_k=1).run("yeast")["documents"][0].id == "bread"
+
+
+def test_threads_write_one_after_another(tmp_path, slow_encoder):
+    store = LLM2CompDocumentStore(tmp_path / "t.index", encoder=slow_encoder)
+
+    def write(place):
+        try:
+            return store.write_documents([Document(id=f"{place % 3}", content=f"text {place}")])
+        except DuplicateDocumentError:
+            return 0
+
+    with ThreadPoolExecutor(4) as threads:
+        written = list(threads.map(write, range(6)))
+    assert sum(written) == store.count_documents() == 3
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda id_: store.delete_documents([id_]), "012"))
+    assert store.count_documents() == 0

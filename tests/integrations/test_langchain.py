@@ -325,3 +325,15 @@ def test_stores_and_retrievers_are_pickled_and_copied(tmp_path, collection, hash
     gc.collect()
     assert [one.id for one in copied.similarity_search("text")] == ["a"]
     copied.collection.close()
+
+
+def test_threads_write_one_after_another(tmp_path, slow_encoder):
+    store = LLM2CompVectorStore(Collection.create(tmp_path / "t.index", encoder=slow_encoder))
+    other = LLM2CompVectorStore.open(tmp_path / "t.index", encoder=slow_encoder)
+
+    async def together():
+        added = [(store, other)[place % 2].aadd_texts([f"text {place}"], ids=[str(place)]) for place in range(4)]
+        await asyncio.gather(*added, store.adelete(["0"]), store.asimilarity_search("text"))
+
+    asyncio.run(together())
+    assert {"1", "2", "3"} <= {one.id for one in store.get_by_ids(["0", "1", "2", "3"])}

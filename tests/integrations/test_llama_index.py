@@ -6,6 +6,7 @@ import asyncio
 import copy
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -288,3 +289,12 @@ def test_documents_that_are_no_nodes_are_named(store, embedding):
     for read in (store.get_nodes, lambda: retriever.retrieve("a document")):
         with pytest.raises(UsageError, match=r"^collection holds the document 'd1', which LlamaIndex did not write"):
             read()
+
+
+def test_threads_write_one_after_another(tmp_path, slow_encoder):
+    store = LLM2CompVectorStore.create(tmp_path / "t.index", encoder=slow_encoder)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda node: store.add([node]), nodes()))
+        assert sorted(node.node_id for node in store.get_nodes()) == sorted(TEXTS)
+        list(threads.map(lambda place: store.delete(f"file-{place}"), range(3)))
+    assert store.get_nodes() == []
