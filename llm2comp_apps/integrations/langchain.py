@@ -261,7 +261,7 @@ class LLM2CompVectorStore(VectorStore):
             return []
         asked = np.asarray(self.collection.encode_query(query))
         encoder = self.collection.encoder
-        texts = [f"{document.metadata.get('title', '')} {document.page_content}".strip() for document in found]
+        texts = [_from_langchain("", document.page_content, document.metadata).content for document in found]
         vectors = encoder.encode(texts, prompt=encoder.prompts.get("document"))
         chosen = maximal_marginal_relevance(asked, list(vectors), lambda_mult=lambda_mult, k=k)
         return [found[place] for place in chosen]

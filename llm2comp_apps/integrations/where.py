@@ -57,7 +57,7 @@ def compared(name: str, operator: str, value: Any) -> str:
 
 
 def listed(name: str, values: Iterable[Any], *, negated: bool = False) -> str:
-    """A field that is one of some values, or none of them.
+    """A field that is one of some values, or none of them; ``None`` among them is a field that is missing.
 
     Raises:
         UsageError: one text in place of several values, or a value that has no literal.
@@ -66,10 +66,15 @@ def listed(name: str, values: Iterable[Any], *, negated: bool = False) -> str:
         raise UsageError(f"{name!r} is compared with a list of values, not with one text; write [{values[:60]!r}]")
     texts: list[str] = []
     others: list[str] = []
+    missing = False
     for value in values:
+        if value is None:
+            missing = True
+            continue
         (texts if isinstance(value, str) else others).append(literal(value))
     kinds = (("is in", texts), ("in", others))
     parts = [f"{field(name)} {operator} ({', '.join(written)})" for operator, written in kinds if written]
+    parts += [compared(name, "=", None)] if missing else []
     found = " or ".join(parts) or NOTHING  # nothing is one of no values
     return f"not ({found})" if negated else found
 

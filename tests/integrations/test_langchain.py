@@ -233,6 +233,17 @@ def test_different_documents_by_marginal_relevance(tmp_path, hash_encoder):
     assert len(LLM2CompVectorStore.open(tmp_path / "m.index", encoder=hash_encoder).collection) == 4
 
 
+def test_titles_that_are_no_text_are_not_read_for_marginal_relevance(tmp_path, hash_encoder, monkeypatch):
+    titles = {"n": None, "i": 5, "l": ["a"], "t": "Cells"}
+    store = LLM2CompVectorStore(Collection.create(tmp_path / "m.index", encoder=hash_encoder))
+    store.add_texts(["cells divide"] * 4, [{"title": title} for title in titles.values()], ids=list(titles))
+    read = []
+    encode = hash_encoder.encode
+    monkeypatch.setattr(hash_encoder, "encode", lambda texts, **named: read.extend(texts) or encode(texts, **named))
+    store.max_marginal_relevance_search("cells divide", k=4)
+    assert sorted(read[-4:]) == ["Cells cells divide", *["cells divide"] * 3]
+
+
 def test_one_text_in_place_of_ids_is_refused(collection):
     with pytest.raises(UsageError, match=r"not with one text; write \['cells'\]$"):
         LLM2CompVectorStore(collection).get_by_ids("cells")
@@ -337,3 +348,10 @@ def test_threads_write_one_after_another(tmp_path, slow_encoder):
 
     asyncio.run(together())
     assert {"1", "2", "3"} <= {one.id for one in store.get_by_ids(["0", "1", "2", "3"])}
+
+
+def test_one_of_several_values_may_be_none(collection):
+    store = LLM2CompVectorStore(collection)
+    store.add_texts(["gas"] * 2, [{"year": None}, {}], ids=["none", "missing"])
+    found = {one.id for one in store.similarity_search("gas", k=9, filter={"year": [2005, None]})}
+    assert found == {"stars", "none", "missing"}

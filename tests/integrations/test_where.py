@@ -33,6 +33,8 @@ def test_how_they_are_written():
     assert compared("day", ">=", "2024-06-01") == "\"day\" >= '2024-06-01'"
     assert listed("year", ["x", 1], negated=True) == 'not ("year" is in (\'x\') or "year" in (1))'
     assert listed("year", []) == "_id is null"
+    assert listed("year", [2020, None]) == '"year" in (2020) or "year" is null'
+    assert listed("year", [None], negated=True) == 'not ("year" is null)'
 
 
 @pytest.mark.parametrize(
