@@ -348,3 +348,33 @@ def test_a_password_is_not_in_the_report(collection, postgres, name):
     target = postgres.replace("postgres:@", "postgres:s3cret@")
     assert target != postgres
     assert "s3cret" not in export_to(collection.index, "pgvector", target, name=name).target
+
+
+def test_copies_are_as_near_as_each_other(engine, tmp_path, hash_encoder, name):
+    with Collection.create(tmp_path / "d.index", encoder=hash_encoder, chunk=16) as made:
+        made.update(Document(f"d{number}", "the very same text") for number in range(40))
+        made.update(Document(f"n{number}", f"number{number}") for number in range(20))
+        made.update([Document("long", "the very same text " * 60)])
+        done = export_to(made.index, *engine, name=name)
+    assert done.found == done.searches
+    assert done.overlap == 1
+
+
+def test_a_copy_is_known_by_its_vector(tmp_path, hash_encoder):
+    class Few:
+        """An engine that finds few of many copies, as HNSW does, or else what it should not."""
+
+        def __init__(self, *keys):
+            self.keys = keys
+
+        def nearest(self, vectors, k):
+            return [[(key, 1.0) for key in self.keys] for _ in vectors]
+
+    with Collection.create(tmp_path / "d.index", encoder=hash_encoder, chunk=16) as made:
+        made.update(Document(f"d{number}", "the very same text") for number in range(30))
+        made.update([Document("other", "something else"), Document("long", "the very same text " * 60)])
+        (rows,) = export.batches_of(made.index, 100)
+        sample = export._Sample(len(rows))
+        sample.rows = [row for row in rows if row.key == "d7"]
+        for keys, found in ((["d3", "other"], 1), (["d7"], 1), (["other", "nowhere", "long#0"], 0), ([], 0)):
+            assert sample.search(made.index, Few(*keys))[0] == found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from llm2comp_apps.encoder.protocol import FloatArray
 
-__all__ = ["Engine", "Row", "alone_in", "batches_of"]
+__all__ = ["Engine", "Row", "alone_in", "batches_of", "vectors_of"]
 
 _LIKE_A_CHUNK = re.compile(r"(.+)#[0-9]*", re.DOTALL)
 
@@ -92,19 +92,31 @@ def alone_in(folder: Path, name: str) -> AbstractContextManager[None]:
 
 def batches_of(index: Index, size: int) -> Iterator[list[Row]]:
     """All rows of an index, those of ``size`` documents at a time."""
-    facts, ids = index.info(), index.ids()
-    chunked = facts.vectors - facts.deleted > len(index)
+    chunked, ids = _is_chunked(index), index.ids()
     while held := list(islice(ids, size)):
-        vectors = index.vectors(held)
-        made, place = [], 0
-        documents = index.get(held)
-        ambiguous = _ambiguous(index, documents) if chunked else set()
-        for document in documents:
-            key = f"{document.id}#" if document.id in ambiguous else document.id
-            rows = _rows(document, key, vectors[place : place + document.rows])
-            made += rows
-            place += document.rows
-        yield made
+        yield _rows_of(index, held, chunked=chunked)
+
+
+def vectors_of(index: Index, keys: Iterable[str]) -> dict[str, FloatArray]:
+    """The vectors ``(d,)`` of rows by their keys, and of further rows of their documents."""
+    likely = {id_ for key in keys for id_ in (key, key.removesuffix("#"), key.rpartition("#")[0])}
+    held = list(index.hashes(sorted(likely)))
+    return {row.key: row.vector for row in _rows_of(index, held, chunked=_is_chunked(index))}
+
+
+def _is_chunked(index: Index) -> bool:
+    facts = index.info()
+    return facts.vectors - facts.deleted > len(index)
+
+
+def _rows_of(index: Index, ids: Sequence[str], *, chunked: bool) -> list[Row]:
+    documents, vectors = index.get(ids), index.vectors(ids)
+    ambiguous = _ambiguous(index, documents) if chunked else set()
+    made: list[Row] = []
+    for document in documents:
+        key = f"{document.id}#" if document.id in ambiguous else document.id
+        made += _rows(document, key, vectors[len(made) : len(made) + document.rows])
+    return made
 
 
 def _ambiguous(index: Index, documents: Sequence[IndexedDocument]) -> set[str]:
