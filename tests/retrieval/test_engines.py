@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import threading
+import time
 
 import pytest
 
@@ -274,8 +275,9 @@ def test_a_collection_of_another_distance_stays_as_it_is(collection, tmp_path):
     params = qdrant.models.VectorParams(size=collection.index.dimension, distance=qdrant.models.Distance.EUCLID)
     client.create_collection("theirs", vectors_config=params)
     client.close()
-    with pytest.raises(IndexWriteError, match="theirs is not one of vectors of 32 numbers that are compared by their"):
+    with pytest.raises(IndexWriteError, match="theirs is not one of vectors of 32 numbers that are") as caught:
         export_to(collection.index, "qdrant", str(tmp_path / "q"), name="theirs")
+    assert export_to(collection.index, "qdrant", str(tmp_path / "q"), name="ours").rows == 250, f"locked by {caught}"
     client = qdrant.QdrantClient(path=str(tmp_path / "q"))
     assert client.count("theirs").count == 0
     client.close()
@@ -378,3 +380,18 @@ def test_a_copy_is_known_by_its_vector(tmp_path, hash_encoder):
         sample.rows = [row for row in rows if row.key == "d7"]
         for keys, found in ((["d3", "other"], 1), (["d7"], 1), (["other", "nowhere", "long#0"], 0), ([], 0)):
             assert sample.search(made.index, Few(*keys))[0] == found
+
+
+def test_what_cannot_be_made_leaves_no_connection(collection, postgres, name):
+    psycopg = pytest.importorskip("psycopg", reason="needs the extra pgvector")
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        count = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        connection.execute(f"CREATE TYPE {name} AS ENUM ()")
+        (before,) = connection.execute(count).fetchone()
+        with pytest.raises(IndexWriteError, match=f"cannot be opened: .*{name}") as caught:
+            export_to(collection.index, "pgvector", postgres, name=name)
+        for _ in range(100):  # a server takes a moment to notice
+            if (after := connection.execute(count).fetchone()[0]) == before:
+                break
+            time.sleep(0.05)
+    assert after == before, f"open until {caught} is forgotten"

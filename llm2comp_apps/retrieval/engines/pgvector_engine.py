@@ -47,12 +47,19 @@ class _PgVector:
         self._connection = psycopg.connect(target)
         self._name, self._dimension = name, dimension
         self._keys: dict[str, str] = {}  # those that have NUL characters, by what they are here
+        try:
+            self._make()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _make(self) -> None:
         self._wait_for_others()
         self._run("CREATE EXTENSION IF NOT EXISTS vector")
         self._run(
             "CREATE TABLE IF NOT EXISTS {table} (key text PRIMARY KEY, id text NOT NULL, title text, text text, "
             '"start" bigint, "end" bigint, metadata jsonb, content_hash text, embedding vector({width}))',
-            width=sql.Literal(dimension),
+            width=sql.Literal(self._dimension),
         )
         self._connection.commit()
 

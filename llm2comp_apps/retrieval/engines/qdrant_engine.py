@@ -50,13 +50,21 @@ class _Qdrant:
             if _is_url(target)
             else QdrantClient(path=target)
         )
-        self._name = name
+        self._target, self._name = target, name
+        try:
+            self._make(dimension)
+        except BaseException:  # else a local folder would stay locked
+            self._client.close()
+            raise
+
+    def _make(self, dimension: int) -> None:
+        name = self._name
         if self._client.collection_exists(name):
             held: Any = self._client.get_collection(name).config.params.vectors
             if (getattr(held, "size", None), getattr(held, "distance", None)) != (dimension, models.Distance.COSINE):
                 raise IndexWriteError(
-                    f"{target}: the collection {name} is not one of vectors of {dimension} numbers that are compared "
-                    "by their cosine; name another one"
+                    f"{self._target}: the collection {name} is not one of vectors of {dimension} numbers that are "
+                    "compared by their cosine; name another one"
                 )
         else:
             vectors = models.VectorParams(size=dimension, distance=models.Distance.COSINE)
