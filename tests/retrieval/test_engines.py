@@ -256,6 +256,9 @@ def test_an_index_has_its_name_wherever_it_is_opened_from(engine, collection, mo
 
 def test_a_target_that_an_engine_does_not_take(collection, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for to in ENGINES:
+        with pytest.raises(UsageError, match="target is empty"):
+            export_to(collection.index, to, "")
     with pytest.raises(UsageError, match="target must be a folder, not s3://bucket/x; write the files to one"):
         export_to(collection.index, "parquet", "s3://bucket/x")
     with pytest.raises(UsageError, match=r"name must be the beginning of a file's name, without /, not '\.\./x'"):

@@ -95,6 +95,8 @@ def export_to(
     """
     if to not in ENGINES:
         raise UsageError(f"must be one of {', '.join(ENGINES)}, not {to!r}", field="to")
+    if not target.strip():  # as of a variable that is not set; it would be the working folder
+        raise UsageError("is empty", field="target")
     nameless = index.path.stem in ("", "..")  # where it is the working folder
     chosen = name or (index.path.resolve() if nameless else index.path).stem
     started, over, written = time.perf_counter(), 0, 0

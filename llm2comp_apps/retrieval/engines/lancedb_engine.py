@@ -31,7 +31,7 @@ class _LanceDB:
         self._alone = ExitStack()
         database = lancedb.connect(target)
         self._table = database.create_table(name, schema=self._schema, exist_ok=True)
-        if (folder := Path(database.uri)).is_dir():  # an object store has no locks
+        if (folder := Path(database.uri.removeprefix("file://"))).is_dir():  # an object store has no locks
             self._alone.enter_context(alone_in(folder, name))
 
     def known(self, rows: Sequence[Row]) -> dict[str, str]:
