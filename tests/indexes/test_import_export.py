@@ -369,3 +369,17 @@ def test_what_another_program_calls_metadata_is_kept(fast_path, held, expected):
     pq.write_table(table, fast_path / "x.parquet")
     (((document,), _),) = read_parquet(fast_path / "x.parquet")
     assert document.metadata == expected
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        ([{"a": float("nan"), "b": [float("inf")]}], {"a": None, "b": [None]}),
+        (['{"a": NaN, "b": [-Infinity, 1.5]}'], {"a": None, "b": [None, 1.5]}),
+        ([{"day": datetime.date(2024, 6, 1), "cost": decimal.Decimal("1.5")}], {"day": "2024-06-01", "cost": "1.5"}),
+    ],
+)
+def test_metadata_of_other_programs_are_what_further_columns_would_be(fast_path, held, expected):
+    pq.write_table(pa.table({"id": ["a"], "vector": [[1.0]], "metadata": held}), fast_path / "p.parquet")
+    (((document,), _),) = read_parquet(fast_path / "p.parquet")
+    assert document.metadata == expected

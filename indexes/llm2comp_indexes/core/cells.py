@@ -53,7 +53,7 @@ def in_microseconds(batch: Any) -> Any:
 
 def plain(value: Any) -> Any:
     """A value of a cell as JSON has it."""
-    if value is None or isinstance(value, str | int):  # bool is an int
+    if value is None or isinstance(value, str | int | bytes):  # bool is an int; bytes are refused by their name later
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None

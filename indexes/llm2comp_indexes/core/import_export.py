@@ -304,12 +304,13 @@ def _document(rows: list[dict[str, Any]], vector: str, path: str | Path, *, ours
 
 def _metadata(value: Any) -> dict[str, Any]:
     """Fields by a column ``metadata``: those of an object, or of its JSON; anything else is a field of that name."""
-    held = value
+    if isinstance(value, dict):
+        return dict(cells.plain(value))
     if isinstance(value, str | bytes):
         with contextlib.suppress(ValueError):
-            held = json.loads(value)
-    if isinstance(held, dict):
-        return held
+            held = json.loads(value, parse_constant=lambda _: None)  # NaN and infinity, which Python writes
+            if isinstance(held, dict):
+                return held
     return {} if value in (None, "", b"") else {"metadata": cells.plain(value)}
 
 
