@@ -398,3 +398,18 @@ def test_what_cannot_be_made_leaves_no_connection(collection, postgres, name):
                 break
             time.sleep(0.05)
     assert after == before, f"open until {caught} is forgotten"
+
+
+@pytest.mark.filterwarnings("ignore:Failed to obtain server version")
+def test_a_server_may_take_its_time(collection, monkeypatch):
+    qdrant = pytest.importorskip("qdrant_client", reason="needs the extra qdrant")
+    waits = []
+
+    def slow(self, *args, **named):
+        waits.append(self._client.openapi_client.client._client.timeout.read)
+        raise ConnectionError("counting takes longer")
+
+    monkeypatch.setattr(qdrant.QdrantClient, "collection_exists", slow)
+    with pytest.raises(IndexWriteError, match="counting takes longer"):
+        export_to(collection.index, "qdrant", "http://127.0.0.1:9")
+    assert waits == [60]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["open_engine"]
 
 _POINTS = 256  # of a request
+_PATIENCE = 60  # seconds; the client's own five are too few to count millions of points, or while a server indexes
 _SPACE = uuid.UUID("8a3f0f5e-5a37-4d55-9d0c-6c6f6d326331")  # of the points' ids, which are made of the keys
 
 
@@ -46,7 +47,7 @@ class _Qdrant:
 
     def __init__(self, target: str, name: str, dimension: int) -> None:
         self._client = (
-            QdrantClient(url=target, api_key=os.environ.get("QDRANT_API_KEY"))
+            QdrantClient(url=target, api_key=os.environ.get("QDRANT_API_KEY"), timeout=_PATIENCE)
             if _is_url(target)
             else QdrantClient(path=target)
         )
