@@ -383,3 +383,25 @@ def test_metadata_of_other_programs_are_what_further_columns_would_be(fast_path,
     pq.write_table(pa.table({"id": ["a"], "vector": [[1.0]], "metadata": held}), fast_path / "p.parquet")
     (((document,), _),) = read_parquet(fast_path / "p.parquet")
     assert document.metadata == expected
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".faiss"])
+def test_vectors_are_not_replaced_without_their_ids(filled, fast_path, suffix):
+    target, ids = fast_path / f"old{suffix}", fast_path / "old.ids.jsonl"
+    target.write_bytes(b"old")
+    ids.write_bytes(b"old")
+
+    def fail(operation, path, size):
+        if operation == "write" and ".ids.jsonl" in path.name:
+            raise OSError(28, "No space left on device", str(path))
+        return size
+
+    with fs.observed(fail), pytest.raises(IndexWriteError, match="No space left on device"):
+        export_index(filled, target)
+    assert (target.read_bytes(), ids.read_bytes()) == (b"old", b"old")
+    ids.unlink()
+    ids.mkdir()
+    with pytest.raises(IndexWriteError, match="Is a directory"):
+        export_index(filled, target)
+    assert target.read_bytes() == b"old"
+    assert {path for path in fast_path.iterdir() if path != filled.path} == {ids, target}

@@ -15,9 +15,11 @@ these files. A target is replaced only when the new file is complete.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import itertools
 import json
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -321,17 +323,22 @@ def _batches(index: Index) -> Iterator[Batch]:
         yield index.get(ids), index.vectors(ids)
 
 
-def _replace(target: Path, produce: Callable[[fs.FileWriter], None]) -> None:
-    """Write a file under another name, and give it its own when it is complete."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    writer = fs.FileWriter(temporary)
-    try:
-        produce(writer)
-        writer.close()
-        fs.replace(temporary, target)
-    finally:
-        writer.abandon()
-        temporary.unlink(missing_ok=True)
+def _replace(files: dict[Path, Callable[[fs.FileWriter], None]]) -> None:
+    """Write files under other names, and give them their own when all are complete."""
+    with contextlib.ExitStack() as undone:
+        written = {}
+        for target, produce in files.items():
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            writer = fs.FileWriter(temporary)
+            undone.callback(temporary.unlink, missing_ok=True)
+            undone.callback(writer.abandon)
+            produce(writer)
+            writer.close()
+            written[temporary] = target
+        for temporary, target in written.items():
+            fs.replace(temporary, target)
 
 
 def _export_npy(index: Index, target: Path) -> int:
@@ -346,12 +353,13 @@ def _export_npy(index: Index, target: Path) -> int:
         for _, vectors in _batches(index):
             writer.write(np.ascontiguousarray(vectors, dtype="<f4").data)
 
-    _replace(target, produce)
-    _export_ids(index, target)
+    _replace({target: produce, **_ids(index, target)})
     return rows
 
 
-def _export_ids(index: Index, target: Path) -> None:
+def _ids(index: Index, target: Path) -> dict[Path, Callable[[fs.FileWriter], None]]:
+    """The file of ids that lies beside an export."""
+
     def produce(writer: fs.FileWriter) -> None:
         for documents, _ in _batches(index):
             lines = [
@@ -361,7 +369,7 @@ def _export_ids(index: Index, target: Path) -> None:
             ]
             writer.write(("\n".join(lines) + "\n").encode())
 
-    _replace(target.with_suffix(".ids.jsonl"), produce)
+    return {target.with_suffix(".ids.jsonl"): produce}
 
 
 def _export_faiss(index: Index, target: Path) -> int:
@@ -369,8 +377,7 @@ def _export_faiss(index: Index, target: Path) -> int:
     plain = faiss.IndexScalarQuantizer(index.dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     for _, vectors in _batches(index):
         plain.add(vectors)
-    _replace(target, lambda writer: write_faiss(plain, writer))
-    _export_ids(index, target)
+    _replace({target: lambda writer: write_faiss(plain, writer), **_ids(index, target)})
     return int(plain.ntotal)
 
 
@@ -401,7 +408,7 @@ def _export_parquet(index: Index, target: Path) -> int:
                 rows += len(columns)
 
     try:
-        _replace(target, produce)
+        _replace({target: produce})
     except pa.ArrowException as error:
         raise IndexWriteError(f"{target}: cannot be written: {error}") from error
     return rows
