@@ -413,3 +413,21 @@ def test_a_server_may_take_its_time(collection, monkeypatch):
     with pytest.raises(IndexWriteError, match="counting takes longer"):
         export_to(collection.index, "qdrant", "http://127.0.0.1:9")
     assert waits == [60]
+
+
+@pytest.mark.parametrize("dimension", [32, 2001])
+def test_rows_are_searched_for_by_the_index_that_was_made(postgres, tmp_path, make_hash_encoder, name, dimension):
+    psycopg = pytest.importorskip("psycopg", reason="needs the extra pgvector")
+    with Collection.create(tmp_path / "w.index", encoder=make_hash_encoder(dimension=dimension)) as made:
+        made.update(documents(50))
+        assert export_to(made.index, "pgvector", postgres, name=name).overlap > 0.95
+        with opened(("pgvector", postgres), name, made) as held:
+            held._run("SET enable_seqscan = off")
+            held._run("SET enable_sort = off")
+            held.nearest(made.index.vectors(["d1"]), 3)
+            held._connection.commit()
+            held._run("SELECT pg_stat_force_next_flush()")
+            held._connection.commit()
+    with psycopg.connect(postgres) as connection:
+        scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = %s"
+        assert connection.execute(scans, (f"{name}_embedding",)).fetchone()[0] >= 1

@@ -121,12 +121,17 @@ class _PgVector:
         return int(self._run("SELECT count(*) FROM {table}").fetchone()[0])
 
     def nearest(self, vectors: FloatArray, k: int) -> list[list[tuple[str, float]]]:
-        """By pgvector's own search."""
-        query = "SELECT key, 1 - (embedding <=> %s::vector) FROM {table} ORDER BY embedding <=> %s::vector LIMIT %s"
+        """By pgvector's own search, through the index that `finish` made."""
+        halved = _INDEXED < self._dimension <= _HALVED
+        half = sql.SQL("::halfvec({})").format(sql.Literal(self._dimension)) if halved else sql.SQL("")
+        query = (
+            "SELECT key, 1 - (embedding <=> %s::vector) FROM {table} "
+            "ORDER BY embedding{half} <=> %s::vector{half} LIMIT %s"
+        )
         found = []
         for vector in vectors:
             written = _written(vector)
-            near = self._run(query, (written, written, k)).fetchall()
+            near = self._run(query, (written, written, k), half=half).fetchall()
             found.append([(self._keys.get(key, key), float(cosine)) for key, cosine in near])
         return found
 
