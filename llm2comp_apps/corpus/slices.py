@@ -25,8 +25,9 @@ import hashlib
 import io
 import os
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -277,9 +278,10 @@ def _digests(file: SourceFile, ends: Sequence[int]) -> list[str]:
 
 def _line_borders(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
     place = 0
-    for number, line in enumerate(stream, 1):
+    for before, line in enumerate(stream):
+        if before and not line.startswith(BOM_UTF8):  # which a slice, as a file, would lose at its beginning
+            yield place, before
         place += len(line)
-        yield place, number
 
 
 def _row_borders(delimiter: str, limit: int) -> Borders:
@@ -297,13 +299,9 @@ def _row_borders(delimiter: str, limit: int) -> Borders:
 
         csv.field_size_limit(limit)
         rows = csv.reader(decoded(), delimiter=delimiter, strict=True)
-        while True:
-            try:
-                if next(rows, None) is None:
-                    return
-            except csv.Error:
-                return
-            yield place, lines
+        with suppress(csv.Error):
+            while next(rows, None) is not None:
+                yield place, lines
 
     return borders
 

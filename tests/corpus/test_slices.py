@@ -67,6 +67,20 @@ def test_parts_together_are_the_corpus(tmp_path, name, parts):
         assert max(sizes) <= 4 * len(whole) / parts + 2
 
 
+@pytest.mark.parametrize(("name", "form"), [("joined.jsonl", "auto"), ("joined.txt", "lines")])
+def test_a_mark_within_a_file_is_read_alike_wherever_it_is_cut(tmp_path, name, form):
+    path, options = tmp_path / name, CorpusOptions(format=form, on_error="skip")
+    path.write_text(
+        "".join(
+            f'\ufeff{{"_id": "a{number}", "text": "word {number}"}}\n{{"text": "{number}"}}\n' for number in range(30)
+        )
+    )
+    whole = list(read_corpus([path], options))
+    for parts in (5, 60):
+        cut = cut_corpus([path], options, parts=parts)
+        assert [document for part in cut for document in read_slices(part, options)] == whole
+
+
 def test_lines_and_folders(tmp_path):
     (tmp_path / "b").mkdir()
     for number in range(9):
