@@ -16,9 +16,10 @@ from llm2comp_apps.cli.options.common import (
     examples,
     output_option,
 )
-from llm2comp_apps.cli.options.expand import option, with_groups
+from llm2comp_apps.cli.options.expand import Group, option, with_groups
 from llm2comp_apps.cli.options.index_settings import BUILD
 from llm2comp_apps.cli.options.reading import READING, CorpusArgument
+from llm2comp_apps.cli.options.unused import refuse_given
 from llm2comp_apps.cli.ui.console import note, print_json, warn
 from llm2comp_apps.cli.ui.errors import INTERRUPTED
 from llm2comp_apps.cli.ui.progress import ProgressDisplay, format_duration, stop_when_asked
@@ -106,17 +107,12 @@ def plan(
     note(f"{job}: {len(made)} parts, encoder {made.blueprint.encoder['name']}")
 
 
-@with_groups(*_RUN)
+@with_groups(given=Group(dict, _RUN))
 def run(
+    ctx: typer.Context,
     job: JobArgument,
-    shard: int | None,
-    next: bool,  # noqa: A002 - the option
-    wait: bool,
-    retry: bool,
-    ray: str | None,
-    workers: int,
-    gpus_per_worker: float,
-    cpus_per_worker: float,
+    *,
+    given: dict[str, Any],
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -127,8 +123,11 @@ def run(
     """
     from llm2comp_apps.scale import Job, run_on_ray, run_parts
 
+    ray, cluster = given["ray"], {name: given[name] for name in ("workers", "gpus_per_worker", "cpus_per_worker")}
+    why = "without --ray, this program is the only worker" if ray is None else "with --ray, all parts are dealt out"
+    refuse_given(ctx, cluster if ray is None else ("shard", "next", "wait"), why)
     opened = Job.open(job)
-    if retry:
+    if given["retry"]:
         opened.forgive()
     with ProgressDisplay("encoding", "documents") as display, stop_when_asked() as stop:
 
@@ -137,10 +136,10 @@ def run(
 
         shown: dict[str, Any] = {"device": device, "on_progress": show, "should_stop": stop.asked}
         if ray is not None:
-            shown |= {"gpus_per_worker": gpus_per_worker, "cpus_per_worker": cpus_per_worker}
-            report = run_on_ray(opened, address=ray, workers=workers, **shown)
+            report = run_on_ray(opened, address=ray, **cluster, **shown)
         else:
-            report = run_parts(opened, part=shard, most=1 if next else None, wait=wait, **shown)
+            shown |= {"part": given["shard"], "most": 1 if given["next"] else None, "wait": given["wait"]}
+            report = run_parts(opened, **shown)
     if as_json:
         print_json(asdict(report))
     warn(*report.warnings, *(f"part {part}: given up: {reason}" for part, reason in report.failed.items()))

@@ -12,6 +12,7 @@ The result of a part is its file, so nothing is lost with a worker, a node or th
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -67,9 +68,15 @@ def run_on_ray(
         LLM2CompError: Ray is not installed or cannot be reached, or no worker finds a place.
         EncoderError: the workers cannot load the encoder, or it is not that of the plan.
     """
-    for name, value, least in (("workers", workers, 1), ("gpus_per_worker", gpus_per_worker, 0)):
-        if value < least:
-            raise UsageError(f"must be at least {least}, not {value}", field=name)
+    if workers < 1:
+        raise UsageError(f"must be at least 1, not {workers}", field="workers")
+    for name, value in (("gpus_per_worker", gpus_per_worker), ("cpus_per_worker", cpus_per_worker)):
+        if not 0 <= value < math.inf:
+            raise UsageError(f"must be at least 0 and finite, not {value:g}", field=name)
+    if gpus_per_worker > 1 and gpus_per_worker % 1:
+        raise UsageError(
+            f"must be a whole number where it is above 1, not {gpus_per_worker:g}", field="gpus_per_worker"
+        )
     job = job if isinstance(job, Job) else Job.open(job)
     if len(job.done()) == len(job):
         return RunReport(skipped=len(job))

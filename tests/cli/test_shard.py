@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from llm2comp_indexes import Index
 
 
@@ -69,3 +70,20 @@ def test_wrong_calls(cli, encoders, write_corpus):
     result = cli("shard", "run", "job", "--shard", 7)
     assert result.exit_code == 2
     assert "--shard must be between 0 and 1, not 7" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--ray", "local", "--shard", 0), "--shard: with --ray, all parts are dealt out; leave it out"),
+        (("--ray", "local", "--next"), "--next: with --ray, all parts are dealt out; leave it out"),
+        (("--workers", 8), "--workers: without --ray, this program is the only worker; leave it out"),
+        (("--gpus-per-worker", 1), "--gpus-per-worker: without --ray, this program is the only worker; leave it out"),
+    ],
+)
+def test_options_that_a_run_would_not_read_are_refused(cli, encoders, write_corpus, options, message):
+    cli("shard", "plan", write_corpus(8), "-o", "job", "--shards", 2)
+    result = cli("shard", "run", "job", *options)
+    assert result.exit_code != 0
+    assert message in result.stderr
+    assert json.loads(cli("shard", "status", "job", "--json").stdout)["done"] == 0

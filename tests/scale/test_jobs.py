@@ -16,7 +16,7 @@ from llm2comp_indexes import Index
 
 from llm2comp_apps import Collection, CorpusError, CorpusOptions, LLM2CompError, UsageError, read_corpus
 from llm2comp_apps.errors import EncoderError
-from llm2comp_apps.scale import Job, commit_job, job_status, plan_job, run_parts
+from llm2comp_apps.scale import Job, commit_job, job_status, plan_job, run_on_ray, run_parts
 from llm2comp_apps.scale.folder import open_folder
 from llm2comp_apps.scale.job import LEASE_SECONDS, MOST_FAILURES, Lease
 from llm2comp_apps.scale.run import encode_part
@@ -356,6 +356,21 @@ def test_no_job(tmp_path, job):
     (tmp_path / "job" / "plan.json").write_text('{"format": 2}')
     with pytest.raises(LLM2CompError, match="format 2, this version reads 1"):
         Job.open(tmp_path / "job")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("workers", 0, "workers must be at least 1, not 0"),
+        ("cpus_per_worker", -1, "cpus_per_worker must be at least 0 and finite, not -1"),
+        ("cpus_per_worker", float("nan"), "cpus_per_worker must be at least 0 and finite, not nan"),
+        ("gpus_per_worker", float("inf"), "gpus_per_worker must be at least 0 and finite, not inf"),
+        ("gpus_per_worker", 1.5, "gpus_per_worker must be a whole number where it is above 1, not 1.5"),
+    ],
+)
+def test_workers_that_ray_cannot_place_are_refused_in_a_line(job, field, value, message):
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        run_on_ray(job, **{field: value})
 
 
 def test_eval_takes_the_vectors_of_parts(tmp_path, make_hash_encoder):
