@@ -99,3 +99,13 @@ def test_an_address_that_does_not_answer_is_named_once(running, own_library, loa
                 503,
                 f"shards of library do not answer: {name} cannot be reached",
             )
+
+
+def test_a_server_without_encoders_says_why_it_adds_nothing_and_deletes(running, own_library) -> None:
+    with running(indexes=[own_library], load_encoders=False, write=True) as shard:
+        status, answer = shard.ask("POST", "/indexes/library/documents", {"documents": [{"id": "new", "text": "a"}]})
+        assert (status, answer["error"]["code"]) == (409, "no_encoder")
+        assert answer["error"]["message"] == (
+            "this server was started without encoders and can add nothing; `llm2comp index add` can"
+        )
+        assert shard.ask("DELETE", "/indexes/library/documents/cells-0")[0] == 200

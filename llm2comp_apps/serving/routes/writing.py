@@ -23,7 +23,10 @@ async def add(call: Call) -> Response:
     served = _writable(call)
     documents = _documents(call)
     if served.engine is None:
-        raise ApiError(409, "nobody knows the encoder of this index, so nothing can be added", code="no_encoder")
+        reason = "nobody knows the encoder of this index, so nothing can be added"
+        if not call.state.settings.load_encoders:
+            reason = "this server was started without encoders and can add nothing; `llm2comp index add` can"
+        raise ApiError(409, reason, code="no_encoder")
     _ = served.engine.encoder
 
     def work() -> dict[str, Any]:
