@@ -20,7 +20,7 @@ from llm2comp_apps.serving.errors import ApiError
 from llm2comp_apps.serving.schemas import read_json
 from llm2comp_apps.serving.shards.connections import Answer, Connections, TransportError
 from llm2comp_apps.serving.shards.replicas import Known, Replica, Shard
-from llm2comp_apps.serving.shards.wire import MOVED
+from llm2comp_apps.serving.shards.wire import EXCHANGES, MOVED
 
 __all__ = ["Asker", "Lost", "MovedError", "Reply"]
 
@@ -28,6 +28,7 @@ T = TypeVar("T")
 _HEADERS = {"content-type": "application/json"}
 _GRACE = 5.0  # seconds for what is dropped, and for the thread, to end
 _MISTAKES = (400, 413, 422)  # of who asks; another replica would say the same
+_FOREIGN = "does not answer as a shard of this version does"
 
 
 class MovedError(Exception):
@@ -35,7 +36,7 @@ class MovedError(Exception):
 
 
 class Reply(NamedTuple):
-    """An answer of a shard, and the commit and the server that gave it."""
+    """An answer of a shard, read as its question wants it, and the commit and the server that gave it."""
 
     state: tuple[int, int]
     answer: Any
@@ -206,7 +207,7 @@ class Asker:
         """The answer of a replica."""
         path = f"/indexes/{quote(str(replica.index), safe='')}/shard/{question}"
         try:
-            found = await self._post(replica, path, body)
+            found = _reply(replica, question, await self._post(replica, path, body))
         except _FailedError as error:
             replica.failed(str(error), at_once=error.final)
             raise
@@ -214,7 +215,7 @@ class Asker:
             replica.failed(str(error))
             raise _FailedError(str(error)) from error
         replica.answered()
-        return Reply((found["generation"], found["documents"]), found["answer"], replica)
+        return found
 
     async def _post(self, replica: Replica, path: str, body: bytes) -> dict[str, Any]:
         return _content(await self._connections.ask("POST", replica.address.url, path, body))
@@ -256,6 +257,21 @@ class Asker:
         return str(names[0])
 
 
+def _reply(replica: Replica, question: str, content: dict[str, Any]) -> Reply:
+    """What a replica says to a question.
+
+    Raises:
+        _FailedError: it is no answer to that: of another program, or of another version of this one.
+    """
+    try:
+        answer = content["answer"]
+        if question in EXCHANGES:
+            answer = EXCHANGES[question].read(answer)
+        return Reply((content["generation"], content["documents"]), answer, replica)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _FailedError(_FOREIGN, final=True) from error
+
+
 def _content(response: Answer) -> dict[str, Any]:
     """The content of an answer.
 
@@ -268,13 +284,16 @@ def _content(response: Answer) -> dict[str, Any]:
         found = read_json(response.body)
     except (ValueError, RecursionError):
         found = None
-    if response.status == 200 and isinstance(found, dict):
+    if response.status == 200:
+        if not isinstance(found, dict):
+            raise _FailedError(_FOREIGN, final=True)
         return found
     error = found.get("error") if isinstance(found, dict) else None
     error = error if isinstance(error, dict) else {}
     message = str(error.get("message") or f"answers {response.status}")
     if error.get("code") == MOVED:
         raise MovedError
-    if response.status in _MISTAKES and error.get("code") != "host_not_allowed":
+    known = "message" in error  # else it is of what stands before the server, such as a proxy
+    if known and response.status in _MISTAKES and error.get("code") != "host_not_allowed":
         raise ApiError(response.status, message, code=error.get("code"), param=error.get("param"))
     raise _FailedError(f"refuses: {message}", final=response.status < 429 or response.status == 503)

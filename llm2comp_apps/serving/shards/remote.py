@@ -208,7 +208,7 @@ class RemoteIndex(ShardedIndex):
         for number, reply in replies.items():
             if isinstance(reply, Reply):
                 request.saw(number, reply)
-                answers[number] = EXCHANGES[name].read(reply.answer)
+                answers[number] = reply.answer
         if request.missing.keys() & request.states.keys():
             raise MovedError
         self._remember(name, answers, request)
