@@ -477,18 +477,16 @@ def test_a_shard_answers_only_what_can_be_asked(shards):
 def test_addresses_as_they_are_typed():
     parsed = parse_shards("library=http://a:8000|https://b,http://c:1/indexes/x%20y/")
     assert parsed.name == "library"
-    assert parsed.shards == (
-        (Address("http://a:8000"), Address("https://b")),
-        (Address("http://c:1", "x y"),),
-    )
+    assert parsed.shards == ((Address("http://a:8000"), Address("https://b")), (Address("http://c:1", "x y"),))
     assert [each.name for shard in parsed.shards for each in shard] == ["a:8000", "b", "c:1/indexes/x y"]
     assert parse_shards("http://a?b=c".replace("?b=c", "")).name is None
     forms = ("a:8000", "http://a,", "http://a?x=1", "http://a/other", "ftp://a", "", "x=", "http://a||http://b")
-    for wrong in (*forms, "http://a:99999", "http://a:port", "http://[::1", "http://a:0"):
+    ports = ("http://a:99999", "http://a:port", "http://[::1", "http://a:0")
+    for wrong in (*forms, *ports, "http://a..b", f"http://{'a' * 64}:1", "http://me:secret@a:1"):
         with pytest.raises(UsageError, match="must be addresses such as"):
             parse_shards(wrong)
     with pytest.raises(UsageError, match="shards names a:1 twice"):
-        parse_shards("http://a:1,http://b|http://a:1/")
+        parse_shards("http://a:1,http://b|http://A:1/")
 
 
 def test_answers_are_bounded_json(shards):

@@ -66,9 +66,8 @@ def parse_shards(typed: str) -> ShardedAddress:
 def _address(typed: str) -> Address:
     try:
         parts = urlsplit(typed.strip())
-        known = (
-            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.netloc.isascii() and parts.port != 0
-        )
+        known = parts.scheme in ("http", "https") and _is_host(parts.hostname) and parts.port != 0
+        known = known and parts.netloc.isascii() and "@" not in parts.netloc  # servers ask for a key, and no password
     except ValueError:  # a port that is no number, or too large; half of a bracket
         known = False
     path = parts.path.rstrip("/") if known else ""
@@ -76,4 +75,9 @@ def _address(typed: str) -> Address:
     if not known or parts.query or (path and not index):
         expected = "http://HOST:PORT, or http://HOST:PORT/indexes/NAME where a server has several indexes"
         raise UsageError(f"must be addresses such as {expected}; {typed.strip()!r} is none", field="shards")
-    return Address(f"{parts.scheme}://{parts.netloc}", unquote(index[1]) if index else None)
+    return Address(f"{parts.scheme}://{parts.netloc.lower()}", unquote(index[1]) if index else None)
+
+
+def _is_host(name: str | None) -> bool:
+    """Whether it can be looked up: no label of a name is empty, or longer than 63 characters."""
+    return bool(name and name.encode("idna"))
