@@ -117,6 +117,8 @@ class ServeSettings:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        if not self.host.strip():  # the system takes it for every address of this machine
+            raise UsageError("must be an address or a name, and not empty", field="host")
         if not 0 <= self.port < 65536:
             raise UsageError(f"must be between 0 and 65535, not {self.port}", field="port")
         if not self.limits.max_wait > 0:  # which NaN is not either

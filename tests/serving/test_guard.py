@@ -64,6 +64,8 @@ def test_other_machines_need_a_key_or_a_word() -> None:
         ServeSettings(host="0.0.0.0")
     assert caught.value.field == "host"
     assert ServeSettings(host="0.0.0.0", auth=False).key_hash is None
+    with pytest.raises(UsageError, match=r"^host must be an address or a name, and not empty$"):
+        ServeSettings(host="", auth=False)
     for key in ("short", "with a blank in it", "schlüssel-schlüssel"):
         with pytest.raises(UsageError, match="api_key"):
             key_hash(key)
