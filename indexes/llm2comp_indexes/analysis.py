@@ -10,6 +10,7 @@ takes the stem.
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
 from collections.abc import Iterator
 from functools import cache, lru_cache
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ANALYSIS",
     "DEFAULT_LANGUAGE",
+    "LENT",
     "Word",
+    "analysed",
     "analyzer",
     "check_language",
     "function_words",
@@ -77,6 +80,9 @@ _MARK: Final = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2
 _LATIN: Final = "A-Za-z\u00aa\u00ba\u00c0-\u02af\u1d00-\u1dbf\u1e00-\u1eff\u2c60-\u2c7f\ua722-\ua7ff\uab30-\uab6f"
 _MARKED_LATIN: Final = re.compile(f"([{_LATIN}])[{_MARK}]+")
 _JOINING: Final = re.compile("[\u1161-\u11ff\ud7b0-\ud7ff\uff9e\uff9f]")  # vowels after consonants, voicing of kana
+LENT: Final = threading.RLock()
+"""Held while a chain is used. Tantivy lends it to one caller, and fails the next one with "Already borrowed": another
+thread gets its turn within such a call where garbage is collected there, such as the files of an earlier generation."""
 _PIECE: Final = re.compile(r"\S+|\s+")
 
 
@@ -136,6 +142,13 @@ def _lower_cased(version: int) -> tantivy.TextAnalyzerBuilder:
     )
 
 
+def analysed(chain: tantivy.TextAnalyzer, text: str) -> list[str]:
+    """The terms that a chain makes of a text, which it does for any number of threads."""
+    with LENT:
+        found: list[str] = chain.analyze(text)
+    return found
+
+
 @cache
 def _spelling(version: int) -> tantivy.TextAnalyzer:
     """The same words as `analyzer` gives, with their accents, by which lists of function words have them."""
@@ -144,14 +157,13 @@ def _spelling(version: int) -> tantivy.TextAnalyzer:
 
 def terms(text: str, language: str = DEFAULT_LANGUAGE, version: int = ANALYSIS) -> list[str]:
     """The words of a text in the form in which they are compared, in their order: one for each of `function_words`."""
-    found: list[str] = analyzer(language, version).analyze(plain(text) if version > 1 else text)
-    return found
+    return analysed(analyzer(language, version), plain(text) if version > 1 else text)
 
 
 def function_words(text: str, language: str, version: int = ANALYSIS) -> list[bool]:
     """For each word of a text whether it says nothing by itself: *the*, *how*, *für*."""
     read = plain(text) if version > 1 else text
-    spelled, folded = (chain.analyze(read) for chain in (_spelling(version), analyzer("none", version)))
+    spelled, folded = (analysed(chain, read) for chain in (_spelling(version), analyzer("none", version)))
     return [
         _is_function_word(with_accents, language) or _is_function_word(without, language)
         for with_accents, without in zip(spelled, folded, strict=True)
@@ -163,10 +175,10 @@ def _is_function_word(word: str, language: str) -> bool:
         return word in _ENGLISH
     if language not in _LISTED_LANGUAGES:
         return False
-    if not _listed_words(language).analyze(word):
+    if not analysed(_listed_words(language), word):
         return True
     # Case folding made "ss" of a sharp s, and the list has "daß" alone.
-    return language == "german" and not _listed_words(language).analyze(word.replace("ss", "ß"))
+    return language == "german" and not analysed(_listed_words(language), word.replace("ss", "ß"))
 
 
 @cache
@@ -182,9 +194,11 @@ def words(text: str, language: str = DEFAULT_LANGUAGE) -> list[Word]:
     read = plain(text)
     aligned = _aligned(text, read)
     places = [] if aligned else _places(text)
+    with LENT:
+        tokens = analyzer(language).pre_tokenize(read).tokens
     return [
         Word(start, end, token.text) if aligned else Word(places[start][0], places[end - 1][1], token.text)
-        for token in analyzer(language).pre_tokenize(read).tokens
+        for token in tokens
         for start, end in [(token.char_offset_from, token.char_offset_to)]
     ]
 

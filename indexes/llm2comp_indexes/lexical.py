@@ -31,6 +31,8 @@ import numpy as np
 from llm2comp_indexes.analysis import (
     ANALYSIS,
     DEFAULT_LANGUAGE,
+    LENT,
+    analysed,
     analyzer,
     check_language,
     function_words,
@@ -93,8 +95,9 @@ def _schema() -> tantivy.Schema:
 
 
 def _register(index: tantivy.Index, language: str) -> None:
-    index.register_tokenizer("body", analyzer(language))
-    index.register_tokenizer("forms", analyzer("none"))
+    with LENT:
+        index.register_tokenizer("body", analyzer(language))
+        index.register_tokenizer("forms", analyzer("none"))
 
 
 def _document(num: int, document: IndexedDocument) -> tantivy.Document:
@@ -423,7 +426,7 @@ class LexicalReader:
         ordered = self._version >= _FIRST_WITH_ORDER
         field = "title" if clause.title and ordered else "body"
         terms = self._terms(clause.text)
-        forms = analyzer("none").analyze(plain(clause.text)) if clause.kind != "word" and ordered else []
+        forms = analysed(analyzer("none"), plain(clause.text)) if clause.kind != "word" and ordered else []
         every = [tantivy.Query.term_query(_schema(), field, term, index_option="freq") for term in terms]
         if clause.kind == "phrase" and len(forms) == 1:
             every.append(tantivy.Query.term_query(_schema(), "forms", forms[0], index_option="basic"))
@@ -442,7 +445,7 @@ class LexicalReader:
         import tantivy
 
         begun = self._searcher.terms_with_prefix("forms", beginning)
-        stems = sorted({stem for form, _ in begun for stem in analyzer(self._language).analyze(form)})
+        stems = sorted({stem for form, _ in begun for stem in analysed(analyzer(self._language), form)})
         if not before:
             return tantivy.Query.term_set_query(_schema(), field, stems)
         if len(stems) > _MOST_BEGUN:

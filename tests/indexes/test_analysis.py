@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import unicodedata
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llm2comp_indexes import Index, IndexedDocument, matching_spans
+from llm2comp_indexes import Index, IndexedDocument, analysis, matching_spans
 from llm2comp_indexes.analysis import _INVISIBLE, ANALYSIS, analyzer, function_words, plain, words
 from llm2comp_indexes.errors import OutdatedWarning
 
@@ -144,3 +147,43 @@ def test_words_of_an_older_version_are_used_and_replaced(composed, monkeypatch, 
     found = {hit.id for hit in composed.search_lexical("Köln", 9)}
     assert found == ({"nfd", "new"} if change == "add" else {"nfd"})
     assert composed.verify() == []
+
+
+class Lent:
+    """A chain that other threads may ask for while it works, as where garbage is collected in the middle of it."""
+
+    def __init__(self) -> None:
+        self._lent = False
+
+    def analyze(self, text):
+        if self._lent:
+            raise RuntimeError("Already borrowed")
+        self._lent = True
+        time.sleep(0.002)
+        self._lent = False
+        return text.split()
+
+    def pre_tokenize(self, text):
+        return SimpleNamespace(tokens=self.analyze("") or [])
+
+
+def test_threads_take_turns_at_what_is_lent_to_one_alone(monkeypatch):
+    chain, failed = Lent(), []
+    for name in ("analyzer", "_spelling", "_listed_words"):
+        monkeypatch.setattr(analysis, name, lambda *_: chain)
+
+    def read() -> None:
+        try:
+            for _ in range(5):
+                assert analysis.terms("how cells divide") == ["how", "cells", "divide"]
+                assert words("how cells divide") == []
+                assert function_words("wie", "german") == [False]
+        except Exception as error:  # noqa: BLE001 - told below
+            failed.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
