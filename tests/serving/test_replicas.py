@@ -109,3 +109,26 @@ def test_a_server_without_encoders_says_why_it_adds_nothing_and_deletes(running,
             "this server was started without encoders and can add nothing; `llm2comp index add` can"
         )
         assert shard.ask("DELETE", "/indexes/library/documents/cells-0")[0] == 200
+
+
+def test_a_document_that_goes_between_questions_fails_nothing(running, own_library, loads_hash, monkeypatch) -> None:
+    """However often: from the third try on, answers of two states are put together where they fit."""
+    ask, gone = Asker.ask, []
+
+    def asked(self, question, *given, **named):
+        found = ask(self, question, *given, **named)
+        if question == "listing" and len(gone) < 3:
+            gone.append(found[0].answer.ids[len(gone)])
+            with Collection.open(own_library) as library:
+                library.delete([gone[-1]])
+            shard.state.indexes["library"].refresh()
+        return found
+
+    with contextlib.ExitStack() as stack:
+        shard = stack.enter_context(running(indexes=[own_library], load_encoders=False))
+        front = stack.enter_context(running(shards=[f"library={shard.ask.url}"], deadline=20.0, refresh_seconds=60.0))
+        monkeypatch.setattr(Asker, "ask", asked)
+        status, answer = front.ask("POST", "/indexes/library/browse", {"limit": 12})
+        assert status == 200, answer
+        assert len(answer["hits"]) == 9
+        assert not {hit["id"] for hit in answer["hits"]} & {*gone}

@@ -56,6 +56,7 @@ class Request:
         servers: of the shards, which answered last; the others of a shard may be some commits apart from it.
         places: the shard of each document that was found.
         statistics: of the words of queries.
+        mixed: whether a shard answered from two states, so that what it said may not fit together.
     """
 
     start: float = field(default_factory=time.monotonic)
@@ -65,6 +66,7 @@ class Request:
     servers: dict[int, Replica] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
     statistics: dict[str, LexicalStatistics] = field(default_factory=dict)
+    mixed: bool = False
 
     def again(self) -> Request:
         """The same from its beginning, without the shards that were lost."""
@@ -82,8 +84,10 @@ class Request:
             MovedError: it was in another state before.
         """
         self.servers[number] = reply.replica
-        if self.states.setdefault(number, reply.state) != reply.state and self.tries < _STRICT_TRIES:
-            raise MovedError
+        if self.states.setdefault(number, reply.state) != reply.state:
+            self.mixed = True
+            if self.tries < _STRICT_TRIES:
+                raise MovedError
 
 
 _REQUEST: ContextVar[Request | None] = ContextVar("request", default=None)

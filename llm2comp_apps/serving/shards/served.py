@@ -16,6 +16,7 @@ __all__ = ["ServedShards"]
 
 T = TypeVar("T")
 _TRIES = 4
+_MISFITS = (KeyError, IndexError, ValueError)  # but none of their kinds, which say what is wrong with a request
 
 
 class ServedShards(ServedIndex):
@@ -73,6 +74,11 @@ class ServedShards(ServedIndex):
                 with self.index.reading(request):
                     found = work()
             except MovedError:
+                request = request.again()
+                continue
+            except _MISFITS as error:  # a document of one state is not in another, or has more chunks there
+                if not request.mixed or type(error) not in _MISFITS:
+                    raise
                 request = request.again()
                 continue
             if request.missing:
