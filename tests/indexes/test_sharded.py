@@ -268,6 +268,19 @@ def test_values_of_several_types_are_in_the_order_of_one_index(tmp_path):
         assert several.fields() == one.fields()
 
 
+@pytest.mark.parametrize("values", [[1, 2, "b", "b"], ["a", "b", 1, 1], [True, "a", 1, 1]])
+def test_types_of_a_field_are_in_the_order_of_one_index(tmp_path, values):
+    of = [IndexedDocument(f"d{number}", "text", "", {"x": value}) for number, value in enumerate(values)]
+    rows = vectors(of)
+    with (
+        make(tmp_path / "one.index", of, rows) as one,
+        ShardedIndex(parts_of(tmp_path, of, rows, [0, 2, 4])) as several,
+    ):
+        assert [list(field.types.items()) for field in several.fields()] == [
+            list(field.types.items()) for field in one.fields()
+        ]
+
+
 def test_memory_vectors_by_id(tmp_path):
     of = documents(40)
     rows = vectors(of)

@@ -152,12 +152,14 @@ def joined(parts: Sequence[FieldSummary]) -> FieldSummary:
     for part in parts:
         for kind, often in part.types.items():
             types[kind] = types.get(kind, 0) + often
+    values = joined_values([part.values for part in parts])
+    of_values = (_KINDS[_type(value)] for value, _ in values)  # in whose order one index has them, objects first
     return FieldSummary(
         parts[0].name,
         sum(part.documents for part in parts),
         sum(part.looked_at for part in parts),
-        types,
-        joined_values([part.values for part in parts]),
+        {kind: types[kind] for kind in dict.fromkeys(["object", *of_values, *types]) if kind in types},
+        values,
     )
 
 
