@@ -252,18 +252,53 @@ class LLM2CompVectorStore(VectorStore):
         hits = self.collection.search(query, k=k, mode=mode or self.mode, where=condition, rerank=rerank)
         return [(_of_hit(hit), hit.score) for hit in hits]
 
+    def similarity_search_by_vector(
+        self,
+        embedding: list[float],
+        k: int = 4,
+        *,
+        filter: dict[str, Any] | str | None = None,  # noqa: A002 - LangChain's word
+        where: str | None = None,
+    ) -> list[LangChainDocument]:
+        """The documents nearest to a vector ``(d,)`` such as :attr:`embeddings` makes, by its cosine alone.
+
+        Args:
+            embedding: the vector.
+            k: how many documents.
+            filter: see :meth:`similarity_search_with_score`; ``where``, too.
+            where: a condition.
+
+        Raises:
+            UsageError: a vector of another width, or of numbers that are not finite.
+        """
+        searcher = self.collection.searcher("dense")
+        found = searcher.page("", vector=embedding, k=k, mode="dense", where=_condition(filter, where))
+        return [_of_hit(hit) for hit in found.hits]
+
     def max_marginal_relevance_search(
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
     ) -> list[LangChainDocument]:
         """Documents that are near the query and far from each other, out of the ``fetch_k`` best ones."""
         found = self.similarity_search(query, fetch_k, **kwargs)
-        if not found:
-            return []
-        asked = np.asarray(self.collection.encode_query(query))
-        encoder = self.collection.encoder
-        texts = [_from_langchain("", document.page_content, document.metadata).content for document in found]
-        vectors = encoder.encode(texts, prompt=encoder.prompts.get("document"))
-        chosen = maximal_marginal_relevance(asked, list(vectors), lambda_mult=lambda_mult, k=k)
+        return self._far_apart(found, self.collection.encode_query(query), k, lambda_mult) if found else []
+
+    def max_marginal_relevance_search_by_vector(
+        self, embedding: list[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+    ) -> list[LangChainDocument]:
+        """The same for a vector; further arguments as for :meth:`similarity_search_by_vector`."""
+        found = self.similarity_search_by_vector(embedding, fetch_k, **kwargs)
+        return self._far_apart(found, np.asarray(embedding, np.float32), k, lambda_mult) if found else []
+
+    def _far_apart(
+        self, found: Sequence[LangChainDocument], asked: FloatArray, k: int, lambda_mult: float
+    ) -> list[LangChainDocument]:
+        """Some of the documents, each compared by its stored vector, or by that of the chunk nearest to ``asked``."""
+        ids = [str(document.id) for document in found]
+        with self.collection.index.pinned() as index:
+            rows, ends = index.vectors(ids), np.cumsum([document.rows for document in index.get(ids)])
+        cosines = rows @ asked / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
+        nearest = [end - len(own) + int(own.argmax()) for end, own in zip(ends, np.split(cosines, ends), strict=False)]
+        chosen = maximal_marginal_relevance(asked, list(rows[nearest]), lambda_mult=lambda_mult, k=k)
         return [found[place] for place in chosen]
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:

@@ -233,15 +233,40 @@ def test_different_documents_by_marginal_relevance(tmp_path, hash_encoder):
     assert len(LLM2CompVectorStore.open(tmp_path / "m.index", encoder=hash_encoder).collection) == 4
 
 
-def test_titles_that_are_no_text_are_not_read_for_marginal_relevance(tmp_path, hash_encoder, monkeypatch):
+def test_marginal_relevance_reads_no_document_again(tmp_path, hash_encoder, monkeypatch):
     titles = {"n": None, "i": 5, "l": ["a"], "t": "Cells"}
     store = LLM2CompVectorStore(Collection.create(tmp_path / "m.index", encoder=hash_encoder))
     store.add_texts(["cells divide"] * 4, [{"title": title} for title in titles.values()], ids=list(titles))
     read = []
     encode = hash_encoder.encode
     monkeypatch.setattr(hash_encoder, "encode", lambda texts, **named: read.extend(texts) or encode(texts, **named))
-    store.max_marginal_relevance_search("cells divide", k=4)
-    assert sorted(read[-4:]) == ["Cells cells divide", *["cells divide"] * 3]
+    assert len(store.max_marginal_relevance_search("cells divide", k=4)) == 4
+    assert set(read) == {"cells divide"}
+
+
+def test_a_vector_finds_what_its_text_finds_by_meaning(tmp_path, hash_encoder):
+    store = LLM2CompVectorStore(Collection.create(tmp_path / "v.index", encoder=hash_encoder, chunk=16))
+    texts = ["cells divide " * 29, "stars burn " * 27, "ships sail at night", "rivers run to the sea"]
+    store.add_texts(texts, [{"n": place} for place in range(4)], ids=list("abcd"))
+    for text in ("stars burn", "sail at night"):
+        vector = store.embeddings.embed_query(text)
+        expected = [one.id for one in store.similarity_search(text, k=3, mode="dense")]
+        assert [one.id for one in store.similarity_search_by_vector(vector, k=3)] == expected
+        assert [one.id for one in store.similarity_search_by_vector([9 * x for x in vector], k=3)] == expected
+        far = store.max_marginal_relevance_search(text, k=3, lambda_mult=0.3, mode="dense")
+        assert store.max_marginal_relevance_search_by_vector(vector, k=3, lambda_mult=0.3) == far
+    (found,) = store.similarity_search_by_vector(vector, filter={"n": 3})
+    assert found.id == "d"
+    assert store.max_marginal_relevance_search_by_vector(vector, where="n > 9") == []
+    with pytest.raises(UsageError, match=r"^vector must be a vector of \d+ numbers, not of the shape \(2,\)$"):
+        store.similarity_search_by_vector([0.1, 0.2])
+
+
+def test_marginal_relevance_takes_the_chunk_that_was_meant(tmp_path, hash_encoder):
+    store = LLM2CompVectorStore(Collection.create(tmp_path / "v.index", encoder=hash_encoder, chunk=16))
+    store.add_texts(["stars burn " * 16 + "cells divide " * 90, "cells divide", "stars burn"], ids=list("abc"))
+    chosen = store.max_marginal_relevance_search("stars burn", k=2, lambda_mult=0.2, mode="dense")
+    assert sorted(one.id for one in chosen) in (["a", "b"], ["b", "c"])  # a and c say the same of stars
 
 
 def test_one_text_in_place_of_ids_is_refused(collection):
@@ -347,6 +372,7 @@ def test_threads_write_one_after_another(tmp_path, slow_encoder):
         await asyncio.gather(*added, store.adelete(["0"]), store.asimilarity_search("text"))
 
     asyncio.run(together())
+    store.collection.index.refresh()  # the other store may have written last
     assert {"1", "2", "3"} <= {one.id for one in store.get_by_ids(["0", "1", "2", "3"])}
 
 
