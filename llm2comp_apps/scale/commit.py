@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm2comp_indexes import Index
 
-from llm2comp_apps import UsageError, import_parts
+from llm2comp_apps import CorpusError, UsageError, import_parts
 from llm2comp_apps.scale.job import DonePart, Job
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def commit_job(
 
     Raises:
         UsageError: parts are missing, the index was made with other settings, or its place is a file's.
-        CorpusError: an id stands for two documents. In a corpus of folders alone, the later one is left out.
+        CorpusError: an id stands for two documents, which in a corpus of folders alone leaves the later one out; or no
+            part has a document.
         LLM2CompError: a part is damaged; the next run makes it again.
     """
     job = job if isinstance(job, Job) else Job.open(job)
@@ -52,6 +53,11 @@ def commit_job(
         raise UsageError(
             f"{len(missing)} of {len(job)} parts are not done ({named}); run the job first "
             "(`partial` takes those that are there)"
+        )
+    if not partial and not any(each.documents for each in done.values()):
+        skipped = sum(each.skipped for each in done.values())
+        raise CorpusError(
+            f"{job.folder.location}: no document found in {len(job)} parts ({skipped} broken records left out)"
         )
     path = Path(output)
     if path.is_file():

@@ -57,6 +57,15 @@ def test_the_index_is_the_one_that_one_program_makes(tmp_path, corpus, hash_enco
         assert library.update(read_corpus([corpus])).unchanged == 60
 
 
+def test_a_corpus_without_a_document_makes_no_index(tmp_path, hash_encoder):
+    (tmp_path / "empty.jsonl").write_text('{"_id": "a", "text": " "}\n{"_id": "b", "text": ""}\n', encoding="utf-8")
+    job = plan_job(tmp_path / "job", [tmp_path / "empty.jsonl"], parts=2, encoder=hash_encoder)
+    run_parts(job, encoder=hash_encoder)
+    with pytest.raises(CorpusError, match=r"job: no document found in 2 parts \(0 broken records left out\)$"):
+        commit_job(job, tmp_path / "x.index")
+    assert not (tmp_path / "x.index").exists()
+
+
 def test_every_order_and_every_worker_writes_the_same_bytes(tmp_path, corpus, make_hash_encoder):
     one = plan_job(tmp_path / "one", [corpus], parts=5, encoder=make_hash_encoder())
     two = plan_job(tmp_path / "two", [corpus], parts=5, encoder=make_hash_encoder())
