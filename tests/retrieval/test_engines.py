@@ -162,6 +162,16 @@ def test_copies_stand_for_each_other(engine, tmp_path, hash_encoder, name):
         assert export_to(made.index, *engine, name=name).found == 30
 
 
+def test_parquet_comes_back_as_it_went(collection, tmp_path):
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    from llm2comp_indexes import read_parquet
+
+    export_to(collection.index, "parquet", str(tmp_path / "p"), name="notes")
+    (file,) = (tmp_path / "p").iterdir()
+    held = collection.index.get(list(collection.index.ids()))
+    assert [document for documents, _ in read_parquet(file) for document in documents] == held
+
+
 def test_parquet_is_read_by_others(collection, tmp_path):
     import pyarrow.dataset as ds
 

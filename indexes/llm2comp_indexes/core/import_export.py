@@ -57,6 +57,7 @@ _BYTES: Final = 256_000_000  # read at once
 _SETTINGS: Final = b"llm2comp.settings"
 _VECTORS: Final = ("vector", "embedding")  # what a column of vectors may be called, an export's own name first
 _OWN: Final = ("id", "title", "text", "metadata", "content_hash", "start", "end", "vector")
+_KEYED: Final = {"key", *_OWN}  # what an export to the files of other engines writes; the key is made of the others
 
 Batch = tuple[list[IndexedDocument], Float32Array]
 """Documents, and the vectors of all of them in turn."""
@@ -293,7 +294,8 @@ def _document(rows: list[dict[str, Any]], vector: str, path: str | Path, *, ours
             f"{path}: the id {first['id']!r} stands on {len(rows)} rows, without start and end of chunks in its text"
         )
     metadata = _metadata(first.get("metadata"))
-    further = {name: cells.plain(value) for name, value in first.items() if name not in _OWN and name != vector}
+    known = {vector, *(_KEYED if first.keys() == _KEYED else _OWN)}
+    further = {name: cells.plain(value) for name, value in first.items() if name not in known}
     times = {name: cells.plain(first.get(name)) for name in ("start", "end") if not spans}
     times = {name: value for name, value in times.items() if value is not None}
     if len(times) == 1 and cells.place(*times.values()) is not None:  # half a chunk
