@@ -25,6 +25,7 @@ __all__ = [
     "KeysAndValues",
     "MemoryLayer",
     "check_text_layers",
+    "groups_of",
     "of_fewer",
     "stop_text_behind",
     "text_layers_of",
@@ -86,8 +87,9 @@ class MemoryLayer(nn.Module):
         self.layer, self.k = layer, k
         if hasattr(layer, "attention_type"):  # the body chooses a mask by it
             self.attention_type = layer.attention_type
+        _require_norm(layer)
         first = next(layer.parameters())
-        width, d = attention.head_dim, _norm(layer).weight.shape[0]
+        width, d = attention.head_dim, _width(attention)
         self.text_key, self.text_value = (
             nn.Linear(d, groups * width, bias=False, device=first.device, dtype=first.dtype) for _ in range(2)
         )
@@ -141,16 +143,24 @@ def turned(keys: Tensor, position_embeddings: tuple[Tensor, Tensor] | None, *, b
     Args:
         keys: ``(B, groups, T, width)``.
         position_embeddings: cosines and sines ``(B or 1, at least T, turned)``, ``turned`` at most ``width``; ``None``
-            where positions are not read.
+            where positions are not read. Those of YaRN and LongRoPE are longer than 1, and lengthen the keys.
         back: undo it.
     """
     if position_embeddings is None:
         return keys
     cosines, sines = (table[:, None, : keys.shape[2]].to(keys.dtype) for table in position_embeddings)
+    if back:
+        squares = cosines.square() + sines.square()
+        cosines, sines = cosines / squares, -sines / squares
     part, rest = keys[..., : cosines.shape[-1]], keys[..., cosines.shape[-1] :]
     one, other = part.chunk(2, dim=-1)
     across = torch.cat([-other, one], dim=-1) * sines
-    return torch.cat([part * cosines + (-across if back else across), rest], dim=-1)
+    return torch.cat([part * cosines + across, rest], dim=-1)
+
+
+def groups_of(config: Any) -> int:
+    """Keys and values of a token, by an LM's configuration; one for each query where it does not say."""
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
 
 def check_text_layers(text_layers: int, layers: int) -> None:
@@ -174,7 +184,7 @@ def stop_text_behind(body: nn.Module, text_layers: int, k: int) -> None:
     """
     source: Any = body
     check_text_layers(text_layers, len(source.layers))
-    groups = source.config.num_key_value_heads
+    groups = groups_of(source.config)
     source.layers = nn.ModuleList(
         layer if place < text_layers else MemoryLayer(layer, k, groups) for place, layer in enumerate(source.layers)
     )
@@ -220,9 +230,11 @@ def _of_fewer(layer: nn.Module, k: int) -> nn.Module:
     return made
 
 
-def _norm(layer: nn.Module) -> Any:
-    """One of a layer's norms, whose gain is as wide as its states."""
-    found = next((part for name, part in layer.named_children() if name.endswith("layernorm")), None)
-    if found is None:
+def _require_norm(layer: nn.Module) -> None:
+    if not any(name.endswith("layernorm") for name, _ in layer.named_children()):
         raise EncoderError(f"the text cannot stop before a layer like {type(layer).__name__}")
-    return found
+
+
+def _width(attention: nn.Module) -> int:
+    """How wide the states are that an attention reads; not by a norm, since OLMo's has no gain."""
+    return next(part.in_features for part in attention.modules() if isinstance(part, nn.Linear))

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from llm2comp_apps.encoder import checkpoint
 from llm2comp_apps.encoder.layers import Batch, Given, text_batches
-from llm2comp_apps.encoder.memory_layers import KeysAndValues, MemoryLayer, check_text_layers, turned
+from llm2comp_apps.encoder.memory_layers import KeysAndValues, MemoryLayer, check_text_layers, groups_of, turned
 from llm2comp_apps.encoder.model import LLM2Comp
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.readout import DEFAULT_READOUT
@@ -130,7 +130,7 @@ def check_fitting(
             f"{full.name}: its text stops in between, so it cannot be fitted; cut what it was made from."
         )
     if text_layers is not None:
-        _check_stop(full, text_layers, layers)
+        _check_stop(full, texts, text_layers, layers)
     if network.compute_dtype is not torch.float32:
         raise UsageError("must be float32 to fit layers", field="dtype")
     if len(network.readout.prompts) > 1 and k not in (None, full.k):
@@ -214,14 +214,16 @@ def _with_network(pruned: LLM2Comp, network: CompressionNetwork) -> LLM2Comp:
     )
 
 
-def _check_stop(full: LLM2Comp, text_layers: int, layers: int | None) -> None:
+def _check_stop(full: LLM2Comp, texts: Sequence[str], text_layers: int, layers: int | None) -> None:
     body: Any = full.network.encoder
     check_text_layers(text_layers, layers or len(body.layers))
     if full.network.readout.name != DEFAULT_READOUT.name:
         raise UsageError(
             f"must be left out: {full.name} has the readout {full.network.readout.name}", field="text_layers"
         )
-    MemoryLayer(body.layers[-1], full.k, body.config.num_key_value_heads)
+    MemoryLayer(body.layers[-1], full.k, groups_of(body.config))
+    last, batch = len(body.layers) - 1, text_batches(full, texts[:1])[0]
+    _check_turns(full.network, last, _through(full.network, range(last), [], batch), batch)
 
 
 def _fit_text(
@@ -245,6 +247,7 @@ def _fit_text(
         batches: the texts.
     """
     layers: Any = network.encoder.layers
+    _check_turns(full, place, wanted[0], batches[0])
     maps, seen = layers[index].text_maps, 0
     sums = [(_Sums(one), _Sums(one)) for one in maps]
     for given, (own,), batch in zip(wanted, states, batches, strict=True):
@@ -288,10 +291,42 @@ def _fit_last_map(
 
 def _keys_and_values(network: CompressionNetwork, place: int, states: _States, batch: Batch) -> tuple[Tensor, Tensor]:
     """Of all tokens in a layer: ``(B, groups, T, width)`` each, the keys before they are turned by their positions."""
+    kept, positions = _kept(network, place, states, batch)
+    assert kept.keys is not None
+    assert kept.values is not None
+    return (turned(kept.keys, positions, back=True) if _turns(network, place) else kept.keys), kept.values
+
+
+def _check_turns(network: CompressionNetwork, place: int, states: _States, batch: Batch) -> None:
+    """Ask a layer whether it turns keys as :func:`.memory_layers.turned` does.
+
+    Raises:
+        EncoderError: it pairs other values (GLM, Cohere, Ernie 4.5, Helium), or turns none (some of Cohere 2's).
+    """
+    (kept, positions), (plain, _) = (_kept(network, place, states, batch, still=still) for still in (False, True))
+    assert kept.keys is not None
+    assert plain.keys is not None
+    expected = turned(plain.keys, positions) if _turns(network, place) else plain.keys
+    if (kept.keys - expected).abs().max() > 0.01 * kept.keys.abs().max():
+        name = type(cast("Any", network.encoder).layers[place]).__name__
+        raise EncoderError(f"the text cannot stop before a layer like {name}: positions turn its keys in another way")
+
+
+def _turns(network: CompressionNetwork, place: int) -> bool:
+    return bool(getattr(cast("Any", network.encoder).layers[place].self_attn, "use_rope", True))
+
+
+def _kept(
+    network: CompressionNetwork, place: int, states: _States, batch: Batch, *, still: bool = False
+) -> tuple[KeysAndValues, tuple[Tensor, Tensor] | None]:
+    """Keys and values that a layer makes, and the tables that turned the keys; ``still`` turns them by nothing."""
     kept, layers, positions = KeysAndValues(), cast("Any", network.encoder).layers, []
 
     def note(_: nn.Module, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        positions.append(named.get("position_embeddings"))
+        tables = named.get("position_embeddings")
+        positions.append(tables)
+        if still and tables is not None:
+            named = {**named, "position_embeddings": (torch.ones_like(tables[0]), torch.zeros_like(tables[1]))}
         return given, {**named, "past_key_values": kept}
 
     hook = layers[place].register_forward_pre_hook(note, with_kwargs=True)
@@ -299,10 +334,7 @@ def _keys_and_values(network: CompressionNetwork, place: int, states: _States, b
         _through(network, range(place, place + 1), states, batch)
     finally:
         hook.remove()
-    assert kept.keys is not None
-    assert kept.values is not None
-    turns = getattr(layers[place].self_attn, "use_rope", True)
-    return turned(kept.keys, positions[0], back=True) if turns else kept.keys, kept.values
+    return kept, positions[0]
 
 
 def _last_map(network: CompressionNetwork, index: int) -> nn.Linear:

@@ -18,7 +18,7 @@ from llm2comp_apps.encoder.reconstruction import check_fitting, reconstruct
 from llm2comp_apps.errors import EncoderError, UsageError
 
 DEPTH, K = 4, 4
-EXACT = ("llama", "mistral", "qwen2", "phi3", "smollm3")  # keys are a linear map of normed states
+EXACT = ("llama", "mistral", "qwen2", "phi3", "smollm3", "olmo")  # keys are a linear map of normed states
 
 
 @pytest.fixture
@@ -41,6 +41,39 @@ def test_in_front_of_the_last_layer_the_text_may_stop_at_no_loss(make_encoder, s
     assert isinstance(fitted.network.encoder.layers[-1], MemoryLayer)
     assert agreement(encoder.encode(sentences), fitted.encode(sentences)).min() > 0.999
     assert fitted.fingerprint != encoder.fingerprint
+
+
+@pytest.mark.parametrize("length", [0.8, 1.3])
+def test_keys_that_positions_lengthen_are_fitted_at_their_length(make_encoder, sentences, monkeypatch, length):
+    """As those of YaRN and LongRoPE, whose tables are longer than 1."""
+    monkeypatch.setattr(reconstruction, "TEXT_RIDGES", (1e-9,))
+    encoder = make_encoder()
+    encoder.network.encoder.rotary_emb.attention_scaling = length
+    fitted = reconstruct(encoder, prune(encoder, range(DEPTH)), sentences, text_layers=DEPTH - 1)
+    assert agreement(encoder.encode(sentences), fitted.encode(sentences)).min() > 0.999
+
+
+@pytest.mark.parametrize("architecture", ["cohere", "ernie4_5", "glm", "helium"])
+def test_keys_that_are_turned_in_another_way_are_refused(make_encoder, sentences, architecture):
+    """Neighbouring values of a head are a pair there."""
+    encoder = make_encoder(architecture)
+    with pytest.raises(EncoderError, match=r"cannot stop before a layer like \w+: positions turn its keys in another"):
+        check_fitting(encoder, sentences, None, DEPTH, 2)
+
+
+def test_each_layer_is_asked_whether_it_turns_keys(make_encoder, sentences, monkeypatch):
+    """Some layers of Cohere 2 do not, and nothing but their attention knows."""
+    encoder = make_encoder()
+    attention = encoder.network.encoder.layers[2].self_attn
+    plain = attention.forward
+
+    def unturned(position_embeddings, **named):
+        cosines, sines = position_embeddings
+        return plain(position_embeddings=(torch.ones_like(cosines), torch.zeros_like(sines)), **named)
+
+    monkeypatch.setattr(attention, "forward", unturned)
+    with pytest.raises(EncoderError, match="positions turn its keys in another way"):
+        reconstruct(encoder, prune(encoder, range(DEPTH)), sentences, text_layers=2)
 
 
 def test_the_maps_are_what_the_layer_would_have_computed(encoder, sentences, monkeypatch):
@@ -173,10 +206,10 @@ def test_tokens_are_read_where_the_text_stops(stopped, sentences):
     assert torch.allclose(torch.nn.functional.normalize(states[0][0], dim=-1), torch.tensor(found.vectors), atol=1e-5)
 
 
-@pytest.mark.parametrize("turns", [8, 4])
-def test_turning_back_is_the_inverse(turns):
+@pytest.mark.parametrize(("turns", "length"), [(8, 1), (4, 1), (8, 1.2)])
+def test_turning_back_is_the_inverse(turns, length):
     keys, angles = torch.randn(2, 3, 5, 8), torch.randn(1, 5, turns // 2)
-    positions = tuple(torch.cat([table, table], -1) for table in (angles.cos(), angles.sin()))
+    positions = tuple(length * torch.cat([table, table], -1) for table in (angles.cos(), angles.sin()))
     assert torch.allclose(turned(turned(keys, positions), positions, back=True), keys, atol=1e-5)
     assert not torch.allclose(turned(keys, positions), keys)
     assert turned(keys, None) is keys
