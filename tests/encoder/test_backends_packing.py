@@ -164,6 +164,14 @@ def test_other_families_are_refused(make_checkpoint, tmp_path):
     assert not (tmp_path / "packed" / "encoder.json").exists()
 
 
+def test_norms_and_look_ups_that_torch_would_read_otherwise_are_refused(make_checkpoint, tmp_path):
+    """Gemma adds 1 to a gain, and multiplies what it looks up: the graph has both in its numbers."""
+    source = LLM2Comp.from_pretrained(str(make_checkpoint("gemma", max_length=64)), device="cpu", dtype=torch.float32)
+    with pytest.raises(EncoderError, match="the norms or token embeddings of GemmaForCausalLM are not what their weig"):
+        pack_encoder(source, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
 def test_it_needs_no_backbone_and_no_cache(packed, make_backbone, tmp_path, texts):
     source, directory = packed
     moved = tmp_path / "elsewhere"

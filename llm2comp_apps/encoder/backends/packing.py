@@ -164,6 +164,26 @@ def _same_layers(encoder: LLM2Comp, packed: str) -> Path:
     return directory / CARRIED
 
 
+@torch.no_grad()
+def _require_plain_weights(encoder: LLM2Comp) -> None:
+    """Refuse a backbone like Gemma, in whose norms and look-up torch would take a graph's numbers for others.
+
+    Raises:
+        EncoderError: a gain is more than its weight, or what is looked up more than the table.
+    """
+    table: Any = encoder.network.lm.get_input_embeddings().weight[:1]
+    found = [(encoder.network.embed(torch.zeros(1, dtype=torch.long)), table)]
+    for name, module in encoder.network.encoder.named_modules():
+        if name.endswith("norm"):
+            norm: Any = module
+            found.append((norm(1e3 * torch.ones_like(norm.weight)), norm.weight))
+    if not all(torch.allclose(made, weight, rtol=1e-4, atol=1e-6) for made, weight in found):
+        raise EncoderError(
+            f"{encoder.name} cannot be packed: the norms or token embeddings of {type(encoder.network.lm).__name__} "
+            "are not what their weights say"
+        )
+
+
 def _behind(name: str, stop: int | None) -> bool:
     """Whether a weight, as torch names it, is of a layer behind the first ``stop``."""
     return stop is not None and name.startswith("layers.") and int(name.split(".")[1]) >= stop
@@ -182,6 +202,7 @@ def _pack(encoder: LLM2Comp, directory: Path, name: str, token_bits: int, rounde
             f"{encoder.name} cannot be packed: the layers of its backbone have other parts "
             f"({', '.join(sorted(found ^ expected)[:3])}, ...)"
         )
+    _require_plain_weights(encoder)
     settings = replace(described, own_layers=True, token_bits=token_bits).in_its_format()
     memory = encoder.network.memory_tokens.detach().numpy()
     manifest = replace(manifest, network=network_digest(settings, memory, manifest.files[LAYERS][1]))
