@@ -168,7 +168,9 @@ class CompressionNetwork(nn.Module):
         own_layers: bool = False,
     ) -> CompressionNetwork:
         """Untrained memory tokens, drawn around the mean token embedding with the embeddings' own spread."""
-        weight = lm.get_input_embeddings().weight.detach().float()
+        embeddings: Any = lm.get_input_embeddings()
+        with torch.no_grad():  # looked up, not read off: Gemma multiplies what it looks up
+            weight = embeddings(torch.arange(len(embeddings.weight), device=embeddings.weight.device)).float()
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(k, weight.shape[1], generator=generator).to(weight.device)
         return cls(lm, weight.mean(0) + noise * weight.std(0), layers=layers, own_layers=own_layers)

@@ -30,6 +30,13 @@ def test_the_last_token_changes_the_first_state_only_when_bidirectional(network)
     assert torch.equal(one[0], one[1])
 
 
+def test_untrained_memory_tokens_are_as_long_as_what_is_looked_up(network):
+    """Gemma's look-up multiplies the table."""
+    tokens = network.embed(torch.arange(300))
+    shares = network.memory_tokens.norm(dim=1) / tokens.norm(dim=1).mean()
+    assert 0.5 < shares.min() <= shares.max() < 2
+
+
 def test_memory_tokens_see_each_other_and_the_text(network):
     before = network.memory(*left_pad([row(5)], 0, "cpu"))
     network.memory_tokens.data[-1] += 1.0
