@@ -8,7 +8,7 @@ from torch import nn
 from llm2comp_apps.encoder.backbones import Backbone, default_dtype, load_backbone
 from llm2comp_apps.encoder.network import CompressionNetwork
 from llm2comp_apps.encoder.packing import PACKED, varlen_kernel
-from llm2comp_apps.errors import UsageError
+from llm2comp_apps.errors import EncoderError, UsageError
 from llm2comp_train.engine.optimizers import check_optimizer
 from llm2comp_train.engine.processes import Processes
 from llm2comp_train.engine.recompute import checkpoint_layers
@@ -28,7 +28,7 @@ def load_for_training(settings: Settings, device: str) -> Backbone:
     """The backbone, its weights in a format whose gradients do not underflow.
 
     Raises:
-        EncoderError: it cannot be loaded.
+        EncoderError: it cannot be loaded, or it is of a family whose layers are kept in another way.
         UsageError: texts are to be packed on a GPU, and PyTorch has no kernel for that, or none with dropout; or it has
             not the optimiser.
     """
@@ -43,7 +43,22 @@ def load_for_training(settings: Settings, device: str) -> Backbone:
     dtype = training_dtype(settings, device) if settings.train_weights == "adapter" else torch.float32
     # The fused attention kernel has no fast backward pass on CPUs for short texts.
     attention = {"auto": "eager" if device == "cpu" else "sdpa"}.get(settings.attention, settings.attention)
-    return load_backbone(settings.backbone, device=device, dtype=dtype, attn_implementation=attention)
+    backbone = load_backbone(settings.backbone, device=device, dtype=dtype, attn_implementation=attention)
+    _require_layers(backbone)
+    return backbone
+
+
+def _require_layers(backbone: Backbone) -> None:
+    """Refuse a family such as GPT-2, BLOOM or Falcon before anybody looks up what its linear layers are called.
+
+    Raises:
+        EncoderError: its layers are not where those of other families are.
+    """
+    if not isinstance(getattr(backbone.lm.get_decoder(), "layers", None), nn.ModuleList):
+        raise EncoderError(
+            f"backbone {backbone.name}: {type(backbone.lm).__name__} keeps its layers in a way that is not known here. "
+            "Use a backbone of another family, such as Llama, Qwen, Mistral, Gemma, Phi or OLMo."
+        )
 
 
 def fit_to_machine(network: CompressionNetwork, settings: Settings, processes: Processes) -> None:
