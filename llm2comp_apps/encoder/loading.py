@@ -162,6 +162,6 @@ def _merge_adapter(lm: PreTrainedModel, path: Path | None) -> tuple[PreTrainedMo
             # peft asks transformers for a property under the name it had before 5.20; nothing a user could do.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             merged = PeftModel.from_pretrained(lm, str(directory)).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise EncoderError(f"{directory}: the adapter cannot be read or does not fit the backbone: {error}") from error
     return merged, (config, weights), file_sha256(path)
