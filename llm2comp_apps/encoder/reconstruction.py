@@ -332,6 +332,8 @@ def _kept(
     hook = layers[place].register_forward_pre_hook(note, with_kwargs=True)
     try:
         _through(network, range(place, place + 1), states, batch)
+    except AttributeError as error:  # linear attention asks a cache for other things
+        raise EncoderError(f"the text cannot stop before a layer like {type(layers[place]).__name__}") from error
     finally:
         hook.remove()
     return kept, positions[0]

@@ -164,6 +164,14 @@ def test_other_families_are_refused(make_checkpoint, tmp_path):
     assert not (tmp_path / "packed" / "encoder.json").exists()
 
 
+def test_a_projection_of_another_shape_is_refused_in_one_line(make_checkpoint, tmp_path):
+    directory = make_checkpoint("minimax", max_length=64)
+    source = LLM2Comp.from_pretrained(str(directory), device="cpu", dtype=torch.float32)
+    with pytest.raises(EncoderError, match="MiniMaxForCausalLM is built in a way that is not known"):
+        pack_encoder(source, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
 def test_norms_and_look_ups_that_torch_would_read_otherwise_are_refused(make_checkpoint, tmp_path):
     """Gemma adds 1 to a gain, and multiplies what it looks up: the graph has both in its numbers."""
     source = LLM2Comp.from_pretrained(str(make_checkpoint("gemma", max_length=64)), device="cpu", dtype=torch.float32)

@@ -61,6 +61,11 @@ def test_keys_that_are_turned_in_another_way_are_refused(make_encoder, sentences
         check_fitting(encoder, sentences, None, DEPTH, 2)
 
 
+def test_linear_attention_is_refused(make_encoder, sentences):
+    with pytest.raises(EncoderError, match="cannot stop before a layer like MiniMaxDecoderLayer"):
+        check_fitting(make_encoder("minimax"), sentences, None, DEPTH, 2)
+
+
 def test_each_layer_is_asked_whether_it_turns_keys(make_encoder, sentences, monkeypatch):
     """Some layers of Cohere 2 do not, and nothing but their attention knows."""
     encoder = make_encoder()

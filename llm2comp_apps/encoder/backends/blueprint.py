@@ -162,7 +162,7 @@ def read_blueprint(network: CompressionNetwork, positions: int) -> Blueprint:
                 memory=_floats(network.memory_tokens),
                 text=_text_norm(base.layers[-1]),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise EncoderError(f"{type(network.lm).__name__} is built in a way that is not known ({error})") from error
 
 
