@@ -220,4 +220,4 @@ def _text_by_text(rows: Sequence[Tensor], bounds: Tensor, scale: float, dropout:
     attend = partial(torch.nn.functional.scaled_dot_product_attention, scale=scale, dropout_p=dropout)
     with torch.autocast(device, enabled=False):  # which would round them again
         made = [attend(*part) for part in zip(query, key, value, strict=True)]
-    return torch.cat(made, 2)[0].transpose(0, 1).to(dtype)
+    return torch.cat(made, 2)[0].transpose(0, 1).contiguous().to(dtype)  # as `sdpa` gives it: some families view it
