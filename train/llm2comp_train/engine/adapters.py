@@ -204,7 +204,11 @@ def _inject(lm: nn.Module, config: LoraConfig, name: str) -> None:
     from peft import inject_adapter_in_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    inject_adapter_in_model(config, lm, adapter_name=name)
+    try:
+        inject_adapter_in_model(config, lm, adapter_name=name)
+    except ValueError as error:  # fused experts take no dropout, for one
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise TrainingError(f"these layers take no such adapter ({reason}); name others as `lora_targets`.") from error
     for module in lm.modules():
         if isinstance(module, BaseTunerLayer):
             module.set_adapter([given for given in (EARLIER, OWN) if given in module.r])
