@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore
 from llama_index.core.vector_stores.types import (
@@ -46,11 +47,14 @@ __all__ = ["LLM2CompEmbedding", "LLM2CompReranker", "LLM2CompVectorStore"]
 
 _MODES = {
     VectorStoreQueryMode.DEFAULT: "dense",
+    VectorStoreQueryMode.MMR: "dense",
     VectorStoreQueryMode.HYBRID: "hybrid",
     VectorStoreQueryMode.SEMANTIC_HYBRID: "hybrid",
     VectorStoreQueryMode.TEXT_SEARCH: "lexical",
     VectorStoreQueryMode.SPARSE: "lexical",
 }
+_PREFETCHED = 4
+"""Times as many nodes are looked at as are wanted, where these are to differ: LlamaIndex's own number."""
 _COMPARISONS = {
     FilterOperator.EQ: "=",
     FilterOperator.NE: "!=",
@@ -228,8 +232,13 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
         found = self._collection.documents(where=_condition(node_ids, filters))
         return [_node(one.id, one.metadata, one.text) for one in found]
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:  # noqa: ARG002 - signature
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The nearest nodes: by the vector, by the words, or by both, as the mode says.
+
+        Args:
+            query: what is asked. With the mode ``mmr``, nodes that are near it and far from each other.
+            kwargs: for that mode, ``mmr_threshold`` from 0 (far from each other) to 1 (near the query), and
+                ``mmr_prefetch_k`` or ``mmr_prefetch_factor``, how many of the nearest nodes are looked at.
 
         Raises:
             UsageError: another mode, a filter that cannot be read, or a search by meaning without a vector.
@@ -247,7 +256,17 @@ class LLM2CompVectorStore(BasePydanticVectorStore):
                 raise UsageError("is missing: a search by meaning needs the query's vector", field="query_embedding")
             self._check(query.query_embedding)
             asked = np.asarray([query.query_embedding], np.float32)
-            (hits,) = self._collection.index.search(asked / max(float(np.linalg.norm(asked)), 1e-12), k=k, where=where)
+            asked /= max(float(np.linalg.norm(asked)), 1e-12)
+            apart = query.mode == VectorStoreQueryMode.MMR
+            depth = kwargs.get("mmr_prefetch_k") or int(kwargs.get("mmr_prefetch_factor", _PREFETCHED) * k)
+            (hits,) = self._collection.index.search(asked, k=max(k, depth) if apart else k, where=where)
+            if apart and hits:
+                vectors = self._collection.index.vectors([hit.id for hit in hits]).tolist()
+                threshold = kwargs.get("mmr_threshold", query.mmr_threshold)  # a retriever passes it on as it is
+                _, places = get_top_k_mmr_embeddings(
+                    query.query_embedding, vectors, similarity_top_k=k, mmr_threshold=threshold
+                )
+                hits = [hits[place] for place in places]
             documents = {one.id: one for one in self._collection.index.get([hit.id for hit in hits])}
             found = [(hit.id, hit.score, documents[hit.id].metadata, documents[hit.id].text) for hit in hits]
         else:

@@ -8,6 +8,7 @@ import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 pytest.importorskip("llama_index.core", reason="needs the extra llama-index")
@@ -223,6 +224,34 @@ def test_a_document_named_by_a_date_is_no_other(store):
     while names:
         store.delete(names.pop(0))
         assert [node.node_id for node in store.get_nodes()] == names
+
+
+def test_nodes_far_from_each_other(tmp_path, hash_encoder, embedding):
+    texts = {"a": "cells divide", "b": "cells divide", "c": "cells divide now", "d": "stars burn"}
+    store = LLM2CompVectorStore.create(tmp_path / "m.index", encoder=hash_encoder)
+    store.add(
+        [TextNode(text=text, id_=id_, embedding=embedding.get_text_embedding(text)) for id_, text in texts.items()]
+    )
+    asked = embedding.get_query_embedding("cells divide")
+
+    def found(threshold, **more):
+        query = VectorStoreQuery(
+            query_embedding=asked, similarity_top_k=2, mode=VectorStoreQueryMode.MMR, mmr_threshold=threshold
+        )
+        return store.query(query, **more)
+
+    far = found(0.1)
+    assert "d" in far.ids
+    assert far.similarities == pytest.approx(
+        [1.0, float(np.dot(asked, embedding.get_text_embedding("stars burn")))], abs=1e-3
+    )
+    assert set(found(1.0).ids) == set(found(0.1, mmr_prefetch_k=2).ids) == {"a", "b"}
+    retriever = VectorStoreIndex.from_vector_store(store, embed_model=embedding).as_retriever(
+        similarity_top_k=2, vector_store_query_mode="mmr", vector_store_kwargs={"mmr_threshold": 0.1}
+    )
+    assert "d" in [one.node.node_id for one in retriever.retrieve("cells divide")]
+    store.delete_nodes(list(texts))
+    assert found(0.5).ids == []
 
 
 def test_what_cannot_be_searched(filled, embedding):
