@@ -7,7 +7,7 @@ import pytest
 from llm2comp_apps import Collection, Document
 from llm2comp_apps.serving import key_hash
 
-from .pages import FINAL, keep_picture, kinds, search, shown
+from .pages import FINAL, NEXT_FRAME, keep_picture, kinds, search, shown
 
 
 @pytest.fixture
@@ -222,6 +222,21 @@ def test_dark_light_and_a_phone(server, open_page) -> None:
     assert page.locator("#reader").bounding_box()["width"] == 400
     page.get_by_label("Close the document").click()
     assert page.locator(".hit").first.is_visible()
+
+
+def test_windows_of_every_width_hold_all_buttons(server, open_page) -> None:
+    page = open_page(server, "#q=stars")
+    page.wait_for_selector(FINAL)
+    for width in (360, 700, 761, 800, 900, 1000, 1100, 1180, 1181, 1280):
+        page.set_viewport_size({"width": width, "height": 700})
+        page.evaluate(NEXT_FRAME)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.set_viewport_size({"width": 800, "height": 700})
+    page.click("#show-filters")
+    keep_picture(page, "tablet-filters")
+    top, fields = (page.locator(each).bounding_box() for each in ("#columns", "#filters"))
+    assert fields["y"] >= top["y"]  # it covers no button
+    assert fields["y"] + fields["height"] <= 700
 
 
 def test_documents_are_text_and_never_markup(serve_page, open_page, hash_loader, monkeypatch, tmp_path) -> None:
