@@ -244,6 +244,35 @@ def test_narrow_windows_keep_the_map_and_the_legend(open_map, picture):
     assert side["y"] >= stage["height"]
 
 
+def test_texts_run_as_their_letters_do(open_map, picture):
+    hebrew = "החתול ישב על המחצלת (cat)!"
+    page, _ = open_map(60, ids=[hebrew] * 60, texts=[hebrew] * 60, title=hebrew)
+    x, y = screen(page, 3)
+    page.mouse.click(x, y)
+    picture(page, "map-hebrew")
+    # The exclamation mark ends a text: it stands at the left of one that runs from right to left.
+    ends = """(text) => {
+        const node = document.createTreeWalker(text, NodeFilter.SHOW_TEXT).nextNode(), range = document.createRange();
+        const left = (at) => (range.setStart(node, at), range.setEnd(node, at + 1), range.getBoundingClientRect().left);
+        return [left(0), left(node.length - 1)];
+    }"""
+    for text in ("h1", "#tip > div", "#card h2", "#card p"):
+        first, last = page.eval_on_selector(text, ends)
+        assert last < first, text
+
+
+def test_one_is_counted_as_one(open_map):
+    topics = [Topic(0, 1, 1, "dough", (("dough", 1.0),), (0,))]
+    labels = np.array([0, -1], np.int32)
+    positions, certain, texts = np.eye(2, dtype=np.float32), np.ones(2, np.float32), ["bread", "moon"]
+    page, _ = open_map(
+        60, labels=labels, topics=topics, positions=positions, probabilities=certain, ids=["a", "b"], texts=texts
+    )
+    assert page.inner_text("#summary") == "2 documents, 1 topic, 1 outlier"
+    topic_button(page, "dough").click()
+    assert page.inner_text("#status") == "1 document in 1 chosen topic"
+
+
 def best_frame(page) -> float:
     """Milliseconds that drawing took while zooming, at best: the others tell how busy the machine was."""
     frames = []

@@ -9,6 +9,7 @@ const topicOf = decode(data.topic, Int16Array), probability = decode(data.probab
 const n = X.length, topics = data.topics, OUTLIER = topics.length;
 const slotOf = Uint16Array.from(topicOf, (t) => (t < 0 ? OUTLIER : t));
 const number = new Intl.NumberFormat("en");
+const counted = (count, thing) => `${number.format(count)} ${thing}${count === 1 ? "" : "s"}`;
 
 const overlay = $("labels"), tip = $("tip"), legend = $("legend");
 const everything = new Set(topics.keys());
@@ -156,8 +157,8 @@ function report() {
     button.classList.toggle("empty", Boolean(hits) && !matching);
   }
   const slots = chosen.size ? [...chosen] : [...everything, OUTLIER];
-  const visible = number.format(sum(slots, sizeOf)), scope = chosen.size ? ` in ${chosen.size} chosen topic${chosen.size > 1 ? "s" : ""}` : "";
-  $("status").textContent = hits ? `${number.format(sum(slots, (slot) => found[slot]))} of ${visible} documents${scope} match` : chosen.size ? `${visible} documents${scope}` : "";
+  const visible = counted(sum(slots, sizeOf), "document"), scope = chosen.size ? ` in ${counted(chosen.size, "chosen topic")}` : "";
+  $("status").textContent = hits ? `${number.format(sum(slots, (slot) => found[slot]))} of ${visible}${scope} match` : chosen.size ? `${visible}${scope}` : "";
 }
 
 // ---------------------------------------------------------------- moving about
@@ -177,7 +178,7 @@ $("search").addEventListener("input", search);
 
 // ---------------------------------------------------------------- start
 
-$("summary").textContent = `${number.format(n)} documents, ${number.format(topics.length)} topics` + (outliers ? `, ${number.format(outliers)} outliers` : "");
+$("summary").textContent = `${counted(n, "document")}, ${counted(topics.length, "topic")}` + (outliers ? `, ${counted(outliers, "outlier")}` : "");
 const scope = data.further ? "ids and texts" : `ids and the first ${number.format(data.length)} characters of each text`;
 $("search").title = `Searches ${scope}; all words must be there`;
 $("scope").textContent = `Searches ${scope}.`;
