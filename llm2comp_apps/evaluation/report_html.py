@@ -52,7 +52,8 @@ def render_html(report: Report) -> str:
     parts.append(f"<h2>Settings</h2><pre>{escape(json.dumps({**facts, 'prompts': prompts}, indent=2))}</pre>")
     body = "\n".join(parts)
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width, initial-scale=1"><title>Evaluation</title>'
         f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
 

@@ -163,6 +163,7 @@ def test_html_needs_nothing_from_outside(report):
     assert page.images == 2
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
     assert "sm<all>" in page.text
+    assert '<meta name="viewport"' in render_html(report)  # else telephones lay it out for a desk, and shrink it
     for item in report.lines:
         assert percent(item.values["hash"]) in page.text
 

@@ -17,6 +17,8 @@ _STYLE = """
 body { font: 16px/1.6 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h2 { font-size: 1.1rem; margin-top: 2rem } table { border-collapse: collapse } td, th { padding: .2rem .7rem .2rem 0;
 text-align: left; vertical-align: top } .note { color: #666; font-size: .9rem }
+body { overflow-wrap: anywhere } th { overflow-wrap: normal } /* a word wider than the window is cut */
+.text, td { white-space: pre-wrap; unicode-bidi: plaintext } /* lines as they are, in the direction of their letters */
 """
 
 
@@ -37,7 +39,8 @@ def explanation_page(explanations: Sequence[Explanation], *, encoder: str, query
     about = f"Memory vectors of {escape(encoder)}, read back by the language model under it."
     asked = f"<p>Query: <b>{escape(query)}</b></p>" if query else ""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>What memory holds</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        f'content="width=device-width, initial-scale=1"><title>What memory holds</title>'
         f"<style>{_STYLE}</style></head><body>\n<h1>What memory holds</h1>\n<p>{about} A word is the darker, the more "
         f"the memory helps to predict it; {FULL:g} nats have the full colour.</p>\n{asked}\n"
         + "\n".join(parts)
@@ -57,13 +60,14 @@ def _text(explanation: Explanation, number: int) -> str:
     )
     parts = [
         f"<h2>Text {number}</h2>",
-        f"<p>{_coloured(explanation.tokens, '20, 110, 180')}</p>",
+        f'<p class="text">{_coloured(explanation.tokens, "20, 110, 180")}</p>',
         f'<p class="note">mean gain {explanation.gain:.2f} nats a token</p>',
         f"<h3>Written from memory</h3><table>{written}</table>",
         f"<h3>What each memory vector carries</h3><table>{vectors}</table>",
     ]
     if explanation.other is not None:
-        parts.append(f"<h3>With the other text's memory</h3><p>{_coloured(explanation.other, '190, 90, 20')}</p>")
+        other = _coloured(explanation.other, "190, 90, 20")
+        parts.append(f'<h3>With the other text\'s memory</h3><p class="text">{other}</p>')
     if explanation.matches is not None:
         parts.append(f"<h3>Matches with the query</h3><table>{_matches(explanation.matches)}</table>")
     return "\n".join(parts)
