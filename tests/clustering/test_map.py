@@ -20,6 +20,7 @@ from llm2comp_apps.clustering.output.map_png import write_map_png
 from llm2comp_apps.clustering.output.map_points import label_positions
 from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
 from llm2comp_apps.clustering.output.time_png import write_time_png
+from llm2comp_apps.pictures import drawing
 
 
 def topic(number, name, size, parent=None, level=1):
@@ -196,6 +197,28 @@ def test_colors_of_the_largest_topics_differ(theme):
     colors = [rgb(topic_color(rank, theme)) for rank in range(12)] + [rgb(OUTLIER_COLOR)]
     distances = [np.linalg.norm(a - b) for i, a in enumerate(colors) for b in colors[:i]]
     assert min(distances) > 40
+
+
+def test_letters_are_drawn_by_any_font_that_has_them(drawn, tmp_path, monkeypatch, caplog):
+    from dataclasses import replace
+
+    from matplotlib import font_manager
+
+    fonts = [each for each in font_manager.fontManager.ttflist if each.name in ("DejaVu Sans", "STIXSizeFiveSym")]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
+    letter = "\u20ec"  # stands for a script that matplotlib's own font lacks, in a font without bold letters
+    with drawing(["bread", "dough"]) as families:
+        assert families == ["sans-serif"]
+    with drawing(["bread", letter, "\ue999"]) as families:
+        assert families == ["sans-serif", "STIXSizeFiveSym"]
+    topics = [replace(each, name=f"bread {letter}") for each in drawn.topics]
+    assert write_map_png(replace(drawn, topics=topics), tmp_path / "map.png") == []
+    timeline = topics_over_time(["2024"] * 60, drawn.labels, 3)
+    write_time_png(timeline, topics[:3], tmp_path / "with.png")
+    assert not caplog.messages
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [each for each in fonts if each.name == "DejaVu Sans"])
+    write_time_png(timeline, topics[:3], tmp_path / "without.png")
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
 
 
 def test_letters_that_no_font_has_are_told_in_one_line(drawn, tmp_path):

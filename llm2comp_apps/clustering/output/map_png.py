@@ -16,7 +16,7 @@ from llm2comp_apps.clustering.output.map_html import MapData
 from llm2comp_apps.clustering.output.map_points import label_positions
 from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
 from llm2comp_apps.errors import ClusteringError
-from llm2comp_apps.pictures import as_it_stands
+from llm2comp_apps.pictures import as_it_stands, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,16 +63,17 @@ def write_map_png(data: MapData, path: Path) -> list[str]:
     for inside in (data.labels < 0, data.labels >= 0):  # outliers beneath
         points, color = data.positions[inside], colors[data.labels[inside]]
         axes.scatter(points[:, 0], points[:, 1], s=size, c=color, linewidths=0, alpha=0.75, rasterized=True)
-    with warnings.catch_warnings(record=True) as told:
+    names = [topic.name for topic in data.topics]
+    with drawing(names) as families, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        _write_legend(figure, data)
-        _write_labels(figure, axes, canvas.get_renderer(), data)
+        _write_legend(figure, data, families)
+        _write_labels(figure, axes, canvas.get_renderer(), data, families)
         figure.savefig(path, format="png", metadata={"Software": None})
     missing = any("missing from" in str(warning.message) for warning in told)
     return ["map.png lacks letters of some names, which no font here has; map.html shows them"] if missing else []
 
 
-def _write_labels(figure: Figure, axes: Axes, renderer: RendererBase, data: MapData) -> None:
+def _write_labels(figure: Figure, axes: Axes, renderer: RendererBase, data: MapData, families: Sequence[str]) -> None:
     """Write the names of topics, the largest first: in their middle, or beside it where another name is.
 
     A name never leaves the picture. One that fits nowhere near its topic is left to the legend.
@@ -87,7 +88,8 @@ def _write_labels(figure: Figure, axes: Axes, renderer: RendererBase, data: MapD
     for slot in sorted(range(len(topics)), key=lambda slot: -topics[slot].size):
         topic = topics[slot]
         font = float(np.clip(6 + 16 * np.sqrt(topic.size / len(data.labels)), 6.5, 12))
-        text = axes.text(0, 0, as_it_stands(_wrapped(topic.name)), size=font, weight="bold", ha="center", va="center")
+        name = as_it_stands(_wrapped(topic.name))
+        text = axes.text(0, 0, name, family=families, size=font, weight="bold", ha="center", va="center")
         text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
         text.set_in_layout(False)
         own = axes.transData.transform(places[slot])
@@ -115,7 +117,7 @@ def _free_box(box: Bbox, own: npt.NDArray[np.float64], taken: Sequence[Bbox], fr
     return None
 
 
-def _write_legend(figure: Figure, data: MapData) -> None:
+def _write_legend(figure: Figure, data: MapData, families: Sequence[str]) -> None:
     """List the topics beside the map, the largest first, with their sizes."""
     from matplotlib.lines import Line2D
 
@@ -128,8 +130,9 @@ def _write_legend(figure: Figure, data: MapData) -> None:
     outliers = int((data.labels < 0).sum())
     lines += [(f"outliers  {outliers}", OUTLIER_COLOR)] if outliers else []
     marks = [Line2D([], [], marker="o", linestyle="", markersize=5, color=color) for _, color in lines]
+    letters = {"family": families, "size": 7.5}
     figure.legend(
-        marks, [line for line, _ in lines], loc="outside right upper", frameon=False, fontsize=7.5, handletextpad=0.2
+        marks, [line for line, _ in lines], loc="outside right upper", frameon=False, prop=letters, handletextpad=0.2
     )
 
 

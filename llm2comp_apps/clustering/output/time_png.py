@@ -12,7 +12,7 @@ from llm2comp_apps.clustering.describing.timeline import Timeline
 from llm2comp_apps.clustering.describing.topics import Topic
 from llm2comp_apps.clustering.output.palette import OUTLIER_COLOR, topic_color
 from llm2comp_apps.errors import ClusteringError
-from llm2comp_apps.pictures import as_it_stands
+from llm2comp_apps.pictures import as_it_stands, drawing
 
 __all__ = ["write_time_png"]
 
@@ -54,8 +54,9 @@ def write_time_png(timeline: Timeline, topics: Sequence[Topic], path: Path) -> N
     axes.set_xticks(places[::step], timeline.periods[::step], rotation=30, ha="right")
     axes.set_ylabel(f"documents a {timeline.unit}")
     handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles[::-1], names[::-1], loc="outside right upper", frameon=False, fontsize=9)
-    with warnings.catch_warnings():
+    with drawing(names) as families, warnings.catch_warnings():
+        letters = {"family": families, "size": 9}
+        figure.legend(handles[::-1], names[::-1], loc="outside right upper", frameon=False, prop=letters)
         warnings.filterwarnings("ignore", message=".*missing from", category=UserWarning)  # letters that no font has
         figure.savefig(path, format="png", metadata={"Software": None})
 
