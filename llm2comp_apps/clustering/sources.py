@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -144,10 +144,15 @@ def as_documents(texts: Iterable[str | Document]) -> list[Document]:
     """Documents as they are, and texts as documents, whose ids come from their content.
 
     Raises:
-        UsageError: something else is among them.
+        UsageError: a table, a mapping or a set, of which only the names would be read, or something else among them.
     """
     from llm2comp_apps.corpus.seen import content_id
 
+    kind = type(texts).__name__
+    if isinstance(texts, Mapping | Set) or not hasattr(texts, "__iter__"):
+        raise UsageError(f"must be a list of texts or documents, not one {kind}", field="source")
+    if getattr(texts, "ndim", 1) != 1:
+        raise UsageError(f"must be texts or documents, not a table ({kind}); choose one of its columns", field="source")
     documents = []
     for position, text in enumerate(texts):
         if isinstance(text, str):
