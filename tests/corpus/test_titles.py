@@ -35,6 +35,28 @@ def test_a_title_of_two_lines_has_two_words(
     assert "Text." in found[0].text
 
 
+def test_the_styles_of_word_in_another_language_are_known_by_their_names(write: Any, read: Any) -> None:
+    entries = forms.unzipped(forms.docx("Text."))
+    content = entries["word/document.xml"].decode()
+    assert 'w:val="Heading1"' in content
+    named = (("a1", "Normal"), ("berschrift1", "heading 1"), ("Titel", "Title"))
+    styles = "".join(f'<w:style w:styleId="{style}"><w:name w:val="{name}"/></w:style>' for style, name in named)
+    more = {"word/styles.xml": f"{forms.XML}<w:styles {forms.W}>{styles}</w:styles>"}
+    for style, title in (("a1", ""), ("berschrift1", "The heading"), ("Titel", "The heading")):
+        more["word/document.xml"] = content.replace("Heading1", style)
+        found, _ = read(write("a.docx", forms.zipped(entries | more)))
+        assert found[0].title == title
+    found, report = read(write("a.docx", forms.zipped(entries | {"word/styles.xml": "<w:styles"})))
+    assert "Text." in found[0].text
+    assert "word/styles.xml cannot be read" in report.notes[0]
+
+
+def test_metadata_of_a_page_are_found_in_any_case(write: Any, read: Any) -> None:
+    head = '<META NAME="Description" CONTENT="About tea"><meta name=Author content="Ada"><meta name=author content=No>'
+    (document,), _ = read(write("a.html", f"<html><head>{head}<meta name></head><body><p>Boil.</body></html>"))
+    assert document.metadata == {"description": "About tea", "author": "Ada"}
+
+
 @pytest.mark.parametrize(
     ("text", "title"),
     [

@@ -117,9 +117,9 @@ def _fields(root: Any) -> dict[str, Any]:
     language = (root.attributes.get("lang") or "").strip()
     if language:
         fields["language"] = language
-    for name in ("description", "author", "date"):
-        node = root.css_first(f'meta[name="{name}"]')
-        value = _WHITE.sub(" ", (node.attributes.get("content") or "")).strip() if node is not None else ""
-        if value:
-            fields[name] = value
+    said: dict[str, str] = {}
+    for node in root.css("meta[name]"):  # their names in any case: old pages say NAME="Description"
+        value = _WHITE.sub(" ", (node.attributes.get("content") or "")).strip()
+        said.setdefault((node.attributes["name"] or "").strip().lower(), value)
+    fields.update({name: said[name] for name in ("description", "author", "date") if said.get(name)})
     return fields
