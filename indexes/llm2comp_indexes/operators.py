@@ -6,9 +6,9 @@
     title:review        the title must hold it; also title:"cell cycle"
     neuro*              any word that begins so
 
-Whatever else is typed is text: an operator stands at the beginning of a word, right before a letter or a quote, and is
-spelled out in full. So ``C++``, ``.NET``, ``foo:bar``, ``AND``, ``-5``, ``ls -l``, ``5" disk`` and
-``*args`` mean themselves, and so does a query that would exclude everything it names.
+Quotes may be curled, as telephones type them. Whatever else is typed is text: an operator stands at the beginning of a
+word, right before a letter or a quote, and is spelled out in full. So ``C++``, ``.NET``, ``foo:bar``, ``AND``, ``-5``,
+``ls -l``, ``5" disk`` and ``*args`` mean themselves, and so does a query that would exclude everything it names.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _CLAUSE: Final = re.compile(
     rf"""(?<![^\s(])
     (?P<sign>[+-]?)(?P<title>title:)?
     (?: "(?P<phrase>[^"]*[^\W_][^"]*)"(?=[\s,.;:!?)]|\Z)
+      | [“„](?P<curled>[^“”„]*[^\W_][^“”„]*)[”“](?=[\s,.;:!?)]|\Z)
       | (?P<prefix>[^\W\d_][\w'’-]*\w)\*(?=[\s,.;:!?)]|\Z)
       | (?P<word>{_WORD})(?=[\s,.;:!?)]|\Z)
     )""",
@@ -96,8 +97,9 @@ def _clause(found: re.Match[str]) -> Clause | None:
     """What a match means; ``None`` if it is plain text."""
     excluded, title = found["sign"] == "-", found["title"] is not None
     sign: Sign = "must not" if excluded else "must"
-    if found["phrase"] is not None:
-        return Clause(sign, "phrase", found["phrase"].strip(), title)
+    phrase = found["curled"] if found["phrase"] is None else found["phrase"]
+    if phrase is not None:
+        return Clause(sign, "phrase", phrase.strip(), title)
     if found["prefix"] is not None:
         return Clause("may" if not found["sign"] and not title else sign, "prefix", found["prefix"], title)
     if title or (found["sign"] and len(found["word"]) > 1):

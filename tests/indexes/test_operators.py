@@ -22,6 +22,9 @@ from llm2comp_indexes.errors import OutdatedWarning
         ('what does "AND" mean?', "what does AND mean?", ['"AND"']),
         ("+C++ -C# templates", "C++ templates", ["+C++", "-C#"]),
         ("x-ray -ray", "x-ray", ["-ray"]),
+        ("“cell division” mitosis", "cell division mitosis", ['"cell division"']),
+        ("„in vitro“ -title:“a rat”, mice", "in vitro , mice", ['"in vitro"', '-title:"a rat"']),
+        ('"he said “go” then"', "he said “go” then", ['"he said “go” then"']),
     ],
 )
 def test_operators_are_found(query, text, clauses):
@@ -45,6 +48,9 @@ def test_operators_are_found(query, text, clauses):
             '-mouse -"a rat"',
             "title: foo",
             "a+b",
+            "“”",
+            "say “hi",
+            "half”open“ ends”",
         ),
         *("co-operate", "rock'n'roll", "(a) - b", "x -", "http://a.b/c?d=e"),
     ],
@@ -53,7 +59,7 @@ def test_what_is_not_plainly_an_operator_is_text(query):
     assert parse_query(query) == parse_query("").__class__(query)
 
 
-@given(st.text(alphabet='ab "+-*:()title.C#', max_size=40))
+@given(st.text(alphabet='ab "“”„+-*:()title.C#', max_size=40))
 def test_any_text_parses(query):
     parsed = parse_query(query)
     assert parsed.clauses or parsed.text == query
