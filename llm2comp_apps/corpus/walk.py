@@ -28,7 +28,7 @@ def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOpti
 
     Raises:
         UsageError: no source, one that is in no list, or standard input twice.
-        CorpusError: a source does not exist, or a folder holds nothing to read.
+        CorpusError: a source does not exist, or a folder holds nothing to read, or what was made of a corpus.
     """
     if isinstance(sources, str | os.PathLike):  # a string would be read by its letters
         reason = f"must be a list of files and folders, not one; write [{os.fspath(sources)!r}]"
@@ -41,8 +41,10 @@ def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOpti
     report.bytes_total = None if any(map(readable_once, names)) else 0
     for name in names:
         pattern = pattern_root(name) is not None
-        if name != "-" and not pattern and not Path(name).exists():
-            raise CorpusError(f"{name}: no such file or folder")
+        if name != "-" and not pattern:
+            if not Path(name).exists():
+                raise CorpusError(f"{name}: no such file or folder")
+            _check_is_no_result(Path(name))
         count = 0
         for file in find_files([name], options):
             count += 1
@@ -52,6 +54,15 @@ def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOpti
             kinds = " ".join(FORMAT_BY_SUFFIX)
             what = "no file to read matches" if pattern else "the folder holds no file to read"
             raise CorpusError(f"{name}: {what} (looked for {kinds}, also .gz and .zst)")
+
+
+def _check_is_no_result(folder: Path) -> None:
+    """Refuse an index and a clustering, whose files would be read as tables and pages."""
+    if (folder / "store.db").is_file() and (folder / "segments").is_dir():
+        written = f"`llm2comp index export {folder} documents.parquet` writes its documents"
+        raise CorpusError(f"{folder}: an index, and no corpus; {written}")
+    if (folder / "topics.json").is_file() and (folder / "model").is_dir():
+        raise CorpusError(f"{folder}: a clustering, and no corpus; name what it was made of, or its documents.csv")
 
 
 def pattern_root(source: str | os.PathLike[str]) -> Path | None:
