@@ -41,7 +41,7 @@ _OPTIONS = (
         "P",
         "Membership that an outlier needs to join. [default: 0.2; with C < 10 topics 2/C]",
     ),
-    option("merge", float, 0.7, "COS", "Likeness of keywords from which topics are joined."),
+    option("merge", float, 0.7, "COS", "Likeness of keywords from which topics are joined; above 1, none are."),
     option("seed", int, 0, "N", "Random seed."),
     option("levels", int, 2, "N", "Levels of topics; 1 for no parents.", panel=_WHAT),
     option("language", str, "english", "NAME", "Language of the stop words: english or none.", panel=_WHAT),
