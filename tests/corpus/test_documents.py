@@ -456,3 +456,20 @@ def test_documents_through_a_pipe_go_by_their_content(form: str, tmp_path: Path)
 def test_seconds_must_be_some() -> None:
     with pytest.raises(UsageError, match="max_seconds must be above 0"):
         CorpusOptions(max_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (("store.db", "segments/x"), "an index, and no corpus; `llm2comp index export .* documents.parquet` writes"),
+        (("topics.json", "documents.csv", "model/x"), "a clustering, and no corpus; name what it was made of, or its"),
+    ],
+)
+def test_what_was_made_of_a_corpus_is_none(tmp_path, made, message):
+    for name in (*made, "notes.txt"):
+        (tmp_path / "made" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "made" / name).write_text("text", encoding="utf-8")
+    with pytest.raises(CorpusError, match=message):
+        list(read_corpus([tmp_path / "made"]))
+    (tmp_path / "made" / made[0]).unlink()
+    assert "text" in [document.text for document in read_corpus([tmp_path / "made"])]

@@ -188,23 +188,6 @@ def test_sources_are_checked_before_anything_is_read(write: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("made", "message"),
-    [
-        (("store.db", "segments/x"), "an index, and no corpus; `llm2comp index export .* documents.parquet` writes"),
-        (("topics.json", "documents.csv", "model/x"), "a clustering, and no corpus; name what it was made of, or its"),
-    ],
-)
-def test_what_was_made_of_a_corpus_is_none(tmp_path, made, message):
-    for name in (*made, "notes.txt"):
-        (tmp_path / "made" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "made" / name).write_text("text", encoding="utf-8")
-    with pytest.raises(CorpusError, match=message):
-        list(read_corpus([tmp_path / "made"]))
-    (tmp_path / "made" / made[0]).unlink()
-    assert "text" in [document.text for document in read_corpus([tmp_path / "made"])]
-
-
-@pytest.mark.parametrize(
     "options", [{"format": "xml"}, {"on_error": "ignore"}, {"encoding_errors": "no"}, {"encoding": "utf-9"}]
 )
 def test_options_refuse_unknown_values(options: dict[str, str]) -> None:
