@@ -362,7 +362,8 @@ def test_what_is_in_quotes_compares_with_a_string_as_a_string(ids_where):
 
 
 def test_integers_of_any_size_are_exact(ids_where):
-    values = [2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**63 + 1, -(2**63) - 1, 10**40, 10**40 + 1]
+    values = [2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**63 + 1, -(2**63), -(2**63) - 1, 10**40, 10**40 + 1]
+    values += [10**400, 10**400 + 1, -(10**400)]
     stored = [*values, *map(str, values)]
     found = ids_where({str(i): {"n": value} for i, value in enumerate(stored)})
     for place, value in enumerate(values):

@@ -77,7 +77,7 @@ def _spelled(text: str) -> int | float | None:
 
 def _is_large(value: object) -> bool:
     """Whether it is an integer that SQLite would make a float of."""
-    return isinstance(value, int) and not -(2**63) <= value < 2**63
+    return isinstance(value, int) and not -(2**63) < value < 2**63
 
 
 class Predicates:
@@ -171,10 +171,8 @@ class Predicates:
     def _large(self, operator: str, value: int, *, strings: bool) -> Condition:
         """Comparison with an integer that SQLite would round: digit by digit where what is stored is one, too."""
         digits, size = self.bind(str(abs(value))), len(str(abs(value)))
-        rounded = self._counted(
-            operator, math.copysign(math.inf, value) if size > 300 else float(value), strings=strings
-        )
         side = 1 if value > 0 else -1
+        rounded = self._counted(operator, side * math.inf if size > 300 else float(value), strings=strings)
 
         def exactly(text: str) -> str:
             stored = _DIGITS.format(v=text)
