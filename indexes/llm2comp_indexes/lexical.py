@@ -378,8 +378,7 @@ class LexicalReader:
     def query_words(self, query: str, statistics: LexicalStatistics | None = None) -> QueryWords:
         """What a query asks for, measured by the frequencies of its words here, or by those of several indexes."""
         if statistics is None:
-            frequencies = {term: self._searcher.doc_freq("body", term) for term in self._weights(query)}
-            statistics = LexicalStatistics(documents=self._searcher.num_docs, frequencies=frequencies)
+            statistics = self.statistics(query)  # which counts the documents that BM25 counts, deleted ones among them
         return query_words(query, self._language, statistics, self._version)
 
     def _weights(self, text: str) -> dict[str, float]:

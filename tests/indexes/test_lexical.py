@@ -243,3 +243,16 @@ def test_an_index_whose_documents_are_all_deleted_finds_nothing_and_asks_for_not
     assert index.query_words("hearts of cells").content == 2
     assert index.query_words("hearts of cells").most >= 0
     assert index.lexical_statistics("hearts of cells").documents == 0
+
+
+def test_what_a_query_asks_for_counts_the_documents_that_its_scores_count(make_index):
+    """A deleted document has its words until it is merged away, so it is one of the documents, too."""
+    index = make_index()
+    add(index, [IndexedDocument(f"d{n}", "common rare" if n % 4 == 0 else "common other") for n in range(40)])
+    with index.writer() as writer:
+        writer.delete([f"d{n}" for n in range(40) if n % 4])
+        writer.commit()
+    best = index.search_lexical("rare", 1)[0].score
+    assert best == pytest.approx(index.query_words("rare").most / 2.2, rel=0.05)  # all are as long as the average
+    for query in ("rare", "common rare", "unheard of"):
+        assert index.query_words(query) == index.query_words(query, statistics=index.lexical_statistics(query))
