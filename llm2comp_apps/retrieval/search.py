@@ -155,6 +155,8 @@ class Searcher:
     ) -> SearchPage:
         """A page of the hits for a query.
 
+        Pages of one size fit together. A reranker scores what it would for the first of them; the others follow.
+
         Args:
             query: what is asked; may be empty for a search by vector alone.
             offset: hits before the page, which has ``k``.
@@ -173,7 +175,9 @@ class Searcher:
         depth = max(offset + options.k, self._counted(options, facets))
         (parsed,) = _parsed([query], options, typed=True, given=vector is not None)
         with self._pinned() as pinned:
-            ranking = pinned._rank([parsed], replace(options, k=depth), one_row(vector, self._index.dimension))[0]
+            row = one_row(vector, self._index.dimension)
+            read = options.wanted(reranked=True)  # by a reranker, for any page: or hits would move from page to page
+            (ranking,) = pinned._rank([parsed], replace(options, k=depth), row, read)
             shown = ranking[offset : offset + options.k]
             with self._clock.part("documents and snippets"):
                 hits = pinned._hits(parsed, shown, options)
@@ -245,9 +249,20 @@ class Searcher:
             yield pinned
 
     def _rank(
-        self, queries: Sequence[ParsedQuery], options: SearchOptions, vectors: FloatArray | None = None
+        self,
+        queries: Sequence[ParsedQuery],
+        options: SearchOptions,
+        vectors: FloatArray | None = None,
+        read: int | None = None,
     ) -> _Rankings:
-        """The best k hits of each query; ``vectors (q, d)`` where somebody encoded the queries already."""
+        """The best k hits of each query.
+
+        Args:
+            queries: as they are understood.
+            options: of the search.
+            vectors: ``(q, d)`` where somebody encoded the queries already.
+            read: candidates of a reranker; ``None`` for as many as the options say.
+        """
         self.check(options)
         memory, vectors = self._encoded(queries, options, vectors)
         wanted = options.wanted(reranked=self._reranker is not None)
@@ -256,7 +271,7 @@ class Searcher:
         if self._reranker is not None:
             by_meaning = vectors if vectors is not None and options.mode == "hybrid" else [None] * len(queries)
             asked = [Asked(query.text, own, near) for query, own, near in zip(queries, memory, by_meaning, strict=True)]
-            rankings = [self._rerank(*each, options) for each in zip(asked, rankings, strict=True)]
+            rankings = [self._rerank(*each, options, read or wanted) for each in zip(asked, rankings, strict=True)]
         return [ranking[: options.k] for ranking in rankings]
 
     def check(self, options: SearchOptions) -> None:
@@ -385,14 +400,14 @@ class Searcher:
             for document, score in fused
         ]
 
-    def _rerank(self, asked: Asked, ranking: list[Ranked], options: SearchOptions) -> list[Ranked]:
-        """Order the head of a ranking by the reranker; what lies below its depth is dropped, never mixed in.
+    def _rerank(self, asked: Asked, ranking: list[Ranked], options: SearchOptions, depth: int) -> list[Ranked]:
+        """Order the head of a ranking, ``depth`` hits, by the reranker; what lies below is never mixed in.
 
-        What the time was too short for follows in its order.
+        It follows in its order, behind what the time was too short for.
         """
         reranker = self._reranker
         assert reranker is not None
-        head = ranking[: options.wanted(reranked=True)]
+        head = ranking[:depth]
         with self._clock.part("rerank"):
             pieces = self._read_again(asked, head, options.rerank_ms)
         reread = Reread(scored=True, depth=len(pieces), candidates=len(head))
@@ -407,7 +422,7 @@ class Searcher:
             before = {(old.id, old.span if options.passages else None): old.score for old in head}
             joined = weights.joined([before[hit] for hit in best], [each.score for each in scored])
             scored = [replace(each, score=score) for each, score in zip(scored, joined, strict=True)]
-        rest = [replace(old, reread=replace(reread, scored=False)) for old in head[len(pieces) :]]
+        rest = [replace(old, reread=replace(reread, scored=False)) for old in ranking[len(pieces) :]]
         return followed_by(sorted(scored, key=lambda ranked: -ranked.score), rest)
 
     def _read_again(self, asked: Asked, head: Sequence[Ranked], milliseconds: float | None) -> list[list[Ranked]]:

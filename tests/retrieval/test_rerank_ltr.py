@@ -202,6 +202,22 @@ def test_all_hits_are_put_in_order_however_short_the_time_is(library):
     assert [hit.id for hit in page.hits] == [hit.id for hit in hits[4:8]]
 
 
+@pytest.mark.parametrize("rerank", ["ltr", "words"])
+def test_pages_fit_together_behind_what_is_scored_again(library, rerank):
+    searcher = library.searcher("hybrid", rerank)
+    hits = [
+        hit
+        for offset in range(0, 12, 3)
+        for hit in searcher.page("cells divide", k=3, offset=offset, rerank_depth=5).hits
+    ]
+    assert [hit.rank for hit in hits] == list(range(1, 13))
+    assert len({hit.id for hit in hits}) == 12
+    assert [hit.reread.scored for hit in hits] == [True] * 5 + [False] * 7
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert [hit.id for hit in hits[5:]] == [hit.id for hit in library.search("cells divide", k=12)[5:]]
+
+
 def test_a_query_without_a_hit_finds_none(library):
     assert library.search("cells", where="year > 3", rerank="ltr") == []
 
