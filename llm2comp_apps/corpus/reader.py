@@ -87,7 +87,7 @@ def read_corpus(
         CorpusError: while iterating: a broken record (``on_error="stop"``), or no document in all sources.
     """
     options, report = options or CorpusOptions(), report or ReadReport()
-    check_sources(sources, options, report)
+    sources = check_sources(sources, options, report)
     return _some_documents(sources, options, report)
 
 
@@ -112,7 +112,7 @@ def read_records(
         CorpusError: as for :func:`read_corpus`; no row at all is no error.
     """
     options, report = options or CorpusOptions(), report or ReadReport()
-    check_sources(sources, options, report)
+    sources = check_sources(sources, options, report)
     return _records(sources, options, report)
 
 

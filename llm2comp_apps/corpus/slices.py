@@ -135,7 +135,7 @@ def cut_corpus(
     for name, value in (("parts", parts), ("part_bytes", part_bytes)):
         if value is not None and value < 1:
             raise UsageError(f"must be at least 1, not {value}", field=name)
-    check_sources(sources, options, report)
+    sources = check_sources(sources, options, report)
     for source in sources:
         if readable_once(source):
             raise UsageError(f"{os.fspath(source)} can be read only once, and parts are read by several programs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from llm2comp_apps.corpus.files import FORMAT_BY_SUFFIX, SourceFile, format_suffix, readable_once
@@ -23,8 +23,13 @@ _OUR_FOLDERS = (".index", ".clusters")
 _OUR_FILES = (".clusters.jsonl", ".clusters.parquet")
 
 
-def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOptions, report: ReadReport) -> None:
+def check_sources(
+    sources: Iterable[str | os.PathLike[str]], options: CorpusOptions, report: ReadReport
+) -> list[str | os.PathLike[str]]:
     """Find out before the first document whether every source is there, and how many bytes there are.
+
+    Returns:
+        The sources, to be read more than once, as those of a generator cannot be.
 
     Raises:
         UsageError: no source, one that is in no list, or standard input twice.
@@ -33,6 +38,12 @@ def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOpti
     if isinstance(sources, str | os.PathLike):  # a string would be read by its letters
         reason = f"must be a list of files and folders, not one; write [{os.fspath(sources)!r}]"
         raise UsageError(reason, field="corpus")
+    if not isinstance(sources, Iterable):
+        raise UsageError(f"must be a list of files and folders, not {sources!r:.60}", field="corpus")
+    sources = list(sources)
+    wrong = [source for source in sources if not isinstance(source, str | os.PathLike)]
+    if wrong:
+        raise UsageError(f"must be a list of files and folders, and {wrong[0]!r:.60} is neither", field="corpus")
     names = [os.fspath(source) for source in sources]
     if not names:
         raise UsageError("no corpus given: name a file, a folder or - for standard input")
@@ -54,6 +65,7 @@ def check_sources(sources: Sequence[str | os.PathLike[str]], options: CorpusOpti
             kinds = " ".join(FORMAT_BY_SUFFIX)
             what = "no file to read matches" if pattern else "the folder holds no file to read"
             raise CorpusError(f"{name}: {what} (looked for {kinds}, also .gz and .zst)")
+    return sources
 
 
 def _check_is_no_result(folder: Path) -> None:

@@ -225,3 +225,15 @@ def test_one_path_in_place_of_a_list_is_not_read_by_its_letters(tmp_path):
         for read in (cut_corpus, read_corpus):
             with pytest.raises(UsageError, match=r"^corpus must be a list of files and folders, not one; write \["):
                 read(one)
+
+
+def test_sources_may_come_from_a_generator(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(JSONL)
+    listed = list(read_corpus([path]))
+    assert listed
+    assert list(read_corpus(each for each in [path])) == listed
+    assert cut_corpus((each for each in [path]), parts=1) == cut_corpus([path], parts=1)
+    for wrong in (None, 5, [None], [path, 5]):
+        with pytest.raises(UsageError, match="must be a list of files and folders, "):
+            read_corpus(wrong)
