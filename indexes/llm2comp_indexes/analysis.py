@@ -106,6 +106,8 @@ def check_language(language: str) -> None:
     Raises:
         InputError: tantivy has no such stemmer.
     """
+    if not isinstance(language, str):
+        raise InputError(f"must be text, not {language!r:.60}", field="language")
     try:
         analyzer(language)
     except ValueError as error:

@@ -24,6 +24,8 @@ but of an older version is used, with an `OutdatedWarning`, and rebuilt likewise
 
 from __future__ import annotations
 
+from numbers import Integral
+
 __all__ = [
     "DamageWarning",
     "DependencyError",
@@ -111,3 +113,15 @@ class DamageWarning(UserWarning):
 
 class OutdatedWarning(UserWarning):
     """A derived file was made by an older version, which did less: it is used until the next commit replaces it."""
+
+
+def check_whole(value: int, field: str, least: int) -> None:
+    """Refuse an argument that is no whole number, or too small a one.
+
+    Raises:
+        InputError: it is.
+    """
+    if not isinstance(value, Integral):
+        raise InputError(f"must be a whole number, not {value!r:.60}", field=field)
+    if value < least:
+        raise InputError(f"must be at least {least}, not {value}", field=field)

@@ -28,6 +28,7 @@ from llm2comp_indexes.errors import (
     IndexWriteError,
     InputError,
     OlderFormatError,
+    check_whole,
 )
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE, check_language
 from llm2comp_indexes.operators import Clause
@@ -121,8 +122,7 @@ class Index:
         policy = Policy.from_settings(settings or {})
         settings = {"metric": "cosine", "language": DEFAULT_LANGUAGE, **(settings or {}), **asdict(policy)}
         for name, value, least in (("dimension", dimension, 1), ("memory_tokens", memory_tokens, 0)):
-            if value < least:
-                raise InputError(f"must be at least {least}, not {value}", field=name)
+            check_whole(value, name, least)
         if settings["metric"] not in ("cosine", "ip"):
             raise InputError(f"must be cosine or ip, not {settings['metric']!r}", field="metric")
         if not {"name", "fingerprint"} <= encoder.keys():
@@ -130,7 +130,7 @@ class Index:
         check_language(settings["language"])
         check_kind(policy, dimension)
         check_free(path)
-        manifest = Manifest(0, dimension, memory_tokens, dict(encoder), settings)
+        manifest = Manifest(0, int(dimension), int(memory_tokens), dict(encoder), settings)
         if memory_tokens:
             manifest = replace(manifest, memory_form=INT8.name, format=FORMAT)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -490,6 +490,5 @@ def _opened(path: Path, device: str, share: int) -> Index:
 
 def _at_most(k: int, documents: int) -> int:
     """The documents that can be found of ``k``."""
-    if k < 1:
-        raise InputError(f"must be at least 1, not {k}", field="k")
+    check_whole(k, "k", 1)
     return min(k, max(1, documents))

@@ -16,6 +16,7 @@ Nothing heavy is imported before an encoder is loaded: names can be checked and 
 from __future__ import annotations
 
 import gc
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ __all__ = [
     "Identity",
     "backbone_of",
     "encoder_record",
+    "given_encoder",
     "identity_of",
     "known_names",
     "load_encoder",
@@ -102,8 +104,21 @@ def parse_name(name: str) -> EncoderName:
     return EncoderName(kind="checkpoint", target=name)
 
 
+def given_encoder(encoder: str | os.PathLike[str] | TextEncoder, field: str = "encoder") -> str | TextEncoder:
+    """An encoder as somebody gave it, by name or loaded; the path of a folder is a name, too.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if isinstance(encoder, os.PathLike):
+        return os.fspath(encoder)
+    if not isinstance(encoder, str) and not hasattr(encoder, "fingerprint"):
+        raise UsageError(f"must be an encoder or the name of one, not {encoder!r:.60}", field=field)
+    return encoder
+
+
 def load_encoder(
-    name: str = "default",
+    name: str | os.PathLike[str] = "default",
     *,
     backbone: str | None = None,
     device: str | None = None,
@@ -127,6 +142,10 @@ def load_encoder(
         UsageError: the name is malformed, or there is no such device or backend here.
         EncoderError: the encoder cannot be found or loaded, or its library is not installed.
     """
+    if isinstance(name, os.PathLike):
+        name = os.fspath(name)
+    if not isinstance(name, str):
+        raise UsageError(f"must be the name of one, not {name!r:.60}", field="encoder")
     parsed = parse_name(name)
     if name == "default" and backbone is None and not is_local("default"):
         warnings.warn(f"no trained default encoder is installed; using {FALLBACK}, which is much weaker.", stacklevel=2)

@@ -69,7 +69,7 @@ class Collection:
         cls,
         path: str | Path,
         *,
-        encoder: str | TextEncoder = "default",
+        encoder: str | Path | TextEncoder = "default",
         chunk: int | None = None,
         overlap: int = 0,
         memory: bool = False,
@@ -97,7 +97,7 @@ class Collection:
             kind=kind, target_recall=target_recall, max_ram=max_ram,
         )  # fmt: skip
         new = NewIndex.prepare(path, settings, encoder=encoder, device=device)
-        named = None if isinstance(encoder, str) else encoder
+        named = None if isinstance(encoder, str | Path) else encoder
         return cls(Models(new.create(), named, device=device, is_new=True, _encoder=new.encoder))
 
     @classmethod
@@ -105,8 +105,8 @@ class Collection:
         cls,
         path: str | Path | None = None,
         *,
-        encoder: str | TextEncoder | None = None,
-        query_encoder: str | TextEncoder | None = None,
+        encoder: str | Path | TextEncoder | None = None,
+        query_encoder: str | Path | TextEncoder | None = None,
         device: str | None = None,
     ) -> Collection:
         """Open a collection.
@@ -120,13 +120,13 @@ class Collection:
             device: as for :meth:`create`.
 
         Raises:
-            UsageError: there is no such folder, or it is not clear which is meant.
+            UsageError: there is no such folder, or it is not clear which is meant; or an encoder is none.
             IndexStoreError: it is no index, or a damaged one.
         """
         stopwatch = Stopwatch()
         with stopwatch.part("open index"):
             index = Index.open(find_index(path), device=index_device(device))
-        return cls(Models(index, encoder, query_encoder, device, stopwatch))
+        return cls(Models.given(index, encoder, query_encoder, device, stopwatch))
 
     @property
     def path(self) -> Path:

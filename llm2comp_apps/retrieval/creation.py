@@ -45,7 +45,7 @@ class NewIndex:
         path: str | Path,
         settings: IndexSettings,
         *,
-        encoder: str | TextEncoder = "default",
+        encoder: str | Path | TextEncoder = "default",
         device: str | None = None,
     ) -> NewIndex:
         """Load the encoder and check that the settings fit it; nothing is written.
@@ -64,7 +64,9 @@ class NewIndex:
         from llm2comp_indexes import check_kind
 
         from llm2comp_apps.encoder import encoder_record, load_encoder
+        from llm2comp_apps.encoder.names import given_encoder
 
+        encoder = given_encoder(encoder)
         if isinstance(encoder, str):
             loaded = load_encoder(encoder, device=device)
             record = encoder_record(loaded, encoder)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
-from llm2comp_apps.encoder.names import source_of
+from llm2comp_apps.encoder.names import given_encoder, source_of
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.files import first_line
@@ -60,6 +61,24 @@ class Models:
     _encoder: TextEncoder | None = None
     _query_encoder: TextEncoder | None = None
     _joint_rerankers: dict[str, Reranker] = field(default_factory=dict)
+
+    @classmethod
+    def given(
+        cls,
+        index: Index,
+        encoder: str | Path | TextEncoder | None,
+        query_encoder: str | Path | TextEncoder | None,
+        device: str | None,
+        stopwatch: Stopwatch,
+    ) -> Models:
+        """Those of an index that was there, as somebody gave them: loaded, or by name or path.
+
+        Raises:
+            UsageError: one of them is no encoder.
+        """
+        named = None if encoder is None else given_encoder(encoder)
+        for_queries = None if query_encoder is None else given_encoder(query_encoder, "query_encoder")
+        return cls(index, named, for_queries, device, stopwatch)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, they are names, and load again where they are needed; encoders given as objects go along.

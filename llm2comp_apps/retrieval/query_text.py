@@ -17,6 +17,7 @@ __all__ = [
     "check_query",
     "check_text",
     "check_time",
+    "check_whole",
     "listed",
     "listed_texts",
     "one_row",
@@ -56,10 +57,19 @@ def check_count(count: int, field: str, *, least: int = 1) -> None:
     Raises:
         UsageError: it is no whole number, or too small.
     """
-    if not isinstance(count, Integral):
-        raise UsageError(f"must be a whole number, not {count!r}", field=field)
+    check_whole(count, field)
     if count < least:
         raise UsageError(f"must be at least {least}, not {count}", field=field)
+
+
+def check_whole(value: int, field: str) -> None:
+    """Refuse what is no whole number; arguments as :func:`check_number`, and ``None`` is none.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(value, Integral):
+        raise UsageError(f"must be a whole number, not {value!r:.60}", field=field)
 
 
 def check_number(value: float | None, field: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.retrieval.plan import EmbeddingPlan
+from llm2comp_apps.retrieval.query_text import check_number, check_whole
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Index, Policy
@@ -51,6 +52,12 @@ class IndexSettings:
         Raises:
             UsageError: names the setting.
         """
+        if self.chunk is not None:
+            check_whole(self.chunk, "chunk")
+            object.__setattr__(self, "chunk", int(self.chunk))  # of numpy's, too, which no JSON holds
+        check_whole(self.overlap, "overlap")
+        object.__setattr__(self, "overlap", int(self.overlap))
+        object.__setattr__(self, "memory", bool(self.memory))
         _check_language(self.language)
         check_target_recall(self.target_recall)
         _ = self.plan, self.policy
@@ -79,8 +86,9 @@ def check_target_recall(target_recall: float) -> None:
     Raises:
         UsageError: says which are possible.
     """
-    if not 0 < target_recall <= 1:
-        raise UsageError(f"must lie above 0 and be at most 1, not {target_recall:g}", field="target_recall")
+    check_number(target_recall, "target_recall")
+    if target_recall is None or not 0 < target_recall <= 1:
+        raise UsageError(f"must lie above 0 and be at most 1, not {target_recall}", field="target_recall")
 
 
 def _check_language(language: str) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Final
 
 from llm2comp_indexes.errors import InputError, KindError
@@ -61,10 +62,13 @@ class Policy:
             raise InputError(
                 f"must be one of {', '.join(KINDS)}, or a FAISS factory string, not {self.kind!r}", field="kind"
             )
-        if not 0 < self.target_recall <= 1:
-            raise InputError(f"must be above 0 and at most 1, not {self.target_recall}", field="target_recall")
-        if self.max_ram is not None and self.max_ram < 1:
-            raise InputError(f"must be a positive number of bytes, not {self.max_ram}", field="max_ram")
+        recall, most = self.target_recall, self.max_ram
+        if not isinstance(recall, Real) or not 0 < recall <= 1:
+            raise InputError(f"must be above 0 and at most 1, not {recall!r}", field="target_recall")
+        if most is not None and not (isinstance(most, Real) and 1 <= most < math.inf):
+            raise InputError(f"must be a positive number of bytes, not {most!r}", field="max_ram")
+        object.__setattr__(self, "target_recall", float(recall))  # of numpy's, too: JSON holds none of them
+        object.__setattr__(self, "max_ram", None if most is None else int(most))
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Policy:

@@ -1,0 +1,33 @@
+"""Arguments of other types than an index can keep or count by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from llm2comp_indexes import Index, InputError
+
+
+@pytest.mark.parametrize("name", ["dimension", "memory_tokens"])
+@pytest.mark.parametrize("value", [None, 1.5, np.float32(2), "8"])
+def test_what_is_no_whole_number_makes_no_index(make_index, fast_path, name, value):
+    with pytest.raises(InputError, match="must be a whole number") as error:
+        make_index(**{name: value})
+    assert error.value.field == name
+    assert list(fast_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [True, np.int64(1)])
+def test_a_whole_number_of_another_type_is_one(fast_path, number):
+    encoder = {"name": "mine", "fingerprint": "1"}
+    Index.create(fast_path / "x", dimension=number, encoder=encoder, memory_tokens=number).close()
+    with Index.open(fast_path / "x") as index:
+        assert (index.dimension, index.memory_tokens) == (1, 1)
+
+
+@pytest.mark.parametrize("k", [None, 1.5, "2"])
+def test_a_number_of_hits_is_whole(make_index, fill, k):
+    index = make_index(dimension=8)
+    fill(index, 3)
+    for search in (lambda: index.search(np.ones(8), k), lambda: index.search_lexical("text", k)):
+        with pytest.raises(InputError, match="k must be a whole number"):
+            search()
