@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from llm2comp_indexes import Index, InputError
+from llm2comp_indexes import FilterError, Index, InputError
 
 
 @pytest.mark.parametrize("name", ["dimension", "memory_tokens"])
@@ -31,3 +31,22 @@ def test_a_number_of_hits_is_whole(make_index, fill, k):
     for search in (lambda: index.search(np.ones(8), k), lambda: index.search_lexical("text", k)):
         with pytest.raises(InputError, match="k must be a whole number"):
             search()
+
+
+@pytest.mark.parametrize("condition", ["bucket = '\ud800'", "x\udcff = 1"])
+def test_a_condition_that_is_no_utf8_is_refused(make_index, fill, condition):
+    index = make_index(dimension=8)
+    fill(index, 3)
+    for ask in (lambda: list(index.ids(where=condition)), lambda: index.search(np.ones(8), 1, where=condition)):
+        with pytest.raises(FilterError, match="where is not valid UTF-8"):
+            ask()
+
+
+@pytest.mark.parametrize("operator", ["like", "contains"])
+def test_a_pattern_that_sqlite_would_not_take_is_refused_by_its_length(ids_where, operator):
+    longest = {"a": "x" * 49_000, "b": "é" * 24_500, "c": "_" * 24_500}
+    found = ids_where({id_: {"text": text} for id_, text in longest.items()})
+    for id_, text in longest.items():
+        assert id_ in found(f"text {operator} '{text}'")
+        with pytest.raises(FilterError, match="a pattern has at most 49,000 bytes"):
+            found(f"text {operator} '{text}x'")

@@ -73,6 +73,7 @@ _TITLE: Final = ["title"]
 _TITLES: Final = "FROM texts WHERE texts.num = documents.num AND title <> ''"  # the document's, beside its metadata
 _DEEPEST: Final = 64  # nested parentheses; SQLite parses about a thousand levels and Python's stack not many more
 _MOST_PREDICATES: Final = 200
+_LONGEST_PATTERN: Final = 49_000  # bytes; SQLite takes 50,000, with those that are put around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +296,13 @@ class _Parser:
         self._values.append(self._need("string", what=what).value)
         return str(self._values[-1])
 
+    def _pattern(self, what: str) -> str:
+        token = self._token
+        text = self._text(what)
+        if len(text.encode()) + sum(map(text.count, "%_\\")) > _LONGEST_PATTERN:  # each of which may be escaped
+            raise _error(self._expression, token.start, f"a pattern has at most {_LONGEST_PATTERN:,} bytes")
+        return text
+
     def _in(self) -> Condition:
         return self._predicates.among(self._listed(self._value))
 
@@ -313,10 +321,10 @@ class _Parser:
         return lambda scalar: f"({low(scalar)}) AND ({high(scalar)})"
 
     def _like(self) -> Condition:
-        return self._predicates.like(self._text("a quoted pattern"))
+        return self._predicates.like(self._pattern("a quoted pattern"))
 
     def _contains(self) -> Condition:
-        return self._predicates.contains(self._text("a quoted string"))
+        return self._predicates.contains(self._pattern("a quoted string"))
 
     def _comparison(self, operator: str, value: Any) -> Condition:
         if isinstance(value, bool) and operator != "=":
@@ -382,6 +390,10 @@ def compile_filter(expression: str) -> CompiledFilter:
     """
     if not isinstance(expression, str):
         raise FilterError(f"must be text, not {expression!r:.60}", field="where")
+    try:
+        expression.encode()
+    except UnicodeEncodeError as error:  # half a surrogate pair, as arguments have it that are no UTF-8
+        raise FilterError("is not valid UTF-8; type it again as text", field="where") from error
     parser = _Parser(expression)
     sql = parser.parse()
     return CompiledFilter(sql, parser.parameters, tuple(parser.fields), tuple(parser.asked))
