@@ -14,17 +14,17 @@ raises :class:`~llm2comp_apps.errors.UsageError` with that name as its ``field``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from llm2comp_indexes import Index, export_index
+from llm2comp_indexes import export_index
 
 from llm2comp_apps.corpus.document import Document
 from llm2comp_apps.encoder.protocol import FloatArray, TextEncoder
 from llm2comp_apps.retrieval.batched import batched
 from llm2comp_apps.retrieval.build import BuildProgress, CommitRule, UpdateReport, fill_index
 from llm2comp_apps.retrieval.creation import NewIndex, remove_unfilled
-from llm2comp_apps.retrieval.discovery import find_index
 from llm2comp_apps.retrieval.gpus import index_device
 from llm2comp_apps.retrieval.hits import SearchHit
 from llm2comp_apps.retrieval.models import Models
@@ -36,7 +36,6 @@ from llm2comp_apps.retrieval.rerank import Reranker
 from llm2comp_apps.retrieval.search import Searcher
 from llm2comp_apps.retrieval.settings import IndexSettings, changed_policy
 from llm2comp_apps.retrieval.similar import similar_documents
-from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from llm2comp_indexes import Damage, IndexInfo
@@ -63,6 +62,8 @@ class Collection:
 
     def __reduce__(self) -> tuple[type[Collection], tuple[Models]]:
         return type(self), (self._models,)  # whoever loads or copies it opens the folder again
+
+    __copy__ = deepcopy  # a shallow one would close the folder for both
 
     @classmethod
     def create(
@@ -97,8 +98,7 @@ class Collection:
             kind=kind, target_recall=target_recall, max_ram=max_ram,
         )  # fmt: skip
         new = NewIndex.prepare(path, settings, encoder=encoder, device=device)
-        named = None if isinstance(encoder, str | Path) else encoder
-        return cls(Models(new.create(), named, device=device, is_new=True, _encoder=new.encoder))
+        return cls(Models.of_new(new, encoder, device))
 
     @classmethod
     def open(
@@ -123,10 +123,7 @@ class Collection:
             UsageError: there is no such folder, or it is not clear which is meant; or an encoder is none.
             IndexStoreError: it is no index, or a damaged one.
         """
-        stopwatch = Stopwatch()
-        with stopwatch.part("open index"):
-            index = Index.open(find_index(path), device=index_device(device))
-        return cls(Models.given(index, encoder, query_encoder, device, stopwatch))
+        return cls(Models.opened(path, encoder, query_encoder, device))
 
     @property
     def path(self) -> Path:

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm2comp_indexes import Index
 from llm2comp_indexes.lexical import DEFAULT_LANGUAGE
 
 from llm2comp_apps.encoder.names import given_encoder, source_of
 from llm2comp_apps.encoder.protocol import TextEncoder
 from llm2comp_apps.errors import UsageError
 from llm2comp_apps.files import first_line
+from llm2comp_apps.retrieval.discovery import find_index
+from llm2comp_apps.retrieval.gpus import index_device
 from llm2comp_apps.retrieval.index_encoder import load_index_encoder, load_query_encoder
 from llm2comp_apps.retrieval.rerank import (
     LIKELIHOOD,
@@ -34,7 +37,7 @@ from llm2comp_apps.retrieval.rerank import (
 from llm2comp_apps.retrieval.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from llm2comp_indexes import Index
+    from llm2comp_apps.retrieval.creation import NewIndex
 
 __all__ = ["Models"]
 
@@ -63,21 +66,30 @@ class Models:
     _joint_rerankers: dict[str, Reranker] = field(default_factory=dict)
 
     @classmethod
-    def given(
+    def of_new(cls, new: NewIndex, encoder: str | Path | TextEncoder, device: str | None) -> Models:
+        """Make a new index and take the encoder that was loaded for it; as ``encoder`` it was given."""
+        named = None if isinstance(encoder, str | Path) else encoder
+        return cls(new.create(), named, device=device, is_new=True, _encoder=new.encoder)
+
+    @classmethod
+    def opened(
         cls,
-        index: Index,
+        path: str | Path | None,
         encoder: str | Path | TextEncoder | None,
         query_encoder: str | Path | TextEncoder | None,
         device: str | None,
-        stopwatch: Stopwatch,
     ) -> Models:
-        """Those of an index that was there, as somebody gave them: loaded, or by name or path.
+        """Open an index, and take the encoders as somebody gave them: loaded, or by name or path.
 
         Raises:
-            UsageError: one of them is no encoder.
+            UsageError: there is no index, or one of them is no encoder.
+            IndexStoreError: it is no index, or a damaged one.
         """
         named = None if encoder is None else given_encoder(encoder)
         for_queries = None if query_encoder is None else given_encoder(query_encoder, "query_encoder")
+        stopwatch = Stopwatch()
+        with stopwatch.part("open index"):
+            index = Index.open(find_index(path), device=index_device(device))
         return cls(index, named, for_queries, device, stopwatch)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from llm2comp_indexes import IndexStoreError
@@ -60,3 +62,12 @@ def test_the_path_of_an_encoder_is_its_name(tmp_path, tiny_encoder_dir):
         assert refused.value.field == name
     with pytest.raises(UsageError, match="must be the name of one, not None"):
         load_encoder(None)
+
+
+def test_a_copy_is_closed_for_itself(tmp_path, hash_encoder):
+    with Collection.create(tmp_path / "x.index", encoder=hash_encoder) as library:
+        library.update([Document("a", "Cells divide.")])
+        with copy.copy(library) as copied:
+            assert copied.encoder is library.encoder
+            assert [hit.id for hit in copied.search("cells")] == ["a"]
+        assert [hit.id for hit in library.search("cells")] == ["a"]
