@@ -16,7 +16,7 @@ from bertopic import BERTopic
 from llm2comp_apps import export_model, read_corpus
 
 
-def main(papers: str, folder: str, encoder: str = "default") -> None:
+def main(papers: str, folder: str, encoder: str = "quality") -> None:
     """Print the topics of a corpus as BERTopic finds them."""
     if not Path(folder).exists():
         export_model(encoder, folder)

@@ -17,7 +17,7 @@ from txtai import Embeddings
 from llm2comp_apps import export_model, read_corpus
 
 
-def main(papers: str, query: str, folder: str, encoder: str = "default") -> None:
+def main(papers: str, query: str, folder: str, encoder: str = "quality") -> None:
     """Index a corpus with txtai, and print its three best documents for a query."""
     if not Path(folder).exists():
         export_model(encoder, folder)

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     add_command(
         app,
         export_model,
-        "llm2comp export-model default -o encoder-for-others",
+        "llm2comp export-model quality -o encoder-for-others",
         "llm2comp export-model runs/scl/encoder -o half --dtype float16",
         "llm2comp export-model default -o graph --format onnx",
         name="export-model",

@@ -27,9 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def push(
-    encoder: Annotated[
-        str, typer.Argument(help="Encoder: default, quality, a checkpoint's directory or Hugging Face id.")
-    ],
+    encoder: Annotated[str, typer.Argument(help="Encoder: quality, a checkpoint's directory or Hugging Face id.")],
     repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="Repository; made if it is missing.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     pr: Annotated[bool, typer.Option("--pr", help="Open a pull request instead of changing the main branch.")] = False,

@@ -70,6 +70,34 @@ def test_commands_parse(page: str, line: str) -> None:
         arguments = [name, *arguments]
 
 
+@pytest.mark.parametrize("line", [line for _, line in LLM2COMP_LINES if line.startswith("llm2comp export-model")])
+def test_encoders_that_come_along_have_the_form_that_pages_export(line: str) -> None:
+    _, _, encoder, *options = words(line)
+    if encoder in ("default", "quality") and "onnx" not in options:
+        assert has_a_form_for_sentence_transformers(encoder)
+
+
+def test_encoders_that_come_along_have_the_form_that_programs_export() -> None:
+    help_page = PAGES["docs/reference/cli.md"]
+    named = re.findall(r"^ *llm2comp (?:push|export-model) (default|quality) (?!.*onnx)", help_page, re.MULTILINE)
+    named += [
+        encoder
+        for text in [*PAGES.values(), *(path.read_text("utf-8") for path in (ROOT / "examples").glob("*.py"))]
+        if "export_model(" in text
+        for encoder in re.findall(r'(?:export_model\(|\bencoder: str = )"(default|quality)"', text)
+    ]
+    assert len(named) >= 4
+    assert all(map(has_a_form_for_sentence_transformers, named))
+
+
+def has_a_form_for_sentence_transformers(encoder: str) -> bool:
+    """Not where the text stops in front of the last layers."""
+    from llm2comp_apps.encoder.locate import locate_checkpoint
+    from llm2comp_apps.encoder.settings import read_settings
+
+    return read_settings(locate_checkpoint(encoder)).text_layers is None
+
+
 def test_pages_show_every_command() -> None:
     """The guides use each top-level command, so that a new one gets its guide."""
     from llm2comp_apps.cli.main import app
