@@ -228,7 +228,8 @@ def test_names_that_cannot_be(repo):
 def test_scores_of_another_encoder_are_refused(encoder, tmp_path):
     scores = report_of(tmp_path / "report.json", "0" * 64)
     with pytest.raises(UsageError, match="scores has no row for this encoder"):
-        push_model(str(encoder), "me/tiny", scores=scores, dry_run=True)
+        push_model(str(encoder), "me/tiny", scores=scores, folder=tmp_path / "made", dry_run=True)
+    assert not (tmp_path / "made").exists(), "before the export, which takes minutes"
     (tmp_path / "report.json").write_text("[]")
     with pytest.raises(UsageError, match=r"scores must be the report\.json of an evaluation"):
         push_model(str(encoder), "me/tiny", scores=scores, dry_run=True)

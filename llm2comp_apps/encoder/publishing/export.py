@@ -23,7 +23,16 @@ from llm2comp_apps.files import check_writable, replaced_folder
 if TYPE_CHECKING:
     from llm2comp_apps.encoder.model import LLM2Comp
 
-__all__ = ["DTYPES", "FORMATS", "RECORD", "ModelExport", "check_format", "checkpoint_of", "export_model"]
+__all__ = [
+    "DTYPES",
+    "FORMATS",
+    "RECORD",
+    "ModelExport",
+    "check_format",
+    "checkpoint_of",
+    "export_model",
+    "fingerprint_of_checkpoint",
+]
 
 FORMATS = ("sentence-transformers", "onnx")
 DTYPES = {"sentence-transformers": ("float32", "float16"), "onnx": ("int8", "float32")}
@@ -187,6 +196,11 @@ def checkpoint_of(name: str) -> tuple[str, str | None]:
     return parsed.target, parsed.pooling
 
 
+def fingerprint_of_checkpoint(name: str) -> str:
+    """The fingerprint that an export of this encoder will have."""
+    return _load(name).fingerprint
+
+
 def _load(name: str) -> LLM2Comp:
     import torch
 
@@ -202,7 +216,7 @@ def _check_native(encoder: LLM2Comp, *, multi_vector: bool) -> None:
     if encoder.network.text_layers is not None:
         raise EncoderError(
             f"{encoder.name}: its memory tokens alone go through its last layers, which no model of transformers does; "
-            "take the format onnx"
+            "it can be exported in the format onnx alone"
         )
     if len(readout.prompts) > 1:
         raise EncoderError(f"{encoder.name}: readout {readout.name} reads a text in two passes, which no module does")

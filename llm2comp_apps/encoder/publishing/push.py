@@ -21,7 +21,7 @@ from llm2comp_apps.encoder.checkpoint import change_pooling, checkpoint_files, m
 from llm2comp_apps.encoder.locate import IN_A_REPOSITORY, locate_checkpoint
 from llm2comp_apps.encoder.portable import backbone_for_others, is_folder_here
 from llm2comp_apps.encoder.publishing.card import ENCODER_CARD, export_card
-from llm2comp_apps.encoder.publishing.export import checkpoint_of, export_model
+from llm2comp_apps.encoder.publishing.export import checkpoint_of, export_model, fingerprint_of_checkpoint
 from llm2comp_apps.encoder.publishing.scores import read_scores, score_table
 from llm2comp_apps.encoder.settings import read_settings
 from llm2comp_apps.errors import EncoderError, UsageError
@@ -118,11 +118,12 @@ def push_model(
         folder = repo.partition("/")[2]
     api = None if dry_run else _api()
     with _staged(folder) as staged:
+        # Before the export, which takes minutes, and replaces what is in the folder.
+        results = [] if scores is None else read_scores(Path(scores), fingerprint_of_checkpoint(encoder))
         made = export_model(encoder, staged, dtype=dtype)
         name, pooling = checkpoint_of(encoder)
         checkpoint = locate_checkpoint(name)
         settings = read_settings(checkpoint)
-        results = [] if scores is None else read_scores(Path(scores), made.fingerprint)
         called = backbone or backbone_for_others(settings.backbone)
         _copy(checkpoint, staged / IN_A_REPOSITORY, pooling, called)
         more = _OWN_USE.format(repo=repo) + score_table(results)
