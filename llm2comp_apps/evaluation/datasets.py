@@ -254,8 +254,8 @@ def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
     for number, line in enumerate(lines, start=1):
         fields = line.split("\t")
-        if number == 1 and fields[-1].strip() == "score":
-            continue
+        if not line.strip() or (number == 1 and not any(map(str.isdigit, fields[-1]))):
+            continue  # an empty line, or the names of the columns
         try:
             query, document, score = fields
             grade = int(score)

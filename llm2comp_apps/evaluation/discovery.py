@@ -16,7 +16,9 @@ is passed over with a warning.
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,7 +70,7 @@ class _Folder:
     @property
     def name(self) -> str:
         """Of the dataset that lies in it; "." has one, too."""
-        return self.path.resolve().name
+        return Path(os.path.abspath(self.path)).name  # noqa: PTH100 - a link has its own name
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def discover(root: Path, wanted: Sequence[str] = ()) -> dict[str, Task[Any]]:
 
 def _folders(root: Path) -> dict[Path, _Folder]:
     folders: dict[Path, _Folder] = {}
-    for path in sorted(root.rglob("*")):
+    for path in sorted(_files(root)):
         beir = path.parent.name == "qrels" and path.suffix == ".tsv"
         place = path.parent.parent if beir else path.parent
         folder = folders.setdefault(place, _Folder(place))
@@ -127,6 +129,25 @@ def _folders(root: Path) -> dict[Path, _Folder]:
         elif stem := _row_stem(path.name):
             folder.rows[stem] = path
     return folders
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """The files under a folder and behind its links, each folder once, since a link may lead back up.
+
+    Linked folders come last: a link to what lies there anyway gives it no second name.
+    """
+    visited = set()
+    waiting = deque([root])
+    while waiting:
+        for name, subfolders, names in os.walk(waiting.popleft()):
+            folder = Path(name)
+            found = folder.stat()
+            if (found.st_dev, found.st_ino) in visited:
+                subfolders.clear()
+                continue
+            visited.add((found.st_dev, found.st_ino))
+            waiting.extend(path for each in sorted(subfolders) if (path := folder / each).is_symlink())
+            yield from (folder / each for each in names)
 
 
 def reported(tasks: Iterable[Task[Any]]) -> list[Task[Any]]:

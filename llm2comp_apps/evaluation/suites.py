@@ -98,7 +98,8 @@ def load_suite(suite: str, data: Path, names: Sequence[str] = ()) -> list[Task[A
         available = {task.name: task for task in chosen}
         chosen = [_named(available, name, data) for name in names]
     if not chosen:
-        raise EvaluationError(f"{data}: none of the datasets of suite {suite!r} is there")
+        more = f"; name one of {', '.join(sorted(found))} as a `task`" if suite == "offline" else ""
+        raise EvaluationError(f"{data}: none of the datasets of suite {suite!r} is there{more}")
     return sorted(chosen, key=lambda task: (CATEGORIES.index(task.category), task.name))
 
 

@@ -291,6 +291,27 @@ def test_a_byte_order_mark_is_no_part_of_an_id(tmp_path, jsonl, encoding, header
     assert read.qrels == {"q1": {"1": 1}, "q2": {"2": 1}}
 
 
+def test_empty_lines_and_any_names_of_columns_are_no_judgements(tmp_path, jsonl):
+    qrels = f"qid\tdocid\trelevance\n\n{JUDGED}\n \n"
+    assert retrieval_set(jsonl, tmp_path / "lines", qrels=qrels).load().qrels == {"q1": {"1": 1}, "q2": {"2": 1}}
+
+
+def test_linked_folders_are_searched_once(tmp_path, jsonl):
+    inside, outside = tmp_path / "data", tmp_path / "elsewhere"
+    retrieval_set(jsonl, inside / "whole")
+    retrieval_set(jsonl, outside / "original")
+    (inside / "again").symlink_to(inside / "whole")
+    (inside / "linked").symlink_to(outside / "original")
+    (outside / "original" / "up").symlink_to(inside)
+    assert set(discover(inside)) == {"whole", "linked"}
+
+
+def test_splits_that_are_not_reported_are_named_where_nothing_else_is_there(tmp_path, jsonl):
+    jsonl(tmp_path / "pairs" / "dev.jsonl", [{"sentence1": "a", "sentence2": "b", "score": 1}])
+    with pytest.raises(EvaluationError, match=r"none of the datasets of suite 'offline' .*; name one of pairs:dev as"):
+        load_suite("offline", tmp_path)
+
+
 def test_an_id_holds_any_character_but_tab_and_line_end(tmp_path, jsonl):
     odd = "a\u2028b\x85c"
     read = retrieval_set(jsonl, tmp_path / "odd", corpus=[{"_id": odd, "text": "x"}], qrels=f"q1\t{odd}\t1\r\n").load()
