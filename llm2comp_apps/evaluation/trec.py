@@ -9,9 +9,11 @@ query that the run lacks counts 0, as in ``trec_eval -c``. Ranks are made of the
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,20 +79,27 @@ def read_run(path: Path) -> Scores:
     """Scores by query and document.
 
     Raises:
-        CorpusError: the file is missing or empty, or a line of it is no line of a run; with file and line.
+        CorpusError: the file is missing or empty, or a line of it is no line of a run, or gives a document of a query
+            another score than before; with file and line.
     """
     run: Scores = {}
     for number, line in _lines(path):
         try:
             if line.startswith("{"):
                 row = json.loads(line)
-                found = {str(hit["id"]): float(hit["score"]) for hit in row["hits"]}
-                run.setdefault(str(row["query_id"]), {}).update(found)
+                query, found = str(row["query_id"]), [(str(hit["id"]), _score(hit["score"])) for hit in row["hits"]]
             else:
                 query, _, document, _, score, *_ = _columns(line, 5, 6)
-                run.setdefault(query, {})[document] = float(score)
+                found = [(document, _score(score))]
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{path}:{number}: no line of a run: query Q0 document rank score tag") from error
+        ranked = run.setdefault(query, {})
+        for document, value in found:
+            if ranked.setdefault(document, value) != value:
+                reason = (
+                    f"document {document!r} has the score {value} for query {query!r}, and {ranked[document]} before"
+                )
+                raise CorpusError(f"{path}:{number}: {reason}")
     if not run:
         raise CorpusError(f"{path}: no line in it")
     return run
@@ -100,7 +109,8 @@ def read_judgements(path: Path) -> dict[str, dict[str, int]]:
     """Grades by query and document.
 
     Raises:
-        CorpusError: the file is missing or empty, or a line of it judges nothing; with file and line.
+        CorpusError: the file is missing or empty, or a line of it judges nothing, or gives a document of a query
+            another grade than before; with file and line.
     """
     judgements: dict[str, dict[str, int]] = {}
     for number, line in _lines(path):
@@ -108,14 +118,30 @@ def read_judgements(path: Path) -> dict[str, dict[str, int]]:
             query, *_, document, grade = _columns(line, 3, 4)
             if number == 1 and not any(map(str.isdigit, grade)):
                 continue  # the names of BEIR's columns
-            judgements.setdefault(query, {})[document] = int(grade)
+            value = int(grade)
         except ValueError as error:
             columns = "query 0 document grade, or query-id corpus-id score"
             reason = f"no judgement: {columns}, between tabs or blanks, with a whole number at the end"
             raise CorpusError(f"{path}:{number}: {reason}") from error
+        earlier = judgements.setdefault(query, {}).setdefault(document, value)
+        if earlier != value:
+            reason = f"document {document!r} is judged {value} for query {query!r}, and {earlier} before"
+            raise CorpusError(f"{path}:{number}: {reason}")
     if not judgements:
         raise CorpusError(f"{path}: no judgement in it")
     return judgements
+
+
+def _score(value: Any) -> float:
+    """A score that has a place among others.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    score = float(value)
+    if math.isnan(score):
+        raise ValueError(value)
+    return score
 
 
 def _columns(line: str, *counts: int) -> list[str]:

@@ -46,6 +46,14 @@ def test_both_forms_of_either_file_are_read(tmp_path):
     assert read_judgements(beir) == read_judgements(classic) == {"q1": {"d1": 2}}
 
 
+def test_the_same_line_again_changes_nothing(tmp_path):
+    run, qrels = tmp_path / "run", tmp_path / "qrels"
+    run.write_text("q1 Q0 d1 1 0.5 tag\n" * 2)
+    qrels.write_text("q1 0 d1 2\n" * 2)
+    assert read_run(run) == {"q1": {"d1": 0.5}}
+    assert read_judgements(qrels) == {"q1": {"d1": 2}}
+
+
 def test_ids_with_spaces_are_whole_between_tabs(tmp_path):
     run, qrels = tmp_path / "run", tmp_path / "qrels.tsv"
     run.write_text("q 1\tQ0\tmy d1\t1\t0.5\ttag\n")
@@ -61,6 +69,19 @@ def test_ids_with_spaces_are_whole_between_tabs(tmp_path):
         (read_run, "", "no line in it"),
         (read_run, "q1 Q0 d1 1 2.5 tag\nq1 d1\n", r":2: no line of a run"),
         (read_run, '{"query_id": "q"}', r":1: no line of a run"),
+        (read_run, "q1 Q0 d1 1 nan tag\n", r":1: no line of a run"),
+        (read_run, '{"query_id": "q", "hits": [{"id": "d", "score": NaN}]}', r":1: no line of a run"),
+        (
+            read_run,
+            "q1 Q0 d1 1 9 tag\nq1 Q0 d1 2 1 tag\n",
+            r":2: document 'd1' has the score 1.0 for query 'q1', and 9.0",
+        ),
+        (
+            read_run,
+            '{"query_id": "q", "hits": [{"id": "d", "score": 2}, {"id": "d", "score": 1}]}',
+            r":1: document 'd' has the score 1.0 for query 'q', and 2.0 before",
+        ),
+        (read_judgements, "q1 0 d1 1\nq1 0 d1 0\n", r":2: document 'd1' is judged 0 for query 'q1', and 1 before"),
         (read_judgements, "query-id corpus-id score\n", "no judgement in it"),
         (read_run, "q1 Q0 my d1 1 2.5 tag\n", r":1: no line of a run"),
         (read_judgements, "q1 0 d1 1\nq1 0 d1 high\n", ":2: no judgement"),
