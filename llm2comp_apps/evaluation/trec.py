@@ -1,16 +1,17 @@
 """Scores of a run that any program wrote, against judgements.
 
 Runs are in TREC form (``query Q0 document rank score tag``) or JSON lines (``query_id``, and ``hits`` with ``id`` and
-``score``), judgements in TREC form (``query 0 document grade``) or BEIR's table (``query-id corpus-id score``).
-Columns are parted by tabs where a line has all of them so, else by white space, which no id may hold then. A judged
-query that the run lacks counts 0, as in ``trec_eval -c``. Ranks are made of the scores.
+``score``; of several passages of a document, the best counts). Judgements are in TREC form (``query 0 document grade``)
+or BEIR's table (``query-id corpus-id score``). Columns are parted by tabs where a line has all of them so, else by
+white space, which no id may hold then. A judged query that the run lacks counts 0, as in ``trec_eval -c``. Ranks are
+made of the scores.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,14 +88,17 @@ def read_run(path: Path) -> Scores:
         try:
             if line.startswith("{"):
                 row = json.loads(line)
-                query, found = str(row["query_id"]), [(str(hit["id"]), _score(hit["score"])) for hit in row["hits"]]
+                query, found = (
+                    str(row["query_id"]),
+                    _best((str(hit["id"]), _score(hit["score"])) for hit in row["hits"]),
+                )
             else:
                 query, _, document, _, score, *_ = _columns(line, 5, 6)
-                found = [(document, _score(score))]
+                found = {document: _score(score)}
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{path}:{number}: no line of a run: query Q0 document rank score tag") from error
         ranked = run.setdefault(query, {})
-        for document, value in found:
+        for document, value in found.items():
             if ranked.setdefault(document, value) != value:
                 reason = (
                     f"document {document!r} has the score {value} for query {query!r}, and {ranked[document]} before"
@@ -130,6 +134,14 @@ def read_judgements(path: Path) -> dict[str, dict[str, int]]:
     if not judgements:
         raise CorpusError(f"{path}: no judgement in it")
     return judgements
+
+
+def _best(passages: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Each document with the score of its best passage: a search for passages has a document more than once."""
+    best: dict[str, float] = {}
+    for document, score in passages:
+        best[document] = max(score, best.get(document, score))
+    return best
 
 
 def _score(value: Any) -> float:

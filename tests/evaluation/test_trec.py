@@ -46,6 +46,13 @@ def test_both_forms_of_either_file_are_read(tmp_path):
     assert read_judgements(beir) == read_judgements(classic) == {"q1": {"d1": 2}}
 
 
+def test_a_document_counts_by_its_best_passage(tmp_path):
+    run = tmp_path / "run.jsonl"
+    hits = [{"id": name, "score": score, "span": [0, 1]} for name, score in (("a", 3), ("b", 2), ("a", 1), ("b", 2.5))]
+    run.write_text(json.dumps({"query_id": "q", "hits": hits}))
+    assert read_run(run) == {"q": {"a": 3.0, "b": 2.5}}
+
+
 def test_the_same_line_again_changes_nothing(tmp_path):
     run, qrels = tmp_path / "run", tmp_path / "qrels"
     run.write_text("q1 Q0 d1 1 0.5 tag\n" * 2)
@@ -75,11 +82,6 @@ def test_ids_with_spaces_are_whole_between_tabs(tmp_path):
             read_run,
             "q1 Q0 d1 1 9 tag\nq1 Q0 d1 2 1 tag\n",
             r":2: document 'd1' has the score 1.0 for query 'q1', and 9.0",
-        ),
-        (
-            read_run,
-            '{"query_id": "q", "hits": [{"id": "d", "score": 2}, {"id": "d", "score": 1}]}',
-            r":1: document 'd' has the score 1.0 for query 'q', and 2.0 before",
         ),
         (read_judgements, "q1 0 d1 1\nq1 0 d1 0\n", r":2: document 'd1' is judged 0 for query 'q1', and 1 before"),
         (read_judgements, "query-id corpus-id score\n", "no judgement in it"),
